@@ -1,0 +1,1 @@
+"""The control plane: launcher, supervisor, live state, trigger, audit, admin API."""

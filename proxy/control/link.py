@@ -1,0 +1,144 @@
+"""What the supervisor and the other processes say to each other over a Unix stream socket.
+
+Framed like the ledger's protocol (4-byte length, msgpack). Workers and the ledger connect, register,
+and connect again to a new supervisor; they keep serving the last epoch while there is none.
+
+    worker, ledger                              supervisor
+      Register("worker", 0, pid)    -->
+                                    <--         SetRouting(routing)
+      Applied(epoch)                -->
+      WorkerStats / LedgerStats     -->         every 250 ms
+                                    <--         BackendHealth(...)     what the probes found
+                                    <--         Ask(id, op, args)      to the ledger alone
+      Reply(id, result | error)     -->
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from proxy.core.routing import Routing
+
+STATS_INTERVAL: Final = 0.25
+"""Seconds between two reports of a process."""
+
+
+class Register(msgspec.Struct, tag="register"):
+    """kind: worker or ledger; index: the worker's, 0 for the ledger; life: random name of this process."""
+
+    kind: str
+    index: int
+    pid: int
+    life: str
+
+
+class Applied(msgspec.Struct, tag="applied"):
+    """From the next event on, this process uses this epoch."""
+
+    epoch: int
+
+
+class Requests(msgspec.Struct, array_like=True):
+    """Answers (or failures) of one backend in one role. code_class: 2xx, 3xx, 4xx, 5xx or error.
+
+    role: authority or copy. Latency is a `proxy.core.sketch.Sketch`'s buckets, in seconds.
+    """
+
+    route: str
+    side: int
+    backend: str
+    role: str
+    code_classes: dict[str, int]
+    latency: dict[int, int]
+
+
+class WorkerStats(msgspec.Struct, tag="worker_stats"):
+    """Cumulative counts since the process started.
+
+    accepted: answered or promised events by route; chosen: by route, how many had (old, new) as authority;
+    breakers: state by backend; open_connections: to each backend; clients: open client connections;
+    in_flight: events not answered yet; counters: everything else by its metric-like name, such as
+    `copies_lost`, `failovers`, `handed`, `refused_400`, `ledger_unavailable`.
+    """
+
+    epoch: int
+    accepted: dict[str, int]
+    chosen: dict[str, tuple[int, int]]
+    requests: list[Requests]
+    breakers: dict[str, str]
+    open_connections: dict[str, int]
+    clients: int
+    in_flight: int
+    counters: dict[str, int]
+    rss_bytes: int = 0
+
+
+class SideStats(msgspec.Struct):
+    """One side of one route in the ledger. balance: `proxy.core.owed.Balance.as_dict()`.
+
+    oldest_pending_age: seconds, 0 without one; marked: buckets with a backlog; paused: why
+    deliveries to this side are paused (a status that says our credential is wrong), or empty.
+    """
+
+    route: str
+    side: int
+    backend: str
+    balance: dict[str, int]
+    oldest_pending_age: float
+    marked: int
+    paused: str = ""
+
+
+class LedgerStats(msgspec.Struct, tag="ledger_stats"):
+    """The ledger's present state; counters are cumulative since its start."""
+
+    epoch: int
+    sides: list[SideStats]
+    receipts: int
+    commits: int
+    commit_p99: float
+    segments: int
+    bytes_on_disk: int
+    disk_free: int
+    low_disk: bool
+    gaps: int
+    counters: dict[str, int]
+    rss_bytes: int = 0
+
+
+class SetRouting(msgspec.Struct, tag="set_routing"):
+    """Apply this routing to the next event and answer with Applied."""
+
+    routing: Routing
+
+
+class BackendHealth(msgspec.Struct, tag="backend_health"):
+    """Backends that have an active probe, and whether they are healthy."""
+
+    healthy: dict[str, bool]
+
+
+class Ask(msgspec.Struct, tag="ask"):
+    """A question to the ledger. op and args: see proxy/ledger/queries.py."""
+
+    id: int
+    op: str
+    args: dict[str, Any]
+
+
+class Reply(msgspec.Struct, tag="reply"):
+    """Its answer: result when error is empty."""
+
+    id: int
+    result: Any = None
+    error: str = ""
+
+
+ToSupervisor = Register | Applied | WorkerStats | LedgerStats | Reply
+FromSupervisor = SetRouting | BackendHealth | Ask
+
+encoder: Final = msgspec.msgpack.Encoder()
+to_supervisor: Final = msgspec.msgpack.Decoder(ToSupervisor)
+from_supervisor: Final = msgspec.msgpack.Decoder(FromSupervisor)

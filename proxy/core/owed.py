@@ -1,0 +1,107 @@
+"""The states of an event at one side it is owed to, and the balance over all of them.
+
+    pending  --> delivered | refused | dead | discarded | lost
+    deferred --> pending (rollback) | released (past its bound, or old was decommissioned)
+    dead     --> pending (`dead requeue`) | discarded (`dead discard`)
+    delivered --> pending (`ledger replay`: the backend was restored from an older state)
+
+In flight and unknown count as pending. `lost` can only come from `durability: off`. The last two rows
+are a person's doing. A transition moves one event from one state to another, so the balance
+`owed = sum of all states` cannot break as long as every change goes through `TRANSITIONS`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+NOT_OWED: Final = 0
+PENDING: Final = 1
+DEFERRED: Final = 2
+DELIVERED: Final = 3
+REFUSED: Final = 4
+DEAD: Final = 5
+DISCARDED: Final = 6
+LOST: Final = 7
+RELEASED: Final = 8
+
+STATE_NAMES: Final = (
+    "not_owed",
+    "pending",
+    "deferred",
+    "delivered",
+    "refused",
+    "dead",
+    "discarded",
+    "lost",
+    "released",
+)
+OPEN: Final = frozenset({PENDING, DEFERRED})
+"""States that keep an event's body and its segment."""
+
+
+class Cause(Enum):
+    """Why a state changes."""
+
+    ACCEPTED = "the backend answered 2xx"
+    REFUSED = "the backend refused it for good"
+    GAVE_UP = "it failed too often while others succeeded"
+    DISCARDED = "the authority refused it, or a person discarded it"
+    LOST = "a best effort copy failed"
+    ROLLED_BACK = "the route went back to weight 0"
+    RELEASED = "past the bound of carry-over, or old was decommissioned"
+    REQUEUED = "a person requeued a dead letter"
+    REPLAYED = "a person replays what a restored backend is missing"
+
+
+TRANSITIONS: Final[dict[tuple[int, Cause], int]] = {
+    (PENDING, Cause.ACCEPTED): DELIVERED,
+    (PENDING, Cause.REFUSED): REFUSED,
+    (PENDING, Cause.GAVE_UP): DEAD,
+    (PENDING, Cause.DISCARDED): DISCARDED,
+    (PENDING, Cause.LOST): LOST,
+    (DEFERRED, Cause.ROLLED_BACK): PENDING,
+    (DEFERRED, Cause.RELEASED): RELEASED,
+    (DEAD, Cause.REQUEUED): PENDING,
+    (DEAD, Cause.DISCARDED): DISCARDED,
+    (DELIVERED, Cause.REPLAYED): PENDING,
+}
+
+
+def next_state(state: int, cause: Cause) -> int:
+    """The state after `cause`; the same state when the table has no such row.
+
+    A report that comes twice (a worker that resends after the ledger's restart) changes nothing.
+    """
+    return TRANSITIONS.get((state, cause), state)
+
+
+class Balance:
+    """How many events are in each state at one side; owed is their sum by construction."""
+
+    __slots__ = ("counts",)
+
+    def __init__(self, counts: list[int] | None = None) -> None:
+        self.counts = counts if counts is not None else [0] * len(STATE_NAMES)
+
+    def owe(self, state: int) -> None:
+        """A new event enters in `state`."""
+        self.counts[state] += 1
+
+    def move(self, before: int, after: int) -> None:
+        """One event changes its state."""
+        self.counts[before] -= 1
+        self.counts[after] += 1
+
+    @property
+    def owed(self) -> int:
+        """Events that were ever owed to this side."""
+        return sum(self.counts[PENDING:])
+
+    def is_sound(self) -> bool:
+        """No state holds fewer than zero events."""
+        return min(self.counts) >= 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Counts by state name, and `owed`."""
+        return {"owed": self.owed} | dict(zip(STATE_NAMES[PENDING:], self.counts[PENDING:], strict=True))

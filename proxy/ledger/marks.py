@@ -1,0 +1,69 @@
+"""Marks: one byte in shared memory for each (route, side, bucket) that has a backlog.
+
+The launcher makes the memory (a memfd) and every process inherits it, so it outlives each of them.
+Only the ledger writes; a worker reads one byte before it sends an event. A set mark means: events of
+this bucket that this side has not got yet are in the ledger, so hand it the next one too.
+
+    offset 0   flags: LOW_DISK, FAILED        offset 64 + (route * 2 + side) * 10,000 + bucket: the mark
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Final
+
+from proxy.core.choose import BUCKETS
+
+_HEADER: Final = 64
+LOW_DISK: Final = 0
+"""Flag: the disk is nearly full; new events get 503 before dispatch."""
+FAILED: Final = 1
+"""Flag: the ledger could not make its records durable and is restarting."""
+
+
+def create(routes: int) -> int:
+    """Make the shared memory for so many routes; the file descriptor, inheritable."""
+    descriptor = os.memfd_create("crossfade-marks", 0)
+    os.ftruncate(descriptor, _HEADER + routes * 2 * BUCKETS)
+    os.set_inheritable(descriptor, True)
+    return descriptor
+
+
+class Marks:
+    """The table, mapped. `memory[base(route, side) + bucket]` is the hot path's one byte access."""
+
+    __slots__ = ("memory",)
+
+    def __init__(self, descriptor: int) -> None:
+        self.memory = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+
+    @staticmethod
+    def base(route: int, side: int) -> int:
+        """Offset of bucket 0 of a route (its index in the configuration) and a side."""
+        return _HEADER + (route * 2 + side) * BUCKETS
+
+    def set(self, route: int, side: int, bucket: int, marked: bool) -> None:
+        """Set or clear one mark."""
+        self.memory[self.base(route, side) + bucket] = marked
+
+    def is_set(self, route: int, side: int, bucket: int) -> bool:
+        """Has this bucket a backlog at this side?"""
+        return self.memory[self.base(route, side) + bucket] != 0
+
+    def count(self, route: int, side: int) -> int:
+        """How many buckets of a route are marked at a side."""
+        base = self.base(route, side)
+        return self.memory[base : base + BUCKETS].count(1)
+
+    def clear_all(self) -> None:
+        """Clear every mark and flag: the ledger starts, and sets what it finds."""
+        self.memory[:] = bytes(len(self.memory))
+
+    def set_flag(self, flag: int, on: bool) -> None:
+        """Raise or lower LOW_DISK or FAILED."""
+        self.memory[flag] = on
+
+    def flag(self, flag: int) -> bool:
+        """Is the flag raised?"""
+        return self.memory[flag] != 0

@@ -1,0 +1,130 @@
+"""What workers and the ledger say to each other over a Unix stream socket.
+
+Each message is a 4-byte big-endian length and that many bytes of msgpack. A worker's life is a
+*stream* with a random name; what it says travels in numbered frames, one per loop iteration:
+
+    worker                                      ledger
+      Hello(stream)               -->
+                                  <--           Welcome(durable)   resend everything after `durable`
+      Frame(1, events, reports)   -->
+      Frame(2, ...)               -->           one transaction
+                                  <--           Durable(2)         frames 1 and 2 are on disk
+      Frame(3, turns=[7])         -->
+                                  <--           Turn(7)            strict: event 7 may go out now
+
+A worker keeps each frame until it is durable and resends it to a restarted ledger, so a record is
+written exactly once: the last durable frame of each stream is stored in the records' transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from proxy.core.event import Event
+
+# Codes of a report beside the settled states of proxy.core.owed (DELIVERED, REFUSED, DISCARDED, LOST).
+PARKED: Final = 20
+"""The worker is still trying this side, but wants to answer: set the mark and make it durable."""
+HANDED: Final = 21
+"""The worker gives this side to the ledger; status says why (0 without an answer)."""
+ANSWERED: Final = 22
+"""This side's answer is the client's answer: it is the authority now, whoever was meant to be."""
+OWED: Final = 23
+"""This side is owed from now on (a failover with copy off)."""
+
+
+class Report(msgspec.Struct, array_like=True, gc=False):
+    """What became of one side of event `n` of this stream. code: a state or PARKED..OWED."""
+
+    n: int
+    side: int
+    code: int
+    status: int
+
+
+class Hello(msgspec.Struct, tag="hello", array_like=True):
+    """A worker introduces its stream. worker: index from 0."""
+
+    stream: str
+    worker: int
+    pid: int
+
+
+class Frame(msgspec.Struct, tag="frame", array_like=True):
+    """New events first, then reports, in the order in which they happened.
+
+    urgent: somebody waits for this frame to be durable, commit at once.
+    turns: numbers of events (in `events`) that wait for their turn under `ordering: strict`.
+    """
+
+    number: int
+    urgent: bool
+    events: list[Event]
+    reports: list[Report]
+    turns: list[int] = []
+
+
+class Welcome(msgspec.Struct, tag="welcome", array_like=True):
+    """The last frame of this stream that is durable; 0 for a new stream."""
+
+    durable: int
+
+
+class Durable(msgspec.Struct, tag="durable", array_like=True):
+    """Every frame of this stream up to `number` is on disk."""
+
+    number: int
+
+
+class Turn(msgspec.Struct, tag="turn", array_like=True):
+    """Event `n` is the only outstanding one of its key now."""
+
+    n: int
+
+
+FromWorker = Hello | Frame
+FromLedger = Welcome | Durable | Turn
+
+LENGTH_BYTES: Final = 4
+MAX_MESSAGE: Final = 256 * 2**20
+"""A longer announced length is garbage, not a message."""
+
+encoder: Final = msgspec.msgpack.Encoder()
+from_worker: Final = msgspec.msgpack.Decoder(FromWorker)
+from_ledger: Final = msgspec.msgpack.Decoder(FromLedger)
+
+
+def pack(message: FromWorker | FromLedger) -> bytes:
+    """One message with its length before it."""
+    payload = encoder.encode(message)
+    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+
+
+class Unpacker:
+    """Cuts a byte stream into messages' payloads. Raises ValueError for an impossible length."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Add received bytes; the payloads that are complete now."""
+        buffer = self._buffer
+        buffer += data
+        payloads: list[bytes] = []
+        start, end = 0, len(buffer)
+        while end - start >= LENGTH_BYTES:
+            length = int.from_bytes(buffer[start : start + LENGTH_BYTES], "big")
+            if length > MAX_MESSAGE:
+                raise ValueError(f"announced message of {length} bytes")
+            stop = start + LENGTH_BYTES + length
+            if stop > end:
+                break
+            payloads.append(bytes(buffer[start + LENGTH_BYTES : stop]))
+            start = stop
+        if start:
+            del buffer[:start]
+        return payloads
