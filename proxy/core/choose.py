@@ -18,8 +18,8 @@ def seed_of(salt: str) -> int:
 
 
 def bucket_of(key: str, seed: int) -> int:
-    """The bucket 0-9,999 of a key (XXH64, seeded by the salt, modulo 10,000)."""
-    return int(xxh64_intdigest(key, seed) % BUCKETS)
+    """The bucket 0-9,999 of a key (XXH64 of its UTF-8 form, seeded by the salt, modulo 10,000)."""
+    return int(xxh64_intdigest(key.encode(), seed) % BUCKETS)
 
 
 class Choice(NamedTuple):
