@@ -2,6 +2,7 @@
 
     pending  --> delivered | refused | dead | discarded | lost
     deferred --> pending (rollback) | released (past its bound, or old was decommissioned)
+                 | discarded (the authority refused what was deferred beside its own attempt)
     dead     --> pending (`dead requeue`) | discarded (`dead discard`)
     delivered --> pending (`ledger replay`: the backend was restored from an older state)
 
@@ -62,6 +63,7 @@ TRANSITIONS: Final[dict[tuple[int, Cause], int]] = {
     (PENDING, Cause.LOST): LOST,
     (DEFERRED, Cause.ROLLED_BACK): PENDING,
     (DEFERRED, Cause.RELEASED): RELEASED,
+    (DEFERRED, Cause.DISCARDED): DISCARDED,
     (DEAD, Cause.REQUEUED): PENDING,
     (DEAD, Cause.DISCARDED): DISCARDED,
     (DELIVERED, Cause.REPLAYED): PENDING,
