@@ -9,9 +9,12 @@ Each side of an event has a standing: what is known of it that matters for the a
     FAILED    connect failure, timeout, 5xx; not yet in the ledger's hands
     SAFE      its record is durable in the ledger, which will deliver it
 
-`ack: authority`: the authority's answer, and 2xx only when the other side has it or is SAFE.
-`ack: both`: 2xx only if both gave 2xx, else the failing side's answer.
-`ack: accepted`: 202 once both sides are SAFE (or absent).
+`ack: authority`: the authority's answer, and 2xx only when the other side has it or is SAFE; 202 when
+the authority itself is only SAFE (its bucket has a backlog, or `on_authority_down: accept`).
+`ack: both`: 2xx only if both gave 2xx, else the failing side's answer, so never a 202.
+`ack: accepted`: 202 once each side has settled or is SAFE (or absent).
+
+A side whose answer is due may have none of its own (it is FAILED or SAFE): its failure is the answer, 504.
 """
 
 from __future__ import annotations
@@ -40,19 +43,24 @@ class Answer(Enum):
 
 def answer(ack: str, authority: int, other: int) -> Answer:
     """The rule. ack: authority, both or accepted; authority, other: standings."""
-    if ack == "accepted":
-        return Answer.ACCEPTED if authority == SAFE and other in (SAFE, ABSENT) else Answer.WAIT
-    if authority == FAILED:
-        return Answer.DOWN
+    if authority in (ABSENT, WAITING):
+        return Answer.WAIT
     if authority == REFUSED:
         return Answer.AUTHORITY
-    if authority == SAFE:
-        return Answer.ACCEPTED if other in (SAFE, OK, REFUSED, ABSENT) else Answer.WAIT
-    if authority != OK:
+    if authority == FAILED:
+        return Answer.WAIT if ack == "accepted" else Answer.DOWN
+    if ack == "both":
+        return _both(authority, other)
+    if other in (WAITING, FAILED):
         return Answer.WAIT
-    if ack == "both" and other in (REFUSED, FAILED, SAFE):
-        return Answer.OTHER
-    return Answer.WAIT if other in (WAITING, FAILED) else Answer.AUTHORITY
+    return Answer.AUTHORITY if authority == OK and ack == "authority" else Answer.ACCEPTED
+
+
+def _both(authority: int, other: int) -> Answer:
+    """The rest of `ack: both`: the authority is OK or SAFE, and SAFE is not a 2xx."""
+    if other == WAITING:
+        return Answer.WAIT
+    return Answer.OTHER if authority == OK and other in (REFUSED, FAILED, SAFE) else Answer.AUTHORITY
 
 
 def tabulate(ack: str) -> tuple[Answer, ...]:
