@@ -61,8 +61,8 @@ class Routing(msgspec.Struct, frozen=True):
 def check_weight(weight: float) -> float:
     """The weight rounded to two decimals; raises BadChange outside 0-100 or for NaN."""
     if not 0 <= weight <= 100:
-        raise BadChange(f"weight must be between 0 and 100 percent, not {weight:g}")
-    return round(weight, 2)
+        raise BadChange(f"weight must be between 0 and 100 percent, not {weight:.15g}")
+    return round(float(weight), 2) + 0.0  # turns -0.0, which would print as -0, into 0.0
 
 
 def with_weight(dials: Dials, weight: float) -> Dials:
