@@ -34,6 +34,10 @@ class ErrorRate:
     def observe(self, sample: Sample) -> str | None:
         """Take a sample; the reason for a revert when the limit is breached, else None."""
         samples = self._samples
+        if samples and (sample.total < samples[-1].total or sample.failed < samples[-1].failed):
+            # A process whose counts were in the sum is gone: a difference across that would be a guess,
+            # and could revert a healthy side.
+            samples.clear()
         samples.append(sample)
         while len(samples) > 2 and samples[1].at <= sample.at - self._window:
             samples.popleft()
@@ -41,4 +45,5 @@ class ErrorRate:
         failed = sample.failed - samples[0].failed
         if total < self._min_samples or failed <= self._limit * total:
             return None
-        return f"{failed} of {total} events failed at new within {self._window:g} s ({failed / total:.1%}, limit {self._limit:.1%})"
+        share = f"{failed / total:.1%}, limit {self._limit:.1%}"
+        return f"{failed} of {total} events failed at new within {self._window:g} s ({share})"
