@@ -1,0 +1,1 @@
+"""The core alone: scripts of values in and values out."""
