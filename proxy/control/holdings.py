@@ -1,0 +1,180 @@
+"""What the launcher holds for an instance's whole life: lock, listening sockets, shared memory, pipes.
+
+Everything a person must mend is found here, before any process starts and before anything is written:
+an unwritable state directory, a path too long for a Unix socket, another instance, a taken port.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from config.model import Settings
+from config.units import parse_address
+from proxy.control.inherit import places_of
+from proxy.control.places import Places
+from proxy.core.errors import RefuseToStart
+from proxy.ledger import marks
+
+log = logging.getLogger(__name__)
+
+WAIT: Final = 15.0
+"""Seconds that a new instance waits for a dying one's ledger to let go of the lock, and for its port."""
+BACKLOG: Final = 4096
+MAX_SOCKET_PATH: Final = 107
+"""Bytes of a Unix socket's path on Linux (sun_path, less its final NUL)."""
+_POLL: Final = 0.05
+
+
+class Holdings:
+    """Acquired at once by the constructor, which raises RefuseToStart; let go by `close`.
+
+    text: the configuration exactly as it was loaded. clock and sleep are given by tests.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        path: Path,
+        text: bytes,
+        *,
+        wait: float = WAIT,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.settings = settings
+        self.config_path = path.resolve()
+        self.places = places_of(settings)
+        self._wait, self._clock, self._sleep = wait, clock, sleep
+        self._descriptors: list[int] = []
+        self.sockets: list[socket.socket] = []
+        try:
+            self._acquire(text)
+        except BaseException:
+            self.close()
+            raise
+
+    def _acquire(self, text: bytes) -> None:
+        prepare_directories(self.places)
+        self.lock_fd, waited = self._take_lock()
+        for address in self.settings.listen:
+            self.sockets.append(self._listen(address, patient=waited))
+        self.marks_fd = self._keep(marks.create(len(self.settings.routes)))
+        self.config_fd = self._keep(os.memfd_create("crossfade-config"))
+        os.write(self.config_fd, text)
+        self.lifeline_fd, lifeline_end = (self._keep(fd) for fd in os.pipe())
+        del lifeline_end  # open in this process alone, for as long as it lives: that is its whole meaning
+        self.ready_read_fd, self.ready_fd = (self._keep(fd) for fd in os.pipe())
+        os.set_blocking(self.ready_read_fd, False)
+
+    def _keep(self, descriptor: int) -> int:
+        self._descriptors.append(descriptor)
+        return descriptor
+
+    def _take_lock(self) -> tuple[int, bool]:
+        """The lock's descriptor, and whether another process had it at first."""
+        descriptor = self._keep(os.open(self.places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        deadline = self._clock() + self._wait
+        waited = False
+        while not _try_lock(descriptor):
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            if self._clock() >= deadline:
+                raise RefuseToStart(
+                    f"{self.places.root} is in use by another instance (process {holder}); "
+                    f"stop it, or give this one a state_dir of its own"
+                )
+            if not waited:
+                log.warning("%s is held by process %s; waiting up to %g s", self.places.lock, holder, self._wait)
+            waited = True
+            self._sleep(_POLL)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        return descriptor, waited
+
+    def _listen(self, address: str, *, patient: bool) -> socket.socket:
+        """A listening socket; `patient` when a dying instance may still hold the port."""
+        deadline = self._clock() + (self._wait if patient else 0.0)
+        while True:
+            try:
+                return listen_on(address)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or self._clock() >= deadline:
+                    raise RefuseToStart(f"cannot listen on {address}: {error.strerror or error}") from None
+            self._sleep(_POLL)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where clients connect, with the real ports."""
+        return [address_text(each) for each in self.sockets]
+
+    def close(self) -> None:
+        """Let go of everything; the lock last, so that a successor finds the rest free."""
+        for each in self.sockets:
+            each.close()
+        self.sockets.clear()
+        for descriptor in reversed(self._descriptors):
+            with suppress(OSError):  # closed already: nothing is held then
+                os.close(descriptor)
+        self._descriptors.clear()
+
+
+def prepare_directories(places: Places) -> None:
+    """Make the state directory (0700) and see that it can be written; raises RefuseToStart."""
+    for each in (places.ledger_socket, places.control_socket, places.admin_socket):
+        if len(os.fsencode(each)) > MAX_SOCKET_PATH:
+            raise RefuseToStart(
+                f"{each} is too long for a Unix socket ({len(os.fsencode(each))} bytes, at most {MAX_SOCKET_PATH}); "
+                "choose a shorter state_dir or admin.socket"
+            )
+    probe = places.root / f".probe-{os.getpid()}"
+    try:
+        for directory in (places.root, places.ledger_socket.parent):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise RefuseToStart(f"cannot write in the state directory {places.root}: {error.strerror or error}") from None
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def listen_on(address: str, backlog: int = BACKLOG) -> socket.socket:
+    """A listening TCP socket on `host:port`; raises OSError. Never SO_REUSEPORT: closing such a
+    listener resets the connections in its queue."""
+    host, port = parse_address(address)
+    family, kind, protocol, _, where = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(where)
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def address_text(listener: socket.socket) -> str:
+    """`127.0.0.1:8080` or `[::1]:8080`."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,261 @@
+"""The launcher: the instance's first process. Holds the sockets; starts, reaps, restarts and stops the others.
+
+    launcher --+-- ledger       SIGTERM second: after the workers have handed over everything
+               +-- supervisor   SIGUSR1 first (not ready any more), SIGTERM last
+               +-- worker 0..N  SIGTERM first: finish what is in flight, flush to the ledger
+
+Nothing else is decided here: this process must never need an upgrade or a fix while traffic flows.
+Each child is a process group of its own, so that Ctrl-C in a terminal reaches the launcher alone and the
+order above holds. When the launcher dies by force, the lifeline's end tells the children.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+import proxy
+from config.model import Settings
+from proxy.control.holdings import Holdings
+from proxy.control.inherit import EXIT_REFUSED
+from proxy.control.logs import setup_logging
+from proxy.core.errors import RefuseToStart
+
+log = logging.getLogger(__name__)
+
+BACKOFF_FIRST: Final = 0.05
+BACKOFF_MAX: Final = 2.0
+BACKOFF_RESET: Final = 10.0
+"""Seconds: first wait before a restart, doubled up to the longest; a life this long starts anew."""
+MARGIN: Final = 5.0
+"""Seconds beyond `stop_grace` until a child that does not stop is killed."""
+_ROOT: Final = str(Path(proxy.__file__).resolve().parent.parent)
+
+
+@dataclass
+class Child:
+    """One process that shall always run. arguments: after the interpreter; descriptors: inherited."""
+
+    name: str
+    arguments: tuple[str, ...]
+    descriptors: tuple[int, ...]
+    backoff: float = BACKOFF_FIRST
+    started_at: float = 0.0
+    process: subprocess.Popen[bytes] | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_running(self) -> bool:
+        """Started and not reaped yet."""
+        return self.process is not None
+
+    def signal(self, number: int) -> None:
+        """Send a signal if it runs."""
+        if self.process is not None:
+            self.process.send_signal(number)
+
+
+def children_of(holdings: Holdings, modules: Sequence[str] | None = None) -> list[Child]:
+    """The processes of an instance, in the order in which they start.
+
+    modules: ledger, supervisor and worker modules; tests give stand-ins.
+    """
+    ledger, supervisor, worker = modules or ("proxy.worker.ledger_process", "proxy.control.supervisor", "proxy.worker")
+    shared = (holdings.config_fd, holdings.marks_fd, holdings.lifeline_fd, holdings.ready_fd)
+    listeners = tuple(each.fileno() for each in holdings.sockets)
+    # The ledger holds the lock too: as long as there is a writer of the record, no other instance starts.
+    children = [
+        Child("ledger", ("-m", ledger), (*shared, *listeners, holdings.lock_fd)),
+        Child("supervisor", ("-m", supervisor), (*shared, *listeners)),
+    ]
+    for index in range(holdings.settings.workers):
+        children.append(Child(f"worker {index}", ("-m", worker, "--index", str(index)), (*shared, *listeners)))
+    return children
+
+
+def environment_of(holdings: Holdings) -> dict[str, str]:
+    """A child's environment; `proxy.control.inherit` says what each name means."""
+    path = os.environ.get("PYTHONPATH", "")
+    return os.environ | {
+        "PYTHONPATH": f"{_ROOT}{os.pathsep}{path}" if path else _ROOT,
+        "CROSSFADE_CONFIG_PATH": str(holdings.config_path),
+        "CROSSFADE_CONFIG_FD": str(holdings.config_fd),
+        "CROSSFADE_MARKS_FD": str(holdings.marks_fd),
+        "CROSSFADE_LISTEN_FDS": ",".join(str(each.fileno()) for each in holdings.sockets),
+        "CROSSFADE_LIFELINE_FD": str(holdings.lifeline_fd),
+        "CROSSFADE_READY_FD": str(holdings.ready_fd),
+        "CROSSFADE_LAUNCHER_PID": str(os.getpid()),
+        "CROSSFADE_STARTED_NS": str(time.time_ns()),
+    }
+
+
+class Launcher:
+    """Keeps the children of one instance running until it is told to stop."""
+
+    def __init__(self, holdings: Holdings, modules: Sequence[str] | None = None) -> None:
+        self._holdings = holdings
+        self._children = children_of(holdings, modules)
+        self._environment = environment_of(holdings)
+        self._stopping = False
+        self._ready = False
+        self._refused = False
+        self._stop: asyncio.Event = asyncio.Event()
+        self._kill: asyncio.Event = asyncio.Event()
+
+    async def run(self) -> int:
+        """Run until stopped; the exit code: 0, or 2 when a child refused to start."""
+        loop = asyncio.get_running_loop()
+        # Ignored signals stay ignored in a new program, so an early SIGUSR1 cannot kill a young supervisor.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop, number.name)
+        loop.add_reader(self._holdings.ready_read_fd, self._on_ready)
+        try:
+            for child in self._children:
+                self._start(child)
+            await self._stop.wait()
+            await self._stop_all()
+        finally:
+            loop.remove_reader(self._holdings.ready_read_fd)
+            loop.remove_signal_handler(signal.SIGCHLD)
+            for child in self._children:
+                child.signal(signal.SIGKILL)
+        return 2 if self._refused else 0
+
+    def _start(self, child: Child) -> None:
+        if self._stopping:
+            return
+        child.gone.clear()
+        child.started_at = time.monotonic()
+        try:
+            child.process = subprocess.Popen(
+                # -P: a folder named `proxy` or `config` where the user stands must not shadow ours.
+                (sys.executable, "-P", *child.arguments),
+                env=self._environment,
+                pass_fds=child.descriptors,
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+            )
+        except OSError as error:
+            log.error("%s could not be started: %s", child.name, error)
+            child.gone.set()
+            self._restart(child)
+            return
+        log.info("%s started", child.name, extra={"child": child.process.pid})
+
+    def _reap(self) -> None:
+        """Some children ended: take note of each, and of strangers when we are process 1."""
+        for child in self._children:
+            if child.process is not None and (code := child.process.poll()) is not None:
+                pid, child.process = child.process.pid, None
+                child.gone.set()
+                self._on_exit(child, pid, code)
+        if os.getpid() == 1:
+            reap_strangers({child.process.pid for child in self._children if child.process is not None})
+
+    def _on_exit(self, child: Child, pid: int, code: int) -> None:
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        if self._stopping:
+            log.log(logging.INFO if code == 0 else logging.WARNING, "%s %s", child.name, how, extra={"child": pid})
+            return
+        if code == EXIT_REFUSED and not self._ready:
+            log.error("%s refuses to start; stopping", child.name)
+            self._refused = True
+            self._stop.set()
+            return
+        log.warning("%s %s unexpectedly", child.name, how, extra={"child": pid})
+        self._restart(child)
+
+    def _restart(self, child: Child) -> None:
+        """Start it again after a wait that doubles with each short life."""
+        if time.monotonic() - child.started_at >= BACKOFF_RESET:
+            child.backoff = BACKOFF_FIRST
+        wait, child.backoff = child.backoff, min(child.backoff * 2, BACKOFF_MAX)
+        log.info("starting %s again in %g s", child.name, wait)
+        asyncio.get_running_loop().call_later(wait, self._start, child)
+
+    def _on_ready(self) -> None:
+        """The supervisor says `ready ADMIN`, once per its life; only the first is news."""
+        try:
+            said = os.read(self._holdings.ready_read_fd, 4096).decode(errors="replace").split()
+        except BlockingIOError:
+            return
+        if self._ready or said[:1] != ["ready"]:
+            return
+        self._ready = True
+        clients = ", ".join(f"http://{address}" for address in self._holdings.addresses)
+        admin = ", ".join([f"unix:{self._holdings.places.admin_socket}", *said[1:2]])
+        print(f"crossfade is ready: {clients} (admin {admin})", file=sys.stderr, flush=True)
+
+    def _on_stop(self, name: str) -> None:
+        if self._stop.is_set():
+            log.warning("%s again: killing what still runs", name)
+            self._kill.set()
+            return
+        log.info("%s: stopping", name)
+        self._stop.set()
+
+    async def _stop_all(self) -> None:
+        """Workers, then the ledger, then the supervisor; each gets its grace, then it is killed."""
+        self._stopping = True
+        grace = self._holdings.settings.stop_grace + MARGIN
+        ledger, supervisor, *workers = self._children
+        supervisor.signal(signal.SIGUSR1)
+        await self._end(workers, grace)
+        await self._end([ledger], grace)
+        await self._end([supervisor], MARGIN)
+
+    async def _end(self, children: list[Child], grace: float) -> None:
+        for child in children:
+            child.signal(signal.SIGTERM)
+        everyone_gone = asyncio.gather(*(child.gone.wait() for child in children if child.is_running))
+        told_to_kill = asyncio.ensure_future(self._kill.wait())
+        await asyncio.wait({everyone_gone, told_to_kill}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        told_to_kill.cancel()
+        for child in children:
+            if child.is_running:
+                log.warning("%s did not stop in time: killing it", child.name)
+                child.signal(signal.SIGKILL)
+        await everyone_gone
+
+
+def reap_strangers(ours: set[int]) -> None:
+    """Reap orphans that the kernel gave to process 1, but none of our own children."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid in ours:
+            return
+        os.waitpid(ended.si_pid, 0)
+
+
+def launch(settings: Settings, path: Path, text: str | bytes, *, modules: Sequence[str] | None = None) -> int:
+    """Run an instance until it is stopped; the process's exit code.
+
+    text: the configuration file as it was loaded; modules: see `children_of`. Returns 0 after a graceful
+    stop, 2 when something refuses to start: the message is on stderr then, and nothing was overwritten.
+    """
+    setup_logging(settings.log, "launcher")
+    try:
+        holdings = Holdings(settings, path, text.encode() if isinstance(text, str) else text)
+    except RefuseToStart as refusal:
+        log.error("refusing to start: %s", refusal)
+        return 2
+    try:
+        return uvloop.run(Launcher(holdings, modules).run())
+    finally:
+        holdings.close()
