@@ -1,0 +1,74 @@
+# One word each; every target does all of its own set-up in a fresh clone. Needs: Python 3.11 or newer with venv.
+#
+#   make demo    the whole story in one command: two backends, a load, a fault, the revert, the recovery
+#   make test    every test in its short, seeded form
+#   make lint    ruff, strict mypy, the layers
+#   make soak    every test with its full counts (an hour or so)
+#   make bench   our cost beside nginx's (Linux; installs nginx and wrk when it may)
+#
+# ARGS is passed on: make test ARGS="tests/core -x", make bench ARGS="--quick"
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: help setup demo test soak lint format bench lock clean
+
+help:
+	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
+
+setup: $(READY)
+
+# The stamp lies inside the environment, so that removing the environment is enough to make it anew.
+$(READY): requirements-dev.txt pyproject.toml
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then
+	  command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install it or say make PYTHON=python3.12" >&2; exit 1; }
+	  echo "making $(VENV)"
+	  $(PYTHON) -m venv $(VENV) || { echo "make: $(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	fi
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(READY)
+	@$(BIN)/proxyctl demo $(ARGS)
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(ARGS)
+
+soak: $(READY)
+	@CROSSFADE_SOAK=1 $(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	@$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	@benchmarks/install.sh
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# Hashes without any index's address: the same lock serves every mirror. Where to look is pip's and uv's own business.
+lock: $(READY)
+	@for lock in "requirements.txt" "requirements-dev.txt --group dev"; do
+	  $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-annotate --custom-compile-command "make lock" $(ARGS) --output-file $$lock
+	done
+
+clean:
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

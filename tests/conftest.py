@@ -1,0 +1,29 @@
+"""What all tests share: the short seeded form, and the full counts of `make soak`."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+SOAK = os.environ.get("CROSSFADE_SOAK") == "1"
+
+# The short form is the same on every run, so a failure is never a matter of luck; the soak looks for new ones.
+# No deadline: how long one example takes says more about the machine than about the code.
+settings.register_profile("short", max_examples=60, stateful_step_count=30, derandomize=True, deadline=None, database=None)
+settings.register_profile(
+    "soak",
+    max_examples=3000,
+    stateful_step_count=100,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("soak" if SOAK else "short")
+
+
+@pytest.fixture(scope="session")
+def soak() -> bool:
+    """True under `make soak`: tests that count take their full counts."""
+    return SOAK
