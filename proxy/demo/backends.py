@@ -1,0 +1,284 @@
+"""A toy event backend, one process: stores every event in its SQLite file, commits, then answers 201.
+
+    POST /api/v1/events    X-Event-Id names the event; the body is kept byte for byte
+    GET  /health           200, or the fault's
+
+On a second port, which no fault touches:
+
+    POST /control          {"fault": "errors", ...}: the fields of `Fault`
+    GET  /control          the fault, and how many rows are stored
+
+Started as `python -m proxy.demo.backends --db FILE --port N --control-port N`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import uvloop
+from aiohttp import web
+
+from proxy.demo.store import Arrival, Store
+
+EVENTS_PATH = "/api/v1/events"
+MAX_BODY = 64 * 2**20
+_REBIND_SECONDS = 5.0
+
+
+class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "fault"}):
+    """What is wrong with the backend.
+
+    none        nothing
+    errors      answers `status` (503) and stores nothing
+    stall       accepts, reads, and answers (and stores) only when the fault is over; /health too
+    down        connection refused, open connections reset, until another fault is set
+    slow        answers `seconds` after the commit
+    flap        down for `seconds`, up for `seconds`, and so on
+    half-close  commits, then ends its half of the connection instead of an answer
+    early       answers `status` (201) after the head; stores the body if that is a 2xx, else hangs up
+
+    every: only each n-th event has the fault (not down, flap).
+    """
+
+    kind: Literal["none", "errors", "stall", "down", "slow", "flap", "half-close", "early"]
+    status: int | None = None
+    seconds: float = 0.5
+    every: int = 1
+
+
+_decode_fault = msgspec.json.Decoder(Fault).decode
+
+
+class Backend:
+    """The event port's handlers and the present fault."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._batch: list[tuple[Arrival, asyncio.Future[None]]] = []
+        self._events = 0
+        self.fault = Fault("none")
+        self._over = asyncio.Event()
+
+    def set_fault(self, fault: Fault) -> None:
+        """From the next event on; what is stalled goes on."""
+        self.fault = fault
+        self._over.set()
+        self._over = asyncio.Event()
+
+    async def health(self, request: web.Request) -> web.Response:
+        """GET /health."""
+        while self.fault.kind == "stall":
+            await self._over.wait()
+        return web.json_response({"status": "ok"})
+
+    async def event(self, request: web.Request) -> web.StreamResponse:
+        """POST /api/v1/events."""
+        fault = self._next_fault()
+        if fault.kind == "early":
+            return await self._answer_early(request, fault.status or 201)
+        arrival = Arrival(
+            request.headers.get("X-Event-Id", ""),
+            request.headers.get("X-Crossfade-Role", ""),
+            request.headers.get("X-Crossfade-Attempt", ""),
+            await request.read(),
+        )
+        if not arrival.id:
+            return web.json_response({"error": "X-Event-Id is missing"}, status=400)
+        if fault.kind == "errors":
+            return web.json_response({"error": "injected fault"}, status=fault.status or 503)
+        if fault.kind == "stall":
+            await self._stalled()
+        await self._commit(arrival)
+        if fault.kind == "slow":
+            await asyncio.sleep(fault.seconds)
+        if fault.kind == "half-close" and request.transport is not None:
+            request.transport.write_eof()
+            # The connection is of no use without an answer; it closes when the peer does, or by this.
+            await asyncio.sleep(fault.seconds)
+            request.transport.abort()
+        return web.json_response({"stored": arrival.id}, status=201)
+
+    def _next_fault(self) -> Fault:
+        self._events += 1
+        return self.fault if self._events % self.fault.every == 0 else Fault("none")
+
+    async def _stalled(self) -> None:
+        while self.fault.kind == "stall":
+            await self._over.wait()
+
+    async def _answer_early(self, request: web.Request, status: int) -> web.StreamResponse:
+        body = b'{"early":true}'
+        answer = web.StreamResponse(status=status, headers={"Content-Length": str(len(body))})
+        if status >= 300:
+            answer.force_close()
+        await answer.prepare(request)
+        await answer.write(body)
+        await answer.write_eof()
+        if status < 300:
+            id, role = request.headers["X-Event-Id"], request.headers.get("X-Crossfade-Role", "")
+            await self._commit(Arrival(id, role, request.headers.get("X-Crossfade-Attempt", ""), await request.read()))
+        return answer
+
+    async def _commit(self, arrival: Arrival) -> None:
+        """Join this turn of the loop's batch; returns once it is committed."""
+        loop = asyncio.get_running_loop()
+        committed = loop.create_future()
+        if not self._batch:
+            loop.call_soon(self._commit_batch)
+        self._batch.append((arrival, committed))
+        await committed
+
+    def _commit_batch(self) -> None:
+        batch, self._batch = self._batch, []
+        self._store.add([arrival for arrival, _ in batch])
+        for _, committed in batch:
+            if not committed.done():
+                committed.set_result(None)
+
+
+class Door:
+    """The event port's listener, which faults close and open."""
+
+    def __init__(self, runner: web.AppRunner, port: int) -> None:
+        self._runner = runner
+        self._port = port
+        self._site: web.SockSite | None = None
+        self._flapping: asyncio.Task[None] | None = None
+
+    async def follow(self, fault: Fault) -> None:
+        """Close, open or flap as the fault says."""
+        if self._flapping is not None:
+            self._flapping.cancel()
+            await asyncio.gather(self._flapping, return_exceptions=True)
+            self._flapping = None
+        if fault.kind == "down":
+            await self.close()
+        elif fault.kind == "flap":
+            self._flapping = asyncio.create_task(self._flap(fault.seconds))
+        else:
+            await self.open()
+
+    async def open(self) -> None:
+        """Listen, unless it does already."""
+        if self._site is None:
+            site = web.SockSite(self._runner, await _bind(self._port), backlog=1024)
+            await site.start()
+            self._site = site
+
+    async def close(self) -> None:
+        """Refuse new connections and reset the open ones."""
+        if self._site is not None:
+            site, self._site = self._site, None
+            await site.stop()
+        server = self._runner.server
+        for connection in server.connections if server is not None else ():
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    async def _flap(self, seconds: float) -> None:
+        while True:
+            await self.close()
+            await asyncio.sleep(seconds)
+            await self.open()
+            await asyncio.sleep(seconds)
+
+
+async def _bind(port: int) -> socket.socket:
+    """Bind the port; the listener that was closed a moment ago may still be on its way out."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _REBIND_SECONDS
+    while True:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+            return listener
+        except OSError:
+            listener.close()
+            if loop.time() > deadline:
+                raise
+        await asyncio.sleep(0.005)
+
+
+class Control:
+    """The control port's handlers."""
+
+    def __init__(self, backend: Backend, door: Door, store: Store) -> None:
+        self._backend = backend
+        self._door = door
+        self._store = store
+
+    async def read(self, request: web.Request) -> web.Response:
+        """GET /control."""
+        return web.json_response({"fault": self._backend.fault.kind, "stored": self._store.count()})
+
+    async def change(self, request: web.Request) -> web.Response:
+        """POST /control; 422 for what is not a `Fault`."""
+        try:
+            fault = _decode_fault(await request.read())
+        except msgspec.DecodeError as error:
+            return web.json_response({"error": str(error)}, status=422)
+        if fault.every < 1 or fault.seconds <= 0:
+            return web.json_response({"error": "every is at least 1, seconds above 0"}, status=422)
+        self._backend.set_fault(fault)
+        await self._door.follow(fault)
+        return await self.read(request)
+
+
+async def serve(db: Path, port: int, control_port: int, *, lifeline: bool) -> None:
+    """Serve until SIGTERM or SIGINT, or with `lifeline` until stdin ends because the parent is gone."""
+    store = Store(db)
+    backend = Backend(store)
+    events = web.Application(client_max_size=MAX_BODY)
+    events.add_routes([web.post(EVENTS_PATH, backend.event), web.get("/health", backend.health)])
+    runner = web.AppRunner(events, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    door = Door(runner, port)
+    await door.open()
+
+    control = Control(backend, door, store)
+    app = web.Application()
+    app.add_routes([web.get("/control", control.read), web.post("/control", control.change)])
+    control_runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await control_runner.setup()
+    await web.SockSite(control_runner, await _bind(control_port)).start()
+
+    await _told_to_stop(lifeline)
+    await door.follow(Fault("down"))
+    await runner.cleanup()
+    await control_runner.cleanup()
+    store.close()
+
+
+async def _told_to_stop(lifeline: bool) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if lifeline:
+        loop.add_reader(sys.stdin.fileno(), stop.set)
+    await stop.wait()
+    if lifeline:
+        loop.remove_reader(sys.stdin.fileno())
+
+
+def main() -> None:
+    """Entry of the process."""
+    parser = argparse.ArgumentParser(description="A toy event backend with injectable faults.")
+    parser.add_argument("--db", type=Path, required=True, help="SQLite file to store events in")
+    parser.add_argument("--port", type=int, required=True, help="port for events")
+    parser.add_argument("--control-port", type=int, required=True, help="port for faults")
+    parser.add_argument("--lifeline", action="store_true", help="stop when stdin ends")
+    arguments = parser.parse_args()
+    uvloop.run(serve(arguments.db, arguments.port, arguments.control_port, lifeline=arguments.lifeline))
+
+
+if __name__ == "__main__":
+    main()

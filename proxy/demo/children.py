@@ -1,0 +1,125 @@
+"""Child processes with a log file, and free ports for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from proxy.core.errors import CrossfadeError
+
+_STOP_SECONDS = 30.0
+_TAIL_LINES = 20
+
+
+class ChildError(CrossfadeError):
+    """A child did not start, or ended on its own; the message has its log's last lines."""
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that is free now and stays so.
+
+    Taken from below the range that outgoing connections draw from: a listener that is closed and
+    opened again (a backend that is down, a daemon that restarts) must find its port still free.
+    """
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    chosen = random.SystemRandom()
+    while True:
+        port = chosen.randrange(min(10_000, low // 2), low)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+class Child:
+    """One process of its own process group, so that Ctrl-C reaches us alone and we stop it in order."""
+
+    def __init__(self, name: str, arguments: list[str], log: Path, *, environ: dict[str, str] | None = None) -> None:
+        """Start it. Its output is appended to `log`; its stdin is a pipe that ends when we do."""
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env=os.environ | (environ or {}),
+            )
+        self.pid = self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative: the signal that ended it."""
+        return self._process.poll()
+
+    def tail(self) -> str:
+        """The log's last lines."""
+        lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+        return "\n".join(f"    {line}" for line in lines) or "    (its log is empty)"
+
+    def check(self) -> None:
+        """Raise ChildError when it has ended."""
+        if self.exit_code is not None:
+            raise ChildError(f"{self.name} ended with {self.exit_code}; the last lines of {self.log}:\n{self.tail()}")
+
+    async def until(self, ready: Callable[[], Awaitable[bool]], seconds: float) -> None:
+        """Wait for `ready`; raises ChildError when the process ends first or it takes longer."""
+        deadline = time.monotonic() + seconds
+        while not await ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise ChildError(
+                    f"{self.name} was not ready after {seconds:g} s; the last lines of {self.log}:\n{self.tail()}"
+                )
+            await asyncio.sleep(0.02)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        self._process.send_signal(number)
+
+    async def ended(self, seconds: float) -> int:
+        """Wait for its end; the exit code. Raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        while (code := self.exit_code) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {seconds:g} s")
+            await asyncio.sleep(0.01)
+        self.close_stdin()
+        return code
+
+    async def stop(self, seconds: float = _STOP_SECONDS) -> int:
+        """SIGTERM, and SIGKILL to its group when that does not end it in time; the exit code."""
+        self.signal(signal.SIGTERM)
+        try:
+            return await self.ended(seconds)
+        except TimeoutError:
+            self.kill_group()
+            return await self.ended(5)
+
+    def kill_group(self) -> None:
+        """SIGKILL to the process and all it started."""
+        with contextlib.suppress(ProcessLookupError):  # nobody of the group is left, as wanted
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def close_stdin(self) -> None:
+        """End its stdin, as our own end would."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+
+def python(*arguments: str) -> list[str]:
+    """The command that runs a module with this interpreter."""
+    return [sys.executable, "-m", *arguments]

@@ -1,0 +1,90 @@
+"""What a toy backend has stored: an SQLite file in order of arrival, on purpose without a unique constraint.
+
+A duplicate is a row more, a lost event a row less, and nothing hides either.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+from xxhash import xxh64_intdigest
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS event(
+    position INTEGER PRIMARY KEY, id TEXT NOT NULL, role TEXT NOT NULL, attempt TEXT NOT NULL, body BLOB NOT NULL
+)
+"""
+
+
+class Arrival(NamedTuple):
+    """One request as the backend got it. role, attempt: the proxy's headers, or empty."""
+
+    id: str
+    role: str
+    attempt: str
+    body: bytes
+
+
+class Stored(NamedTuple):
+    """One row. digest: XXH64 of the body; position: order of arrival from 1."""
+
+    position: int
+    id: str
+    role: str
+    attempt: str
+    digest: int
+
+
+def digest_of(body: bytes) -> int:
+    """XXH64 of a body: enough to see that it arrived byte for byte."""
+    return int(xxh64_intdigest(body))
+
+
+class Store:
+    """The writing end; one process has it open.
+
+    A commit survives the death of the process, not a power cut (synchronous=OFF): the backends of a
+    demo are killed, never unplugged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._db = apsw.Connection(str(path))
+        self._db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF")
+        self._db.execute(_SCHEMA)
+
+    def add(self, arrivals: list[Arrival]) -> None:
+        """Store a batch in its order, in one transaction."""
+        with self._db:
+            self._db.executemany("INSERT INTO event(id, role, attempt, body) VALUES(?, ?, ?, ?)", arrivals)
+
+    def count(self) -> int:
+        """Rows, duplicates included."""
+        return int(self._db.execute("SELECT count(*) FROM event").get)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+
+def read_store(path: Path) -> list[Stored]:
+    """Every row of a store in order of arrival; the backend may still have it open."""
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        rows = db.execute("SELECT position, id, role, attempt, body FROM event ORDER BY position")
+        return [Stored(position, id, role, attempt, digest_of(body)) for position, id, role, attempt, body in rows]
+    finally:
+        db.close()
+
+
+def damage_store(path: Path, lost: int, different: int) -> None:
+    """Delete the first `lost` rows' events and spoil the next `different` ones: what a checker must find."""
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        with db:
+            ids = [row[0] for row in db.execute("SELECT id FROM event ORDER BY position LIMIT ?", (lost + different,))]
+            db.executemany("DELETE FROM event WHERE id = ?", [(id,) for id in ids[:lost]])
+            db.executemany("UPDATE event SET body = body || 'x' WHERE id = ?", [(id,) for id in ids[lost:]])
+    finally:
+        db.close()

@@ -1,0 +1,68 @@
+"""Each kind of difference between record and store is found, and named."""
+
+from __future__ import annotations
+
+from proxy.demo.comparison import Comparison, compare
+from proxy.demo.load import Record
+from proxy.demo.store import Stored
+
+
+def record_of(**accepted: str) -> Record:
+    """Ids of one letter by key, in order; the digest of `a` is 97."""
+    digests = {id: ord(id) for ids in accepted.values() for id in ids}
+    return Record(accepted={key: list(ids) for key, ids in accepted.items()}, digests=digests)
+
+
+def rows_of(ids: str) -> list[Stored]:
+    return [Stored(n, id, "authority", "1", ord(id)) for n, id in enumerate(ids, 1)]
+
+
+def found(record: Record, ids: str) -> Comparison:
+    return compare(record, rows_of(ids))
+
+
+def test_equal() -> None:
+    result = found(record_of(k="ab", m="c"), "cab")
+    assert (result.rows, result.stored, result.duplicates) == (3, 3, 0)
+    assert result.is_complete
+    assert result.problems() == []
+
+
+def test_lost() -> None:
+    result = found(record_of(k="ab"), "a")
+    assert result.lost == ("b",)
+    assert not result.is_complete
+    assert result.problems() == ["1 lost: b"]
+
+
+def test_duplicates_are_no_loss_and_the_first_one_counts_for_order() -> None:
+    result = found(record_of(k="ab"), "aba")
+    assert (result.stored, result.duplicates) == (2, 1)
+    assert result.is_complete
+    assert not result.misordered
+
+
+def test_misordered() -> None:
+    result = found(record_of(k="ab", m="cd"), "cbad")
+    assert result.misordered == (("k", "a", "b"),)
+    assert result.problems() == ["1 misordered: k: a answered before b"]
+
+
+def test_a_lost_event_between_two_hides_no_disorder() -> None:
+    assert found(record_of(k="abc"), "ca").misordered == (("k", "a", "c"),)
+
+
+def test_different() -> None:
+    record = record_of(k="ab")
+    result = compare(record, [*rows_of("a"), Stored(2, "b", "copy", "1", 0)])
+    assert result.different == ("b",)
+    assert not result.is_complete
+
+
+def test_unknown_and_unanswered() -> None:
+    record = record_of(k="a")
+    record.digests["b"] = ord("b")
+    result = found(record, "abz")
+    assert result.unanswered == ("b",)
+    assert result.unknown == ("z",)
+    assert not result.is_complete
