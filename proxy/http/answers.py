@@ -1,0 +1,37 @@
+"""The answers that are our own: refusals, 202, and failures of backends."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from http import HTTPStatus
+
+import orjson
+
+
+@lru_cache(maxsize=256)
+def problem(status: int, detail: str, retry_after: int = 0, close: bool = False) -> bytes:
+    """A whole response with a problem+json body (RFC 9457). retry_after: seconds, 0 for none."""
+    title = HTTPStatus(status).phrase
+    body = orjson.dumps({"title": title, "status": status, "detail": detail})
+    lines = [
+        f"HTTP/1.1 {status} {title}",
+        "Content-Type: application/problem+json",
+        f"Content-Length: {len(body)}",
+    ]
+    if retry_after:
+        lines.append(f"Retry-After: {retry_after}")
+    if close:
+        lines.append("Connection: close")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def accepted(event_id: str, close: bool) -> bytes:
+    """202: the event is durable and will be delivered."""
+    body = orjson.dumps({"accepted": event_id})
+    ending = b"Connection: close\r\n\r\n" if close else b"\r\n"
+    return (
+        b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(body) + ending + body
+    )
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -1,0 +1,394 @@
+"""A client's connection: requests in, answers out in the same order, one request at a time.
+
+    bytes --> head --> body (buffered, bounded) --> DataPlane.begin --> answer | stream --> next request
+
+Pipelined requests wait in the buffer, which is bounded by not reading on; so do events of one
+connection behind each other, which keeps their answers in order without a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from config.model import Limits
+from proxy.http.answers import CONTINUE, accepted, problem
+from proxy.http.chunked import BadChunk, ChunkedBody
+from proxy.http.head import BY_LENGTH, HeadParser, Refusal, RequestHead, ResponseHead
+from proxy.http.request import forwarded_lines
+from proxy.http.upstream import Leg
+
+if TYPE_CHECKING:
+    from proxy.http.exchange import Exchange
+    from proxy.http.passing import Passing
+    from proxy.http.plane import DataPlane
+
+_BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)(?!$)|\x00")
+_PIPELINE_HIGH: Final = 64 * 1024
+_DISCARD: Final = 1024 * 1024
+_LINGER: Final = 1.0
+
+
+class Service:
+    """What all client connections of a worker share."""
+
+    __slots__ = ("clients", "is_stopping", "limits", "loop", "parser", "plane")
+
+    def __init__(
+        self, plane: DataPlane, limits: Limits, wanted: frozenset[bytes], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.plane = plane
+        self.limits = limits
+        self.parser = HeadParser(wanted, limits.max_headers, limits.max_target_size)
+        self.loop = loop
+        self.clients: set[Client] = set()
+        self.is_stopping = False
+
+    def check_times(self, now: float) -> None:
+        """Once a second: cut clients that are too slow or idle for too long."""
+        for client in tuple(self.clients):
+            client.check_time(now)
+
+    def stop(self) -> None:
+        """Close idle connections now and busy ones after their answer."""
+        self.is_stopping = True
+        for client in tuple(self.clients):
+            client.stop()
+
+
+class Client(asyncio.Protocol):
+    """One client connection."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_chunks",
+        "_chunks_out",
+        "_current",
+        "_head",
+        "_is_closing",
+        "_is_paused",
+        "_keep_alive",
+        "_left",
+        "_method",
+        "_minor",
+        "_service",
+        "_since",
+        "_stream",
+        "_transport",
+        "forwarded",
+        "is_busy",
+        "peer",
+    )
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._head: RequestHead | None = None
+        self._body: list[bytes] = []
+        self._left = 0
+        self._chunks: ChunkedBody | None = None
+        self._current: Exchange | Passing | None = None
+        self._stream: Leg | None = None
+        self._chunks_out = False
+        self.is_busy = False
+        self._is_closing = False
+        self._is_paused = False
+        self._keep_alive = True
+        self._method = b""
+        self._minor = 1
+        self._since = 0.0
+        self.peer = ""
+        self.forwarded = b""
+
+    # the connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        service = self._service
+        if len(service.clients) >= service.limits.max_connections:
+            service.plane.count("refused_connections")
+            self._is_closing = True
+            transport.abort()
+            return
+        service.clients.add(self)
+        self.peer = str(transport.get_extra_info("peername")[0])
+        self.forwarded = forwarded_lines(self.peer)
+        self._since = monotonic()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._service.clients.discard(self)
+        self._is_closing = True
+        self._transport = None
+        self._buffer = b""
+        if self._current is not None:
+            self._current.client_gone()
+            self._current = None
+
+    def eof_received(self) -> bool:
+        """The client has sent all it will; an answer that is due still goes out."""
+        self._keep_alive = False
+        return self.is_busy
+
+    def pause_writing(self) -> None:
+        if self._stream is not None:
+            self._stream.pause()
+
+    def resume_writing(self) -> None:
+        if self._stream is not None:
+            self._stream.resume()
+
+    def stop(self) -> None:
+        """Close now when idle, else after the answer."""
+        self._keep_alive = False
+        if not self.is_busy and self._head is None and not self._buffer:
+            self._close()
+
+    def check_time(self, now: float) -> None:
+        """Cut a client that is idle or slow."""
+        limits = self._service.limits
+        waited = now - self._since
+        if self._is_closing:
+            if waited > _LINGER and self._transport is not None:
+                self._transport.abort()
+        elif self.is_busy:
+            return
+        elif self._head is not None:
+            if waited > limits.body_timeout:
+                self._refuse(408, "the request body took too long")
+        elif self._buffer:
+            if waited > limits.head_timeout:
+                self._refuse(408, "the request head took too long")
+        elif waited > limits.keepalive_timeout:
+            self._close()
+
+    def _close(self) -> None:
+        self._is_closing = True
+        self._since = monotonic()
+        if self._transport is not None:
+            self._service.plane.tick.close(self._transport)
+
+    # requests
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_closing:
+            return
+        if self.is_busy:
+            self._buffer += data
+            if len(self._buffer) > _PIPELINE_HIGH and not self._is_paused and self._transport is not None:
+                self._is_paused = True
+                self._transport.pause_reading()
+            return
+        if self._head is not None:
+            self._more_body(data)
+            return
+        if self._buffer:
+            data = self._buffer + data
+        else:
+            self._since = monotonic()
+        self._advance(data)
+
+    def _advance(self, data: bytes) -> None:
+        """Read the next request from its first byte on."""
+        stop = data.find(b"\r\n\r\n")
+        limits = self._service.limits
+        if stop < 0 or stop > limits.max_head_size:
+            self._wait_for_head(data, stop)
+            return
+        raw = data[:stop] if data[0] != 13 else data[:stop].removeprefix(b"\r\n")
+        head = self._service.parser.parse(raw)
+        if type(head) is not RequestHead:
+            assert isinstance(head, Refusal)
+            self._refuse(head.status, head.reason)
+            return
+        rest = data[stop + 4 :]
+        length = head.length
+        if head.chunked:
+            self._chunks = ChunkedBody()
+            self._left = limits.max_event_size
+        elif length > limits.max_event_size:
+            self._refuse(413, f"the body is longer than {limits.max_event_size} bytes")
+            return
+        elif len(rest) == length:
+            self._buffer = b""
+            self._dispatch(head, rest)
+            return
+        elif len(rest) > length:
+            self._buffer = rest[length:]
+            self._dispatch(head, rest[:length])
+            return
+        else:
+            self._left = length
+        self._buffer = b""
+        self._head = head
+        if head.expects_continue and not rest and self._transport is not None:
+            self._transport.write(CONTINUE)
+        self._since = monotonic()
+        if rest:
+            self._more_body(rest)
+
+    def _wait_for_head(self, data: bytes, stop: int) -> None:
+        """The head is not complete: keep what there is, unless it can only be refused."""
+        limits = self._service.limits
+        if stop > limits.max_head_size or len(data) > limits.max_head_size:
+            line = data.find(b"\r\n")
+            if line < 0 or line > limits.max_target_size + 64:
+                self._refuse(414, f"request target longer than {limits.max_target_size} bytes")
+            else:
+                self._refuse(431, f"request head longer than {limits.max_head_size} bytes")
+        elif _BARE.search(data) or not (data[:1].isalpha() or data[:2] in (b"\r", b"\r\n")):
+            self._refuse(400, "malformed request")
+        else:
+            self._buffer = data
+
+    def _more_body(self, data: bytes) -> None:
+        head = self._head
+        assert head is not None
+        rest = b""
+        if self._chunks is not None:
+            try:
+                data = self._chunks.feed(data)
+            except BadChunk as error:
+                self._refuse(400, str(error))
+                return
+            self._left -= len(data)
+            if self._left < 0:
+                self._refuse(413, f"the body is longer than {self._service.limits.max_event_size} bytes")
+                return
+            is_done, rest = self._chunks.done, self._chunks.rest
+        else:
+            if len(data) > self._left:
+                data, rest = data[: self._left], data[self._left :]
+            self._left -= len(data)
+            is_done = self._left == 0
+        self._body.append(data)
+        if is_done:
+            body = b"".join(self._body)
+            self._body = []
+            self._head = self._chunks = None
+            self._buffer = rest
+            self._dispatch(head, body)
+
+    def _dispatch(self, head: RequestHead, body: bytes) -> None:
+        self.is_busy = True
+        if not head.keep_alive:
+            self._keep_alive = False
+        self._method = head.method
+        self._minor = head.minor
+        current = self._service.plane.begin(self, head, body)
+        if self.is_busy:
+            self._current = current
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """A request that is not served: its status, and the connection is closed."""
+        self._service.plane.count(f"refused_{status}")
+        self._keep_alive = False
+        self._head = self._chunks = None
+        self._body = []
+        self._buffer = b""
+        if self._transport is not None:
+            self._service.plane.tick.write(self._transport, problem(status, reason, close=True))
+        self._close()
+
+    # answers
+
+    def answer(self, head: ResponseHead, body: bytes) -> None:
+        """A backend's whole answer."""
+        if self._keep_alive and self._minor == 1 and self._method != b"HEAD" and head.status not in (204, 304):
+            self._finish(b"%bContent-Length: %d\r\n\r\n%b" % (head.start, len(body), body))
+            return
+        if self._method == b"HEAD" or head.status == 304:
+            framing = b"Content-Length: %d\r\n" % head.length if head.length >= 0 else b""
+        else:
+            framing = b"" if head.status == 204 else b"Content-Length: %d\r\n" % len(body)
+        self._finish(head.start + framing + self._connection_line() + b"\r\n" + body)
+
+    def answer_accepted(self, event_id: str) -> None:
+        """202: durable, and delivered later."""
+        self._finish(accepted(event_id, close=not self._keep_alive))
+
+    def answer_problem(self, status: int, detail: str, retry_after: int = 0) -> None:
+        """An error of our own."""
+        answer = problem(status, detail, retry_after, close=not self._keep_alive)
+        self._finish(answer if self._method != b"HEAD" else answer[: answer.index(b"\r\n\r\n") + 4])
+
+    def _connection_line(self) -> bytes:
+        if not self._keep_alive:
+            return b"Connection: close\r\n"
+        return b"Connection: keep-alive\r\n" if self._minor == 0 else b""
+
+    def _finish(self, data: bytes) -> None:
+        """Write the end of an answer and go on with the next request."""
+        self.is_busy = False
+        self._current = None
+        transport = self._transport
+        if transport is None:
+            return
+        service = self._service
+        service.plane.tick.write(transport, data)
+        if not self._keep_alive or service.is_stopping:
+            self._close()
+            return
+        self._since = monotonic()
+        if self._buffer:
+            service.loop.call_soon(self._next)
+        if self._is_paused:
+            self._is_paused = False
+            transport.resume_reading()
+
+    def _next(self) -> None:
+        """Serve a pipelined request."""
+        if self._buffer and not self.is_busy and not self._is_closing and self._head is None:
+            data, self._buffer = self._buffer, b""
+            self._advance(data)
+
+    # long answers
+
+    def start_stream(self, leg: Leg) -> None:
+        """A backend's answer whose body is still coming; what the leg has kept of it goes out first."""
+        head = leg.head
+        assert head is not None
+        self._stream = leg
+        self._chunks_out = False
+        if head.framing == BY_LENGTH:
+            framing = b"Content-Length: %d\r\n" % head.length
+        elif self._minor == 1:
+            framing, self._chunks_out = b"Transfer-Encoding: chunked\r\n", True
+        else:
+            framing, self._keep_alive = b"", False
+        if self._transport is not None:
+            start = head.start + framing + self._connection_line() + b"\r\n"
+            self._service.plane.tick.write(self._transport, start)
+        kept, leg.body = leg.body, b""
+        if kept:
+            self.stream(kept)
+            leg.resume()
+
+    def stream(self, data: bytes) -> None:
+        """A piece of its body."""
+        if self._transport is not None:
+            piece = b"%x\r\n%b\r\n" % (len(data), data) if self._chunks_out else data
+            self._service.plane.tick.write(self._transport, piece)
+
+    def end_stream(self, truncated: bool) -> None:
+        """Its end. A truncated answer ends with the connection, so that the client can tell."""
+        self._stream = None
+        if truncated:
+            self._keep_alive = False
+            self._finish(b"")
+        else:
+            self._finish(b"0\r\n\r\n" if self._chunks_out else b"")
+
+    def answer_kept(self, leg: Leg) -> None:
+        """A long answer that ended before it could be passed on."""
+        head = leg.head
+        assert head is not None
+        if leg.truncated:
+            self.start_stream(leg)
+            self.end_stream(True)
+        else:
+            self.answer(head, leg.body)

@@ -1,0 +1,343 @@
+"""The way of one event, from its head to its answer: the hot path's centre, written flat.
+
+    launch --> record (intent) --> legs to the authority and the other side --> leg_done, leg_done
+                   |                                                                 |
+                   +-- record_durable (only when somebody has to wait for it) -------+--> settle --> answer
+
+What may be answered when is `proxy.core.acknowledge`'s table; what happens when the authority fails
+or a side has a backlog is in `remedies`. No task and no future per event.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from proxy.core.acknowledge import ABSENT, FAILED, OK, REFUSED, SAFE, WAITING, Answer
+from proxy.core.event import BOTH, DELIVERED, Event
+from proxy.core.event import REFUSED as KIND_REFUSED
+from proxy.core.owed import DELIVERED as STATE_DELIVERED
+from proxy.core.owed import DISCARDED as STATE_DISCARDED
+from proxy.core.owed import LOST as STATE_LOST
+from proxy.core.owed import REFUSED as STATE_REFUSED
+from proxy.http import remedies
+from proxy.http.request import event_request
+from proxy.http.route import AUTHORITY, COPY, EventRoute
+from proxy.http.upstream import Leg
+
+if TYPE_CHECKING:
+    from proxy.http.downstream import Client
+    from proxy.http.plane import DataPlane
+
+ROLE_NAMES: Final = (b"authority", b"copy")
+
+
+class Exchange:
+    """One event on its way. Sides are OLD or NEW; lists of two are indexed by side.
+
+    standing: what is known of each side (proxy.core.acknowledge)
+    waits: masks of sides, oldest first, that become SAFE when the ledger says durable
+    parked: mask of sides that the ledger knows to be on their way although the client was answered
+    is_void: the client was told no, so what is still open at the other side is discarded
+    """
+
+    __slots__ = (
+        "authority",
+        "client",
+        "event",
+        "is_answered",
+        "is_held",
+        "is_void",
+        "legs",
+        "method",
+        "parked",
+        "plane",
+        "route",
+        "shadow",
+        "standing",
+        "streaming",
+        "waits",
+        "started_at",
+    )
+
+    def __init__(
+        self, plane: DataPlane, client: Client, route: EventRoute, event: Event, method: bytes, shadow: bool
+    ) -> None:
+        self.plane = plane
+        self.client: Client | None = client
+        self.route = route
+        self.event = event
+        self.method = method
+        self.shadow = shadow
+        self.authority = event.authority
+        self.standing = [ABSENT, ABSENT]
+        self.legs: list[Leg | None] = [None, None]
+        self.waits: list[int] = []
+        self.parked = 0
+        self.is_held = False
+        self.is_void = False
+        self.is_answered = False
+        self.streaming: Leg | None = None
+        self.started_at = 0.0
+
+    # out
+
+    def launch(self, is_recorded: bool, now: float) -> None:
+        """Decide which sides go out now, record the event, send. is_recorded: the intent left earlier."""
+        event, route, plane = self.event, self.route, self.plane
+        authority = self.authority
+        other = 1 - authority
+        durability = route.settings.durability
+        standing = self.standing
+        standing[authority] = WAITING
+        handed = 0
+        sends_copy = self.shadow
+        if route.is_ordered and plane.marks[route.bases[authority] + event.bucket]:
+            remedies.authority_has_backlog(self, is_recorded, now)
+            return
+        if event.owed >> other & 1:
+            standing[other] = WAITING
+            if not event.deferred:
+                upstream = route.sides[other]
+                if (
+                    (route.is_ordered and plane.marks[route.bases[other] + event.bucket])
+                    or not upstream.has_room
+                    or not upstream.is_ready(now)
+                ):
+                    handed = 1 << other
+                else:
+                    sends_copy = not event.after_authority
+        is_down = not route.sides[authority].is_ready(now)
+        lost = handed if durability == "off" else 0
+        handed -= lost
+        waits = handed | event.deferred
+        if not is_recorded:
+            event.handed = handed
+            plane.ledger.add(event)
+        elif handed:
+            remedies.hand(self, other, 0)
+            waits = event.deferred
+        if lost:
+            self._lose(other)
+        if durability == "before-send":
+            self.is_held = True
+            self.wait_durable(waits)
+            return
+        if waits:
+            self.wait_durable(waits)
+        self._send_out(authority, other if sends_copy else None, is_down)
+
+    def launch_accepted(self) -> None:
+        """`ack: accepted`: the ledger delivers, to the authority first; the client hears 202 once it is durable."""
+        event = self.event
+        for side in (0, 1):
+            if event.owed >> side & 1:
+                self.standing[side] = WAITING
+        event.handed = event.owed & ~event.deferred
+        event.after_authority = event.handed == BOTH
+        self.plane.ledger.add(event)
+        self.wait_durable(event.owed)
+
+    def _send_out(self, authority: int, copy_to: int | None, is_down: bool) -> None:
+        if copy_to is not None:
+            self.send(copy_to, COPY)
+        if is_down:
+            self.plane.tick.schedule()
+            remedies.authority_failed(self, 503, "the authority's breaker is open", is_sent=False)
+        else:
+            self.send(authority, AUTHORITY)
+
+    def send(self, side: int, role: int) -> None:
+        """Send one leg."""
+        event = self.event
+        request = event_request(event.context, event.id.encode(), ROLE_NAMES[role], 1, event.body)
+        upstream = self.route.sides[side]
+        leg = Leg(self, upstream, side, role, self.method, request, event.client_id)
+        self.legs[side] = leg
+        upstream.send(leg)
+
+    # back
+
+    def leg_done(self, leg: Leg) -> None:
+        """A leg has ended, with a whole answer, a truncated one or none."""
+        if leg is self.streaming:
+            self._end_stream(leg)
+            return
+        if not leg.is_started:
+            self._count(leg)
+            self._take_outcome(leg)
+
+    def leg_started(self, leg: Leg) -> None:
+        """The head of a long answer is here: that is the outcome; the body is passed on when it may be."""
+        leg.is_started = True
+        self._count(leg)
+        self._take_outcome(leg)
+
+    def leg_data(self, leg: Leg, data: bytes) -> None:
+        """A piece of a long answer: to the client, into the leg's buffer until then, or nowhere."""
+        if leg is self.streaming:
+            if self.client is not None:
+                self.client.stream(data)
+        elif not self.is_answered:
+            leg.keep(data)
+
+    def _count(self, leg: Leg) -> None:
+        figures = self.route.figures[leg.side][leg.role]
+        figures.classes[0 if leg.head is None else leg.status // 100] += 1
+        if leg.head is not None:
+            figures.latency.add(monotonic() - leg.sent_at)
+
+    def _take_outcome(self, leg: Leg) -> None:
+        side, kind, status = leg.side, leg.kind, leg.status
+        report = self.plane.ledger.report
+        number = self.event.n
+        if side == self.authority:
+            if kind == DELIVERED:
+                self.standing[side] = OK
+                report(number, side, STATE_DELIVERED, status)
+                other = 1 - side
+                if self.standing[other] == WAITING:
+                    remedies.mind_the_copy(self, other)
+                elif self.standing[other] == FAILED and self.route.settings.ack != "both":
+                    remedies.hand(self, other, status)
+            elif status >= 500:
+                remedies.authority_failed(self, status, leg.reason, is_sent=leg.sent_at != 0.0)
+                return
+            else:
+                self.standing[side] = REFUSED
+                report(number, side, STATE_REFUSED, status)
+                self.void()
+        elif self.shadow:
+            return
+        elif kind == DELIVERED:
+            self.standing[side] = OK
+            report(number, side, STATE_DELIVERED, status)
+        elif kind == KIND_REFUSED:
+            self.standing[side] = REFUSED
+            report(number, side, STATE_REFUSED, status)
+            self.plane.count("copies_refused")
+        else:
+            self._copy_failed(side, status)
+        if self.is_answered:
+            self.plane.tick.schedule()
+        else:
+            self.settle()
+
+    def _copy_failed(self, side: int, status: int) -> None:
+        if self.is_void:
+            self.plane.ledger.report(self.event.n, side, STATE_DISCARDED, status)
+        elif self.route.settings.durability == "off":
+            self._lose(side)
+        elif self.is_answered or self.standing[self.authority] in (OK, SAFE):
+            remedies.hand(self, side, status)
+        else:
+            self.standing[side] = FAILED
+
+    def _lose(self, side: int) -> None:
+        self.standing[side] = ABSENT
+        self.plane.ledger.report(self.event.n, side, STATE_LOST, 0)
+        self.plane.count("copies_lost")
+
+    # the record
+
+    def wait_durable(self, mask: int) -> None:
+        """The sides in `mask` become SAFE when everything said so far is durable."""
+        self.waits.append(mask)
+        self.plane.ledger.wait_durable(self)
+        self.plane.tick.schedule()
+
+    def record_durable(self) -> None:
+        """The oldest wait is over."""
+        mask = self.waits.pop(0)
+        standing = self.standing
+        for side in (0, 1):
+            if mask >> side & 1 and standing[side] == WAITING:
+                standing[side] = SAFE
+        if self.is_held:
+            self.is_held = False
+            remedies.send_held(self)
+        elif not self.is_answered:
+            self.settle()
+
+    def turn_came(self) -> None:
+        """Strict ordering: no other event of this key is on its way."""
+        self.launch(True, monotonic())
+
+    def record_unsafe(self) -> None:
+        """The ledger is away for too long: say so; what was recorded stays owed."""
+        if not self.is_answered:
+            self.answer_problem(503, "the ledger is not available", retry_after=1)
+
+    def void(self) -> None:
+        """The client is told no: what the other side has not got is not delivered any more."""
+        self.is_void = True
+        other = 1 - self.authority
+        if self.event.owed >> other & 1 and (
+            self.standing[other] in (FAILED, SAFE) or (self.standing[other] == WAITING and self.legs[other] is None)
+        ):
+            self.plane.ledger.report(self.event.n, other, STATE_DISCARDED, 0)
+
+    # the answer
+
+    def settle(self) -> None:
+        """Answer the client if the rule says so."""
+        standing, authority = self.standing, self.authority
+        answer = self.route.answers[standing[authority] * 6 + standing[1 - authority]]
+        if answer is Answer.AUTHORITY:
+            self.answer_from(authority)
+        elif answer is Answer.OTHER:
+            self.answer_from(1 - authority)
+        elif answer is Answer.ACCEPTED:
+            self._answer_accepted()
+        # WAIT: nothing; DOWN was dealt with when the leg failed
+
+    def _answer_accepted(self) -> None:
+        self.is_answered = True
+        self.route.accepted += 1
+        if self.client is not None:
+            self.client.answer_accepted(self.event.id)
+
+    def answer_from(self, side: int) -> None:
+        """The client gets this side's answer, or 504 when it has none."""
+        if self.is_answered:
+            return
+        leg = self.legs[side]
+        if leg is None or leg.head is None:
+            status, reason = (leg.status, leg.reason) if leg is not None and leg.status else (504, "no answer")
+            self.answer_problem(status, reason)
+            return
+        self.is_answered = True
+        if leg.kind == DELIVERED:
+            self.route.accepted += 1
+        client = self.client
+        if not leg.is_started:
+            if client is not None:
+                client.answer(leg.head, leg.body)
+        elif client is None:
+            leg.abandon()
+        elif leg.is_overfull:
+            client.answer_accepted(self.event.id)  # a copy's long answer was not kept, but it has the event
+        elif leg.connection is None:
+            client.answer_kept(leg)
+        else:
+            self.streaming = leg
+            client.start_stream(leg)
+
+    def answer_problem(self, status: int, detail: str, retry_after: int = 0) -> None:
+        """Answer with an error of our own."""
+        if self.is_answered:
+            return
+        self.is_answered = True
+        if self.client is not None:
+            self.client.answer_problem(status, detail, retry_after)
+
+    def _end_stream(self, leg: Leg) -> None:
+        self.streaming = None
+        if self.client is not None:
+            self.client.end_stream(leg.truncated)
+
+    def client_gone(self) -> None:
+        """The client left; the event goes on, its answer goes nowhere."""
+        self.client = None
+        if self.streaming is not None:
+            self.streaming.abandon()

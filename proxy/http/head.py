@@ -1,0 +1,378 @@
+"""Request and response heads: bytes -> typed head -> our own bytes; never forwarded raw.
+
+Written flat because every event passes here. The grammar is RFC 9112 and RFC 9110 without their
+leniencies: what two parsers could read in two ways is refused. httptools was measured beside it (its
+callbacks cost as much as this whole function, and each of its leniencies would have to be found
+again in the raw bytes); DECISIONS.md has the figures.
+
+Header lines repeat from request to request, so a parsed line is kept: `HeadParser` looks a line up in
+a dict and parses only what it has not seen. The dict is emptied when full, and long lines never enter.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/(\d)\.(\d)")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_HEADER_LINE: Final = re.compile(
+    rb"(" + _TOKEN + rb"):[ \t]*((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*"
+)
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_LENGTH: Final = re.compile(rb"0|[1-9]\d{0,17}")
+_VERSION_LIKE: Final = re.compile(rb"[^ ]+ [^ ]+ HTTP/\d+(?:\.\d+)?")
+
+# What a header line means to a proxy.
+PLAIN: Final = 0
+WANTED: Final = 1
+"""End-to-end, and its value is a key, an id or a time of some route."""
+HOST: Final = 2
+CONTENT_LENGTH: Final = 3
+TRANSFER_ENCODING: Final = 4
+CONNECTION: Final = 5
+UPGRADE: Final = 6
+EXPECT: Final = 7
+DROPPED: Final = 8
+"""Hop-by-hop, or ours to set: not forwarded."""
+
+_REQUEST_KINDS: Final = {
+    b"host": HOST,
+    b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"connection": CONNECTION,
+    b"upgrade": UPGRADE,
+    b"expect": EXPECT,
+} | dict.fromkeys(
+    (
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-event-id",
+        b"x-crossfade-role",
+        b"x-crossfade-attempt",
+    ),
+    DROPPED,
+)
+_RESPONSE_KINDS: Final = {
+    b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"connection": CONNECTION,
+} | dict.fromkeys((b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"proxy-authenticate"), DROPPED)
+
+_KEPT_LINES: Final = 4096
+_KEPT_LINE_SIZE: Final = 256
+
+
+class Header(NamedTuple):
+    """One header line. name: lower case; out: the line as we forward it, with CRLF; empty when dropped."""
+
+    name: bytes
+    value: bytes
+    kind: int
+    out: bytes
+    wanted: bool
+
+
+class Refusal(NamedTuple):
+    """Why a request is not served. status: 400-505; the connection is closed after it."""
+
+    status: int
+    reason: str
+
+
+class RequestHead:
+    """A request head that was found valid.
+
+    target, path, query: as received, path and query split at the first `?`; host: the Host value
+    lines: end-to-end header lines in our own form, joined, Host first among equals
+    length: bytes of body to come, 0 without one; chunked: the body comes in chunks
+    wanted: values of the headers that some route reads, by lower-case name
+    """
+
+    __slots__ = (
+        "chunked",
+        "expects_continue",
+        "host",
+        "keep_alive",
+        "length",
+        "lines",
+        "method",
+        "minor",
+        "path",
+        "query",
+        "target",
+        "wanted",
+    )
+
+    def __init__(self, method: bytes, target: bytes, minor: int) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.path, _, self.query = target.partition(b"?")
+        self.host = b""
+        self.lines = b""
+        self.length = 0
+        self.chunked = False
+        self.keep_alive = minor == 1
+        self.expects_continue = False
+        self.wanted: dict[bytes, bytes] | None = None
+
+
+class HeadParser:
+    """Parses request heads. wanted: lower-case names of headers that routes read.
+
+    max_headers, max_target_size: limits, lines and bytes. The head's own size is the caller's to limit
+    because it knows before the head is complete.
+    """
+
+    __slots__ = ("_lines", "_max_headers", "_max_target_size", "_wanted")
+
+    def __init__(self, wanted: frozenset[bytes], max_headers: int, max_target_size: int) -> None:
+        self._wanted = wanted
+        self._max_headers = max_headers
+        self._max_target_size = max_target_size
+        self._lines: dict[bytes, Header] = {}
+
+    def parse(self, raw: bytes) -> RequestHead | Refusal:
+        """Parse the bytes before the empty line."""
+        lines = raw.split(b"\r\n")
+        match = _REQUEST_LINE.fullmatch(lines[0])
+        if match is None:
+            return _bad_request_line(lines[0], self._max_target_size)
+        method, target, major, minor = match.groups()
+        if major != b"1" or minor not in b"01":
+            return Refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+        if len(target) > self._max_target_size:
+            return Refusal(414, f"request target longer than {self._max_target_size} bytes")
+        if len(lines) - 1 > self._max_headers:
+            return Refusal(431, f"more than {self._max_headers} header lines")
+        head = RequestHead(method, target, minor[0] - 48)
+        kept = self._lines
+        out: list[bytes] = []
+        lengths = encodings = hosts = 0
+        upgrade = False
+        connection: list[bytes] | None = None
+        for i in range(1, len(lines)):
+            line = lines[i]
+            header = kept.get(line)
+            if header is None:
+                header = self._learn(line)
+                if header is None:
+                    return Refusal(400, "malformed header line")
+            name, value, kind, text, is_wanted = header
+            if is_wanted:
+                if head.wanted is None:
+                    head.wanted = {}
+                elif name in head.wanted:
+                    return Refusal(400, f"{name.decode()} is given twice")
+                head.wanted[name] = value
+            if kind == PLAIN:
+                out.append(text)
+            elif kind == HOST:
+                hosts += 1
+                head.host = value
+                out.append(text)
+            elif kind == CONTENT_LENGTH:
+                if _LENGTH.fullmatch(value) is None:
+                    return Refusal(400, "malformed Content-Length")
+                if lengths:
+                    return Refusal(400, "more than one Content-Length")
+                lengths = 1
+                head.length = int(value)
+            elif kind == TRANSFER_ENCODING:
+                encodings += 1
+                if value.lower() != b"chunked":
+                    return Refusal(400, "Transfer-Encoding must be exactly chunked")
+                head.chunked = True
+            elif kind == CONNECTION:
+                connection = (connection or []) + value.lower().split(b",")
+            elif kind == UPGRADE:
+                upgrade = True
+            elif kind == EXPECT:
+                if value.lower() != b"100-continue":
+                    return Refusal(417, "only Expect: 100-continue is understood")
+                head.expects_continue = head.minor == 1
+        if hosts != 1 and (hosts or head.minor == 1):
+            return Refusal(400, "exactly one Host is required")
+        if encodings:
+            if lengths:
+                return Refusal(400, "Content-Length with Transfer-Encoding")
+            if encodings > 1:
+                return Refusal(400, "more than one Transfer-Encoding")
+            if head.minor == 0:
+                return Refusal(400, "Transfer-Encoding in HTTP/1.0")
+        if upgrade and (head.chunked or head.length):
+            return Refusal(400, "a body on an Upgrade request")
+        if target[0] != 47:
+            refusal = _resolve_target(head)
+            if refusal is not None:
+                return refusal
+        elif b"#" in target:
+            return Refusal(400, "a fragment in the request target")
+        if connection is not None:
+            refusal = self._apply_connection(head, connection, out, lines)
+            if refusal is not None:
+                return refusal
+        head.lines = b"".join(out)
+        return head
+
+    def _learn(self, line: bytes) -> Header | None:
+        """Parse a header line that was not seen before; None when it is malformed."""
+        match = _HEADER_LINE.fullmatch(line)
+        if match is None:
+            return None
+        spelled, value = match.groups()
+        name = spelled.lower()
+        kind = _REQUEST_KINDS.get(name, PLAIN)
+        out = b"%b: %b\r\n" % (spelled, value)
+        if kind == HOST:
+            if _HOST.fullmatch(value) is None:
+                return None
+            out += b"X-Forwarded-Host: %b\r\n" % value
+        header = Header(name, value, kind, out, name in self._wanted)
+        if len(line) <= _KEPT_LINE_SIZE:
+            if len(self._lines) >= _KEPT_LINES:
+                self._lines.clear()
+            self._lines[line] = header
+        return header
+
+    def _apply_connection(
+        self, head: RequestHead, tokens: list[bytes], out: list[bytes], lines: list[bytes]
+    ) -> Refusal | None:
+        """Keep-alive or close, and drop the headers that Connection names (RFC 9110, 7.6.1)."""
+        named = {token.strip() for token in tokens}
+        if b"close" in named:
+            head.keep_alive = False
+        elif b"keep-alive" in named:
+            head.keep_alive = True
+        named -= {b"close", b"keep-alive", b"upgrade", b"te", b""}
+        if not named:
+            return None
+        if named & {b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-event-id"}:
+            return Refusal(400, "Connection names a header that is not hop-by-hop")
+        headers = [self._lines.get(line) or self._learn(line) for line in lines[1:]]
+        out[:] = [h.out for h in headers if h and h.kind in (PLAIN, HOST) and h.name not in named]
+        return None
+
+
+def _bad_request_line(line: bytes, max_target_size: int) -> Refusal:
+    if len(line) > max_target_size + 64:
+        return Refusal(414, f"request target longer than {max_target_size} bytes")
+    if _VERSION_LIKE.fullmatch(line) and not line.split(b" ")[2].startswith(b"HTTP/1."):
+        return Refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    return Refusal(400, "malformed request line")
+
+
+def _resolve_target(head: RequestHead) -> Refusal | None:
+    """Absolute-form is made origin-form; asterisk-form only for OPTIONS; CONNECT is not served."""
+    target = head.target
+    if head.method == b"CONNECT":
+        return Refusal(501, "CONNECT is not served")
+    if target == b"*":
+        return None if head.method == b"OPTIONS" else Refusal(400, "asterisk-form is for OPTIONS alone")
+    if target[:7].lower() != b"http://" or b"#" in target:
+        return Refusal(400, "malformed request target")
+    authority, slash, rest = target[7:].partition(b"/")
+    if b"?" in authority or authority.lower() != head.host.lower():
+        return Refusal(400, "the target's authority differs from Host")
+    head.target = slash + rest if slash else b"/"
+    head.path, _, head.query = head.target.partition(b"?")
+    return None
+
+
+# How the end of a response's body is found (RFC 9112, 6.3).
+NO_BODY: Final = 0
+BY_LENGTH: Final = 1
+BY_CHUNKS: Final = 2
+BY_CLOSE: Final = 3
+
+
+class ResponseHead(NamedTuple):
+    """A response head that was found valid.
+
+    framing: how its body ends, for a request that was not HEAD; length: bytes, or -1
+    start: status line and end-to-end header lines in our own form, without framing and the empty line
+    keep_alive: the backend will take another request on this connection
+    """
+
+    status: int
+    framing: int
+    length: int
+    start: bytes
+    keep_alive: bool
+
+
+def parse_response_head(raw: bytes) -> ResponseHead | None:
+    """Parse the bytes before the empty line; None when a backend's head is malformed or ambiguous."""
+    lines = raw.split(b"\r\n")
+    match = _STATUS_LINE.fullmatch(lines[0])
+    if match is None:
+        return None
+    minor, code, reason = match.groups()
+    status = int(code)
+    out = [b"HTTP/1.1 %b %b\r\n" % (code, reason or b"")]
+    length, chunked, keep_alive = -1, False, minor == b"1"
+    headers: list[Header] = []
+    nominated: set[bytes] = set()
+    for line in lines[1:]:
+        found = _HEADER_LINE.fullmatch(line)
+        if found is None:
+            return None
+        spelled, value = found.groups()
+        name = spelled.lower()
+        kind = _RESPONSE_KINDS.get(name, PLAIN)
+        if kind == PLAIN:
+            headers.append(Header(name, value, kind, b"%b: %b\r\n" % (spelled, value), False))
+        elif kind == CONTENT_LENGTH:
+            if _LENGTH.fullmatch(value) is None or (length >= 0 and length != int(value)):
+                return None
+            length = int(value)
+        elif kind == TRANSFER_ENCODING:
+            if value.lower() != b"chunked" or chunked:
+                return None
+            chunked = True
+        elif kind == CONNECTION:
+            nominated |= {token.strip() for token in value.lower().split(b",")}
+    if chunked and (length >= 0 or minor == b"0"):
+        return None
+    if b"close" in nominated:
+        keep_alive = False
+    elif b"keep-alive" in nominated:
+        keep_alive = True
+    out += [h.out for h in headers if h.name not in nominated]
+    if status < 200 or status in (204, 304):
+        framing = NO_BODY
+    elif chunked:
+        framing = BY_CHUNKS
+    else:
+        framing = BY_LENGTH if length >= 0 else BY_CLOSE
+    return ResponseHead(status, framing, length, b"".join(out), keep_alive and framing != BY_CLOSE)
+
+
+class ResponseHeads:
+    """Parsed response heads by their bytes: a backend's heads repeat but for the date's second."""
+
+    __slots__ = ("_heads",)
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, ResponseHead] = {}
+
+    def parse(self, raw: bytes) -> ResponseHead | None:
+        """As `parse_response_head`."""
+        head = self._heads.get(raw)
+        if head is None:
+            head = parse_response_head(raw)
+            if head is not None and len(raw) <= 1024:
+                if len(self._heads) >= 512:
+                    self._heads.clear()
+                self._heads[raw] = head
+        return head

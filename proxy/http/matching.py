@@ -1,0 +1,71 @@
+"""Which route takes a request: the first whose host, path and method all match."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Generic, Protocol, TypeVar
+
+from config.model import Match
+from proxy.http.head import RequestHead
+
+_NO_PARAMS: Mapping[str, str] = MappingProxyType({})
+_KEPT: int = 4096
+
+
+class HasMatch(Protocol):
+    """Anything that stands under a match."""
+
+    @property
+    def match(self) -> Match:
+        """When it takes a request."""
+
+
+R = TypeVar("R", bound=HasMatch)
+
+
+def _pattern(path: str) -> re.Pattern[bytes]:
+    """`/a/b` exactly, `/a/{id}` with a segment as parameter, `/a/*` and everything below."""
+    prefix = path.endswith("/*")
+    parts = re.split(r"\{([a-zA-Z_]\w*)\}", path[:-2] if prefix else path)
+    text = "".join(re.escape(part) if i % 2 == 0 else f"(?P<{part}>[^/]+)" for i, part in enumerate(parts))
+    return re.compile((text + ("(?:/.*)?" if prefix else "")).encode())
+
+
+class Matcher(Generic[R]):
+    """First match wins. The answer for a (host, method, path) is kept; the dict is emptied when full."""
+
+    def __init__(self, routes: Sequence[R]) -> None:
+        self._rules = [
+            (
+                route,
+                route.match.host.lower().encode() if route.match.host else None,
+                frozenset(method.encode() for method in route.match.methods),
+                _pattern(route.match.path),
+            )
+            for route in routes
+        ]
+        self._kept: dict[tuple[bytes, bytes, bytes], tuple[R | None, Mapping[str, str]]] = {}
+
+    def find(self, head: RequestHead) -> tuple[R | None, Mapping[str, str]]:
+        """The route and its path parameters; None when no route takes the request."""
+        at = (head.host, head.method, head.path)
+        found = self._kept.get(at)
+        if found is None:
+            found = self._search(head)
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            self._kept[at] = found
+        return found
+
+    def _search(self, head: RequestHead) -> tuple[R | None, Mapping[str, str]]:
+        host = re.sub(rb":\d+$", b"", head.host.lower())
+        for route, wanted_host, methods, pattern in self._rules:
+            if head.method not in methods or (wanted_host is not None and wanted_host != host):
+                continue
+            match = pattern.fullmatch(head.path)
+            if match is not None:
+                params = {name: value.decode("latin-1") for name, value in match.groupdict().items()}
+                return route, params or _NO_PARAMS
+        return None, _NO_PARAMS

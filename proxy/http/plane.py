@@ -1,0 +1,252 @@
+"""The data plane of one worker: takes a request, makes an event of it, starts its exchange; keeps the timers.
+
+Client.data_received --> DataPlane.begin(client, head, body) --> Exchange.launch
+                               |
+                               +--> refusal | pass-through
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Final
+
+from config.model import Route
+from proxy.core.choose import Choice, bucket_of
+from proxy.core.event import OLD, Event
+from proxy.core.identity import IdSource
+from proxy.core.routing import Routing
+from proxy.http import remedies
+from proxy.http.downstream import Client
+from proxy.http.exchange import Exchange
+from proxy.http.head import RequestHead
+from proxy.http.matching import Matcher
+from proxy.http.passing import Passing
+from proxy.http.request import context_of
+from proxy.http.route import EventRoute
+from proxy.http.tick import Tick
+from proxy.http.upstream import Upstream
+from proxy.http.values import MAX_VALUE, Given, Unreadable, is_safe_id
+from proxy.ledger.client import LedgerClient
+from proxy.ledger.marks import LOW_DISK, Marks
+
+log = logging.getLogger(__name__)
+
+_AWAY: Final = 1.0
+"""Seconds without a ledger after which events that need it are refused before dispatch."""
+_BACKLOG_POLL: Final = 0.005
+_HOUSEKEEPING: Final = 0.1
+_OLD_ALONE: Final = Choice(OLD, 1 << OLD, 0, False)
+
+
+class DataPlane:
+    """What one worker serves. seed: of the salted key hash; upstreams: by backend name."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        default: str | None,
+        upstreams: Mapping[str, Upstream],
+        ledger: LedgerClient,
+        marks: Marks,
+        tick: Tick,
+        loop: asyncio.AbstractEventLoop,
+        seed: int,
+        stream: int,
+    ) -> None:
+        self.routes = [EventRoute(i, r, (upstreams[r.old], upstreams[r.new])) for i, r in enumerate(routes)]
+        self.upstreams = upstreams
+        self.ledger = ledger
+        self.marks = marks.memory
+        self.tick = tick
+        self.counters: dict[str, int] = {}
+        self.epoch = 0
+        self._default = upstreams[default] if default is not None else None
+        self._matcher = Matcher(self.routes)
+        self._ids = IdSource(stream)
+        self._seed = seed
+        self._loop = loop
+        self._copies: deque[tuple[float, Exchange]] = deque()
+        self._copies_timer: asyncio.TimerHandle | None = None
+        self._backlogged: list[tuple[Exchange, bool]] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def apply(self, routing: Routing) -> None:
+        """Use this routing from the next event on."""
+        for route in self.routes:
+            dials = routing.routes.get(route.name)
+            if dials is not None:
+                route.apply(dials)
+        self.epoch = routing.epoch
+
+    def count(self, name: str) -> None:
+        """One more of something worth counting."""
+        self.counters[name] = self.counters.get(name, 0) + 1
+
+    # a request
+
+    def begin(self, client: Client, head: RequestHead, body: bytes) -> Exchange | Passing | None:
+        """Serve a request; None when it was answered at once."""
+        route, params = self._matcher.find(head)
+        if route is None:
+            return self._pass(client, head, body)
+        settings = route.settings
+        if self.marks[LOW_DISK] or self.ledger.is_full:
+            self._refuse(client, 503, "no room to record events", "refused_no_room", retry_after=1)
+            return None
+        given = Given(head, body, params, client.peer)
+        try:
+            key = route.key_reader(given)
+            event_id = None
+            for read in route.id_readers:
+                event_id = read(given)
+                if event_id is not None:
+                    break
+        except Unreadable:
+            self._refuse(client, 400, "the body is not JSON", "refused_not_json")
+            return None
+        wall = time.time_ns()
+        is_clients_id = event_id is not None
+        if event_id is None:
+            event_id = self._ids.make(wall)
+        elif not is_safe_id(event_id):
+            self._refuse(client, 400, "the event id must be 1-512 visible ASCII characters", "refused_bad_id")
+            return None
+        if key is None:
+            self.count("key_missing")
+            if settings.key_missing == "reject":
+                self._refuse(client, 400, f"no key: {settings.key} is missing", "refused_no_key")
+            return None
+            key = event_id
+        elif len(key) > MAX_VALUE:
+            self._refuse(client, 400, f"the key is longer than {MAX_VALUE} characters", "refused_no_key")
+            return None
+        bucket = bucket_of(key, self._seed)
+        choice = route.plan.choose(bucket)
+        if key is event_id and settings.key_missing == "old":
+            choice = _OLD_ALONE
+        event = Event(
+            self.ledger.next_number(),
+            event_id,
+            route.name,
+            key,
+            bucket,
+            self.epoch,
+            choice.authority,
+            choice.owed,
+            0,
+            choice.deferred,
+            settings.copy_order == "sequential",
+            wall,
+            "http",
+            context_of(head, client.forwarded),
+            body,
+            (route.time_reader(given) or "") if route.time_reader else "",
+            self._identities(route, given) if route.identity_readers else (),
+            is_clients_id,
+        )
+        route.chosen[choice.authority] += 1
+        exchange = Exchange(self, client, route, event, head.method, choice.shadow)
+        if (
+            settings.ordering == "strict"
+            or settings.ack == "accepted"
+            or event.deferred
+            or settings.durability == "before-send"
+        ):
+            return self._begin_recorded(exchange, client)
+        exchange.launch(False, monotonic())
+        return exchange
+
+    def _begin_recorded(self, exchange: Exchange, client: Client) -> Exchange | None:
+        """Events that cannot go without the ledger: refused while it is away."""
+        away = self.ledger.away_since
+        settings = exchange.route.settings
+        if away is not None and monotonic() - away > _AWAY:
+            self._refuse(client, 503, "the ledger is not available", "refused_ledger_away", retry_after=1)
+            return None
+        if settings.ack == "accepted":
+            exchange.launch_accepted()
+        elif settings.ordering == "strict":
+            self.ledger.add(exchange.event)
+            self.ledger.wait_turn(exchange.event, exchange)
+            self.tick.schedule()
+        else:
+            exchange.launch(False, monotonic())
+        return exchange
+
+    @staticmethod
+    def _identities(route: EventRoute, given: Given) -> tuple[str, ...]:
+        return tuple(read(given) or "" for read in route.identity_readers)
+
+    def _refuse(self, client: Client, status: int, detail: str, counter: str, retry_after: int = 0) -> None:
+        self.count(counter)
+        client.answer_problem(status, detail, retry_after)
+
+    def _pass(self, client: Client, head: RequestHead, body: bytes) -> Passing | None:
+        if self._default is None:
+            self._refuse(client, 404, "no route takes this request", "refused_no_route")
+            return None
+        self.count("passed_through")
+        passing = Passing(client, head.method)
+        passing.send(self._default, context_of(head, client.forwarded), head, body)
+        return passing
+
+    # what is watched
+
+    def watch_copy(self, exchange: Exchange) -> None:
+        """The authority has answered: park the exchange's copy if it takes longer than `copy_wait`."""
+        wait = exchange.route.settings.copy_wait
+        self._copies.append((monotonic() + wait, exchange))
+        if self._copies_timer is None:
+            self._copies_timer = self._loop.call_later(wait, self._check_copies)
+
+    def _check_copies(self) -> None:
+        now = monotonic()
+        copies = self._copies
+        while copies and (copies[0][1].is_answered or copies[0][0] <= now):
+            remedies.park(copies.popleft()[1])
+        self._copies_timer = (
+            self._loop.call_later(max(copies[0][0] - now, 0.001), self._check_copies) if copies else None
+        )
+
+    def watch_backlog(self, exchange: Exchange, is_recorded: bool) -> None:
+        """Launch the exchange once its authority's bucket has no backlog any more."""
+        if not self._backlogged:
+            self._loop.call_later(_BACKLOG_POLL, self._check_backlogs)
+        self._backlogged.append((exchange, is_recorded))
+
+    def _check_backlogs(self) -> None:
+        waiting, self._backlogged = self._backlogged, []
+        now = monotonic()
+        for exchange, is_recorded in waiting:
+            exchange.launch(is_recorded, now)
+
+    def start(self) -> None:
+        """Start the housekeeping timer."""
+        self._timer = self._loop.call_later(_HOUSEKEEPING, self._keep_house)
+
+    def _keep_house(self) -> None:
+        now = monotonic()
+        for upstream in self.upstreams.values():
+            upstream.check_times(now)
+        away = self.ledger.away_since
+        if away is not None and now - away > _AWAY:
+            self.ledger.fail_waiters()
+        self._timer = self._loop.call_later(_HOUSEKEEPING, self._keep_house)
+
+    @property
+    def is_idle(self) -> bool:
+        """No event waits for a backlog and no leg is on its way."""
+        return not self._backlogged and all(upstream.is_idle for upstream in self.upstreams.values())
+
+    def close(self) -> None:
+        """Stop the timers and close the backends' connections."""
+        for timer in (self._timer, self._copies_timer):
+            if timer is not None:
+                timer.cancel()
+        for upstream in self.upstreams.values():
+            upstream.close()

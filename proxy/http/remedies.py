@@ -1,0 +1,190 @@
+"""What is done when a side fails, is slow or has a backlog: the slow paths of an exchange.
+
+hand                 the ledger takes a side over
+park                 the copy is still on its way, but the client need not wait for it
+authority_failed     on_authority_down: fail over, accept, or fail
+authority_has_backlog   wait for the backlog to drain, or answer from the other side
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from proxy.core.acknowledge import ABSENT, FAILED, REFUSED, SAFE, WAITING
+from proxy.core.authority_down import Remedy, remedy
+from proxy.core.owed import DISCARDED
+from proxy.http.route import AUTHORITY, COPY
+from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED
+
+if TYPE_CHECKING:
+    from proxy.http.exchange import Exchange
+
+
+def hand(x: Exchange, side: int, status: int) -> None:
+    """Give a side to the ledger; the client's answer may wait until that is durable."""
+    x.plane.ledger.report(x.event.n, side, HANDED, status)
+    x.plane.count("handed")
+    if x.is_answered:
+        x.plane.tick.schedule()
+        return
+    x.standing[side] = WAITING
+    x.wait_durable(1 << side)
+
+
+def mind_the_copy(x: Exchange, other: int) -> None:
+    """The authority has the event, the other side not yet: send the copy now, or watch the one on its way."""
+    if x.event.after_authority and x.legs[other] is None and not x.event.handed:
+        upstream = x.route.sides[other]
+        marked = x.route.is_ordered and x.plane.marks[x.route.bases[other] + x.event.bucket]
+        if marked or not upstream.is_ready(monotonic()):
+            hand(x, other, 0)
+            return
+        x.send(other, COPY)
+    if x.legs[other] is not None:
+        x.plane.watch_copy(x)
+
+
+def park(x: Exchange) -> None:
+    """The copy is slow: make its record durable and answer; its leg goes on."""
+    other = 1 - x.authority
+    if x.is_answered or x.standing[other] != WAITING or x.parked >> other & 1:
+        return
+    x.parked |= 1 << other
+    x.plane.ledger.report(x.event.n, other, PARKED, 0)
+    x.plane.count("parked")
+    x.wait_durable(1 << other)
+
+
+def send_held(x: Exchange) -> None:
+    """`before-send`: the record is durable, now the legs may go."""
+    now = monotonic()
+    authority, other = x.authority, 1 - x.authority
+    if x.standing[other] == WAITING and not x.event.after_authority or x.shadow:
+        x.send(other, COPY)
+    if x.route.sides[authority].is_ready(now):
+        x.send(authority, AUTHORITY)
+    else:
+        authority_failed(x, 503, "the authority's breaker is open", is_sent=False)
+
+
+def authority_failed(x: Exchange, status: int, reason: str, *, is_sent: bool) -> None:
+    """Apply on_authority_down. status: the authority's 5xx, or ours (502, 503, 504) without an answer."""
+    settings, dials = x.route.settings, x.route.dials
+    side = x.authority
+    x.standing[side] = FAILED
+    copy_on = x.event.owed == 3 and not x.event.deferred
+    if settings.ack == "both":
+        _fail(x, status, reason, stays_owed=copy_on)
+        return
+    chosen: Remedy | None = remedy(
+        settings.on_authority_down,
+        authority=side,
+        weight=dials.weight,
+        latched=dials.latched,
+        copy_on=copy_on,
+        sent=is_sent,
+        client_id=x.event.client_id,
+    )
+    if chosen is Remedy.FAILOVER:
+        chosen = _fail_over(x, status, copy_on=copy_on)
+    if chosen is Remedy.ACCEPT:
+        _accept(x, status)
+    elif chosen is Remedy.FAIL:
+        _fail(x, status, reason, stays_owed=False)
+
+
+def _accept(x: Exchange, status: int) -> None:
+    """202 once durable: the ledger delivers to the authority, and to the other side if that is open."""
+    side, other = x.authority, 1 - x.authority
+    x.plane.count("accepted_for_authority")
+    is_unsent = x.standing[other] == WAITING and x.legs[other] is None and not x.waits
+    if x.standing[other] == FAILED or is_unsent:
+        hand(x, other, 0)
+    elif x.standing[other] == WAITING and x.legs[other] is not None:
+        x.plane.watch_copy(x)
+    hand(x, side, status)
+
+
+def _fail(x: Exchange, status: int, reason: str, *, stays_owed: bool) -> None:
+    """The failure is the answer."""
+    side, other = x.authority, 1 - x.authority
+    x.plane.count("authority_failures")
+    leg = x.legs[side]
+    if stays_owed:
+        x.plane.ledger.report(x.event.n, side, HANDED, status)
+        if x.standing[other] == FAILED:
+            x.plane.ledger.report(x.event.n, other, HANDED, 0)
+    else:
+        x.plane.ledger.report(x.event.n, side, DISCARDED, status)
+        x.void()
+    if leg is not None and leg.head is not None:
+        x.standing[side] = REFUSED
+        x.answer_from(side)
+    else:
+        x.answer_problem(status, reason or "the backend failed", retry_after=1 if status == 503 else 0)
+
+
+def _fail_over(x: Exchange, status: int, *, copy_on: bool) -> Remedy | None:
+    """Let the other side answer; a remedy to apply instead when it cannot, else None."""
+    side, other = x.authority, 1 - x.authority
+    known = x.standing[other]
+    if copy_on and (known in (SAFE, FAILED) or (x.legs[other] is None and x.waits)):
+        return Remedy.ACCEPT  # the other side is in the ledger's hands, or failed too
+    if x.legs[other] is None:
+        marked = x.route.is_ordered and x.plane.marks[x.route.bases[other] + x.event.bucket]
+        if marked or not x.route.sides[other].is_ready(monotonic()):
+            return Remedy.ACCEPT if copy_on else Remedy.FAIL
+    report, number = x.plane.ledger.report, x.event.n
+    x.plane.count("failovers")
+    x.authority = other
+    x.waits = [mask & ~(1 << other) for mask in x.waits]
+    if known == REFUSED:
+        report(number, side, DISCARDED, status)  # one side is down, the other refused: a definite no
+        x.standing[side] = ABSENT
+    elif copy_on:
+        report(number, other, ANSWERED, 0)
+        hand(x, side, status)
+    else:
+        report(number, side, DISCARDED, status)
+        report(number, other, OWED, 0)
+        report(number, other, ANSWERED, 0)
+        x.standing[side] = ABSENT
+    if x.legs[other] is None:
+        x.standing[other] = WAITING
+        x.send(other, AUTHORITY)
+    else:
+        x.settle()
+    return None
+
+
+def authority_has_backlog(x: Exchange, is_recorded: bool, now: float) -> None:
+    """The authority's bucket has a backlog: older events of this key must reach it first.
+
+    With a failover allowed the other side answers at once; else the event waits until the ledger has
+    drained the bucket, for at most `drain_wait`.
+    """
+    settings, dials = x.route.settings, x.route.dials
+    copy_on = x.event.owed == 3 and not x.event.deferred
+    chosen = remedy(
+        settings.on_authority_down,
+        authority=x.authority,
+        weight=dials.weight,
+        latched=dials.latched,
+        copy_on=copy_on,
+        sent=False,
+        client_id=x.event.client_id,
+    )
+    other = 1 - x.authority
+    other_is_free = x.plane.marks[x.route.bases[other] + x.event.bucket] == 0 and x.route.sides[other].is_ready(now)
+    expired = x.started_at and now - x.started_at >= settings.drain_wait
+    if (chosen is Remedy.FAILOVER and other_is_free and settings.ack == "authority") or expired:
+        if not is_recorded:
+            x.plane.ledger.add(x.event)
+        x.standing[other] = WAITING if copy_on else ABSENT
+        authority_failed(x, 503, "older events of this key are on their way to the backend", is_sent=False)
+        return
+    if not x.started_at:
+        x.started_at = now
+        x.plane.count("waited_for_backlog")
+    x.plane.watch_backlog(x, is_recorded)

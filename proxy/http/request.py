@@ -1,0 +1,38 @@
+"""The bytes of a request to a backend: the event's context, Crossfade's own headers, the framing, the body."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.http.head import RequestHead
+
+_VIA: Final = b"Via: 1.1 crossfade\r\n"
+
+
+def context_of(head: RequestHead, forwarded: bytes) -> bytes:
+    """Request line and end-to-end headers as every backend gets them; `forwarded`: see `forwarded_lines`."""
+    return b"%b %b HTTP/1.1\r\n%b%b" % (head.method, head.target, head.lines, forwarded)
+
+
+def forwarded_lines(peer: str) -> bytes:
+    """Header lines that say where the request came from, for a client's address."""
+    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\n%b" % (peer.encode(), _VIA)
+
+
+def event_request(context: bytes, event_id: bytes, role: bytes, attempt: int, body: bytes) -> bytes:
+    """A whole request that delivers an event. role: authority, copy or replay; attempt: from 1."""
+    return b"%bX-Event-Id: %b\r\nX-Crossfade-Role: %b\r\nX-Crossfade-Attempt: %d\r\nContent-Length: %d\r\n\r\n%b" % (
+        context,
+        event_id,
+        role,
+        attempt,
+        len(body),
+        body,
+    )
+
+
+def plain_request(context: bytes, head: RequestHead, body: bytes) -> bytes:
+    """A whole request that is passed through: framed when it has a body or its method expects one."""
+    if body or head.length or head.chunked or head.method in (b"POST", b"PUT", b"PATCH"):
+        return b"%bContent-Length: %d\r\n\r\n%b" % (context, len(body), body)
+    return b"%b\r\n" % context

@@ -1,0 +1,70 @@
+"""A route as the data plane uses it: its settings compiled, its plan of the present epoch, its figures."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from config.model import Match, Route
+from config.units import parse_source
+from proxy.core.acknowledge import tabulate
+from proxy.core.choose import Plan, plan
+from proxy.core.routing import COPY_DURABLE, Dials
+from proxy.http.upstream import Figures, Upstream
+from proxy.http.values import Reader, reader
+from proxy.ledger.marks import Marks
+
+AUTHORITY: Final = 0
+COPY: Final = 1
+ROLES: Final = ("authority", "copy")
+
+
+class EventRoute:
+    """One route of events. index: its place in the configuration; sides: the (old, new) upstreams."""
+
+    __slots__ = (
+        "accepted",
+        "answers",
+        "bases",
+        "chosen",
+        "dials",
+        "figures",
+        "has_copy",
+        "id_readers",
+        "identity_readers",
+        "index",
+        "is_ordered",
+        "key_reader",
+        "match",
+        "name",
+        "plan",
+        "settings",
+        "sides",
+        "time_reader",
+    )
+
+    def __init__(self, index: int, settings: Route, sides: tuple[Upstream, Upstream]) -> None:
+        self.index = index
+        self.settings = settings
+        self.name = settings.name
+        self.match: Match = settings.match
+        self.sides = sides
+        self.bases = (Marks.base(index, 0), Marks.base(index, 1))
+        """Offsets of bucket 0 in the marks, by side."""
+        self.key_reader: Reader = reader(parse_source(settings.key))
+        self.id_readers = tuple(reader(parse_source(text)) for text in settings.event_id)
+        self.time_reader = reader(parse_source(settings.event_time)) if settings.event_time else None
+        self.identity_readers = tuple(reader(parse_source(text)) for text in settings.identities)
+        self.answers = tabulate(settings.ack)
+        """`proxy.core.acknowledge`'s rule: index authority standing * 6 + other standing."""
+        self.is_ordered = settings.ordering != "none"
+        self.accepted = 0
+        self.chosen = [0, 0]
+        self.figures = ((Figures(), Figures()), (Figures(), Figures()))
+        """By side, then by role."""
+        self.apply(Dials())
+
+    def apply(self, dials: Dials) -> None:
+        """Use these dials from the next event on."""
+        self.dials = dials
+        self.plan: Plan = plan(dials, carry_over=self.settings.carry_over)
+        self.has_copy = dials.copy == COPY_DURABLE

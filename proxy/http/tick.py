@@ -1,0 +1,61 @@
+"""Once per loop iteration: first the records leave for the ledger, then everything is written.
+
+Data arrives -> decisions are made and their writes queued here -> at the end of the iteration one
+callback sends the records and then writes. So a record has left this process before the bytes that
+depend on it, at the price of one `send` for all events of an iteration, and kill -9 in between
+cannot leave an answered event without its record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Tick:
+    """The queue of writes. flush: sends the records; false while they cannot all leave (writes are held)."""
+
+    __slots__ = ("_flush", "_loop", "_scheduled", "_writes")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, flush: Callable[[], bool]) -> None:
+        self._loop = loop
+        self._flush = flush
+        self._scheduled = False
+        self._writes: list[tuple[asyncio.WriteTransport, bytes | None]] = []
+
+    def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
+        """Write at the end of this iteration."""
+        self._writes.append((transport, data))
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.run)
+
+    def close(self, transport: asyncio.WriteTransport) -> None:
+        """Close after everything written before."""
+        self._writes.append((transport, None))
+        self.schedule()
+
+    def schedule(self) -> None:
+        """There are records to send, and perhaps nothing to write."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.run)
+
+    def run(self) -> None:
+        """Send records, then write; also called when a congested ledger takes records again."""
+        self._scheduled = False
+        if not self._flush():
+            return
+        writes, self._writes = self._writes, []
+        for transport, data in writes:
+            if data is None:
+                transport.close()
+            else:
+                transport.write(data)
+
+    def drop_writes(self, transport: asyncio.WriteTransport) -> bool:
+        """Forget what was not written yet to a transport that is gone; true when there was something."""
+        before = len(self._writes)
+        if before:
+            self._writes = [write for write in self._writes if write[0] is not transport]
+        return len(self._writes) < before

@@ -1,0 +1,457 @@
+"""A backend's connections: a pool, one request at a time on each, reused only when both messages are done.
+
+    Upstream.send(leg) --> idle connection | new connection | waiting line | failure
+                               |
+    Connection.data_received --> leg.owner.leg_done(leg)                  the whole answer at once, or
+                             --> leg_started(leg), leg_data(leg, ..), leg_done(leg)
+
+A leg is one side of one event on its way. Its owner is told exactly once how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from time import monotonic
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from config.model import Backend
+from proxy.core.breaker import Breaker
+from proxy.core.event import RETRY, UNREACHABLE, classify
+from proxy.core.sketch import Sketch
+from proxy.http.chunked import BadChunk, ChunkedBody
+from proxy.http.head import BY_CHUNKS, BY_CLOSE, BY_LENGTH, NO_BODY, ResponseHead, ResponseHeads
+from proxy.http.tick import Tick
+
+log = logging.getLogger(__name__)
+
+_MAX_RESPONSE_HEAD: Final = 64 * 1024
+_LARGE_REQUEST: Final = 64 * 1024
+_KEPT_ANSWER: Final = 64 * 1024
+_IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"})
+
+
+class Owner(Protocol):
+    """Who sent a leg."""
+
+    def leg_started(self, leg: Leg) -> None:
+        """The answer's head is here (`leg.head`), its body will follow in pieces."""
+
+    def leg_data(self, leg: Leg, data: bytes) -> None:
+        """A piece of the answer's body."""
+
+    def leg_done(self, leg: Leg) -> None:
+        """The leg has ended: `leg.kind` says how; after `leg_started` it may be truncated."""
+
+
+class Leg:
+    """One request to one backend and what came of it.
+
+    role: 0 authority, 1 copy
+    request: the whole request's bytes; method: to know HEAD and what may be repeated
+    may_repeat: the client gave the id, so a second try cannot store it twice unseen
+    kind, status, reason: an Outcome's fields once ended; head, body: the answer as far as it came
+    truncated: the answer broke off after its head
+    is_started: the owner was told of the head before the body's end
+    is_overfull: kept pieces of a copy's answer grew too long and were dropped
+    """
+
+    __slots__ = (
+        "body",
+        "connection",
+        "head",
+        "is_overfull",
+        "is_started",
+        "kind",
+        "may_repeat",
+        "method",
+        "owner",
+        "reason",
+        "repeated",
+        "request",
+        "role",
+        "sent_at",
+        "side",
+        "status",
+        "truncated",
+        "upstream",
+    )
+
+    def __init__(
+        self, owner: Owner, upstream: Upstream, side: int, role: int, method: bytes, request: bytes, may_repeat: bool
+    ) -> None:
+        self.owner = owner
+        self.upstream = upstream
+        self.side = side
+        self.role = role
+        self.method = method
+        self.request = request
+        self.may_repeat = may_repeat or method in _IDEMPOTENT
+        self.kind = 0
+        self.status = 0
+        self.reason = ""
+        self.head: ResponseHead | None = None
+        self.body = b""
+        self.truncated = False
+        self.repeated = False
+        self.is_started = False
+        self.is_overfull = False
+        self.connection: Connection | None = None
+        self.sent_at = 0.0
+
+    def keep(self, data: bytes) -> None:
+        """Keep a piece of the answer until it may be passed on; an authority is paused when that is long."""
+        self.body += data
+        if len(self.body) > _KEPT_ANSWER:
+            if self.role == 0:
+                self.pause()
+            else:
+                self.body, self.is_overfull = b"", True
+
+    def pause(self) -> None:
+        """Stop reading the answer: its reader is slow."""
+        if self.connection is not None and self.connection.transport is not None:
+            self.connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        if self.connection is not None and self.connection.transport is not None:
+            self.connection.transport.resume_reading()
+
+    def abandon(self) -> None:
+        """Nobody wants the rest of the answer; its connection is closed."""
+        if self.connection is not None:
+            self.connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """One connection to a backend. Idle unless `leg` is set."""
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_head",
+        "_left",
+        "_upstream",
+        "idle_since",
+        "leg",
+        "served",
+        "transport",
+    )
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self.transport: asyncio.Transport | None = None
+        self.leg: Leg | None = None
+        self.served = 0
+        self.idle_since = 0.0
+        self._buffer = b""
+        self._head: ResponseHead | None = None
+        self._chunks: ChunkedBody | None = None
+        self._left = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def begin(self, leg: Leg) -> None:
+        """Send a leg's request and wait for its answer."""
+        self.leg = leg
+        leg.connection = self
+        leg.sent_at = monotonic()
+        assert self.transport is not None
+        self._upstream.tick.write(self.transport, leg.request)
+
+    def data_received(self, data: bytes) -> None:
+        leg = self.leg
+        if leg is None:
+            self.abort()  # bytes that answer no request
+            return
+        if self._head is not None:
+            self._body(leg, data)
+            return
+        if self._buffer:
+            data = self._buffer + data
+        stop = data.find(b"\r\n\r\n")
+        if stop < 0:
+            self._buffer = data
+            if len(data) > _MAX_RESPONSE_HEAD:
+                self._fail(502, "the backend's response head is too long")
+            return
+        head = self._upstream.heads.parse(data[:stop])
+        if head is None or head.status == 101:
+            self._fail(502, "the backend's response head is malformed")
+            return
+        data = data[stop + 4 :]
+        if head.status < 200:
+            self._buffer = b""
+            if data:
+                self.data_received(data)
+            return
+        self._take_head(leg, head, data)
+
+    def _take_head(self, leg: Leg, head: ResponseHead, data: bytes) -> None:
+        leg.head = head
+        leg.status = head.status
+        leg.kind = classify(head.status)
+        framing = NO_BODY if leg.method == b"HEAD" else head.framing
+        if framing == NO_BODY or (framing == BY_LENGTH and len(data) >= head.length):
+            length = 0 if framing == NO_BODY else head.length
+            leg.body = data if len(data) == length else data[:length]
+            self._finish(leg, head.keep_alive and len(data) == length)
+            return
+        self._buffer = b""
+        if framing == BY_CHUNKS:
+            chunks = ChunkedBody()
+            try:
+                body = chunks.feed(data)
+            except BadChunk:
+                self._fail(502, "the backend's chunks are malformed")
+                return
+            if chunks.done:
+                leg.body = body
+                self._finish(leg, head.keep_alive and not chunks.rest)
+                return
+            self._chunks = chunks
+            data = body
+        else:
+            self._left = head.length - len(data) if framing == BY_LENGTH else -1
+        self._head = head
+        leg.owner.leg_started(leg)
+        if data and self.leg is leg:
+            leg.owner.leg_data(leg, data)
+
+    def _body(self, leg: Leg, data: bytes) -> None:
+        head = self._head
+        assert head is not None
+        reusable, ended = head.keep_alive, False
+        if self._chunks is not None:
+            try:
+                data = self._chunks.feed(data)
+            except BadChunk:
+                self._truncate(leg)
+                return
+            ended = self._chunks.done
+            reusable = reusable and not self._chunks.rest
+        elif self._left >= 0:
+            reusable = reusable and len(data) <= self._left
+            data = data[: self._left]
+            self._left -= len(data)
+            ended = self._left == 0
+        if data:
+            leg.owner.leg_data(leg, data)
+        if ended and self.leg is leg:
+            self._finish(leg, reusable)
+
+    def _finish(self, leg: Leg, reusable: bool) -> None:
+        """The answer is complete: free the connection, then tell the owner."""
+        self.leg = leg.connection = None
+        self._head = self._chunks = None
+        self._buffer = b""
+        self.served += 1
+        upstream = self._upstream
+        upstream.observe(leg)
+        transport = self.transport
+        assert transport is not None
+        if reusable and (len(leg.request) <= _LARGE_REQUEST or transport.get_write_buffer_size() == 0):
+            upstream.release(self)
+        else:
+            self.abort()
+        leg.owner.leg_done(leg)
+
+    def _truncate(self, leg: Leg) -> None:
+        leg.truncated = True
+        self._finish(leg, False)
+
+    def _fail(self, status: int, reason: str) -> None:
+        """No usable answer: 502 or 504. The backend may have seen the event."""
+        leg = self.leg
+        if leg is None:
+            return
+        if self._head is not None:
+            self._truncate(leg)
+            return
+        self.leg = leg.connection = None
+        leg.kind, leg.status, leg.reason, leg.head = RETRY, status, reason, None
+        self.abort()
+        self._upstream.observe(leg)
+        leg.owner.leg_done(leg)
+
+    def check_time(self, now: float, response_timeout: float) -> None:
+        """Fail the leg whose answer's head is overdue."""
+        if self.leg is not None and self._head is None and now - self.leg.sent_at > response_timeout:
+            self._fail(504, f"no answer within {response_timeout:g} s")
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        transport, self.transport = self.transport, None
+        self._upstream.forget(self)
+        leg = self.leg
+        if leg is None:
+            return
+        if self._head is not None:
+            if self._left == -1 and self._head.framing == BY_CLOSE and exc is None:
+                self._finish_by_close(leg)
+            else:
+                self._truncate_lost(leg)
+            return
+        self.leg = leg.connection = None
+        unsent = transport is not None and self._upstream.tick.drop_writes(transport)
+        if self.served and not self._buffer and not leg.repeated and (unsent or leg.may_repeat):
+            leg.repeated = True  # the pooled connection was stale: once more, on a fresh one
+            self._upstream.connect(leg)
+            return
+        leg.kind = UNREACHABLE if unsent else RETRY
+        leg.status, leg.reason = 502, "the backend closed the connection before it answered"
+        self._upstream.observe(leg)
+        leg.owner.leg_done(leg)
+
+    def _finish_by_close(self, leg: Leg) -> None:
+        self.leg = leg.connection = None
+        self._upstream.observe(leg)
+        leg.owner.leg_done(leg)
+
+    def _truncate_lost(self, leg: Leg) -> None:
+        leg.truncated = True
+        self._finish_by_close(leg)
+
+
+class Figures:
+    """What was seen of one (route, side, role): answers by class of their code, and latency."""
+
+    __slots__ = ("classes", "latency")
+
+    def __init__(self) -> None:
+        self.classes = [0] * 6
+        """Index: the status divided by 100; 0 counts failures without an answer."""
+        self.latency = Sketch()
+
+
+class Upstream:
+    """One backend as this process sees it."""
+
+    def __init__(self, name: str, settings: Backend, loop: asyncio.AbstractEventLoop, tick: Tick) -> None:
+        self.name = name
+        self.settings = settings
+        self.tick = tick
+        self.heads = ResponseHeads()
+        self.breaker = Breaker(settings.breaker.failures, settings.breaker.reset)
+        self.is_healthy = True
+        """What the supervisor's probe says; true without a probe."""
+        self.open = 0
+        """Connections that are open or being opened."""
+        self._loop = loop
+        parts = urlsplit(settings.url)
+        self._host, self._port = parts.hostname or "", parts.port or 80
+        self._idle: list[Connection] = []
+        self._all: set[Connection] = set()
+        self._waiting: deque[tuple[float, Leg]] = deque()
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    def is_ready(self, now: float) -> bool:
+        """May a live event be sent? While the breaker is open, one trial per reset time."""
+        breaker = self.breaker
+        if breaker.is_closed:
+            return self.is_healthy
+        return self.is_healthy and breaker.allows(now)
+
+    @property
+    def has_room(self) -> bool:
+        """Would a copy be sent soon? A line as long as the pool says that the backend is stalled."""
+        connections = self.settings.connections
+        return bool(self._idle) or self.open < connections or len(self._waiting) < connections
+
+    @property
+    def is_idle(self) -> bool:
+        """No leg is on its way."""
+        return len(self._idle) == self.open and not self._waiting
+
+    def send(self, leg: Leg) -> None:
+        """Send a leg; its owner hears of it later, or at once when the line is full."""
+        if self._idle:
+            self._idle.pop().begin(leg)
+        elif self.open < self.settings.connections:
+            self.connect(leg)
+        elif len(self._waiting) < self.settings.pending:
+            self._waiting.append((monotonic(), leg))
+        else:
+            leg.kind, leg.status, leg.reason = UNREACHABLE, 503, "too many events wait for this backend"
+            leg.owner.leg_done(leg)
+
+    def connect(self, leg: Leg) -> None:
+        """Open a connection for a leg."""
+        self.open += 1
+        task = self._loop.create_task(self._connect(leg))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, leg: Leg) -> None:
+        connection = Connection(self)
+        try:
+            async with asyncio.timeout(self.settings.connect_timeout):
+                await self._loop.create_connection(lambda: connection, self._host, self._port)
+        except (OSError, TimeoutError) as error:
+            self.open -= 1
+            self._refuse(leg, 502, f"cannot connect to {self._host}:{self._port}: {str(error) or 'timeout'}")
+            self._serve_waiting()
+            return
+        self._all.add(connection)
+        connection.begin(leg)
+
+    def _refuse(self, leg: Leg, status: int, reason: str) -> None:
+        leg.kind, leg.status, leg.reason = UNREACHABLE, status, reason
+        leg.connection = None
+        self.observe(leg)
+        leg.owner.leg_done(leg)
+
+    def release(self, connection: Connection) -> None:
+        """A connection is free: the next in line takes it."""
+        if self._waiting:
+            connection.begin(self._waiting.popleft()[1])
+        else:
+            connection.idle_since = monotonic()
+            self._idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone."""
+        if connection in self._all:
+            self._all.remove(connection)
+            self.open -= 1
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._serve_waiting()
+
+    def _serve_waiting(self) -> None:
+        while self._waiting and self.open < self.settings.connections:
+            self.connect(self._waiting.popleft()[1])
+
+    def observe(self, leg: Leg) -> None:
+        """Feed the breaker: a 5xx, ours for a missing answer or the backend's own, is a failure."""
+        if leg.status < 500:
+            self.breaker.succeeded()
+        elif self.breaker.failed(monotonic()):
+            log.warning("breaker opened", extra={"backend": self.name, "reason": leg.reason or f"status {leg.status}"})
+
+    def check_times(self, now: float) -> None:
+        """Every 100 ms: overdue answers, overdue waiting, idle connections past their time."""
+        settings = self.settings
+        for connection in tuple(self._all):
+            connection.check_time(now, settings.response_timeout)
+        while self._waiting and now - self._waiting[0][0] > settings.response_timeout:
+            self._refuse(self._waiting.popleft()[1], 504, "waited too long for a connection")
+        while self._idle and now - self._idle[0].idle_since > settings.idle_timeout:
+            self._idle.pop(0).abort()
+
+    def close(self) -> None:
+        """Close every connection; legs on the way fail."""
+        for connection in tuple(self._all):
+            connection.abort()

@@ -1,0 +1,170 @@
+"""Keys, event ids and event times: the configured sources, compiled into one reader per route.
+
+JSON pointers made of member names alone are read by msgspec, which checks the whole text but builds
+only the values asked for (183 ns against 532 ns with orjson for a 290-byte event); a pointer with an
+array index falls back to orjson.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+import orjson
+
+from config.units import Source, parse_source
+from proxy.http.head import RequestHead
+
+MAX_VALUE: Final = 512
+"""A longer key or id is refused, characters."""
+
+
+class Given(NamedTuple):
+    """What a value may be read from. params: path parameters of the route; peer: client address."""
+
+    head: RequestHead
+    body: bytes
+    params: Mapping[str, str]
+    peer: str
+
+
+class Unreadable(Exception):
+    """The body is not JSON although a JSON pointer has to be read from it."""
+
+
+Reader = Callable[[Given], str | None]
+
+
+def as_text(value: Any) -> str | None:
+    """A JSON value as a key: strings as they are, numbers and booleans as JSON writes them, else None."""
+    if type(value) is str:
+        return value or None
+    if value is None or isinstance(value, (dict, list)):
+        return None
+    return orjson.dumps(value).decode()
+
+
+def _tokens(pointer: str) -> list[str]:
+    return [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]
+
+
+def _resolve(document: Any, tokens: list[str]) -> Any:
+    for token in tokens:
+        if isinstance(document, dict):
+            document = document.get(token)
+        elif isinstance(document, list) and token.isdigit() and int(token) < len(document):
+            document = document[int(token)]
+        else:
+            return None
+    return document
+
+
+def _member_decoder(tokens: list[str]) -> Callable[[bytes], Any]:
+    """A decoder to nested structs that have the pointer's members alone; `.value` leads inwards."""
+    kind: Any = Any
+    for depth, token in enumerate(reversed(tokens)):
+        inner = kind | None if depth else Any
+        kind = msgspec.defstruct("At", [("value", inner, None)], rename={"value": token}, gc=False)
+    return msgspec.json.Decoder(kind).decode
+
+
+def json_reader(pointer: str) -> Reader:
+    """Reads one pointer; raises Unreadable for a body that is not JSON, None where nothing is there."""
+    tokens = _tokens(pointer)
+    if any(token.isdigit() for token in tokens):
+        return _indexed_reader(tokens)
+    decode = _member_decoder(tokens)
+    deeper = len(tokens) - 1
+
+    def read(given: Given) -> str | None:
+        try:
+            value = decode(given.body).value
+        except msgspec.ValidationError:
+            return None  # JSON, but there is no object where the pointer needs one
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Unreadable from None
+        for _ in range(deeper):
+            if value is None:
+                return None
+            value = value.value
+        return value if type(value) is str and value else as_text(value)
+
+    return read
+
+
+def _indexed_reader(tokens: list[str]) -> Reader:
+    def read(given: Given) -> str | None:
+        try:
+            document = orjson.loads(given.body)
+        except orjson.JSONDecodeError:
+            raise Unreadable from None
+        return as_text(_resolve(document, tokens))
+
+    return read
+
+
+def _header_reader(name: str) -> Reader:
+    wanted = name.lower().encode()
+
+    def read(given: Given) -> str | None:
+        value = given.head.wanted.get(wanted) if given.head.wanted else None
+        return value.decode("latin-1") if value else None
+
+    return read
+
+
+def _cookie_reader(name: str) -> Reader:
+    prefix = name.encode() + b"="
+
+    def read(given: Given) -> str | None:
+        cookies = given.head.wanted.get(b"cookie") if given.head.wanted else None
+        for pair in (cookies or b"").split(b";"):
+            if pair.lstrip().startswith(prefix):
+                return pair.lstrip()[len(prefix) :].rstrip().decode("latin-1") or None
+        return None
+
+    return read
+
+
+def _query_reader(name: str) -> Reader:
+    wanted = name.encode()
+
+    def read(given: Given) -> str | None:
+        for pair in given.head.query.split(b"&"):
+            field, _, value = pair.partition(b"=")
+            if unquote_to_bytes(field.replace(b"+", b" ")) == wanted:
+                return unquote_to_bytes(value.replace(b"+", b" ")).decode("utf-8", "replace") or None
+        return None
+
+    return read
+
+
+def reader(source: Source) -> Reader:
+    """The reader of one source."""
+    if source.kind == "json":
+        return json_reader(source.name)
+    if source.kind == "header":
+        return _header_reader(source.name)
+    if source.kind == "cookie":
+        return _cookie_reader(source.name)
+    if source.kind == "query":
+        return _query_reader(source.name)
+    if source.kind == "path":
+        return lambda given: given.params.get(source.name) or None
+    return lambda given: given.peer
+
+
+def headers_read(texts: list[str]) -> frozenset[bytes]:
+    """Lower-case names of the headers that these sources need."""
+    sources = [parse_source(text) for text in texts]
+    names = {s.name.lower().encode() for s in sources if s.kind == "header"}
+    if any(s.kind == "cookie" for s in sources):
+        names.add(b"cookie")
+    return frozenset(names)
+
+
+def is_safe_id(text: str) -> bool:
+    """Can this event id travel in a header: 1 to 512 visible ASCII characters?"""
+    return len(text) <= MAX_VALUE and text.isascii() and text.isprintable() and " " not in text and text != ""

@@ -1,0 +1,259 @@
+"""The workers' end of the ledger: records leave once per loop iteration, and are kept until durable.
+
+    add(event), report(...)  -->  flush()  -->  socket  -->  ledger  --> Durable(n) --> waiters resolved
+                                     |
+                                     +--> kept, oldest first, until Durable; sent again to a restarted ledger
+
+The frames are written with one plain `send`, not through a transport: when `flush` returns true the
+bytes have left this process. While the ledger is away frames are only kept, up to a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Final, Protocol
+
+from proxy.core.event import Event
+from proxy.ledger.protocol import Durable, Frame, Hello, Report, Turn, Unpacker, Welcome, from_ledger, pack
+
+log = logging.getLogger(__name__)
+
+KEPT_BYTES: Final = 64 * 2**20
+"""Frames kept while they are not durable; past this the client is full."""
+_RECONNECT: Final = 0.05
+_SEND_BUFFER: Final = 4 * 2**20
+
+
+class Waiter(Protocol):
+    """Somebody who waits for a frame to be durable, or for a turn."""
+
+    def record_durable(self) -> None:
+        """Everything said of this event before the wait is on disk."""
+
+    def turn_came(self) -> None:
+        """The event is the only outstanding one of its key."""
+
+    def record_unsafe(self) -> None:
+        """The ledger is away for too long: do not wait for it."""
+
+
+class LedgerClient:
+    """One worker's connection to the ledger. stream: the random name of this worker's life.
+
+    resume: called when frames that were held up have left, so that held writes can go on.
+    """
+
+    def __init__(self, path: Path, stream: str, worker: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._path = str(path)
+        self._hello = Hello(stream, worker, os.getpid())
+        self._loop = loop
+        self._socket: socket.socket | None = None
+        self._unpacker = Unpacker()
+        self._events: list[Event] = []
+        self._reports: list[Report] = []
+        self._turns: list[int] = []
+        self._urgent = False
+        self._frame = 1
+        self._unsent = b""
+        self._kept: deque[tuple[int, bytes]] = deque()
+        self._kept_bytes = 0
+        self._durable = 0
+        self._waiters: deque[tuple[int, Waiter]] = deque()
+        self._turn_waiters: dict[int, Waiter] = {}
+        self._closing = False
+        self._attempt: asyncio.TimerHandle | None = None
+        self.number = 0
+        """Number of the last event of this stream."""
+        self.is_connected = False
+        self.away_since: float | None = monotonic()
+        """Since when there is no ledger, monotonic seconds; None while connected."""
+        self.resume: Callable[[], object] = bool
+
+    # what the data plane says
+
+    def next_number(self) -> int:
+        """The number for the next event."""
+        self.number += 1
+        return self.number
+
+    def add(self, event: Event) -> None:
+        """Record a new event with the next flush."""
+        self._events.append(event)
+
+    def report(self, number: int, side: int, code: int, status: int) -> None:
+        """Record what became of one side of an event with the next flush."""
+        self._reports.append(Report(number, side, code, status))
+
+    def wait_durable(self, waiter: Waiter) -> None:
+        """Tell `waiter` when everything said so far is on disk; the ledger commits at once."""
+        self._urgent = True
+        self._waiters.append((self._frame, waiter))
+
+    def wait_turn(self, event: Event, waiter: Waiter) -> None:
+        """Tell `waiter` when `event`, just added, is the only outstanding one of its key."""
+        self._turns.append(event.n)
+        self._turn_waiters[event.n] = waiter
+
+    def fail_waiters(self) -> None:
+        """Tell everybody who waits that the ledger is away; what was said is still kept for it."""
+        for _, waiter in self._waiters:
+            waiter.record_unsafe()
+        for waiter in self._turn_waiters.values():
+            waiter.record_unsafe()
+
+    @property
+    def is_full(self) -> bool:
+        """No more can be kept: refuse events that would add to it."""
+        return self._kept_bytes >= KEPT_BYTES
+
+    @property
+    def is_flushed(self) -> bool:
+        """Everything said is durable."""
+        return not (self._events or self._reports or self._kept)
+
+    # once per loop iteration
+
+    def flush(self) -> bool:
+        """Send what was said. False while the ledger takes no more: what depends on it must wait."""
+        if self._events or self._reports or self._urgent:
+            data = pack(Frame(self._frame, self._urgent, self._events, self._reports, self._turns))
+            self._events, self._reports, self._urgent = [], [], False
+            if self._turns:
+                self._turns = []
+            self._kept.append((self._frame, data))
+            self._kept_bytes += len(data)
+            self._frame += 1
+            if self.is_connected:
+                if self._unsent:
+                    self._unsent += data
+                else:
+                    self._send(data)
+        return not self._unsent
+
+    def _send(self, data: bytes) -> None:
+        assert self._socket is not None
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._lost(f"send failed: {error}")
+            return
+        if sent < len(data):
+            self._unsent = data[sent:]
+            self._loop.add_writer(self._socket, self._writable)
+
+    def _writable(self) -> None:
+        data, self._unsent = self._unsent, b""
+        assert self._socket is not None
+        self._loop.remove_writer(self._socket)
+        self._send(data)
+        if not self._unsent:
+            self.resume()
+
+    # the connection
+
+    def connect(self) -> None:
+        """Connect now, and again whenever the connection is lost."""
+        self._attempt = None
+        if self._closing:
+            return
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.setblocking(False)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+            connection.connect(self._path)
+            connection.send(pack(self._hello))
+        except OSError:
+            connection.close()
+            self._attempt = self._loop.call_later(_RECONNECT, self.connect)
+            return
+        self._socket = connection
+        self._unpacker = Unpacker()
+        self._loop.add_reader(connection, self._readable)
+
+    def _lost(self, why: str) -> None:
+        if self._socket is None:
+            return
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        self._socket = None
+        held = bool(self._unsent)
+        self._unsent = b""
+        if self.is_connected:
+            self.is_connected = False
+            self.away_since = monotonic()
+            if not self._closing:
+                log.warning("ledger lost", extra={"reason": why})
+        if not self._closing:
+            self._attempt = self._loop.call_later(_RECONNECT, self.connect)
+        if held:
+            self._loop.call_soon(self.resume)
+
+    def _readable(self) -> None:
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(256 * 1024)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lost(f"receive failed: {error}")
+            return
+        if not data:
+            self._lost("closed by the ledger")
+            return
+        for payload in self._unpacker.feed(data):
+            message = from_ledger.decode(payload)
+            if type(message) is Durable:
+                self._made_durable(message.number)
+            elif type(message) is Turn:
+                waiter = self._turn_waiters.pop(message.n, None)
+                if waiter is not None:
+                    waiter.turn_came()
+            elif type(message) is Welcome:
+                self._welcomed(message.durable)
+
+    def _welcomed(self, durable: int) -> None:
+        """Send again, in order, every frame that the ledger does not have."""
+        self._made_durable(durable)
+        self.is_connected = True
+        self.away_since = None
+        again = b"".join(data for _, data in self._kept)
+        log.info("ledger connected", extra={"frames_sent_again": len(self._kept)})
+        if again:
+            self._send(again)
+
+    def _made_durable(self, number: int) -> None:
+        self._durable = max(self._durable, number)
+        kept = self._kept
+        while kept and kept[0][0] <= number:
+            self._kept_bytes -= len(kept.popleft()[1])
+        waiters = self._waiters
+        while waiters and waiters[0][0] <= number:
+            waiters.popleft()[1].record_durable()
+
+    async def drain(self, timeout: float) -> bool:
+        """Wait until everything said is durable; false when that took longer than `timeout` seconds."""
+        deadline = monotonic() + timeout
+        self._urgent = not self.is_flushed
+        while not self.is_flushed:
+            self.flush()
+            if monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    def close(self) -> None:
+        """Close the connection for good."""
+        self._closing = True
+        if self._attempt is not None:
+            self._attempt.cancel()
+        self._lost("closing")

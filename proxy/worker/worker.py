@@ -1,0 +1,121 @@
+"""One worker: the data plane between the inherited listeners, the ledger and the supervisor.
+
+launcher's sockets --> Service/Client --> DataPlane --> Upstream (old, new)
+                                             |  ^
+                                LedgerClient +  +-- LinkClient: routing and health in, figures out
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import socket
+from time import monotonic
+from typing import Final
+
+from proxy.control.inherit import Inherited
+from proxy.control.link import STATS_INTERVAL, Applied, BackendHealth, FromSupervisor, Register, SetRouting
+from proxy.control.link_client import LinkClient
+from proxy.core.choose import seed_of
+from proxy.http.downstream import Client, Service
+from proxy.http.plane import DataPlane
+from proxy.http.tick import Tick
+from proxy.http.upstream import Upstream
+from proxy.http.values import headers_read
+from proxy.ledger.client import LedgerClient
+from proxy.ledger.marks import Marks
+from proxy.worker.stats import worker_stats
+
+log = logging.getLogger(__name__)
+
+_BACKLOG: Final = 4096
+
+
+class Worker:
+    """Everything one worker process has. index: from 0."""
+
+    def __init__(self, inherited: Inherited, index: int, loop: asyncio.AbstractEventLoop) -> None:
+        settings = inherited.settings
+        self._settings = settings
+        self._loop = loop
+        self._listen_fds = inherited.listen_fds
+        self._servers: list[asyncio.Server] = []
+        self._routed = asyncio.Event()
+        stream = secrets.token_hex(8)
+        self.ledger = LedgerClient(inherited.places.ledger_socket, stream, index, loop)
+        self.tick = Tick(loop, self.ledger.flush)
+        self.ledger.resume = self.tick.run
+        upstreams = {name: Upstream(name, backend, loop, self.tick) for name, backend in settings.backends.items()}
+        self.plane = DataPlane(
+            settings.routes,
+            settings.default,
+            upstreams,
+            self.ledger,
+            Marks(inherited.marks_fd),
+            self.tick,
+            loop,
+            seed_of(settings.salt),
+            int(stream[:8], 16),
+        )
+        sources = [text for route in settings.routes for text in (route.key, *route.event_id, *route.identities)]
+        sources += [route.event_time for route in settings.routes if route.event_time]
+        self.service = Service(self.plane, settings.limits, headers_read(sources), loop)
+        register = Register("worker", index, os.getpid(), stream)
+        self.link = LinkClient(inherited.places.control_socket, register, self._hear)
+        self._timers: list[asyncio.TimerHandle] = []
+
+    def _hear(self, message: FromSupervisor) -> None:
+        if type(message) is SetRouting:
+            self.plane.apply(message.routing)
+            self.link.send(Applied(message.routing.epoch))
+            self._routed.set()
+        elif type(message) is BackendHealth:
+            for name, healthy in message.healthy.items():
+                self.plane.upstreams[name].is_healthy = healthy
+
+    async def start(self) -> None:
+        """Connect to ledger and supervisor, wait for the routing, then take clients."""
+        self.ledger.connect()
+        self.link.start()
+        self.plane.start()
+        await self._routed.wait()
+        for descriptor in self._listen_fds:
+            listener = socket.socket(fileno=os.dup(descriptor))
+            listener.setblocking(False)
+            self._servers.append(
+                await self._loop.create_server(lambda: Client(self.service), sock=listener, backlog=_BACKLOG)
+            )
+        self._report()
+        self._check_clients()
+        gc.collect()
+        gc.freeze()  # what lives as long as the process is not looked at again
+        gc.set_threshold(50_000, 20, 50)
+        log.info("worker serves", extra={"epoch": self.plane.epoch})
+
+    def _report(self) -> None:
+        self.link.send(worker_stats(self.plane, self.service))
+        self._loop.call_later(STATS_INTERVAL, self._report)
+
+    def _check_clients(self) -> None:
+        self.service.check_times(monotonic())
+        self._loop.call_later(1.0, self._check_clients)
+
+    async def stop(self) -> None:
+        """Take no more clients, finish what is in flight, make the record durable."""
+        for server in self._servers:
+            server.close()
+        self.service.stop()
+        deadline = monotonic() + self._settings.stop_grace
+        while (self.service.clients or not self.plane.is_idle) and monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        if self.service.clients:
+            log.warning("clients cut at the end of the grace time", extra={"clients": len(self.service.clients)})
+        if not await self.ledger.drain(max(deadline - monotonic(), 1.0)):
+            log.error("the ledger did not confirm the last records")
+        self.link.send(worker_stats(self.plane, self.service))
+        await self.link.close()
+        self.ledger.close()
+        self.plane.close()
