@@ -11,7 +11,9 @@ SOAK = os.environ.get("CROSSFADE_SOAK") == "1"
 
 # The short form is the same on every run, so a failure is never a matter of luck; the soak looks for new ones.
 # No deadline: how long one example takes says more about the machine than about the code.
-settings.register_profile("short", max_examples=60, stateful_step_count=30, derandomize=True, deadline=None, database=None)
+settings.register_profile(
+    "short", max_examples=60, stateful_step_count=30, derandomize=True, deadline=None, database=None
+)
 settings.register_profile(
     "soak",
     max_examples=3000,

@@ -1,0 +1,88 @@
+"""The project's own promises: locks without addresses, functions of a readable size, commands that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = ("requirements.txt", "requirements-dev.txt")
+LONGEST_FUNCTION = 80
+
+
+def pyproject() -> dict[str, object]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def locked(name: str) -> dict[str, str]:
+    """What a lock pins: version by normalised package name."""
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
+
+
+def required(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^A-Za-z0-9-]", requirement)[0].lower() for requirement in requirements}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_has_hashes_and_no_address(name: str) -> None:
+    text = (ROOT / name).read_text()
+    entries = re.split(r"\n(?=[a-z0-9])", text)
+    pins = [entry for entry in entries if "==" in entry.splitlines()[0]]
+    assert len(pins) > 10
+    assert all("--hash=sha256:" in pin for pin in pins)
+    assert not re.search(r"://|--(extra-)?index-url|--find-links|file:|^-e", text, re.MULTILINE)
+
+
+def test_the_locks_pin_everything_that_is_required() -> None:
+    project = pyproject()
+    runtime = required(project["project"]["dependencies"])  # type: ignore[index]
+    dev = required(project["dependency-groups"]["dev"])  # type: ignore[index]
+    build = required(project["build-system"]["requires"])  # type: ignore[index]
+    assert runtime <= locked("requirements.txt").keys()
+    assert runtime | dev | build <= locked("requirements-dev.txt").keys()
+
+
+def test_both_locks_agree() -> None:
+    assert locked("requirements.txt").items() <= locked("requirements-dev.txt").items()
+
+
+def modules() -> list[Path]:
+    return [path for folder in ("config", "proxy", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_no_function_is_longer_than_a_screen_or_two() -> None:
+    too_long = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {(node.end_lineno or 0) - node.lineno + 1} lines"
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno + 1 > LONGEST_FUNCTION
+    ]
+    assert too_long == []
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    commands = re.findall(r"\bmake ([a-z]+)\b", (ROOT / "README.md").read_text())
+    assert {"demo", "test"} <= set(commands) <= targets
+
+
+def test_the_wheel_has_the_packages_and_their_data(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("crossfade-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {"proxy/__init__.py", "proxy/py.typed", "config/model.py", "config/py.typed"} <= names
+    data = {
+        str(path.relative_to(ROOT)) for path in (ROOT / "config").rglob("*") if path.suffix in {".yaml", ".json", ".md"}
+    }
+    assert data <= names
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
