@@ -1,70 +1,159 @@
-"""Durations, sizes, percentages, addresses and value sources: the small words of the configuration language."""
+"""Durations, sizes, percentages, addresses and value sources: the small words of the configuration language.
+
+Each word has a reader that raises `UnitError`, and a type for the model that carries its JSON Schema.
+"""
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
+import math
 import re
-from typing import Annotated, Any, NamedTuple
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d)")
 _DURATION_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|kB|MB|GB)")
+MAX_DURATION = 3650 * 86400.0
+"""Seconds; ten years. More is a slip of the pen, and clocks and sockets would refuse it later."""
+
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*(B|KiB|MiB|GiB|kB|MB|GB)")
 _SIZE_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+MAX_SIZE = 2**50
+
+_HOST = r"(?P<host>[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\])"
+_ADDRESS = re.compile(rf"{_HOST}:(?P<port>\d{{1,5}})")
+_URL = re.compile(rf"(?P<scheme>[a-z]+)://{_HOST}(?::(?P<port>\d{{1,5}}))?(?P<rest>[/?#]\S*)?")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class UnitError(ValueError):
+    """A word of the configuration that cannot be read. suggestion: what was probably meant, or empty."""
+
+    def __init__(self, message: str, suggestion: str = "") -> None:
+        super().__init__(message)
+        self.suggestion = suggestion
+
+
+def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """The known word that `word` was probably meant to be, or empty."""
+    matches = difflib.get_close_matches(word.lower(), [k.lower() for k in known], n=1)
+    return next((k for k in known if matches and k.lower() == matches[0]), "")
 
 
 def parse_duration(value: Any) -> float:
     """Read `250ms`, `5s`, `1m`, `2h`, `7d` or `1h30m` as seconds.
 
-    Raises ValueError for anything else; a bare number is refused because its unit would be a guess.
+    Raises UnitError for anything else; a bare number is refused because its unit would be a guess.
     """
     if not isinstance(value, str):
-        raise ValueError(f"expected a duration with a unit, such as 5s or 250ms, not {value!r}")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        raise UnitError(f"expected a duration with a unit, not {value!r}", f"{value}s" if number else "")
     parts = _DURATION.findall(value)
-    if not parts or "".join(number + unit for number, unit in parts) != value.strip():
-        raise ValueError(f"expected a duration such as 250ms, 5s, 1m, 2h or 7d, not {value!r}")
-    return float(sum(float(number) * _DURATION_SECONDS[unit] for number, unit in parts))
+    if not parts or "".join(number + unit for number, unit in parts) != value:
+        raise UnitError(f"expected a duration such as 250ms, 5s, 1m, 2h or 7d, not {value!r}")
+    seconds = sum(float(number) * _DURATION_SECONDS[unit] for number, unit in parts)
+    if seconds > MAX_DURATION:
+        raise UnitError(f"expected a duration of at most 3650d, not {value!r}")
+    return float(seconds)
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds in the largest unit that leaves a whole number; the reverse of `parse_duration`."""
+    for unit in ("d", "h", "m", "s"):
+        if seconds and seconds % _DURATION_SECONDS[unit] == 0:
+            return f"{seconds / _DURATION_SECONDS[unit]:.0f}{unit}"
+    if not seconds:
+        return "0s"
+    return f"{seconds:.9f}".rstrip("0") + "s" if seconds > 1 else f"{seconds * 1000:.6f}".rstrip("0").rstrip(".") + "ms"
 
 
 def parse_size(value: Any) -> int:
-    """Read `512B`, `64KiB`, `1MiB`, `2GiB` (or kB, MB, GB) as bytes; raises ValueError for anything else."""
+    """Read `512B`, `64KiB`, `1MiB`, `2GiB` (or kB, MB, GB) as bytes; raises UnitError for anything else."""
     if not isinstance(value, str):
-        raise ValueError(f"expected a size with a unit, such as 1MiB, not {value!r}")
-    match = _SIZE.fullmatch(value.strip())
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        raise UnitError(f"expected a size with a unit, not {value!r}", f"{value}B" if whole else "")
+    match = _SIZE.fullmatch(value)
     if match is None:
-        raise ValueError(f"expected a size such as 512B, 64KiB or 1MiB, not {value!r}")
-    return int(float(match[1]) * _SIZE_BYTES[match[2]])
+        raise UnitError(f"expected a size such as 512B, 64KiB or 1MiB, not {value!r}")
+    size = float(match[1]) * _SIZE_BYTES[match[2]] if "." in match[1] else int(match[1]) * _SIZE_BYTES[match[2]]
+    if size > MAX_SIZE:
+        raise UnitError(f"expected a size of at most {format_size(MAX_SIZE)}, not {value!r}")
+    return int(size)
+
+
+def format_size(size: int) -> str:
+    """Write bytes in the largest binary unit that leaves a whole number; the reverse of `parse_size`."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size and size % _SIZE_BYTES[unit] == 0:
+            return f"{size // _SIZE_BYTES[unit]}{unit}"
+    return f"{size}B"
 
 
 def parse_ratio(value: Any) -> float:
-    """Read `1%` or `0.01` as a ratio 0-1; raises ValueError outside that range."""
+    """Read `1%` or `0.01` as a ratio 0-1; raises UnitError outside that range."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         ratio = float(value[:-1]) / 100 if isinstance(value, str) and value.endswith("%") else float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"expected a share such as 1% or 0.01, not {value!r}") from None
+        raise UnitError(f"expected a share such as 1% or 0.01, not {value!r}") from None
     if not 0 <= ratio <= 1:
-        raise ValueError(f"expected a share between 0% and 100%, not {value!r}")
+        hint = f"{value}%" if not isinstance(value, str) and 1 < ratio <= 100 else ""
+        raise UnitError(f"expected a share between 0% and 100%, not {value!r}", hint)
     return ratio
 
 
+def format_ratio(ratio: float) -> str:
+    """Write a ratio 0-1 as percent; the reverse of `parse_ratio` up to rounding."""
+    return f"{round(ratio * 100, 10):g}%"
+
+
+def _check_percent(value: float) -> float:
+    # 10,000 buckets: a third decimal could not be kept.
+    if math.isfinite(value) and round(value, 2) != value:
+        raise UnitError(f"a weight has at most two decimals, not {value!r}", f"{round(value, 2):g}")
+    return value
+
+
 class Address(NamedTuple):
-    """A TCP address: host name or IP address, and port 0-65535."""
+    """A TCP address: host name or IP address (without brackets), and port 0-65535."""
 
     host: str
     port: int
 
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def is_any(self) -> bool:
+        """Whether it stands for all addresses of this machine."""
+        return self.host in ("0.0.0.0", "::")  # noqa: S104 - recognised, not bound
+
+
+def _bare_host(text: str) -> str:
+    """The lower-case host without brackets; raises ValueError for brackets around something else than IPv6."""
+    if not text.startswith("["):
+        return text.lower()
+    return str(ipaddress.IPv6Address(text[1:-1]))
+
 
 def parse_address(text: str) -> Address:
-    """Read `127.0.0.1:8080` or `[::1]:8080`; raises ValueError when host or port is missing."""
-    parts = urlsplit(f"//{text}")
+    """Read `127.0.0.1:8080` or `[::1]:8080`; raises UnitError when host or port is missing."""
+    match = _ADDRESS.fullmatch(text)
     try:
-        host, port = parts.hostname, parts.port
+        if match is not None and int(match["port"]) <= 65535:
+            return Address(_bare_host(match["host"]), int(match["port"]))
     except ValueError:
-        host, port = None, None
-    if not host or port is None or parts.path or parts.query or parts.username:
-        raise ValueError(f"expected an address such as 127.0.0.1:8080 or [::1]:8080, not {text!r}")
-    return Address(host, port)
+        match = None
+    bare_port = text.removeprefix(":")
+    hint = f"127.0.0.1:{bare_port}" if re.fullmatch(r"\d{1,5}", bare_port) else ""
+    raise UnitError(f"expected an address such as 127.0.0.1:8080 or [::1]:8080, not {text!r}", hint)
 
 
 def _check_address(text: str) -> str:
@@ -72,16 +161,42 @@ def _check_address(text: str) -> str:
     return text
 
 
-def _check_http_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment or parts.path not in ("", "/"):
-        raise ValueError(f"expected http://host:port without a path, not {text!r}")
-    if parts.username or parts.password:
-        raise ValueError("a URL must not carry credentials: put them in a header")
+def _check_address_or_off(text: str) -> str:
+    return text if text == "off" else _check_address(text)
+
+
+def parse_http_url(text: str) -> Address:
+    """The address of `http://host:port` (port 80 when it has none); raises UnitError for anything else."""
+    if "@" in text:
+        raise UnitError("a URL must not carry credentials: they would show in logs and status")
+    match = _URL.fullmatch(text)
+    if match is None:
+        hint = f"http://{text}" if _ADDRESS.fullmatch(text) else ""
+        raise UnitError(f"expected http://host:port, not {text!r}", hint)
+    if match["scheme"] != "http":
+        raise UnitError(f"expected http://host:port; a backend is spoken to in plain HTTP, not {match['scheme']}")
+    port = int(match["port"] or 80)
+    if not 1 <= port <= 65535:
+        raise UnitError(f"the port must be a number from 1 to 65535, not {port}")
+    if match["rest"] not in (None, "/"):
+        raise UnitError(f"expected http://host:port without a path, not {text!r}", text[: match.start("rest")])
     try:
-        parts.port  # noqa: B018 - the property raises for a bad port
+        return Address(_bare_host(match["host"]), port)
     except ValueError:
-        raise ValueError(f"the port must be a number 1-65535 in {text!r}") from None
+        raise UnitError(f"{match['host']} is not an IPv6 address") from None
+
+
+def _check_http_url(text: str) -> str:
+    parse_http_url(text)
+    return text
+
+
+def _check_health_url(text: str) -> str:
+    match = _URL.fullmatch(text)
+    tcp = match is not None and match["scheme"] == "tcp" and match["port"] and not match["rest"]
+    web = match is not None and match["scheme"] == "http"
+    if match is None or not (tcp or web) or not 1 <= int(match["port"] or 80) <= 65535:
+        raise UnitError("expected http://host:port/path or tcp://host:port")
     return text
 
 
@@ -101,17 +216,24 @@ SOURCE_KINDS = ("json", "header", "cookie", "query", "path", "client")
 def parse_source(text: str) -> Source:
     """Read `json:/entity_id`, `header:X-Key`, `cookie:c`, `query:q`, `path:p` or `client`.
 
-    Raises ValueError for an unknown kind, a missing name or a JSON pointer that does not start with `/`.
+    Raises UnitError for an unknown kind, a missing name, a JSON pointer that does not start with `/` or has
+    a bad escape (RFC 6901 section 3), or a header or cookie name that is no token (RFC 9110 section 5.6.2).
     """
-    kind, _, name = text.partition(":")
-    if kind == "client" and not name:
+    kind, colon, name = text.partition(":")
+    if kind == "client" and not colon:
         return Source("client", "")
     if kind not in SOURCE_KINDS or kind == "client" or not name:
-        raise ValueError(
-            f"expected json:/pointer, header:NAME, cookie:NAME, query:NAME, path:NAME or client, not {text!r}"
+        meant = "client" if kind == "client" else nearest(kind, SOURCE_KINDS)
+        hint = meant if meant == "client" else f"{meant}:{name}" if meant and name else ""
+        raise UnitError(
+            f"expected json:/pointer, header:NAME, cookie:NAME, query:NAME, path:NAME or client, not {text!r}", hint
         )
     if kind == "json" and not name.startswith("/"):
-        raise ValueError(f"a JSON pointer starts with '/', as in json:/{name}")
+        raise UnitError(f"a JSON pointer starts with '/', unlike {name!r}", f"json:/{name}")
+    if kind == "json" and re.search(r"~(?![01])", name):
+        raise UnitError(f"in a JSON pointer '~' is written ~0 and '/' in a name ~1, unlike in {name!r}")
+    if kind in ("header", "cookie") and not _TOKEN.fullmatch(name):
+        raise UnitError(f"{name!r} cannot be the name of a {kind}")
     return Source(kind, name)
 
 
@@ -120,22 +242,49 @@ def _check_source(text: str) -> str:
     return text
 
 
+_Number = TypeVar("_Number", int, float)
+
+
+def _more_than_nothing(value: _Number) -> _Number:
+    if not value > 0:
+        raise UnitError("must be more than 0")
+    return value
+
+
+class Written(NamedTuple):
+    """How a loaded value is written in YAML; read by the schema and the reference page."""
+
+    word: str
+    format: Callable[[Any], str]
+
+
+DURATION_PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
+SIZE_PATTERN = r"^\d+(\.\d+)?\s*(B|KiB|MiB|GiB|kB|MB|GB)$"
+
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
-    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["5s"]}),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}),
+    Written("duration", format_duration),
 ]
+# A wait of nothing is a busy loop or an instant timeout, so most durations must be more.
+SomeTime = Annotated[Duration, AfterValidator(_more_than_nothing)]
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*(B|KiB|MiB|GiB|kB|MB|GB)$", "examples": ["1MiB"]}),
+    WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN}),
+    Written("size", format_size),
 ]
+SomeBytes = Annotated[Size, AfterValidator(_more_than_nothing)]
 Ratio = Annotated[
     float,
     BeforeValidator(parse_ratio),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"^\d+(\.\d+)?%$"}, {"type": "number"}], "examples": ["1%"]}),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"^\d+(\.\d+)?%$"}, {"type": "number", "maximum": 1}]}),
+    Written("share", format_ratio),
 ]
-Percent = Annotated[float, Field(ge=0, le=100)]
-AddressText = Annotated[str, AfterValidator(_check_address)]
-HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
-SourceText = Annotated[str, AfterValidator(_check_source)]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), AfterValidator(_check_percent)]
+AddressText = Annotated[str, AfterValidator(_check_address), Written("address", str)]
+AddressOrOff = Annotated[str, AfterValidator(_check_address_or_off), Written("address or off", str)]
+HttpUrl = Annotated[str, AfterValidator(_check_http_url), Written("URL", str)]
+HealthUrl = Annotated[str, AfterValidator(_check_health_url), Written("URL", str)]
+SourceText = Annotated[str, AfterValidator(_check_source), Written("source", str)]

@@ -1,0 +1,258 @@
+"""What must fit together in a configuration file although each key by itself is right.
+
+A check is left out when a key that it reads is wrong in itself: a second complaint about the same slip
+helps nobody. All other checks still run, so that one reading finds everything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from config.document import Loc
+from config.explain import Finding
+from config.model import Admin, Backend, Ledger, Limits, Route, Settings
+from config.patterns import path_parameters
+from config.units import Address, nearest, parse_address, parse_http_url, parse_source
+
+_LONGEST_SOCKET = "/run/control.sock"
+_SOCKET_PATH = 107
+"""Bytes of a Unix socket's path on Linux: sun_path holds 108, the last is the terminator (unix(7))."""
+
+_MAX_EVENT = 64 * 2**20
+"""Bytes. An event travels to the ledger in one message of at most 256 MiB, together with others."""
+
+
+class Draft(NamedTuple):
+    """What can be read of a file: a wrong key has its default here, a wrong part is None or left out.
+
+    wrong: the keys that are not usable; a check asks `is_sound` about those that it reads.
+    """
+
+    settings: Settings
+    admin: Admin | None
+    limits: Limits | None
+    ledger: Ledger | None
+    backend_names: tuple[str, ...]
+    backends: dict[str, Backend]
+    routes: tuple[Route | None, ...]
+    wrong: frozenset[Loc]
+
+    def is_sound(self, *locs: Loc) -> bool:
+        """Whether nothing at, in or around these places is wrong."""
+        return not any(bad[: len(loc)] == loc or loc[: len(bad)] == bad for bad in self.wrong for loc in locs)
+
+
+def check(draft: Draft) -> Iterator[Finding]:
+    """Everything that does not fit together."""
+    for index, route in enumerate(draft.routes):
+        if route is not None:
+            yield from _of_route(draft, route, ("routes", index))
+    yield from _names_are_unique(draft)
+    yield from _routes_are_reachable(draft)
+    default = draft.settings.default
+    if default is not None and default not in draft.backend_names and draft.is_sound(("default",)):
+        yield Finding(("default",), *_no_such_backend(draft, default))
+    yield from _addresses(draft)
+    yield from _limits(draft)
+    yield from _ledger(draft)
+    yield from _admin(draft)
+    yield from _socket_paths(draft)
+
+
+def _of_route(draft: Draft, route: Route, at: Loc) -> Iterator[Finding]:
+    for keys, check_route in _ROUTE_CHECKS:
+        if draft.is_sound(*((*at, key) for key in keys)):
+            for finding in check_route(draft, route):
+                yield finding._replace(loc=(*at, *finding.loc))
+
+
+def _no_such_backend(draft: Draft, name: str) -> tuple[str, str]:
+    return f"there is no backend '{name}'; there is {', '.join(draft.backend_names) or 'none'}", nearest(
+        name, draft.backend_names
+    )
+
+
+def _old_exists(draft: Draft, route: Route) -> Iterator[Finding]:
+    if route.old not in draft.backend_names:
+        yield Finding(("old",), *_no_such_backend(draft, route.old))
+
+
+def _new_exists(draft: Draft, route: Route) -> Iterator[Finding]:
+    if route.new not in draft.backend_names:
+        yield Finding(("new",), *_no_such_backend(draft, route.new))
+
+
+def _sides_differ(draft: Draft, route: Route) -> Iterator[Finding]:
+    if route.old == route.new:
+        yield Finding(("new",), f"old and new are the same backend '{route.new}': there is nothing to migrate to")
+
+
+def _weight_fits_stage(draft: Draft, route: Route) -> Iterator[Finding]:
+    weight, stage = route.weight, route.stage
+    if stage in ("live", "split"):
+        if weight is None:
+            yield Finding(("stage",), f"stage {stage} needs a weight: add `weight: 1` or more")
+        elif weight == 0:
+            yield Finding(
+                ("weight",), f"stage {stage} needs a weight above 0", "dualwrite" if stage == "live" else "off"
+            )
+        elif weight == 100 and stage == "split":
+            yield Finding(("weight",), "stage split needs a weight below 100; at 100 it is called complete")
+        return
+    fixed = 100 if stage in ("rampdown", "complete") else 0
+    if weight is not None and weight != fixed:
+        yield Finding(("weight",), f"stage {stage} has weight {fixed}; only live and split take one")
+
+
+def _sources_fit(draft: Draft, route: Route) -> Iterator[Finding]:
+    given = path_parameters(route.match.path)
+    for loc, text in _sources(route):
+        source = parse_source(text)
+        if source.kind == "path" and source.name not in given:
+            close = nearest(source.name, given)
+            yield Finding(
+                loc,
+                f"match.path has no parameter {{{source.name}}}; it is '{route.match.path}'",
+                f"path:{close}" if close else "",
+            )
+        if source.kind == "client" and loc != ("key",):
+            yield Finding(loc, f"the client's address is no {loc[0]}: all of a client's events would share it")
+
+
+def _sources(route: Route) -> Iterator[tuple[Loc, str]]:
+    yield ("key",), route.key
+    if route.event_time is not None:
+        yield ("event_time",), route.event_time
+    for index, text in enumerate(route.event_id):
+        yield ("event_id", index), text
+    for index, text in enumerate(route.identities):
+        yield ("identities", index), text
+
+
+def _accepted_is_durable(draft: Draft, route: Route) -> Iterator[Finding]:
+    if route.ack == "accepted" and route.durability == "off":
+        yield Finding(("ack",), "ack: accepted promises what durability: off does not keep", "authority")
+
+
+_RouteCheck = Callable[[Draft, Route], Iterator[Finding]]
+_ROUTE_CHECKS: tuple[tuple[tuple[str, ...], _RouteCheck], ...] = (
+    (("old",), _old_exists),
+    (("new",), _new_exists),
+    (("old", "new"), _sides_differ),
+    (("weight", "stage"), _weight_fits_stage),
+    (("match", "key", "event_id", "event_time", "identities"), _sources_fit),
+    (("ack", "durability"), _accepted_is_durable),
+)
+
+
+def _names_are_unique(draft: Draft) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for index, route in enumerate(draft.routes):
+        if route is None or not draft.is_sound(("routes", index, "name")):
+            continue
+        if route.name in first:
+            yield Finding(("routes", index, "name"), f"route {first[route.name] + 1} is called '{route.name}' already")
+        first.setdefault(route.name, index)
+
+
+def _routes_are_reachable(draft: Draft) -> Iterator[Finding]:
+    earlier: list[Route] = []
+    for index, route in enumerate(draft.routes):
+        if route is None or not draft.is_sound(("routes", index, "match")):
+            continue
+        above = next((other for other in earlier if _takes_all_of(other, route)), None)
+        if above is not None:
+            message = f"never reached: route '{above.name}' above takes all of it, and the first match wins"
+            yield Finding(("routes", index, "match"), message)
+        earlier.append(route)
+
+
+def _takes_all_of(earlier: Route, later: Route) -> bool:
+    """Whether every request of `later` matches `earlier`, as far as the patterns alone tell."""
+    one, two = earlier.match, later.match
+    same_path = one.path == two.path or (one.path.endswith("/*") and two.path.startswith(one.path[:-1]))
+    return same_path and one.host in (None, two.host) and set(two.methods) <= set(one.methods)
+
+
+def _addresses(draft: Draft) -> Iterator[Finding]:
+    """No address twice, and no backend that is ourselves: that would be an endless loop."""
+    taken: list[tuple[Address, str]] = []
+    for loc, text in _own_addresses(draft):
+        address = parse_address(text)
+        holder = next((written for other, written in taken if _collide(address, other)), None)
+        if holder is not None:
+            yield Finding(loc, f"the address {text} is taken already, by {holder}")
+        taken.append((address, f"{loc[0] if loc[0] == 'listen' else 'admin.tcp'} {text}"))
+    for name, backend in draft.backends.items():
+        if not draft.is_sound(("backends", name, "url")):
+            continue
+        target = parse_http_url(backend.url)
+        own = next((written for address, written in taken if _reaches(target, address)), None)
+        if own is not None:
+            yield Finding(("backends", name, "url"), f"this is the proxy's own address, {own}")
+
+
+def _own_addresses(draft: Draft) -> Iterator[tuple[Loc, str]]:
+    if draft.is_sound(("listen",)):
+        for index, text in enumerate(draft.settings.listen):
+            yield ("listen", index), text
+    if draft.admin is not None and draft.admin.tcp != "off" and draft.is_sound(("admin", "tcp")):
+        yield ("admin", "tcp"), draft.admin.tcp
+
+
+def _collide(one: Address, two: Address) -> bool:
+    # Port 0 is another free port each time.
+    return one.port == two.port != 0 and (one.host == two.host or one.is_any() or two.is_any())
+
+
+def _reaches(target: Address, own: Address) -> bool:
+    here = target.host == own.host or (target.is_loopback() and (own.is_any() or own.is_loopback()))
+    return here and target.port == own.port
+
+
+def _limits(draft: Draft) -> Iterator[Finding]:
+    limits = draft.limits
+    if limits is None or not draft.is_sound(("limits",)):
+        return
+    if limits.max_target_size > limits.max_head_size:
+        yield Finding(("limits", "max_target_size"), "larger than max_head_size, of which the target is a part")
+    if limits.max_event_size > _MAX_EVENT:
+        yield Finding(("limits", "max_event_size"), "must be at most 64MiB: events are held in memory", "64MiB")
+
+
+def _ledger(draft: Draft) -> Iterator[Finding]:
+    ledger, limits = draft.ledger, draft.limits
+    if ledger is None or not draft.is_sound(("ledger",)):
+        return
+    if ledger.retry_initial > ledger.retry_max:
+        yield Finding(("ledger", "retry_initial"), "longer than retry_max")
+    if ledger.retain_bodies and ledger.retain == 0:
+        yield Finding(("ledger", "retain_bodies"), "nothing is retained while `retain` is 0s")
+    if limits is not None and draft.is_sound(("limits",)) and ledger.segment_size < limits.max_event_size:
+        yield Finding(("ledger", "segment_size"), "smaller than limits.max_event_size: an event would not fit")
+
+
+def _admin(draft: Draft) -> Iterator[Finding]:
+    admin = draft.admin
+    if admin is None or not draft.is_sound(("admin", "tls_cert"), ("admin", "tls_key"), ("admin", "tcp")):
+        return
+    if (admin.tls_cert is None) != (admin.tls_key is None):
+        given, lacking = ("tls_key", "tls_cert") if admin.tls_cert is None else ("tls_cert", "tls_key")
+        yield Finding(("admin", given), f"{given} needs {lacking} beside it")
+    elif admin.tls_cert is None and admin.tcp != "off" and not parse_address(admin.tcp).is_loopback():
+        message = f"{admin.tcp} can be reached from other machines: it needs tls_cert and tls_key"
+        yield Finding(("admin", "tcp"), message, f"127.0.0.1:{parse_address(admin.tcp).port}")
+
+
+def _socket_paths(draft: Draft) -> Iterator[Finding]:
+    state_dir, room = draft.settings.state_dir, _SOCKET_PATH - len(_LONGEST_SOCKET)
+    if draft.is_sound(("state_dir",)) and len(os.fsencode(state_dir)) > room:
+        yield Finding(("state_dir",), f"too long for the Unix sockets in it: at most {room} bytes for '{state_dir}'")
+    if (
+        draft.admin is not None
+        and draft.admin.socket is not None
+        and len(os.fsencode(draft.admin.socket)) > _SOCKET_PATH
+    ):
+        yield Finding(("admin", "socket"), f"too long for a Unix socket: at most {_SOCKET_PATH} bytes")

@@ -1,0 +1,165 @@
+"""Reads a configuration file: YAML to `Settings`, or everything that is wrong with it at once.
+
+file --decode--> text --read--> Document --prepare--> values --validate--> Settings
+                                                        \\--check--> findings
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from config.checks import Draft, check
+from config.document import MAX_BYTES, Document, Loc, decode, read
+from config.errors import WHOLE_FILE, ConfigError, ConfigErrors, Problem
+from config.explain import Finding, describe, findings
+from config.model import Admin, Backend, Ledger, Limits, Route, Settings
+
+__all__ = ["ConfigError", "ConfigErrors", "load"]
+
+_MAX_SALT_FILE = 4096
+"""Bytes."""
+_BACKEND = {"url": "http://stand-in"}
+_ROUTE = {"name": "stand-in", "match": {"path": "/"}}
+_Part = TypeVar("_Part", bound=BaseModel)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    text: bytes | str | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """The settings that a file holds.
+
+    path: names the file in errors; relative paths in it are relative to its directory. text: what the file
+    holds, when it is known already and must not be read again. environ: for `${VAR}`.
+    Raises ConfigErrors with everything that is wrong.
+    """
+    name = os.fspath(path)
+    raw = _read_file(name) if text is None else text.encode() if isinstance(text, str) else text
+    decoded, unreadable = decode(raw)
+    if unreadable is not None:
+        raise ConfigErrors.at(name, [unreadable])
+    document = read(decoded, environ)
+    # A syntax error leaves nothing to look at; everything else is collected to the end.
+    if document.data is None and document.problems:
+        raise ConfigErrors.at(name, document.problems)
+    if not isinstance(document.data, dict):
+        message = f"expected keys such as `version: 1`, not {describe(document.data)}"
+        raise ConfigErrors.at(name, [Problem(document.place(()), message)])
+    settings, found = _validate(document, Path(name).absolute().parent)
+    problems = document.problems + [finding.placed(document) for finding in found]
+    if settings is None or problems:
+        raise ConfigErrors.at(name, problems)
+    return settings
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ConfigErrors.at(path, [Problem(WHOLE_FILE, f"cannot read it: {reason}")]) from None
+
+
+def _validate(document: Document, base: Path) -> tuple[Settings | None, list[Finding]]:
+    """The settings when nothing is wrong, and what is. base: the directory that relative paths start from."""
+    data: dict[str, Any] = document.data
+    found = _take_salt(data, base)
+    _resolve_paths(data, base)
+    settings = None
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        found += findings(Settings, error)
+    wrong = document.unread | {finding.about or finding.loc for finding in found}
+    found += check(_draft(data, frozenset(wrong)))
+    return settings, [finding for finding in found if finding.loc not in document.unread]
+
+
+def _take_salt(data: dict[str, Any], base: Path) -> list[Finding]:
+    """Put the contents of `salt_file` in the place of `salt`; what stands against it, with a stand-in for the salt."""
+    path = data.get("salt_file")
+    if "salt" in data:
+        both = "salt_file" in data and path is not None
+        return [Finding(("salt_file",), "both salt and salt_file are given: keep one", on_key=True)] if both else []
+    data["salt"] = "stand-in for a salt that is wrong"
+    if path is None:
+        message = "missing key 'salt' (or 'salt_file'): the same random word of 16 or more characters on every replica"
+        return [Finding((), message, about=("salt",))]
+    if not isinstance(path, str) or not path:
+        return []
+    try:
+        data["salt"] = _read_salt(base / path)
+    except ValueError as error:
+        return [Finding(("salt_file",), str(error))]
+    return []
+
+
+def _read_salt(path: Path) -> str:
+    """What a salt file holds, without a newline at its end; raises ValueError with a message for a person."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(_MAX_SALT_FILE + 1)
+    except OSError as error:
+        raise ValueError(f"cannot read the salt file: {error.strerror}") from None
+    try:
+        salt = raw.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise ValueError("the salt file is not UTF-8 text") from None
+    if not 8 <= len(salt) <= _MAX_SALT_FILE:
+        raise ValueError(f"the salt file must hold 8 to {_MAX_SALT_FILE} characters")
+    return salt
+
+
+def _resolve_paths(data: dict[str, Any], base: Path) -> None:
+    """Make the paths absolute, so that no process depends on the directory it was started in."""
+    data.setdefault("state_dir", Settings.model_fields["state_dir"].default)
+    _make_absolute(data, ("state_dir", "salt_file"), base)
+    admin = data.get("admin")
+    if isinstance(admin, dict):
+        _make_absolute(admin, ("socket", "tls_cert", "tls_key"), base)
+
+
+def _make_absolute(mapping: dict[str, Any], keys: tuple[str, ...], base: Path) -> None:
+    for key in keys:
+        if isinstance(mapping.get(key), str) and mapping[key]:
+            mapping[key] = os.path.normpath(base / mapping[key])
+
+
+def _draft(data: dict[str, Any], wrong: frozenset[Loc]) -> Draft:
+    raw_backends, raw_routes = data.get("backends"), data.get("routes")
+    backends = raw_backends if isinstance(raw_backends, dict) else {}
+    routes = raw_routes if isinstance(raw_routes, tuple) else ()
+    whole = _readable(
+        Settings, {**data, "backends": {"a": _BACKEND}, "routes": (_ROUTE,)}, {"version": 1, "salt": "-" * 8}
+    )
+    assert whole is not None
+    named = {name: _readable(Backend, raw, _BACKEND) for name, raw in backends.items()}
+    return Draft(
+        settings=whole,
+        admin=_readable(Admin, data.get("admin", {}), {}),
+        limits=_readable(Limits, data.get("limits", {}), {}),
+        ledger=_readable(Ledger, data.get("ledger", {}), {}),
+        backend_names=tuple(backends),
+        backends={name: backend for name, backend in named.items() if backend is not None},
+        routes=tuple(_readable(Route, raw, _ROUTE) for raw in routes),
+        wrong=wrong,
+    )
+
+
+def _readable(model: type[_Part], raw: object, required: dict[str, Any]) -> _Part | None:
+    """A part of the file without its wrong keys; required: stand-ins for keys that have no default."""
+    if not isinstance(raw, dict):
+        return None
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        bad = {details["loc"][0] for details in error.errors()}
+        return model.model_validate(required | {key: value for key, value in raw.items() if key not in bad})
