@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from config.model import Limits
 from proxy.http.answers import CONTINUE, accepted, problem
@@ -107,8 +107,7 @@ class Client(asyncio.Protocol):
     # the connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         service = self._service
         if len(service.clients) >= service.limits.max_connections:
             service.plane.count("refused_connections")

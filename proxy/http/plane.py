@@ -30,7 +30,7 @@ from proxy.http.request import context_of
 from proxy.http.route import EventRoute
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
-from proxy.http.values import MAX_VALUE, Given, Unreadable, is_safe_id
+from proxy.http.values import MAX_VALUE, Given, is_safe_id
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import LOW_DISK, Marks
 
@@ -99,35 +99,14 @@ class DataPlane:
             self._refuse(client, 503, "no room to record events", "refused_no_room", retry_after=1)
             return None
         given = Given(head, body, params, client.peer)
-        try:
-            key = route.key_reader(given)
-            event_id = None
-            for read in route.id_readers:
-                event_id = read(given)
-                if event_id is not None:
-                    break
-        except Unreadable:
-            self._refuse(client, 400, "the body is not JSON", "refused_not_json")
-            return None
         wall = time.time_ns()
-        is_clients_id = event_id is not None
-        if event_id is None:
-            event_id = self._ids.make(wall)
-        elif not is_safe_id(event_id):
-            self._refuse(client, 400, "the event id must be 1-512 visible ASCII characters", "refused_bad_id")
+        identity = self._identify(client, route, given, wall)
+        if identity is None:
             return None
-        if key is None:
-            self.count("key_missing")
-            if settings.key_missing == "reject":
-                self._refuse(client, 400, f"no key: {settings.key} is missing", "refused_no_key")
-            return None
-            key = event_id
-        elif len(key) > MAX_VALUE:
-            self._refuse(client, 400, f"the key is longer than {MAX_VALUE} characters", "refused_no_key")
-            return None
+        event_id, key, is_clients_id, has_key = identity
         bucket = bucket_of(key, self._seed)
         choice = route.plan.choose(bucket)
-        if key is event_id and settings.key_missing == "old":
+        if not has_key and settings.key_missing == "old":
             choice = _OLD_ALONE
         event = Event(
             self.ledger.next_number(),
@@ -160,6 +139,33 @@ class DataPlane:
             return self._begin_recorded(exchange, client)
         exchange.launch(False, monotonic())
         return exchange
+
+    def _identify(
+        self, client: Client, route: EventRoute, given: Given, wall: int
+    ) -> tuple[str, str, bool, bool] | None:
+        """The event's id and key, whether the client gave the id, and whether there was a key; None: refused."""
+        key = route.key_reader(given)
+        event_id = None
+        for read in route.id_readers:
+            event_id = read(given)
+            if event_id is not None:
+                break
+        is_clients_id = event_id is not None
+        if event_id is None:
+            event_id = self._ids.make(wall)
+        elif not is_safe_id(event_id):
+            self._refuse(client, 400, "the event id must be 1-512 visible ASCII characters", "refused_bad_id")
+            return None
+        if key is None:
+            self.count("key_missing")
+            if route.settings.key_missing == "reject":
+                self._refuse(client, 400, f"no key: {route.settings.key} is missing", "refused_no_key")
+                return None
+            return event_id, event_id, is_clients_id, False
+        if len(key) > MAX_VALUE:
+            self._refuse(client, 400, f"the key is longer than {MAX_VALUE} characters", "refused_no_key")
+            return None
+        return event_id, key, is_clients_id, True
 
     def _begin_recorded(self, exchange: Exchange, client: Client) -> Exchange | None:
         """Events that cannot go without the ledger: refused while it is away."""

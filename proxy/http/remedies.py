@@ -60,7 +60,7 @@ def send_held(x: Exchange) -> None:
     """`before-send`: the record is durable, now the legs may go."""
     now = monotonic()
     authority, other = x.authority, 1 - x.authority
-    if x.standing[other] == WAITING and not x.event.after_authority or x.shadow:
+    if (x.standing[other] == WAITING and not x.event.after_authority) or x.shadow:
         x.send(other, COPY)
     if x.route.sides[authority].is_ready(now):
         x.send(authority, AUTHORITY)

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
 from config.model import Backend
@@ -153,8 +153,7 @@ class Connection(asyncio.Protocol):
         self._left = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
 
     def begin(self, leg: Leg) -> None:
         """Send a leg's request and wait for its answer."""

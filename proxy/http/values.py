@@ -30,10 +30,6 @@ class Given(NamedTuple):
     peer: str
 
 
-class Unreadable(Exception):
-    """The body is not JSON although a JSON pointer has to be read from it."""
-
-
 Reader = Callable[[Given], str | None]
 
 
@@ -71,7 +67,7 @@ def _member_decoder(tokens: list[str]) -> Callable[[bytes], Any]:
 
 
 def json_reader(pointer: str) -> Reader:
-    """Reads one pointer; raises Unreadable for a body that is not JSON, None where nothing is there."""
+    """Reads one pointer; None where nothing is there, or the body is not JSON."""
     tokens = _tokens(pointer)
     if any(token.isdigit() for token in tokens):
         return _indexed_reader(tokens)
@@ -81,10 +77,8 @@ def json_reader(pointer: str) -> Reader:
     def read(given: Given) -> str | None:
         try:
             value = decode(given.body).value
-        except msgspec.ValidationError:
-            return None  # JSON, but there is no object where the pointer needs one
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise Unreadable from None
+            return None  # not JSON, or no object where the pointer needs one
         for _ in range(deeper):
             if value is None:
                 return None
@@ -99,7 +93,7 @@ def _indexed_reader(tokens: list[str]) -> Reader:
         try:
             document = orjson.loads(given.body)
         except orjson.JSONDecodeError:
-            raise Unreadable from None
+            return None
         return as_text(_resolve(document, tokens))
 
     return read
