@@ -8,7 +8,7 @@ On a second port, which no fault touches:
     POST /control          {"fault": "errors", ...}: the fields of `Fault`
     GET  /control          the fault, and how many rows are stored
 
-Started as `python -m proxy.demo.backends --db FILE --port N --control-port N`.
+Started as `python -m proxy.demo.backends --name old --db FILE --port N --control-port N`.
 """
 
 from __future__ import annotations
@@ -16,50 +16,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-import socket
 import sys
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import uvloop
 from aiohttp import web
 
+from proxy.demo.faults import Door, Fault, bind, decode_fault
 from proxy.demo.store import Arrival, Store
 
 EVENTS_PATH = "/api/v1/events"
 MAX_BODY = 64 * 2**20
-_REBIND_SECONDS = 5.0
-
-
-class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "fault"}):
-    """What is wrong with the backend.
-
-    none        nothing
-    errors      answers `status` (503) and stores nothing
-    stall       accepts, reads, and answers (and stores) only when the fault is over; /health too
-    down        connection refused, open connections reset, until another fault is set
-    slow        answers `seconds` after the commit
-    flap        down for `seconds`, up for `seconds`, and so on
-    half-close  commits, then ends its half of the connection instead of an answer
-    early       answers `status` (201) after the head; stores the body if that is a 2xx, else hangs up
-
-    every: only each n-th event has the fault (not down, flap).
-    """
-
-    kind: Literal["none", "errors", "stall", "down", "slow", "flap", "half-close", "early"]
-    status: int | None = None
-    seconds: float = 0.5
-    every: int = 1
-
-
-_decode_fault = msgspec.json.Decoder(Fault).decode
 
 
 class Backend:
     """The event port's handlers and the present fault."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, name: str, store: Store) -> None:
+        self._name = name
         self._store = store
         self._batch: list[tuple[Arrival, asyncio.Future[None]]] = []
         self._events = 0
@@ -103,7 +78,7 @@ class Backend:
             # The connection is of no use without an answer; it closes when the peer does, or by this.
             await asyncio.sleep(fault.seconds)
             request.transport.abort()
-        return web.json_response({"stored": arrival.id}, status=201)
+        return web.json_response({"stored": arrival.id, "by": self._name}, status=201)
 
     def _next_fault(self) -> Fault:
         self._events += 1
@@ -114,7 +89,7 @@ class Backend:
             await self._over.wait()
 
     async def _answer_early(self, request: web.Request, status: int) -> web.StreamResponse:
-        body = b'{"early":true}'
+        body = b'{"early":true,"by":"%s"}' % self._name.encode()
         answer = web.StreamResponse(status=status, headers={"Content-Length": str(len(body))})
         if status >= 300:
             answer.force_close()
@@ -143,70 +118,6 @@ class Backend:
                 committed.set_result(None)
 
 
-class Door:
-    """The event port's listener, which faults close and open."""
-
-    def __init__(self, runner: web.AppRunner, port: int) -> None:
-        self._runner = runner
-        self._port = port
-        self._site: web.SockSite | None = None
-        self._flapping: asyncio.Task[None] | None = None
-
-    async def follow(self, fault: Fault) -> None:
-        """Close, open or flap as the fault says."""
-        if self._flapping is not None:
-            self._flapping.cancel()
-            await asyncio.gather(self._flapping, return_exceptions=True)
-            self._flapping = None
-        if fault.kind == "down":
-            await self.close()
-        elif fault.kind == "flap":
-            self._flapping = asyncio.create_task(self._flap(fault.seconds))
-        else:
-            await self.open()
-
-    async def open(self) -> None:
-        """Listen, unless it does already."""
-        if self._site is None:
-            site = web.SockSite(self._runner, await _bind(self._port), backlog=1024)
-            await site.start()
-            self._site = site
-
-    async def close(self) -> None:
-        """Refuse new connections and reset the open ones."""
-        if self._site is not None:
-            site, self._site = self._site, None
-            await site.stop()
-        server = self._runner.server
-        for connection in server.connections if server is not None else ():
-            if connection.transport is not None:
-                connection.transport.abort()
-
-    async def _flap(self, seconds: float) -> None:
-        while True:
-            await self.close()
-            await asyncio.sleep(seconds)
-            await self.open()
-            await asyncio.sleep(seconds)
-
-
-async def _bind(port: int) -> socket.socket:
-    """Bind the port; the listener that was closed a moment ago may still be on its way out."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + _REBIND_SECONDS
-    while True:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-            return listener
-        except OSError:
-            listener.close()
-            if loop.time() > deadline:
-                raise
-        await asyncio.sleep(0.005)
-
-
 class Control:
     """The control port's handlers."""
 
@@ -222,7 +133,7 @@ class Control:
     async def change(self, request: web.Request) -> web.Response:
         """POST /control; 422 for what is not a `Fault`."""
         try:
-            fault = _decode_fault(await request.read())
+            fault = decode_fault(await request.read())
         except msgspec.DecodeError as error:
             return web.json_response({"error": str(error)}, status=422)
         if fault.every < 1 or fault.seconds <= 0:
@@ -232,10 +143,10 @@ class Control:
         return await self.read(request)
 
 
-async def serve(db: Path, port: int, control_port: int, *, lifeline: bool) -> None:
+async def serve(name: str, db: Path, port: int, control_port: int, *, lifeline: bool) -> None:
     """Serve until SIGTERM or SIGINT, or with `lifeline` until stdin ends because the parent is gone."""
     store = Store(db)
-    backend = Backend(store)
+    backend = Backend(name, store)
     events = web.Application(client_max_size=MAX_BODY)
     events.add_routes([web.post(EVENTS_PATH, backend.event), web.get("/health", backend.health)])
     runner = web.AppRunner(events, access_log=None, shutdown_timeout=0.1)
@@ -248,7 +159,7 @@ async def serve(db: Path, port: int, control_port: int, *, lifeline: bool) -> No
     app.add_routes([web.get("/control", control.read), web.post("/control", control.change)])
     control_runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await control_runner.setup()
-    await web.SockSite(control_runner, await _bind(control_port)).start()
+    await web.SockSite(control_runner, await bind(control_port)).start()
 
     await _told_to_stop(lifeline)
     await door.follow(Fault("down"))
@@ -272,12 +183,13 @@ async def _told_to_stop(lifeline: bool) -> None:
 def main() -> None:
     """Entry of the process."""
     parser = argparse.ArgumentParser(description="A toy event backend with injectable faults.")
+    parser.add_argument("--name", required=True, help="what it calls itself in its answers")
     parser.add_argument("--db", type=Path, required=True, help="SQLite file to store events in")
     parser.add_argument("--port", type=int, required=True, help="port for events")
     parser.add_argument("--control-port", type=int, required=True, help="port for faults")
     parser.add_argument("--lifeline", action="store_true", help="stop when stdin ends")
     arguments = parser.parse_args()
-    uvloop.run(serve(arguments.db, arguments.port, arguments.control_port, lifeline=arguments.lifeline))
+    uvloop.run(serve(arguments.name, arguments.db, arguments.port, arguments.control_port, lifeline=arguments.lifeline))
 
 
 if __name__ == "__main__":

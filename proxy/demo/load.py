@@ -43,7 +43,8 @@ class Record:
     id, of everything sent; statuses: answers by status; failures: missing answers by kind (see
     `NoAnswerError`); retry_after: how many 503 said when to come back; reopened: requests that met a
     connection which the peer had just closed for idleness, and went out again at once;
-    latencies: seconds of each answer.
+    latencies: seconds of each answer; answered: (key, backend that says it answered) of each 2xx, the
+    backend empty when it was the proxy itself.
     """
 
     accepted: dict[str, list[str]] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class Record:
     statuses: Counter[int] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
+    answered: list[tuple[str, str]] = field(default_factory=list)
     retry_after: int = 0
     reopened: int = 0
     accepted_count: int = 0
@@ -194,7 +196,15 @@ class Load:
         if 200 <= answer.status < 300:
             record.accepted.setdefault(key, []).append(id)
             record.accepted_count += 1
+            record.answered.append((key, _answerer(answer.body)))
         return 200 <= answer.status < 300 or 400 <= answer.status < 500
+
+
+def _answerer(body: bytes) -> str:
+    try:
+        return str(orjson.loads(body)["by"])
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        return ""
 
 
 async def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:

@@ -26,11 +26,12 @@ class ToyBackend:
         self._db = directory / f"{name}.db"
         self._log = directory / f"{name}.log"
         self._control = free_port()
+        self.control_url = f"http://127.0.0.1:{self._control}/control"
         self.child = self._start()
 
     def _start(self) -> Child:
         ports = ["--port", str(self.address.port), "--control-port", str(self._control)]
-        command = python("proxy.demo.backends", "--db", str(self._db), *ports, "--lifeline")
+        command = python("proxy.demo.backends", "--name", self.name, "--db", str(self._db), *ports, "--lifeline")
         return Child(f"backend {self.name}", command, self._log)
 
     async def ready(self) -> None:
@@ -53,10 +54,9 @@ class ToyBackend:
         await self._request("POST", {"fault": kind} | fields)
 
     async def _request(self, method: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        url = f"http://127.0.0.1:{self._control}/control"
         async with (
             aiohttp.ClientSession(timeout=_CONTROL_TIMEOUT) as session,
-            session.request(method, url, json=body) as answer,
+            session.request(method, self.control_url, json=body) as answer,
         ):
             result: dict[str, Any] = await answer.json()
             if answer.status != 200:

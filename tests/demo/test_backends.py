@@ -38,7 +38,7 @@ async def until_listening(toy: ToyBackend, id: str) -> Answer:
 
 async def test_what_is_answered_is_stored_with_its_headers(toy: ToyBackend) -> None:
     answer = await post(toy, "a", b'{"x": 1}')
-    assert (answer.status, answer.body) == (201, b'{"stored": "a"}')
+    assert (answer.status, answer.body) == (201, b'{"stored": "a", "by": "new"}')
     [row] = toy.stored()
     assert (row.position, row.id, row.role, row.digest) == (1, "a", "copy", digest_of(b'{"x": 1}'))
 
@@ -128,7 +128,7 @@ async def test_early_answers_before_the_body(toy: ToyBackend) -> None:
     assert head.startswith(b"HTTP/1.1 201 ")
     assert ids(toy) == []
     writer.write(b"body")
-    await reader.readexactly(len(b'{"early":true}'))
+    await reader.readexactly(len(b'{"early":true,"by":"new"}'))
     await wait_until(lambda: ids(toy) == ["a"], 10, "the late commit")
     writer.close()
     await writer.wait_closed()

@@ -1,0 +1,112 @@
+"""How the demo went: judged, as one line and as one JSON object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.demo.admin import Status
+from proxy.demo.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Injection:
+    """Damage done to new's store before the comparison, to show that it is found."""
+
+    lost: int = 0
+    different: int = 0
+
+
+def parse_injection(text: str | None) -> Injection:
+    """Read `lost:3,different:2`; raises ValueError for anything else."""
+    counts: dict[str, int] = {}
+    for part in (text or "").split(",") if text else ():
+        kind, _, count = part.partition(":")
+        if kind not in ("lost", "different") or kind in counts or not count.isdecimal():
+            raise ValueError(f"expected lost:N,different:N, not {text!r}")
+        counts[kind] = int(count)
+    return Injection(**counts)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it went: the figures of the summary line and of the JSON object."""
+
+    accepted: int
+    client_errors: int
+    errors_text: str
+    old: Comparison
+    new: Comparison
+    reverts: int
+    time_to_revert: float
+    weights: list[float]
+    status: Status
+    duration: float
+
+    @property
+    def lost(self) -> int:
+        """Accepted events that a store lacks, or holds with another body."""
+        return sum(len(side.lost) + len(side.different) for side in (self.old, self.new))
+
+    @property
+    def is_ok(self) -> bool:
+        """Everything that the demo promises."""
+        sides = (self.old, self.new)
+        return (
+            self.accepted > 0
+            and all(side.is_complete and not side.misordered for side in sides)
+            and self.client_errors == 0
+            and self.reverts >= 1
+            and self.pending == 0
+            and self.is_balanced
+        )
+
+    @property
+    def pending(self) -> int:
+        """Events of either side that are not settled."""
+        return self.status.routes[0].pending
+
+    @property
+    def is_balanced(self) -> bool:
+        """The ledger's own word for it, and our sum over its states."""
+        sides = self.status.routes[0].sides.values()
+        return self.status.ledger.balanced and all(side.ledger.owed == side.ledger.in_states for side in sides)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object of `-o json`."""
+        return {
+            "result": "ok" if self.is_ok else "failed",
+            "accepted": self.accepted,
+            "old": {"stored": self.old.stored, "duplicates": self.old.duplicates},
+            "new": {"stored": self.new.stored, "duplicates": self.new.duplicates},
+            "lost": self.lost,
+            "client_errors": self.client_errors,
+            "reverts": self.reverts,
+            "time_to_revert_s": round(self.time_to_revert, 3),
+            "weights": self.weights,
+            "ledger": {"pending": self.pending, "dead": self.status.ledger.dead, "balanced": self.is_balanced},
+            "duration_s": round(self.duration, 1),
+        }
+
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        found = [f"{name}: {line}" for name in ("old", "new") for line in getattr(self, name).problems()]
+        if self.client_errors:
+            found.append(f"client errors: {self.errors_text}")
+        if self.pending or not self.is_balanced:
+            found.append(f"ledger: {self.pending} pending, balanced: {self.is_balanced}")
+        return found
+
+    def summary(self) -> str:
+        """The last line."""
+        balance = "balanced" if self.is_balanced else "NOT BALANCED"
+        stores = ", ".join(
+            f"{name} stored {side.stored:,} (+{side.duplicates} duplicates)"
+            for name, side in (("old", self.old), ("new", self.new))
+        )
+        return (
+            f"{'ok' if self.is_ok else 'FAILED'}: lost {self.lost} of {self.accepted:,} accepted; {stores}; "
+            f"client errors {self.client_errors}; reverts {self.reverts} "
+            f"(after {self.time_to_revert:.1f} s); "
+            f"ledger pending {self.pending}, {balance}; {self.duration:.0f} s"
+        )

@@ -1,0 +1,193 @@
+"""Puts the demo together and takes it apart again, whatever happens; judges it at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from proxy.core.errors import CrossfadeError
+from proxy.demo.admin import AdminDownError, AdminError, Status
+from proxy.demo.children import Child, free_port
+from proxy.demo.comparison import compare
+from proxy.demo.instance import Instance, basic_config
+from proxy.demo.load import Load
+from proxy.demo.outcome import Injection, Outcome, parse_injection
+from proxy.demo.story import CALM, FAST, Story, figures
+from proxy.demo.toy import ToyBackend
+from proxy.demo.view import LiveView, View
+
+_REDRAW = 0.25
+_KEEP_RATE = 50.0
+
+
+@dataclass
+class _Parts:
+    """Everything that runs, so that everything is stopped."""
+
+    directory: Path
+    old: ToyBackend
+    new: ToyBackend
+    instance: Instance
+    load: Load
+
+    @classmethod
+    def make(cls, directory: Path, rate: float) -> _Parts:
+        old, new = ToyBackend("old", directory), ToyBackend("new", directory)
+        config = basic_config(old.url, new.url)
+        config["admin"] = {"tcp": f"127.0.0.1:{free_port()}"}
+        instance = Instance(directory, config)
+        return cls(directory, old, new, instance, Load(instance.address, rate=rate))
+
+    async def start(self) -> None:
+        await self.old.ready()
+        await self.new.ready()
+        await self.instance.start()
+        self.load.start()
+
+    def children(self) -> list[Child]:
+        launcher = [self.instance.launcher] if self.instance.launcher is not None else []
+        return [*launcher, self.old.child, self.new.child]
+
+    async def stop(self) -> None:
+        """Stop all, the proxy before its backends; raises the first failure after all are stopped."""
+        results = [
+            await asyncio.gather(each, return_exceptions=True)
+            for each in (self.load.cancel(), self.instance.stop(), self.old.stop(), self.new.stop())
+        ]
+        for [result] in results:
+            if isinstance(result, BaseException):
+                raise result
+
+
+async def run(fast: bool, keep: bool, output: str = "text", inject: str | None = None) -> int:
+    """Run the demo; 0 when nothing was lost, no client saw an error, and the revert was seen; else 1.
+
+    fast: within 30 seconds; keep: leave everything running until Ctrl-C; output: text, or json for one
+    object on stdout and the story on stderr; inject: see `parse_injection`, whose ValueError it raises.
+    """
+    injection = parse_injection(inject)
+    out = sys.stderr if output == "json" else sys.stdout
+    view = LiveView(out, shutil.get_terminal_size().columns) if out.isatty() else View(out)
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel)
+    directory = Path(tempfile.mkdtemp(prefix="cf-"))
+    try:
+        code = await _run_in(directory, fast, keep, output, injection, view)
+    except asyncio.CancelledError:
+        view.end("interrupted: everything is stopped")
+        code = 1
+    except (CrossfadeError, TimeoutError) as error:
+        view.end(f"FAILED: {error}")
+        code = 1
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+    if code == 0:
+        shutil.rmtree(directory)
+    else:
+        print(f"logs and stores are kept in {directory}", file=sys.stderr)
+    return code
+
+
+async def _run_in(directory: Path, fast: bool, keep: bool, output: str, injection: Injection, view: View) -> int:
+    began = time.monotonic()
+    pace = FAST if fast else CALM
+    parts = _Parts.make(directory, pace.rate)
+    story = Story(parts.instance.admin, parts.new, parts.load, view, pace)
+    try:
+        view.say("starting two toy backends, and the proxy with two workers before them")
+        await parts.start()
+        view.say(f"ready; {pace.rate:g} state changes/s of 1,200 entities go to {_url(parts)}, all to old (stage off)")
+        redraw = asyncio.create_task(_redraw(parts, view))
+        try:
+            await story.play()
+            status = await story.finish()
+        finally:
+            redraw.cancel()
+            await asyncio.gather(redraw, return_exceptions=True)
+        outcome = _judge(parts, story, status, injection, began)
+        _report(outcome, view, output)
+        if keep:
+            await _keep(parts, view)
+    finally:
+        await parts.stop()
+    return 0 if outcome.is_ok else 1
+
+
+def _url(parts: _Parts) -> str:
+    return f"http://{parts.instance.address.host}:{parts.instance.address.port}"
+
+
+async def _redraw(parts: _Parts, view: View) -> None:
+    while True:
+        # The supervisor may be busy or restarting; the story itself notices when it stays away.
+        with contextlib.suppress(AdminDownError, AdminError):
+            view.show(figures(await parts.instance.admin.status(), parts.load))
+        await asyncio.sleep(_REDRAW)
+
+
+def _judge(parts: _Parts, story: Story, status: Status, injection: Injection, began: float) -> Outcome:
+    """Compare both stores, read from their files, with what the client was promised."""
+    if injection.lost or injection.different:
+        parts.new.damage(injection.lost, injection.different)
+    record = parts.load.record
+    return Outcome(
+        accepted=record.accepted_count,
+        client_errors=record.client_errors,
+        errors_text=record.errors_text(),
+        old=compare(record, parts.old.stored()),
+        new=compare(record, parts.new.stored()),
+        reverts=story.reverts,
+        time_to_revert=story.time_to_revert,
+        weights=story.weights,
+        status=status,
+        duration=time.monotonic() - began,
+    )
+
+
+def _report(outcome: Outcome, view: View, output: str) -> None:
+    view.say("both stores are read from their files and compared with the client's record, id by id")
+    for line in outcome.problems():
+        view.end(f"  {line}")
+    view.end(outcome.summary())
+    if output == "json":
+        print(orjson.dumps(outcome.as_dict()).decode(), flush=True)
+
+
+async def _keep(parts: _Parts, view: View) -> None:
+    """Leave it all running, under a light load, until we are cancelled; what to try is printed."""
+    admin = f"proxyctl --admin unix:{parts.instance.admin.socket}"
+    for line in (
+        "",
+        f"everything keeps running, with {_KEEP_RATE:g} events/s, until Ctrl-C. Try in another terminal:",
+        f"  {admin} status -w",
+        f"  {admin} set-weight 50",
+        f"""  curl -d '{{"fault": "errors"}}' {parts.new.control_url}    # break new; "none" mends it""",
+        f"  {admin} why",
+        f"  {admin} rearm",
+        f"  {admin} ledger status",
+        f"  curl -i -H 'X-Event-Id: my-1' -d '{{\"entity_id\": \"light.desk\"}}' {_url(parts)}/api/v1/events",
+        f"configuration, logs and stores: {parts.directory}",
+    ):
+        view.end(line)
+    parts.load = Load(parts.instance.address, rate=_KEEP_RATE, seed=int(time.time()))
+    parts.load.start()
+    try:
+        while True:
+            for child in parts.children():
+                child.check()
+            await asyncio.sleep(0.5)
+    except asyncio.CancelledError:
+        view.end("stopping everything")
