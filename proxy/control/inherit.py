@@ -1,13 +1,13 @@
 """What a child process gets from the launcher: the configuration as it was loaded, and open descriptors.
 
-    CROSSFADE_CONFIG_PATH   the file's path, for messages and relative paths
-    CROSSFADE_CONFIG_FD     memfd with the very text that was loaded: a child started later reads no edited file
-    CROSSFADE_MARKS_FD      memfd of proxy.ledger.marks
-    CROSSFADE_LISTEN_FDS    listening sockets for clients, "5,6", in the order of `listen`
-    CROSSFADE_LIFELINE_FD   read end of a pipe whose write end only the launcher has: EOF = the launcher died
-    CROSSFADE_READY_FD      write end of a pipe on which the supervisor says that the instance is ready
-    CROSSFADE_LAUNCHER_PID  whom the supervisor asks to stop
-    CROSSFADE_STARTED_NS    wall clock at the launcher's start; also names this life of the instance
+CROSSFADE_CONFIG_PATH   the file's path, for messages and relative paths
+CROSSFADE_CONFIG_FD     memfd with the very text that was loaded: a child started later reads no edited file
+CROSSFADE_MARKS_FD      memfd of proxy.ledger.marks
+CROSSFADE_LISTEN_FDS    listening sockets for clients, "5,6", in the order of `listen`
+CROSSFADE_LIFELINE_FD   read end of a pipe whose write end only the launcher has: EOF = the launcher died
+CROSSFADE_READY_FD      write end of a pipe on which the supervisor says that the instance is ready
+CROSSFADE_LAUNCHER_PID  whom the supervisor asks to stop
+CROSSFADE_STARTED_NS    wall clock at the launcher's start; also names this life of the instance
 """
 
 from __future__ import annotations

@@ -40,6 +40,8 @@ BACKOFF_RESET: Final = 10.0
 """Seconds: first wait before a restart, doubled up to the longest; a life this long starts anew."""
 MARGIN: Final = 5.0
 """Seconds beyond `stop_grace` until a child that does not stop is killed."""
+STRANGERS_EVERY: Final = 5.0
+"""Seconds between two looks for orphans that the kernel gave to process 1."""
 _ROOT: Final = str(Path(proxy.__file__).resolve().parent.parent)
 
 
@@ -75,13 +77,14 @@ def children_of(holdings: Holdings, modules: Sequence[str] | None = None) -> lis
     shared = (holdings.config_fd, holdings.marks_fd, holdings.lifeline_fd, holdings.ready_fd)
     listeners = tuple(each.fileno() for each in holdings.sockets)
     # The ledger holds the lock too: as long as there is a writer of the record, no other instance starts.
-    children = [
+    return [
         Child("ledger", ("-m", ledger), (*shared, *listeners, holdings.lock_fd)),
         Child("supervisor", ("-m", supervisor), (*shared, *listeners)),
+        *(
+            Child(f"worker {index}", ("-m", worker, "--index", str(index)), (*shared, *listeners))
+            for index in range(holdings.settings.workers)
+        ),
     ]
-    for index in range(holdings.settings.workers):
-        children.append(Child(f"worker {index}", ("-m", worker, "--index", str(index)), (*shared, *listeners)))
-    return children
 
 
 def environment_of(holdings: Holdings) -> dict[str, str]:
@@ -118,10 +121,11 @@ class Launcher:
         loop = asyncio.get_running_loop()
         # Ignored signals stay ignored in a new program, so an early SIGUSR1 cannot kill a young supervisor.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        loop.add_signal_handler(signal.SIGCHLD, self._reap)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number.name)
         loop.add_reader(self._holdings.ready_read_fd, self._on_ready)
+        if os.getpid() == 1:
+            self._reap_strangers()
         try:
             for child in self._children:
                 self._start(child)
@@ -129,7 +133,6 @@ class Launcher:
             await self._stop_all()
         finally:
             loop.remove_reader(self._holdings.ready_read_fd)
-            loop.remove_signal_handler(signal.SIGCHLD)
             for child in self._children:
                 child.signal(signal.SIGKILL)
         return 2 if self._refused else 0
@@ -150,20 +153,28 @@ class Launcher:
             )
         except OSError as error:
             log.error("%s could not be started: %s", child.name, error)
-            child.gone.set()
             self._restart(child)
             return
         log.info("%s started", child.name, extra={"child": child.process.pid})
+        self._watch(child, child.process)
 
-    def _reap(self) -> None:
-        """Some children ended: take note of each, and of strangers when we are process 1."""
-        for child in self._children:
-            if child.process is not None and (code := child.process.poll()) is not None:
-                pid, child.process = child.process.pid, None
-                child.gone.set()
-                self._on_exit(child, pid, code)
-        if os.getpid() == 1:
-            reap_strangers({child.process.pid for child in self._children if child.process is not None})
+    def _watch(self, child: Child, process: subprocess.Popen[bytes]) -> None:
+        """Reap the process when it ends. A pidfd becomes readable then; uvloop keeps SIGCHLD for itself."""
+        loop = asyncio.get_running_loop()
+        descriptor = os.pidfd_open(process.pid)
+
+        def reap() -> None:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+            child.process = None
+            self._on_exit(child, process.pid, process.wait())
+            child.gone.set()
+
+        loop.add_reader(descriptor, reap)
+
+    def _reap_strangers(self) -> None:
+        reap_strangers({child.process.pid for child in self._children if child.process is not None})
+        asyncio.get_running_loop().call_later(STRANGERS_EVERY, self._reap_strangers)
 
     def _on_exit(self, child: Child, pid: int, code: int) -> None:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
@@ -220,15 +231,23 @@ class Launcher:
     async def _end(self, children: list[Child], grace: float) -> None:
         for child in children:
             child.signal(signal.SIGTERM)
-        everyone_gone = asyncio.gather(*(child.gone.wait() for child in children if child.is_running))
-        told_to_kill = asyncio.ensure_future(self._kill.wait())
-        await asyncio.wait({everyone_gone, told_to_kill}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        everyone_gone = asyncio.create_task(self._all_gone(children))
+        told_to_kill = asyncio.create_task(self._told_to_kill())
+        await asyncio.wait((everyone_gone, told_to_kill), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         told_to_kill.cancel()
         for child in children:
             if child.is_running:
                 log.warning("%s did not stop in time: killing it", child.name)
                 child.signal(signal.SIGKILL)
         await everyone_gone
+
+    async def _all_gone(self, children: list[Child]) -> None:
+        for child in children:
+            if child.is_running:
+                await child.gone.wait()
+
+    async def _told_to_kill(self) -> None:
+        await self._kill.wait()
 
 
 def reap_strangers(ours: set[int]) -> None:

@@ -1,0 +1,5 @@
+"""Stand-in for the ledger."""
+
+from tests.control.standin import main
+
+main("ledger")

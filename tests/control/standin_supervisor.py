@@ -1,0 +1,5 @@
+"""Stand-in for the supervisor."""
+
+from tests.control.standin import main
+
+main("supervisor")

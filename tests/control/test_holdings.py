@@ -1,0 +1,133 @@
+"""What the launcher takes before anything starts, and what it refuses."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from config.model import Settings
+from proxy.control.holdings import Holdings, address_text, listen_on, prepare_directories
+from proxy.control.inherit import places_of, read_all
+from proxy.core.errors import RefuseToStart
+from tests.control.helpers import make_settings
+
+
+def take(settings: Settings, **more: object) -> Holdings:
+    return Holdings(settings, Path("crossfade.yaml"), b"version: 1\n", **more)  # type: ignore[arg-type]
+
+
+class Clock:
+    """Time that passes only by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.on_sleep: Callable[[], None] = lambda: None
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.on_sleep()
+
+
+def test_takes_everything_with_tight_modes(state_dir: Path) -> None:
+    root = state_dir / "state"
+    holdings = take(make_settings(root))
+    try:
+        assert root.stat().st_mode & 0o777 == 0o700
+        assert (root / "run").stat().st_mode & 0o777 == 0o700
+        assert (root / "lock").stat().st_mode & 0o777 == 0o600
+        assert (root / "lock").read_text() == f"{os.getpid()}\n"
+        assert read_all(holdings.config_fd) == b"version: 1\n"
+        with socket.create_connection(holdings.sockets[0].getsockname()[:2]):
+            pass
+        assert sorted(os.listdir(root)) == ["lock", "run"]
+    finally:
+        holdings.close()
+
+
+def test_two_instances_cannot_share_a_state_directory(state_dir: Path) -> None:
+    first = take(make_settings(state_dir))
+    clock = Clock()
+    try:
+        with pytest.raises(RefuseToStart, match=f"in use by another instance \\(process {os.getpid()}\\)"):
+            take(make_settings(state_dir), wait=1.0, clock=clock, sleep=clock.sleep)
+        assert clock.now >= 1.0
+    finally:
+        first.close()
+
+
+def test_waits_for_a_dying_instance_and_its_port(state_dir: Path) -> None:
+    blocker = socket.socket()
+    blocker.bind(("127.0.0.1", 0))
+    blocker.listen()
+    address = address_text(blocker)
+    lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    clock = Clock()
+
+    def pass_by() -> None:
+        if clock.now > 0.5:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        if clock.now > 1.0:
+            blocker.close()
+
+    clock.on_sleep = pass_by
+    holdings = take(make_settings(state_dir, listen=[address]), wait=5.0, clock=clock, sleep=clock.sleep)
+    try:
+        assert holdings.addresses == [address]
+        assert clock.now > 1.0
+    finally:
+        holdings.close()
+        os.close(lock)
+
+
+def test_a_taken_port_is_refused_at_once_by_name(state_dir: Path) -> None:
+    clock = Clock()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = address_text(taken)
+        with pytest.raises(RefuseToStart, match=f"cannot listen on {address}: Address already in use"):
+            take(make_settings(state_dir, listen=["127.0.0.1:0", address]), clock=clock, sleep=clock.sleep)
+    assert clock.now == 0.0
+    take(make_settings(state_dir)).close()  # the refusal let go of the lock
+
+
+def test_an_unknown_host_is_refused(state_dir: Path) -> None:
+    with pytest.raises(RefuseToStart, match="cannot listen on"):
+        take(make_settings(state_dir, listen=["host.invalid:80"]))
+
+
+def test_a_long_path_is_refused_before_anything_is_made(state_dir: Path) -> None:
+    root = state_dir / ("d" * 100)
+    with pytest.raises(RefuseToStart, match="too long for a Unix socket"):
+        take(make_settings(root))
+    assert not root.exists()
+
+
+def test_a_state_directory_that_cannot_be_made_is_refused(state_dir: Path) -> None:
+    (state_dir / "file").write_text("mine")
+    with pytest.raises(RefuseToStart, match="cannot write in the state directory"):
+        prepare_directories(places_of(make_settings(state_dir / "file" / "below")))
+    assert (state_dir / "file").read_text() == "mine"
+
+
+def test_the_lifeline_breaks_when_let_go(state_dir: Path) -> None:
+    holdings = take(make_settings(state_dir))
+    child_end = os.dup(holdings.lifeline_fd)
+    os.set_blocking(child_end, False)
+    with pytest.raises(BlockingIOError):
+        os.read(child_end, 1)
+    holdings.close()
+    assert os.read(child_end, 1) == b""
+    os.close(child_end)
+
+
+def test_ipv6_address_text() -> None:
+    with listen_on("[::1]:0") as listener:
+        assert address_text(listener).startswith("[::1]:")

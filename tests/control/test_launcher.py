@@ -1,0 +1,216 @@
+"""The launcher, with tiny stand-ins for the processes that it starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.control.holdings import address_text
+from proxy.control.launcher import Child, reap_strangers
+from tests.control.helpers import wait_for
+
+ROOT = Path(__file__).parents[2]
+MAIN = """
+import sys
+from pathlib import Path
+from proxy.control.launcher import launch
+from tests.control.helpers import make_settings
+settings = make_settings(sys.argv[1], listen=[sys.argv[2]], stop_grace=sys.argv[3])
+sys.exit(launch(settings, Path("crossfade.yaml"), "version: 1", modules=MODULES))
+""".replace("MODULES", repr(tuple(f"tests.control.standin_{name}" for name in ("ledger", "supervisor", "worker"))))
+
+
+class Instance:
+    """One launcher in a process of its own, with its journal and its stderr."""
+
+    def __init__(self, state_dir: Path, address: str = "127.0.0.1:0", grace: str = "5s", **behaviour: str) -> None:
+        self.journal_path = state_dir / "journal"
+        self.stderr_path = state_dir / "stderr"
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "STANDIN_JOURNAL": str(self.journal_path),
+            **{f"STANDIN_{name.upper()}": what for name, what in behaviour.items()},
+        }
+        with self.stderr_path.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", MAIN, str(state_dir / "state"), address, grace],
+                env=environment,
+                stderr=stderr,
+                cwd=state_dir,
+            )
+
+    @property
+    def stderr(self) -> str:
+        return self.stderr_path.read_text()
+
+    @property
+    def journal(self) -> list[str]:
+        """`name event` of each line, in order."""
+        text = self.journal_path.read_text() if self.journal_path.exists() else ""
+        return [line.rsplit(" ", 1)[0] for line in text.splitlines()]
+
+    def pids(self, name: str) -> list[int]:
+        lines = self.journal_path.read_text().splitlines()
+        return [int(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} started ")]
+
+    def wait_ready(self) -> None:
+        everyone = {"ledger started", "supervisor started", "worker0 started", "worker1 started"}
+        wait_for(lambda: self.process.poll() is not None or everyone <= set(self.journal), "the start")
+        wait_for(lambda: self.process.poll() is not None or "crossfade is ready" in self.stderr, "readiness")
+        assert self.process.poll() is None, self.stderr
+
+    def wait_starts(self, name: str, count: int) -> None:
+        wait_for(lambda: len(self.pids(name)) == count, f"start {count} of {name}")
+
+    def wait_gone(self, name: str) -> None:
+        wait_for(lambda: not any(map(is_alive, self.pids(name))), f"the end of {name}")
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        # The lifeline's end stops the children; wait until nobody writes here any more.
+        if self.journal_path.exists():
+            for name in ("ledger", "supervisor", "worker0", "worker1"):
+                self.wait_gone(name)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def instances() -> Iterator[list[Instance]]:
+    started: list[Instance] = []
+    yield started
+    for each in reversed(started):
+        each.end()
+
+
+def test_starts_everything_and_stops_in_order(state_dir: Path, instances: list[Instance]) -> None:
+    instance = Instance(state_dir)
+    instances.append(instance)
+    instance.wait_ready()
+    assert "crossfade is ready: http://127.0.0.1:" in instance.stderr
+    assert f"(admin unix:{state_dir}/state/admin.sock, http://127.0.0.1:1)" in instance.stderr
+    instance.process.terminate()
+    assert instance.process.wait(20) == 0
+    journal = instance.journal
+    assert journal.index("supervisor SIGUSR1") < journal.index("ledger SIGTERM")
+    assert max(journal.index(f"worker{i} stopped") for i in (0, 1)) < journal.index("ledger SIGTERM")
+    assert journal.index("ledger stopped") < journal.index("supervisor SIGTERM")
+
+
+def test_restarts_what_dies_and_keeps_the_rest(state_dir: Path, instances: list[Instance]) -> None:
+    instance = Instance(state_dir)
+    instances.append(instance)
+    instance.wait_ready()
+    for name in ("worker1", "ledger", "supervisor"):
+        os.kill(instance.pids(name)[0], signal.SIGKILL)
+        instance.wait_starts(name, 2)
+    assert len(instance.pids("worker0")) == 1
+    assert "worker 1 killed by SIGKILL unexpectedly" in instance.stderr
+    assert instance.stderr.count("crossfade is ready") == 1
+
+
+def test_backs_off_while_a_child_keeps_crashing(state_dir: Path, instances: list[Instance]) -> None:
+    instance = Instance(state_dir, worker0="crash:3")
+    instances.append(instance)
+    wait_for(lambda: instance.journal.count("worker0 started") == 4, "the fourth start")
+    assert "starting worker 0 again in 0.05 s" in instance.stderr
+    assert "starting worker 0 again in 0.2 s" in instance.stderr
+
+
+@pytest.mark.parametrize("name", ["ledger", "supervisor", "worker1"])
+def test_a_child_that_refuses_stops_the_instance(state_dir: Path, instances: list[Instance], name: str) -> None:
+    # A worker that crashes for ever keeps the instance from being ready before the refusal is seen.
+    instance = Instance(
+        state_dir, **({name: "refuse"} if name == "supervisor" else {name: "refuse", "supervisor": "crash:99"})
+    )
+    instances.append(instance)
+    assert instance.process.wait(20) == 2
+    assert "refuses to start" in instance.stderr
+
+
+def test_a_refusal_after_readiness_is_a_crash(state_dir: Path, instances: list[Instance]) -> None:
+    instance = Instance(state_dir)
+    instances.append(instance)
+    instance.wait_ready()
+    # The stand-in exits with 78 on nothing but its environment, so use a fresh instance's way: kill, then count.
+    os.kill(instance.pids("worker0")[0], signal.SIGTERM)
+    wait_for(lambda: len(instance.pids("worker0")) == 2, "a restart")
+    assert instance.process.poll() is None
+    assert "worker 0 exited with 0 unexpectedly" in instance.stderr
+
+
+def test_children_notice_the_launchers_death(state_dir: Path, instances: list[Instance]) -> None:
+    instance = Instance(state_dir)
+    instances.append(instance)
+    instance.wait_ready()
+    instance.process.kill()
+    instance.process.wait()
+    wait_for(lambda: sum("lifeline" in line for line in instance.journal) == 4, "the end of the lifeline")
+
+
+def test_a_stubborn_child_is_killed_by_a_second_signal(state_dir: Path, instances: list[Instance]) -> None:
+    instance = Instance(state_dir, worker0="stubborn")
+    instances.append(instance)
+    instance.wait_ready()
+    instance.process.terminate()
+    wait_for(lambda: "worker0 SIGTERM" in instance.journal, "the first signal")
+    instance.process.terminate()
+    assert instance.process.wait(20) == 0
+    assert "worker 0 did not stop in time: killing it" in instance.stderr
+
+
+def test_the_lock_outlives_the_launcher_with_the_ledger(state_dir: Path, instances: list[Instance]) -> None:
+    first = Instance(state_dir, ledger="stubborn")
+    instances.append(first)
+    first.wait_ready()
+    os.kill(first.pids("ledger")[0], signal.SIGSTOP)
+    first.process.kill()
+    first.process.wait()
+    second = Instance(state_dir)
+    instances.append(second)
+    wait_for(lambda: f"is held by process {first.process.pid}" in second.stderr, "the wait for the lock")
+    os.kill(first.pids("ledger")[0], signal.SIGCONT)
+    wait_for(lambda: second.stderr.count("crossfade is ready") == 2, "the successor")
+
+
+def test_a_taken_port_is_refused_before_anything_starts(state_dir: Path, instances: list[Instance]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        instance = Instance(state_dir, address=address_text(taken))
+        instances.append(instance)
+        assert instance.process.wait(20) == 2
+        assert f"cannot listen on {address_text(taken)}" in instance.stderr
+    assert instance.journal == []
+
+
+def test_a_folder_named_like_ours_does_not_shadow_it(state_dir: Path, instances: list[Instance]) -> None:
+    for name in ("proxy", "config", "standin"):
+        (state_dir / f"{name}.py").write_text("raise SystemExit(1)")
+    environment_root = Instance(state_dir)
+    instances.append(environment_root)
+    wait_for(lambda: environment_root.process.poll() is not None or environment_root.journal, "a start")
+
+
+def test_process_one_reaps_strangers_but_not_its_children() -> None:
+    assert not Child("x", (), ()).is_running
+    stranger = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
+    os.waitid(os.P_PID, stranger.pid, os.WEXITED | os.WNOWAIT)
+    reap_strangers({stranger.pid})
+    assert os.waitid(os.P_PID, stranger.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    reap_strangers(set())
+    with pytest.raises(ChildProcessError):
+        os.waitid(os.P_PID, stranger.pid, os.WEXITED | os.WNOHANG)
+    stranger.returncode = 0
