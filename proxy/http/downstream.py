@@ -18,6 +18,7 @@ from proxy.http.answers import CONTINUE, accepted, problem
 from proxy.http.chunked import BadChunk, ChunkedBody
 from proxy.http.head import BY_LENGTH, HeadParser, Refusal, RequestHead, ResponseHead
 from proxy.http.request import forwarded_lines
+from proxy.http.tick import End
 from proxy.http.upstream import Leg
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)(?!$)|\x00")
 _PIPELINE_HIGH: Final = 64 * 1024
-_DISCARD: Final = 1024 * 1024
 _LINGER: Final = 1.0
+"""Seconds."""
 
 
 class Service:
@@ -165,11 +166,12 @@ class Client(asyncio.Protocol):
         elif waited > limits.keepalive_timeout:
             self._close()
 
-    def _close(self) -> None:
+    def _close(self, how: End = End.CLOSE) -> None:
+        """Take nothing more. Lingering, what still comes is dropped until the client closes, for `_LINGER`."""
         self._is_closing = True
         self._since = monotonic()
         if self._transport is not None:
-            self._service.plane.tick.close(self._transport)
+            self._service.plane.tick.end(self._transport, how)
 
     # requests
 
@@ -291,7 +293,7 @@ class Client(asyncio.Protocol):
         self._buffer = b""
         if self._transport is not None:
             self._service.plane.tick.write(self._transport, problem(status, reason, close=True))
-        self._close()
+        self._close(End.LINGER)
 
     # answers
 

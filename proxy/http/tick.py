@@ -10,6 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from enum import Enum
+
+
+class End(Enum):
+    """How a connection ends after what was written to it."""
+
+    CLOSE = "close both directions"
+    LINGER = "end our direction; closing with unread bytes would reset the answer away"
 
 
 class Tick:
@@ -21,7 +29,7 @@ class Tick:
         self._loop = loop
         self._flush = flush
         self._scheduled = False
-        self._writes: list[tuple[asyncio.WriteTransport, bytes | None]] = []
+        self._writes: list[tuple[asyncio.WriteTransport, bytes | End]] = []
 
     def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
         """Write at the end of this iteration."""
@@ -30,9 +38,9 @@ class Tick:
             self._scheduled = True
             self._loop.call_soon(self.run)
 
-    def close(self, transport: asyncio.WriteTransport) -> None:
-        """Close after everything written before."""
-        self._writes.append((transport, None))
+    def end(self, transport: asyncio.WriteTransport, how: End) -> None:
+        """End the connection after everything written before."""
+        self._writes.append((transport, how))
         self.schedule()
 
     def schedule(self) -> None:
@@ -48,9 +56,11 @@ class Tick:
             return
         writes, self._writes = self._writes, []
         for transport, data in writes:
-            if data is None:
+            if data is End.CLOSE:
                 transport.close()
-            else:
+            elif data is End.LINGER:
+                transport.write_eof()
+            elif not transport.is_closing():
                 transport.write(data)
 
     def drop_writes(self, transport: asyncio.WriteTransport) -> bool:
