@@ -56,11 +56,13 @@ class Tick:
             return
         writes, self._writes = self._writes, []
         for transport, data in writes:
+            if transport.is_closing():
+                continue  # it was lost meanwhile
             if data is End.CLOSE:
                 transport.close()
             elif data is End.LINGER:
                 transport.write_eof()
-            elif not transport.is_closing():
+            else:
                 transport.write(data)
 
     def drop_writes(self, transport: asyncio.WriteTransport) -> bool:
