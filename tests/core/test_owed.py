@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
@@ -93,7 +93,7 @@ def test_a_deferred_event_is_delivered_only_by_way_of_pending() -> None:
 
 
 def test_only_a_person_brings_a_settled_event_back() -> None:
-    assert OPEN == {PENDING, DEFERRED}
+    assert {PENDING, DEFERRED} == OPEN
     back = {(before, cause) for (before, cause), after in TRANSITIONS.items() if before not in OPEN and after in OPEN}
     assert back == {(DEAD, Cause.REQUEUED), (DELIVERED, Cause.REPLAYED)}
 
@@ -187,4 +187,3 @@ class BalanceMachine(RuleBasedStateMachine):
 
 
 TestBalance = BalanceMachine.TestCase
-TestBalance.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
