@@ -13,7 +13,7 @@ from typing import NamedTuple
 from config.document import Loc
 from config.explain import Finding
 from config.model import Admin, Backend, Ledger, Limits, Route, Settings
-from config.patterns import path_parameters
+from config.patterns import covers, path_parameters
 from config.units import Address, nearest, parse_address, parse_http_url, parse_source
 
 _LONGEST_SOCKET = "/run/control.sock"
@@ -172,8 +172,7 @@ def _routes_are_reachable(draft: Draft) -> Iterator[Finding]:
 def _takes_all_of(earlier: Route, later: Route) -> bool:
     """Whether every request of `later` matches `earlier`, as far as the patterns alone tell."""
     one, two = earlier.match, later.match
-    same_path = one.path == two.path or (one.path.endswith("/*") and two.path.startswith(one.path[:-1]))
-    return same_path and one.host in (None, two.host) and set(two.methods) <= set(one.methods)
+    return covers(one.path, two.path) and one.host in (None, two.host) and set(two.methods) <= set(one.methods)
 
 
 def _addresses(draft: Draft) -> Iterator[Finding]:

@@ -74,7 +74,7 @@ class Backend(_Frozen):
     health: Health | None = Field(
         None, description="active probe; without it only events tell", examples=["{path: /health}"]
     )
-    breaker: Breaker = Field(Breaker(), description="circuit breaker")
+    breaker: Breaker = Field(Breaker(), description="circuit breaker", examples=["{failures: 10}"])
     dependencies: dict[Name, HealthUrl] = Field(
         default_factory=dict,
         description="health addresses of services behind this backend, shown in status: http://… or tcp://host:port",
@@ -156,7 +156,7 @@ class Route(_Frozen):
         0.005, description="wait for a copy after the authority's answer before the ledger takes it"
     )
     drain_wait: Duration = Field(1.0, description="wait for a backlog of the event's bucket at its authority to drain")
-    trigger: Trigger = Field(Trigger(), description="plain automatic revert")
+    trigger: Trigger = Field(Trigger(), description="plain automatic revert", examples=["{error_rate: 1%}"])
 
 
 class Ledger(_Frozen):
@@ -166,7 +166,7 @@ class Ledger(_Frozen):
         0.05, description="longest time a record waits for its commit when nobody waits for it"
     )
     segment_size: SomeBytes = Field(256 * 2**20, description="a segment file is closed at this size")
-    segment_age: SomeTime = Field(3600.0, description="or at this age")
+    segment_age: SomeTime = Field(3600.0, description="a segment file is closed at this age, too")
     retain: Duration = Field(86400.0, description="settled receipts are kept this long; segments are dropped whole")
     retain_bodies: bool = Field(
         False,
@@ -217,7 +217,10 @@ class Settings(_Frozen):
 
     version: Literal[1] = Field(description="schema version of this file", examples=["1"])
     listen: tuple[AddressText, ...] = Field(
-        ("127.0.0.1:8080",), min_length=1, description="addresses for clients", examples=['["127.0.0.1:8080"]']
+        ("127.0.0.1:8080",),
+        min_length=1,
+        description="addresses for clients",
+        examples=['["127.0.0.1:8080", "[::1]:8080"]'],
     )
     workers: int = Field(2, ge=1, le=64, description="data plane processes")
     state_dir: str = Field(
@@ -226,7 +229,7 @@ class Settings(_Frozen):
     salt: str = Field(
         min_length=8,
         max_length=4096,
-        description="salt of the key hash; the same on every replica, never changed in a migration",
+        description="salt of the key hash, or `salt_file`; the same on every replica, never changed in a migration",
         examples=["${CROSSFADE_SALT}"],
     )
     salt_file: str | None = Field(
@@ -244,8 +247,10 @@ class Settings(_Frozen):
     default: Name | None = Field(
         None, description="backend for what no route matches, passed through; without it: 404", examples=["old"]
     )
-    limits: Limits = Field(Limits(), description="what a client may send before it is refused")
-    ledger: Ledger = Field(Ledger(), description="the durable record")
-    admin: Admin = Field(Admin(), description="where the admin API listens")
-    log: Log = Field(Log(), description="structured logs on stderr")
+    limits: Limits = Field(
+        Limits(), description="what a client may send before it is refused", examples=["{max_event_size: 256KiB}"]
+    )
+    ledger: Ledger = Field(Ledger(), description="the durable record", examples=["{retain: 7d}"])
+    admin: Admin = Field(Admin(), description="where the admin API listens", examples=["{tcp: off}"])
+    log: Log = Field(Log(), description="structured logs on stderr", examples=["{level: debug, format: text}"])
     stop_grace: Duration = Field(20.0, description="in-flight events may take this long when stopping")

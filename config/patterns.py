@@ -56,6 +56,20 @@ def _check_path(path: str) -> str:
     return path
 
 
+def covers(one: str, two: str) -> bool:
+    """Whether every path that `two` matches is matched by `one` as well."""
+    wide, narrow = one.split("/"), two.split("/")
+    if wide[-1] == "*":
+        # /a/* takes /a itself too.
+        wide.pop()
+        narrow = narrow[: len(wide)] if narrow[-1] != "*" else narrow[:-1][: len(wide)]
+    elif narrow[-1] == "*":
+        return False
+    return len(wide) == len(narrow) and all(
+        a == b or (_PARAMETER.fullmatch(a) is not None and b != "") for a, b in zip(wide, narrow, strict=True)
+    )
+
+
 def _check_host(text: str) -> str:
     name, _, port = text.rpartition(":")
     if name and port.isdigit() and not name.endswith(":"):
