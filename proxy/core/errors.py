@@ -1,8 +1,8 @@
 """Errors for the control plane and for people; on the data plane an expected failure is a value.
 
-    CrossfadeError
-    +-- RefuseToStart   a message for a person; the process exits with 2 and nothing was touched
-    +-- BadChange       a change of the live routing that is not allowed: 422, or 409 when blocked
+CrossfadeError
++-- RefuseToStart   a message for a person; the process exits with 2 and nothing was touched
++-- BadChange       a change of the live routing that is not allowed: 422, or 409 when blocked
 """
 
 from __future__ import annotations

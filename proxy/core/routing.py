@@ -1,12 +1,12 @@
 """Live routing: the two dials of each route, under one epoch. Changed while traffic flows.
 
-    stage      weight       copy
-    off        0            none
-    shadow     0            best-effort, to new
-    dualwrite  0            durable, to new
-    live       0 < w <= 100 durable, to the other side   (rampdown at 100)
-    split      0 < w < 100  none
-    complete   100          none
+stage      weight       copy
+off        0            none
+shadow     0            best-effort, to new
+dualwrite  0            durable, to new
+live       0 < w <= 100 durable, to the other side   (rampdown at 100)
+split      0 < w < 100  none
+complete   100          none
 """
 
 from __future__ import annotations
