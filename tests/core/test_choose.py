@@ -122,6 +122,7 @@ SCRIPT = [
     ("split", 40.0, COPY_NONE, False, Choice(OLD, ONLY_OLD, 0, False), Choice(NEW, ONLY_NEW, 0, False)),
     ("rampdown", 100.0, COPY_DURABLE, True, None, Choice(NEW, BOTH, 0, False)),
     ("complete", 100.0, COPY_NONE, False, None, Choice(NEW, ONLY_NEW, 0, False)),
+    ("complete", 100.0, COPY_NONE, True, None, Choice(NEW, ONLY_NEW, 0, False)),
 ]
 
 
