@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
-from proxy.demo.load import Record
+from proxy.demo.load import Promise, Record
 from proxy.demo.store import Stored
 
 
@@ -15,8 +14,8 @@ class Comparison:
 
     rows: all rows; stored: distinct ids; lost: accepted, but not stored; different: stored with
     another body than was sent; unknown: stored, but never sent; unanswered: stored and sent, but
-    never answered 2xx (allowed: the client does not know); misordered: (key, earlier id, later id)
-    answered in this order and first stored in the other.
+    never answered 2xx (allowed: the client does not know); misordered: (key, a, b) where a was
+    answered before b was sent, but b was stored first (a duplicate's first row counts).
     """
 
     rows: int
@@ -43,7 +42,7 @@ class Comparison:
             "lost": self.lost,
             "different": self.different,
             "unknown": self.unknown,
-            "misordered": tuple(f"{key}: {a} answered before {b}" for key, a, b in self.misordered),
+            "misordered": tuple(f"{key}: {a} answered before {b} was sent" for key, a, b in self.misordered),
         }
         return [f"{len(ids)} {name}: {', '.join(ids[:5])}" for name, ids in found.items() if ids]
 
@@ -69,8 +68,17 @@ def compare(record: Record, rows: list[Stored]) -> Comparison:
 
 
 def _misordered(record: Record, first: dict[str, Stored]) -> list[tuple[str, str, str]]:
+    """Walk each key's events in stored order, and look for one that was answered before an earlier one was sent."""
+    by_key: dict[str, list[Promise]] = {}
+    for promise in record.promises:
+        if promise.id in first:
+            by_key.setdefault(promise.key, []).append(promise)
     found = []
-    for key, ids in record.accepted.items():
-        stored = [id for id in ids if id in first]
-        found += [(key, a, b) for a, b in pairwise(stored) if first[a].position > first[b].position]
+    for key, promises in by_key.items():
+        promises.sort(key=lambda promise: first[promise.id].position)
+        latest = promises[0]
+        for promise in promises[1:]:
+            if promise.answered < latest.sent:
+                found.append((key, promise.id, latest.id))
+            latest = max(latest, promise, key=lambda each: each.sent)
     return found

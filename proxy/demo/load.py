@@ -1,7 +1,8 @@
 """A load of Home-Assistant-like state changes, and the client's own record of what it was promised.
 
-Keys are dealt out to the connections, and a connection sends one event at a time. So the record's
-order per key is exact: an event was answered before the next one of its key was sent.
+A connection sends one event at a time. Keys are dealt out to the connections, so that an event is
+answered before the next one of its key is sent; `shared` keys are drawn by all of them, so that
+events of one key are on their way at the same time.
 
 An event that is not answered with 2xx counts as a client error and is sent again under the same id,
 as a careful client would.
@@ -16,11 +17,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import orjson
 
 from config.units import Address
-from proxy.demo.client import Connection, NoAnswerError
+from proxy.demo.client import Answer, Connection, NoAnswerError
 from proxy.demo.store import digest_of
 
 TARGET = "/api/v1/events"
@@ -35,27 +37,43 @@ _DOMAINS = (
 )
 
 
+class Promise(NamedTuple):
+    """An event that was answered 2xx.
+
+    by: the backend that says it answered, empty when it was the proxy itself; status: the answer's;
+    sent, answered: monotonic seconds, sent being the first attempt's.
+    """
+
+    id: str
+    key: str
+    by: str
+    status: int
+    sent: float
+    answered: float
+
+
 @dataclass
 class Record:
     """What the client knows.
 
-    accepted: ids by key, in the order in which they were answered 2xx; digests: XXH64 of the body by
-    id, of everything sent; statuses: answers by status; failures: missing answers by kind (see
-    `NoAnswerError`); retry_after: how many 503 said when to come back; reopened: requests that met a
-    connection which the peer had just closed for idleness, and went out again at once;
-    latencies: seconds of each answer; answered: (key, backend that says it answered) of each 2xx, the
-    backend empty when it was the proxy itself.
+    promises: in the order in which they were made; digests: XXH64 of the body by id, of everything
+    sent; statuses: answers by status; failures: missing answers by kind (see `NoAnswerError`);
+    retry_after: how many 503 said when to come back; reopened: requests that met a connection which
+    the peer had just closed for idleness, and went out again at once; latencies: seconds of each answer.
     """
 
-    accepted: dict[str, list[str]] = field(default_factory=dict)
+    promises: list[Promise] = field(default_factory=list)
     digests: dict[str, int] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
-    answered: list[tuple[str, str]] = field(default_factory=list)
     retry_after: int = 0
     reopened: int = 0
-    accepted_count: int = 0
+
+    @property
+    def accepted(self) -> int:
+        """How many events were answered 2xx."""
+        return len(self.promises)
 
     @property
     def client_errors(self) -> int:
@@ -64,7 +82,7 @@ class Record:
 
     def accepted_ids(self) -> set[str]:
         """Every id that was answered 2xx."""
-        return {id for ids in self.accepted.values() for id in ids}
+        return {promise.id for promise in self.promises}
 
     def errors_text(self) -> str:
         """The errors by kind, for a person."""
@@ -101,7 +119,8 @@ class Load:
     """Sends events until `stop`; `record` grows meanwhile.
 
     rate: events per second over all connections, may be changed at any time; timeout: seconds an
-    answer may take; patience: seconds for which one event is tried; pad: bytes added to each body.
+    answer may take; patience: seconds for which one event is tried; pad: bytes added to each body;
+    shared: every connection sends events of every key.
     """
 
     def __init__(
@@ -115,6 +134,7 @@ class Load:
         timeout: float = 20.0,
         patience: float = 60.0,
         pad: int = 0,
+        shared: bool = False,
     ) -> None:
         self.record = Record()
         self.rate = rate
@@ -125,13 +145,14 @@ class Load:
         self._timeout = timeout
         self._patience = patience
         self._padding = b" " * pad
+        self._shared = shared
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Open the connections and begin."""
         for index in range(self._connections):
-            keys = self._events.keys[index :: self._connections]
+            keys = self._events.keys if self._shared else self._events.keys[index :: self._connections]
             chosen = random.Random(self._seed * 1_000 + index)
             self._tasks.append(asyncio.create_task(self._send_all(index, keys, chosen)))
 
@@ -173,31 +194,30 @@ class Load:
         body += self._padding
         self.record.digests[id] = digest_of(body)
         headers = {"Content-Type": "application/json", "X-Event-Id": id}
-        give_up = time.monotonic() + self._patience
-        while not await self._attempt(connection, key, id, headers, body):
-            if time.monotonic() > give_up:
+        began = time.monotonic()
+        while (answer := await self._attempt(connection, headers, body)) is None:
+            if time.monotonic() > began + self._patience:
                 return
             await asyncio.sleep(_RETRY_WAIT)
+        if 200 <= answer.status < 300:
+            by = _answerer(answer.body)
+            self.record.promises.append(Promise(id, key, by, answer.status, began, time.monotonic()))
 
-    async def _attempt(self, connection: Connection, key: str, id: str, headers: dict[str, str], body: bytes) -> bool:
-        """One request; true when it needs no other."""
+    async def _attempt(self, connection: Connection, headers: dict[str, str], body: bytes) -> Answer | None:
+        """One request; the final answer, or None when the event must be sent again."""
         record, began = self.record, time.monotonic()
         try:
             answer = await connection.post(TARGET, headers, body, seconds=self._timeout)
         except NoAnswerError as failure:
             if failure.untouched:
                 record.reopened += 1
-                return await self._attempt(connection, key, id, headers, body)
+                return await self._attempt(connection, headers, body)
             record.failures[failure.kind] += 1
-            return False
+            return None
         record.latencies.append(time.monotonic() - began)
         record.statuses[answer.status] += 1
         record.retry_after += answer.status == 503 and "retry-after" in answer.headers
-        if 200 <= answer.status < 300:
-            record.accepted.setdefault(key, []).append(id)
-            record.accepted_count += 1
-            record.answered.append((key, _answerer(answer.body)))
-        return 200 <= answer.status < 300 or 400 <= answer.status < 500
+        return None if answer.status >= 500 else answer
 
 
 def _answerer(body: bytes) -> str:

@@ -144,7 +144,7 @@ def _judge(parts: _Parts, story: Story, status: Status, injection: Injection, be
         parts.new.damage(injection.lost, injection.different)
     record = parts.load.record
     return Outcome(
-        accepted=record.accepted_count,
+        accepted=record.accepted,
         client_errors=record.client_errors,
         errors_text=record.errors_text(),
         old=compare(record, parts.old.stored()),

@@ -65,12 +65,12 @@ class Story:
         applied = changed["applied"]
         self.weights.append(weight)
         self._view.say(f"{line} ({applied['workers']} workers changed in {applied['seconds'] * 1000:.0f} ms)")
-        before = len(self._load.record.answered)
+        before = self._load.record.accepted
         await self._hold(self._pace.step)
         self._view.say(f"         {self._who_answered(before)}")
 
     def _who_answered(self, since: int) -> str:
-        answered = [by for _, by in self._load.record.answered[since:]]
+        answered = [promise.by for promise in self._load.record.promises[since:]]
         share = 100 * answered.count("new") / max(1, len(answered))
         return f"new answered {share:.1f} % of {len(answered):,} events; client errors {self._errors()}"
 
@@ -141,7 +141,7 @@ def figures(status: Status, load: Load) -> list[str]:
     latch = "   LATCHED" if route.latched else ""
     return [
         "",
-        f"  load    {load.record.accepted_count:>8,} accepted   {load.record.client_errors} errors   {load.rate:g}/s",
+        f"  load    {load.record.accepted:>8,} accepted   {load.record.client_errors} errors   {load.rate:g}/s",
         f"  route   {route.stage}, weight {route.weight_target:g} %{observed}{latch}",
         *(_side_line(name, route) for name in ("old", "new")),
     ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from proxy.demo.comparison import Comparison, compare
-from proxy.demo.load import Record
+from proxy.demo.load import Promise, Record
 from proxy.demo.store import Stored
 
 
 def record_of(**accepted: str) -> Record:
-    """Ids of one letter by key, in order; the digest of `a` is 97."""
-    digests = {id: ord(id) for ids in accepted.values() for id in ids}
-    return Record(accepted={key: list(ids) for key, ids in accepted.items()}, digests=digests)
+    """Ids of one letter by key, each answered before the next one is sent; the digest of `a` is 97."""
+    promises = [Promise(id, key, "old", 201, n, n + 0.5) for key, ids in accepted.items() for n, id in enumerate(ids)]
+    return Record(promises=promises, digests={promise.id: ord(promise.id) for promise in promises})
 
 
 def rows_of(ids: str) -> list[Stored]:
@@ -45,7 +45,7 @@ def test_duplicates_are_no_loss_and_the_first_one_counts_for_order() -> None:
 def test_misordered() -> None:
     result = found(record_of(k="ab", m="cd"), "cbad")
     assert result.misordered == (("k", "a", "b"),)
-    assert result.problems() == ["1 misordered: k: a answered before b"]
+    assert result.problems() == ["1 misordered: k: a answered before b was sent"]
 
 
 def test_a_lost_event_between_two_hides_no_disorder() -> None:
@@ -66,3 +66,10 @@ def test_unknown_and_unanswered() -> None:
     assert result.unanswered == ("b",)
     assert result.unknown == ("z",)
     assert not result.is_complete
+
+
+def test_events_on_their_way_together_may_be_stored_in_any_order() -> None:
+    record = record_of(k="abc")
+    record.promises[0] = record.promises[0]._replace(answered=1.1)
+    assert found(record, "bac").misordered == ()
+    assert found(record, "bca").misordered == (("k", "a", "c"),)
