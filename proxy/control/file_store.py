@@ -58,7 +58,7 @@ class FileStore:
 
     def __init__(self, path: Path, floor: int = 0) -> None:
         self._path = path
-        self._floor = floor
+        self.floor = floor
         self._state = read_state(path)
         self._changed = asyncio.Condition()
 
@@ -72,7 +72,7 @@ class FileStore:
             current = self._state.revision if self._state is not None else 0
             if current != expected:
                 raise Conflict(current)
-            state = LiveState(STATE_SCHEMA, max(expected, self._floor) + 1, dict(routes))
+            state = LiveState(STATE_SCHEMA, max(expected, self.floor) + 1, dict(routes))
             await asyncio.to_thread(self._write, expected, state)
             self._state = state
             self._changed.notify_all()

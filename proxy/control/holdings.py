@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from config.model import Settings
-from config.units import parse_address
 from proxy.control.inherit import places_of
 from proxy.control.places import Places
+from proxy.control.sockets import address_text, listen_tcp
 from proxy.core.errors import RefuseToStart
 from proxy.ledger import marks
 
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 WAIT: Final = 15.0
 """Seconds that a new instance waits for a dying one's ledger to let go of the lock, and for its port."""
-BACKLOG: Final = 4096
 MAX_SOCKET_PATH: Final = 107
 """Bytes of a Unix socket's path on Linux (sun_path, less its final NUL)."""
 _POLL: Final = 0.05
@@ -104,7 +103,7 @@ class Holdings:
         deadline = self._clock() + (self._wait if patient else 0.0)
         while True:
             try:
-                return listen_on(address)
+                return listen_tcp(address)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or self._clock() >= deadline:
                     raise RefuseToStart(f"cannot listen on {address}: {error.strerror or error}") from None
@@ -151,30 +150,3 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def listen_on(address: str, backlog: int = BACKLOG) -> socket.socket:
-    """A listening TCP socket on `host:port`; raises OSError. Never SO_REUSEPORT: closing such a
-    listener resets the connections in its queue."""
-    host, port = parse_address(address)
-    family, kind, protocol, _, where = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(where)
-        listener.listen(backlog)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def address_text(listener: socket.socket) -> str:
-    """`127.0.0.1:8080` or `[::1]:8080`."""
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -77,7 +77,14 @@ class Conflict(CrossfadeError):
 
 
 class ControlStore(Protocol):
-    """Keeps the live state; all implementations pass one suite of tests."""
+    """Keeps the live state; all implementations pass one suite of tests.
+
+    floor: revisions up to this one are never given, even if there is no state.
+    """
+
+    @property
+    def floor(self) -> int:
+        """The highest revision that is known to have been used before."""
 
     async def get(self) -> LiveState | None:
         """The present state; None when there never was one."""

@@ -1,13 +1,19 @@
 """A tiny process in the place of ledger, supervisor or worker: writes what happens to it in a journal.
 
-STANDIN_<NAME> may say `refuse` (exit 78), `crash:N` (exit 1 at each of its first N starts) or `stubborn`
-(ignores SIGTERM). The supervisor stand-in says that the instance is ready.
+STANDIN_<NAME> may say one of:
+    refuse         exit with 78
+    refuse-later   the same when a file `refuse-now` is there
+    crash:N        exit with 1 at each of the first N starts
+    stubborn       ignore SIGTERM
+    linger         outlive the launcher until a file `let-go` is there
+The supervisor's stand-in says that the instance is ready.
 """
 
 import os
 import select
 import signal
 import sys
+import time
 from pathlib import Path
 
 JOURNAL = Path(os.environ["STANDIN_JOURNAL"])
@@ -43,6 +49,10 @@ def main(name: str) -> None:
     if name == "supervisor":
         os.write(int(os.environ["CROSSFADE_READY_FD"]), b"ready http://127.0.0.1:1\n")
     lifeline = int(os.environ["CROSSFADE_LIFELINE_FD"])
-    while not select.select([lifeline], [], [])[0]:
-        pass
+    while not select.select([lifeline], [], [], 0.05)[0]:
+        if BEHAVIOUR == "refuse-later" and JOURNAL.with_name("refuse-now").exists():
+            JOURNAL.with_name("refuse-now").unlink()
+            sys.exit(78)
     note("lifeline")
+    while BEHAVIOUR == "linger" and not JOURNAL.with_name("let-go").exists():
+        time.sleep(0.01)

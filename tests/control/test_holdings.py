@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from config.model import Settings
-from proxy.control.holdings import Holdings, address_text, listen_on, prepare_directories
+from proxy.control.holdings import Holdings, prepare_directories
 from proxy.control.inherit import places_of, read_all
+from proxy.control.sockets import address_text
 from proxy.core.errors import RefuseToStart
 from tests.control.helpers import make_settings
 
@@ -126,8 +127,3 @@ def test_the_lifeline_breaks_when_let_go(state_dir: Path) -> None:
     holdings.close()
     assert os.read(child_end, 1) == b""
     os.close(child_end)
-
-
-def test_ipv6_address_text() -> None:
-    with listen_on("[::1]:0") as listener:
-        assert address_text(listener).startswith("[::1]:")

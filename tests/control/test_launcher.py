@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.control.holdings import address_text
 from proxy.control.launcher import Child, reap_strangers
+from proxy.control.sockets import address_text
 from tests.control.helpers import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -143,13 +143,21 @@ def test_a_child_that_refuses_stops_the_instance(state_dir: Path, instances: lis
 
 
 def test_a_refusal_after_readiness_is_a_crash(state_dir: Path, instances: list[Instance]) -> None:
+    instance = Instance(state_dir, worker0="refuse-later")
+    instances.append(instance)
+    instance.wait_ready()
+    (state_dir / "refuse-now").touch()
+    wait_for(lambda: "worker 0 exited with 78 unexpectedly" in instance.stderr, "the refusal")
+    instance.wait_starts("worker0", 2)
+    assert instance.process.poll() is None
+
+
+def test_an_exit_with_success_is_unexpected_too(state_dir: Path, instances: list[Instance]) -> None:
     instance = Instance(state_dir)
     instances.append(instance)
     instance.wait_ready()
-    # The stand-in exits with 78 on nothing but its environment, so use a fresh instance's way: kill, then count.
     os.kill(instance.pids("worker0")[0], signal.SIGTERM)
-    wait_for(lambda: len(instance.pids("worker0")) == 2, "a restart")
-    assert instance.process.poll() is None
+    instance.wait_starts("worker0", 2)
     assert "worker 0 exited with 0 unexpectedly" in instance.stderr
 
 
@@ -174,16 +182,15 @@ def test_a_stubborn_child_is_killed_by_a_second_signal(state_dir: Path, instance
 
 
 def test_the_lock_outlives_the_launcher_with_the_ledger(state_dir: Path, instances: list[Instance]) -> None:
-    first = Instance(state_dir, ledger="stubborn")
+    first = Instance(state_dir, ledger="linger")
     instances.append(first)
     first.wait_ready()
-    os.kill(first.pids("ledger")[0], signal.SIGSTOP)
     first.process.kill()
     first.process.wait()
     second = Instance(state_dir)
     instances.append(second)
     wait_for(lambda: f"is held by process {first.process.pid}" in second.stderr, "the wait for the lock")
-    os.kill(first.pids("ledger")[0], signal.SIGCONT)
+    (state_dir / "let-go").touch()
     wait_for(lambda: second.stderr.count("crossfade is ready") == 2, "the successor")
 
 

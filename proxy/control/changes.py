@@ -1,0 +1,187 @@
+"""Every change of the live routing goes through here: check, audit, write, push, wait until it is applied.
+
+    person or trigger --> turn() --> audit line (durable) --> compare-and-set --> watch --> workers --> Applied
+
+Changes go one at a time. What is refused or makes no difference leaves neither an audit line nor a new epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from config.model import Route, Settings
+from proxy.control.audit import Audit, Entry, iso
+from proxy.control.peers import Peers
+from proxy.control.state import Conflict, ControlStore, LiveState, RouteState, reconcile
+from proxy.control.tally import Tally
+from proxy.core.errors import BadChange
+from proxy.core.routing import Dials
+
+log = logging.getLogger(__name__)
+
+APPLY_WAIT: Final = 2.0
+"""Seconds that a change waits for all workers before it answers."""
+OWN_ACTOR: Final = "crossfade"
+"""The actor of what the proxy does by itself."""
+
+Turn = Callable[[Dials], Dials]
+
+
+@dataclass(frozen=True)
+class Who:
+    """Who changes something, and why. expected: the epoch that he believes in, None for any."""
+
+    actor: str
+    reason: str = ""
+    expected: int | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What a change did. workers: how many had applied it after `seconds`."""
+
+    route: Route
+    before: RouteState
+    after: RouteState
+    epoch: int
+    previous_epoch: int
+    dry_run: bool
+    workers: int = 0
+    seconds: float = 0.0
+
+    @property
+    def is_change(self) -> bool:
+        """Did anything change, or would it without dry_run?"""
+        return self.before != self.after
+
+
+def position(state: RouteState) -> dict[str, Any]:
+    """A route's position as people see it."""
+    dials = state.dials
+    return {"weight": dials.weight, "copy": dials.copy, "stage": dials.stage, "latched": dials.latched}
+
+
+class Changes:
+    """The one who changes. clock: monotonic seconds; wall: seconds since 1970."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: ControlStore,
+        audit: Audit,
+        peers: Peers,
+        tally: Tally,
+        *,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._routes = {route.name: route for route in settings.routes}
+        self._store = store
+        self._audit = audit
+        self._peers = peers
+        self._tally = tally
+        self._clock = clock
+        self._wall = wall
+        self._one_at_a_time = asyncio.Lock()
+
+    async def reconcile(self) -> LiveState:
+        """Fit the live state to the configuration, once at start; the state that holds now.
+
+        Raises RefuseToStart when the configured stage of a new route is impossible.
+        """
+        state = await self._store.get()
+        wanted = reconcile(self._settings, state, iso(self._wall()))
+        epoch = state.revision if state is not None else 0
+        if state is not None and not wanted.added and not wanted.dropped:
+            return state
+        before = state.routes if state is not None else {}
+        for action, names in (("route-added", wanted.added), ("route-dropped", wanted.dropped)):
+            for name in names:
+                entry = Entry(
+                    at="",
+                    epoch=max(epoch, self._store.floor) + 1,
+                    previous_epoch=epoch,
+                    actor=OWN_ACTOR,
+                    action=action,
+                    route=name,
+                    before=position(before[name]) if name in before else {},
+                    after=position(wanted.routes[name]) if name in wanted.routes else {},
+                    reason="the configuration changed" if state is not None else "first start",
+                )
+                await self._audit.write(entry)
+        return await self._store.compare_and_set(epoch, wanted.routes)
+
+    async def turn(
+        self,
+        name: str,
+        action: str,
+        turn: Turn,
+        who: Who,
+        *,
+        latch_reason: str = "",
+        evidence: Mapping[str, Any] | None = None,
+    ) -> Changed:
+        """Turn a route's dials and wait until every worker has applied it, at most APPLY_WAIT.
+
+        Raises BadChange when `turn` refuses, Conflict for another epoch than expected, OSError when the
+        change cannot be written; nothing changed then.
+        """
+        route = self._routes[name]
+        async with self._one_at_a_time:
+            begun = self._clock()
+            state = await self._store.get()
+            if state is None:
+                raise BadChange("there is no live state yet")
+            if who.expected is not None and who.expected != state.revision:
+                raise Conflict(state.revision)
+            before = state.routes[name]
+            after = before.turned(
+                turn(before.dials), reason=latch_reason, now=iso(self._wall()), carry_over=route.carry_over
+            )
+            if after == before or who.dry_run:
+                return Changed(route, before, after, state.revision, state.revision, who.dry_run)
+            entry = Entry(
+                at="",
+                epoch=state.revision + 1,
+                previous_epoch=state.revision,
+                actor=who.actor,
+                action=action,
+                route=name,
+                before=position(before),
+                after=position(after),
+                reason=who.reason or latch_reason,
+                evidence=dict(evidence or {}),
+            )
+            new = await self._write(state, name, after, entry)
+            if after.weight != before.weight:
+                self._tally.cut(name, self._clock())
+        workers = await self._peers.wait_applied(new.revision, APPLY_WAIT)
+        seconds = round(self._clock() - begun, 6)
+        return Changed(route, before, after, new.revision, state.revision, False, workers, seconds)
+
+    async def _write(self, state: LiveState, name: str, after: RouteState, entry: Entry) -> LiveState:
+        """Audit, then effect. An effect that fails gets an audit line that says so."""
+        await self._audit.write(entry)
+        try:
+            return await self._store.compare_and_set(state.revision, {**state.routes, name: after})
+        except (OSError, Conflict) as error:
+            log.error("the change could not be written: %s", error)
+            await self._audit.write(
+                Entry(
+                    at="",
+                    epoch=state.revision,
+                    previous_epoch=state.revision,
+                    actor=OWN_ACTOR,
+                    action="not-applied",
+                    route=name,
+                    reason=str(error),
+                    evidence={"action": entry.action},
+                )
+            )
+            raise

@@ -1,0 +1,118 @@
+"""The plain trigger: looks at new with every report of a worker, and reverts a route that fails.
+
+It looks only while a route's weight is above 0. A change of weight starts the error rate anew, because the
+traffic is another one then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final, NamedTuple
+
+from config.model import Route, Settings
+from proxy.control.changes import OWN_ACTOR, Changes, Who
+from proxy.control.peers import Peers
+from proxy.control.state import LiveState
+from proxy.control.tally import Tally
+from proxy.core.errors import CrossfadeError
+from proxy.core.event import NEW, OLD, SIDES
+from proxy.core.routing import rolled_back
+from proxy.core.trigger import ErrorRate, Sample
+
+log = logging.getLogger(__name__)
+
+BREAKER: Final = "breaker"
+ERROR_RATE: Final = "error-rate"
+
+
+class Cause(NamedTuple):
+    """Why a route shall be reverted. kind: BREAKER or ERROR_RATE; text: for people."""
+
+    kind: str
+    text: str
+    evidence: dict[str, Any]
+
+
+class Watched:
+    """One route under watch. weight: the one that its window belongs to."""
+
+    def __init__(self, route: Route) -> None:
+        trigger = route.trigger
+        self.route = route
+        self.rate = ErrorRate(trigger.error_rate, trigger.min_samples, trigger.window)
+        self.weight: float | None = None
+        self.reverting: asyncio.Task[None] | None = None
+
+
+class Guard:
+    """Watches all routes of an instance."""
+
+    def __init__(self, settings: Settings, changes: Changes, peers: Peers, tally: Tally) -> None:
+        self._watched = [Watched(route) for route in settings.routes]
+        self._changes = changes
+        self._peers = peers
+        self._tally = tally
+
+    def look(self, state: LiveState | None, now: float) -> None:
+        """Judge every route by the present figures; start a revert where it is due. now: monotonic seconds."""
+        if state is None:
+            return
+        for watched in self._watched:
+            weight = state.routes[watched.route.name].weight
+            if weight != watched.weight:
+                watched.weight = weight
+                watched.rate.reset()
+            if weight == 0 or (watched.reverting is not None and not watched.reverting.done()):
+                continue
+            cause = self._judge(watched, now)
+            if cause is not None:
+                evidence = cause.evidence | self._figures(watched.route, weight, now)
+                watched.reverting = asyncio.create_task(self._revert(watched.route, cause, evidence))
+
+    async def settle(self) -> None:
+        """Wait for reverts under way."""
+        await asyncio.gather(*(each.reverting for each in self._watched if each.reverting is not None))
+
+    def _judge(self, watched: Watched, now: float) -> Cause | None:
+        route = watched.route
+        total, failed = self._tally.answered(route.name, NEW)
+        text = watched.rate.observe(Sample(now, total, failed))
+        if route.trigger.on_breaker:
+            open_in = [index for index, stats in self._tally.present() if stats.breakers.get(route.new) == "open"]
+            if open_in:
+                workers = ", ".join(str(index) for index in open_in)
+                return Cause(BREAKER, f"the breaker of {route.new} is open in worker {workers}", {"workers": open_in})
+        return Cause(ERROR_RATE, text, {}) if text is not None else None
+
+    def _figures(self, route: Route, weight: float, now: float) -> dict[str, Any]:
+        """What both sides looked like, for whoever asks why."""
+        window = self._tally.window(now)
+        figures: dict[str, Any] = {"weight": weight, "window_seconds": round(window.seconds, 3)}
+        for side in (OLD, NEW):
+            answers = window.sums.side(route.name, side)
+            figures[SIDES[side]] = {
+                "backend": (route.old, route.new)[side],
+                "code_classes": {name: count for name, count in sorted(answers.classes.items()) if count},
+                "p99": round(answers.sketch.quantile(0.99), 6),
+            }
+        return figures
+
+    async def _revert(self, route: Route, cause: Cause, evidence: dict[str, Any]) -> None:
+        log.warning("reverting: %s", cause.text, extra={"route": route.name})
+        try:
+            changed = await self._changes.turn(
+                route.name,
+                "revert",
+                lambda dials: rolled_back(dials, latch=True) if dials.weight > 0 else dials,
+                Who(OWN_ACTOR, cause.text),
+                latch_reason=cause.text,
+                evidence={"trigger": cause.kind, **evidence},
+            )
+        except (CrossfadeError, OSError):
+            # The next report judges again, so a revert that could not be written is tried again.
+            self._tally.own["reverts_failed"] += 1
+            log.exception("the revert could not be written; trying again", extra={"route": route.name})
+            return
+        if changed.is_change:
+            self._tally.own[f"reverts:{cause.kind}"] += 1

@@ -1,0 +1,272 @@
+"""The supervisor's end of the control links: who is there, what routing each has applied, questions to the ledger.
+
+A new registration gets the routing at once, so a worker that was restarted, or one that outlived the last
+supervisor, needs nothing else to be right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from proxy.control.link import (
+    Applied,
+    Ask,
+    BackendHealth,
+    FromSupervisor,
+    LedgerStats,
+    Register,
+    Reply,
+    SetRouting,
+    ToSupervisor,
+    WorkerStats,
+    to_supervisor,
+)
+from proxy.control.link_client import LENGTH_BYTES, MAX_MESSAGE, MAX_UNSENT, pack
+from proxy.core.errors import CrossfadeError
+from proxy.core.routing import Routing
+
+log = logging.getLogger(__name__)
+
+ANSWER_WAIT: Final = 5.0
+"""Seconds that the ledger has for an answer."""
+
+
+class LedgerUnavailable(CrossfadeError):
+    """There is no ledger process, or it did not answer in time."""
+
+
+class LedgerRefused(CrossfadeError):
+    """The ledger answered that it cannot do what was asked."""
+
+
+class Listener(Protocol):
+    """Is told what the peers do and say."""
+
+    def peer_joined(self, peer: Peer) -> None:
+        """A process registered."""
+
+    def peer_left(self, peer: Peer) -> None:
+        """Its connection ended."""
+
+    def worker_said(self, peer: Peer, stats: WorkerStats) -> None:
+        """A worker's figures."""
+
+    def ledger_said(self, peer: Peer, stats: LedgerStats) -> None:
+        """The ledger's figures."""
+
+
+class Peer:
+    """One registered process. applied: the epoch that it says it uses, 0 before."""
+
+    def __init__(self, register: Register, writer: asyncio.StreamWriter) -> None:
+        self.kind = register.kind
+        self.index = register.index
+        self.pid = register.pid
+        self.life = register.life
+        self.applied = 0
+        self._writer = writer
+
+    def send(self, message: FromSupervisor) -> None:
+        """Send; a peer that does not read is cut off, and gets everything anew when it comes back."""
+        if self._writer.transport.get_write_buffer_size() > MAX_UNSENT:
+            log.warning("%s %d does not read what we send: closing its link", self.kind, self.index)
+            self._writer.transport.abort()
+            return
+        self._writer.write(pack(message))
+
+    def close(self) -> None:
+        """End the connection."""
+        self._writer.close()
+
+
+class Peers:
+    """All control links. workers: how many are expected."""
+
+    def __init__(self, workers: int, listener: Listener) -> None:
+        self._expected = workers
+        self._listener = listener
+        self._routing: Routing | None = None
+        self._health: dict[str, bool] = {}
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._news: asyncio.Event = asyncio.Event()
+        self._numbers = itertools.count(1)
+        self._questions: dict[int, asyncio.Future[Any]] = {}
+        self.workers: dict[int, Peer] = {}
+        self.ledger: Peer | None = None
+        self.garbage = 0
+        """Connections closed because they did not speak the link's protocol."""
+
+    async def start(self, listener: socket.socket) -> None:
+        """Serve on a listening Unix socket."""
+        self._server = await asyncio.start_unix_server(self._converse, sock=listener)
+
+    async def close(self) -> None:
+        """Close every link."""
+        if self._server is not None:
+            self._server.close()
+        for writer in list(self._connections):
+            writer.close()
+        while self._connections:
+            await self._next_news()
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    def set_routing(self, routing: Routing) -> None:
+        """Give everybody, present and future, this routing."""
+        self._routing = routing
+        for peer in self._everybody():
+            peer.send(SetRouting(routing))
+
+    def set_health(self, healthy: dict[str, bool]) -> None:
+        """Give everybody, present and future, what the probes found."""
+        self._health = dict(healthy)
+        for peer in self._everybody():
+            peer.send(BackendHealth(self._health))
+
+    def applied(self, epoch: int) -> int:
+        """How many workers use this epoch or a later one."""
+        return sum(peer.applied >= epoch for peer in self.workers.values())
+
+    async def wait_applied(self, epoch: int, timeout: float) -> int:
+        """Wait until every expected worker uses the epoch; how many do when the time (seconds) is over."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self.applied(epoch) < self._expected:
+                    await self._next_news()
+        except TimeoutError:
+            log.warning(
+                "epoch %d: %d of %d workers applied it in %g s", epoch, self.applied(epoch), self._expected, timeout
+            )
+        return self.applied(epoch)
+
+    async def wait_empty(self, timeout: float) -> bool:
+        """Wait until nobody is connected; false when the time (seconds) is over first."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self._everybody():
+                    await self._next_news()
+        except TimeoutError:
+            return False
+        return True
+
+    async def ask(self, op: str, args: dict[str, Any], timeout: float = ANSWER_WAIT) -> Any:
+        """Ask the ledger; its result. Raises LedgerUnavailable or LedgerRefused."""
+        if self.ledger is None:
+            raise LedgerUnavailable("the ledger process is not connected; the launcher restarts it")
+        number = next(self._numbers)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._questions[number] = answer
+        try:
+            self.ledger.send(Ask(number, op, args))
+            async with asyncio.timeout(timeout):
+                return await answer
+        except TimeoutError:
+            raise LedgerUnavailable(f"the ledger did not answer within {timeout:g} s") from None
+        finally:
+            del self._questions[number]
+
+    def _everybody(self) -> list[Peer]:
+        return [*self.workers.values(), *([self.ledger] if self.ledger is not None else [])]
+
+    async def _next_news(self) -> None:
+        await self._news.wait()
+
+    def _tell(self) -> None:
+        """Wake whoever waits for something to change."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        peer: Peer | None = None
+        try:
+            peer = self._join(await _receive(reader), writer)
+            while True:
+                self._take(peer, await _receive(reader))
+        except (asyncio.IncompleteReadError, OSError):
+            log.info("a control link ended", extra={"peer": f"{peer.kind} {peer.index}" if peer else "unknown"})
+        except msgspec.DecodeError as error:
+            self.garbage += 1
+            log.warning("garbage on a control link, closing it: %s", error)
+        finally:
+            self._connections.discard(writer)
+            writer.close()
+            if peer is not None:
+                self._leave(peer)
+            self._tell()
+
+    def _join(self, message: ToSupervisor, writer: asyncio.StreamWriter) -> Peer:
+        if not isinstance(message, Register):
+            raise msgspec.DecodeError(f"{type(message).__name__} before Register")
+        peer = Peer(message, writer)
+        if peer.kind == "worker" and 0 <= peer.index < self._expected:
+            before = self.workers.pop(peer.index, None)
+            self.workers[peer.index] = peer
+        elif peer.kind == "ledger":
+            before, self.ledger = self.ledger, peer
+        else:
+            raise msgspec.DecodeError(f"nobody expects {peer.kind} {peer.index}")
+        if before is not None:
+            self._part(before)
+        self._listener.peer_joined(peer)
+        if self._routing is not None:
+            peer.send(SetRouting(self._routing))
+        if self._health:
+            peer.send(BackendHealth(self._health))
+        self._tell()
+        return peer
+
+    def _leave(self, peer: Peer) -> None:
+        if self.workers.get(peer.index) is peer:
+            del self.workers[peer.index]
+        elif self.ledger is peer:
+            self.ledger = None
+        else:
+            return  # a newer life took its place, and we parted then
+        self._part(peer)
+
+    def _part(self, peer: Peer) -> None:
+        peer.close()
+        if peer.kind == "ledger":
+            for answer in self._questions.values():
+                if not answer.done():
+                    answer.set_exception(LedgerUnavailable("the ledger process ended before it answered"))
+        self._listener.peer_left(peer)
+
+    def _take(self, peer: Peer, message: ToSupervisor) -> None:
+        match message:
+            case Applied(epoch):
+                peer.applied = epoch
+                self._tell()
+            case WorkerStats() if peer.kind == "worker":
+                self._listener.worker_said(peer, message)
+            case LedgerStats() if peer.kind == "ledger":
+                self._listener.ledger_said(peer, message)
+            case Reply() if peer.kind == "ledger":
+                self._settle(message)
+            case _:
+                raise msgspec.DecodeError(f"{type(message).__name__} from a {peer.kind}")
+
+    def _settle(self, reply: Reply) -> None:
+        answer = self._questions.get(reply.id)
+        if answer is None or answer.done():
+            return  # asked too long ago: nobody waits for it any more
+        if reply.error:
+            answer.set_exception(LedgerRefused(reply.error))
+        else:
+            answer.set_result(reply.result)
+
+
+async def _receive(reader: asyncio.StreamReader) -> ToSupervisor:
+    length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
+    if length > MAX_MESSAGE:
+        raise msgspec.DecodeError(f"announced message of {length} bytes")
+    message: ToSupervisor = to_supervisor.decode(await reader.readexactly(length))
+    return message

@@ -1,0 +1,150 @@
+"""Active health: asks each backend that has `health:` and each of its dependencies, again and again.
+
+A backend changes its standing only after several answers in a row (`healthy`, `unhealthy`); before the
+first verdict it has none, and nobody is told anything about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from config.model import Backend, Health, Settings
+from config.units import parse_address
+
+log = logging.getLogger(__name__)
+
+DEPENDENCY_EVERY: Final = 5.0
+DEPENDENCY_TIMEOUT: Final = 2.0
+"""Seconds, for dependencies of a backend without `health:`."""
+
+
+class Finding:
+    """One look: ok or not, and what was seen."""
+
+    __slots__ = ("detail", "ok")
+
+    def __init__(self, ok: bool, detail: str) -> None:
+        self.ok = ok
+        self.detail = detail
+
+
+class Standing:
+    """Healthy or not, with patience. is_healthy: None before the first verdict."""
+
+    def __init__(self, healthy: int, unhealthy: int) -> None:
+        self._needed = {True: healthy, False: unhealthy}
+        self._last: bool | None = None
+        self._row = 0
+        self.is_healthy: bool | None = None
+
+    def take(self, ok: bool) -> bool:
+        """Take one finding; true when the verdict changed."""
+        self._row = self._row + 1 if ok == self._last else 1
+        self._last = ok
+        if ok == self.is_healthy or self._row < self._needed[ok]:
+            return False
+        self.is_healthy = ok
+        return True
+
+
+@dataclass
+class Dependency:
+    """A named service behind a backend. healthy: None before the first look."""
+
+    backend: str
+    name: str
+    address: str
+    healthy: bool | None = None
+    detail: str = "not asked yet"
+
+
+class Probes:
+    """All probes of an instance. on_change gets the healthy backends whenever a verdict changes."""
+
+    def __init__(self, settings: Settings, on_change: Callable[[dict[str, bool]], None]) -> None:
+        self._backends = settings.backends
+        self._on_change = on_change
+        self._tasks: list[asyncio.Task[None]] = []
+        self._session: aiohttp.ClientSession | None = None
+        self.standings = {
+            name: Standing(backend.health.healthy, backend.health.unhealthy)
+            for name, backend in settings.backends.items()
+            if backend.health is not None
+        }
+        self.dependencies = [
+            Dependency(backend, name, address)
+            for backend, each in settings.backends.items()
+            for name, address in each.dependencies.items()
+        ]
+
+    @property
+    def healthy(self) -> dict[str, bool]:
+        """Backends with a verdict."""
+        return {name: each.is_healthy for name, each in self.standings.items() if each.is_healthy is not None}
+
+    async def start(self) -> None:
+        """Begin to probe."""
+        # A fresh connection each time: a backend that no longer accepts any is down, whatever an old one says.
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))
+        for name, backend in self._backends.items():
+            if backend.health is not None:
+                self._tasks.append(asyncio.create_task(self._watch(name, backend, backend.health)))
+        self._tasks.extend(asyncio.create_task(self._follow(each)) for each in self.dependencies)
+
+    async def close(self) -> None:
+        """Stop probing."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    async def _watch(self, name: str, backend: Backend, health: Health) -> None:
+        standing = self.standings[name]
+        while True:
+            finding = await self.ask(backend.url.rstrip("/") + health.path, health.timeout)
+            if standing.take(finding.ok):
+                level = logging.INFO if finding.ok else logging.WARNING
+                log.log(level, "%s is %s: %s", name, "healthy" if finding.ok else "unhealthy", finding.detail)
+                self._on_change(self.healthy)
+            await asyncio.sleep(health.interval)
+
+    async def _follow(self, dependency: Dependency) -> None:
+        health = self._backends[dependency.backend].health
+        every, timeout = (health.interval, health.timeout) if health else (DEPENDENCY_EVERY, DEPENDENCY_TIMEOUT)
+        while True:
+            finding = await self.ask(dependency.address, timeout)
+            if finding.ok != dependency.healthy:
+                level = logging.INFO if finding.ok else logging.WARNING
+                log.log(level, "%s of %s: %s", dependency.name, dependency.backend, finding.detail)
+            dependency.healthy, dependency.detail = finding.ok, finding.detail
+            await asyncio.sleep(every)
+
+    async def ask(self, address: str, timeout: float) -> Finding:
+        """One look at `http://...` (any 2xx or 3xx is well) or `tcp://host:port` (a connection is). Never raises."""
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout):
+                ok, seen = await self._look(address)
+        except TimeoutError:
+            return Finding(False, f"no answer within {timeout:g} s")
+        except (OSError, aiohttp.ClientError, ValueError) as error:
+            return Finding(False, str(error) or type(error).__name__)
+        return Finding(ok, f"{seen} after {(time.monotonic() - begun) * 1000:.0f} ms")
+
+    async def _look(self, address: str) -> tuple[bool, str]:
+        if address.startswith("tcp://"):
+            host, port = parse_address(address.removeprefix("tcp://"))
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+            return True, "connected"
+        assert self._session is not None
+        async with self._session.get(address, allow_redirects=False) as answer:
+            return 200 <= answer.status < 400, f"status {answer.status}"

@@ -1,0 +1,391 @@
+"""What the workers counted, folded into one account that never goes back.
+
+Each worker says cumulative figures of its own life. The account is what ended lives said last (`base`)
+plus what the present ones say. It is saved every few seconds, so that a new supervisor goes on with it:
+
+    base + slot 0's present life + slot 1's present life = total since the instance first started
+                 |
+                 +-- samples of the last ten seconds: rates, quantiles, observed weight
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from math import sqrt
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from proxy.control.files import write_whole
+from proxy.control.link import LedgerStats, Requests, WorkerStats
+from proxy.core.event import NEW, OLD
+from proxy.core.owed import STATE_NAMES
+from proxy.core.sketch import Sketch
+
+log = logging.getLogger(__name__)
+
+WINDOW: Final = 10.0
+"""Seconds that rates, quantiles and the observed weight look back."""
+_SAMPLE_EVERY: Final = 0.9
+FAILURES: Final = ("5xx", "error")
+"""Code classes that count as failures of a backend; a 4xx is the client's."""
+
+
+class Series(NamedTuple):
+    """What answers are counted by. side: OLD or NEW; role: authority or copy."""
+
+    route: str
+    side: int
+    backend: str
+    role: str
+
+
+class Answers:
+    """Answers of one series: counts by code class and a sketch of the latencies."""
+
+    def __init__(self) -> None:
+        self.classes: Counter[str] = Counter()
+        self.latency: Counter[int] = Counter()
+
+    def add(self, requests: Requests, sign: int) -> None:
+        """Add (1) or take away (-1) what a worker said."""
+        for name, count in requests.code_classes.items():
+            self.classes[name] += sign * count
+        for index, count in requests.latency.items():
+            self.latency[index] += sign * count
+
+    @property
+    def total(self) -> int:
+        """All answers and failures."""
+        return sum(self.classes.values())
+
+    @property
+    def failed(self) -> int:
+        """Those that were failures of the backend."""
+        return sum(self.classes[name] for name in FAILURES)
+
+    @property
+    def sketch(self) -> Sketch:
+        """The latencies, in seconds."""
+        return Sketch({index: count for index, count in self.latency.items() if count > 0})
+
+
+class Sums:
+    """A sum of workers' figures."""
+
+    def __init__(self, stats: Iterable[WorkerStats] = ()) -> None:
+        self.accepted: Counter[str] = Counter()
+        self.chosen: dict[str, list[int]] = {}
+        self.requests: dict[Series, Answers] = {}
+        self.counters: Counter[str] = Counter()
+        for each in stats:
+            self.add(each)
+
+    def add(self, stats: WorkerStats, sign: int = 1) -> None:
+        """Add (1) or take away (-1) one worker's figures."""
+        for route, count in stats.accepted.items():
+            self.accepted[route] += sign * count
+        for route, (old, new) in stats.chosen.items():
+            chosen = self.chosen.setdefault(route, [0, 0])
+            chosen[OLD] += sign * old
+            chosen[NEW] += sign * new
+        for each in stats.requests:
+            self.requests.setdefault(Series(each.route, each.side, each.backend, each.role), Answers()).add(each, sign)
+        for name, count in stats.counters.items():
+            self.counters[name] += sign * count
+
+    def side(self, route: str, side: int) -> Answers:
+        """All roles of one side of a route together."""
+        together = Answers()
+        for series, answers in self.requests.items():
+            if series.route == route and series.side == side:
+                together.classes.update(answers.classes)
+                together.latency.update(answers.latency)
+        return together
+
+    def as_stats(self) -> WorkerStats:
+        """The sum in the form in which a worker would say it."""
+        return WorkerStats(
+            epoch=0,
+            accepted=dict(self.accepted),
+            chosen={route: (old, new) for route, (old, new) in self.chosen.items()},
+            requests=[
+                Requests(*series, code_classes=dict(answers.classes), latency=dict(answers.latency))
+                for series, answers in self.requests.items()
+            ],
+            breakers={},
+            open_connections={},
+            clients=0,
+            in_flight=0,
+            counters=dict(self.counters),
+        )
+
+
+class Sample(NamedTuple):
+    """Figures at a moment (monotonic seconds)."""
+
+    at: float
+    stats: WorkerStats
+
+
+class Slot:
+    """One worker index: the life that has it now, or had it last. restarts: lives that ended before it."""
+
+    def __init__(self, life: str, restarts: int = 0) -> None:
+        self.life = life
+        self.restarts = restarts
+        self.connected = True
+        self.latest: WorkerStats | None = None
+        self.samples: deque[Sample] = deque()
+
+    def take(self, stats: WorkerStats, now: float, *, keep: bool) -> None:
+        """Remember new figures; a sample about once a second is enough, and one whenever `keep` says."""
+        self.latest = stats
+        samples = self.samples
+        if keep or not samples or now - samples[-1].at >= _SAMPLE_EVERY:
+            samples.append(Sample(now, stats))
+        while len(samples) > 1 and samples[1].at <= now - WINDOW:
+            samples.popleft()
+
+    def since(self, moment: float) -> Sample | None:
+        """The oldest sample that is not older than a moment."""
+        return next((sample for sample in self.samples if sample.at >= moment), None)
+
+
+class Climb(msgspec.Struct):
+    """A counter made from a balance that a person's replay may lower: it adds up the rises."""
+
+    total: int = 0
+    last: int = 0
+
+    def take(self, value: int) -> None:
+        """The balance is at `value` now."""
+        self.total += max(0, value - self.last)
+        self.last = value
+
+
+class Window(NamedTuple):
+    """What was counted in the last `seconds`."""
+
+    sums: Sums
+    seconds: float
+
+
+class Observed(NamedTuple):
+    """The share of events whose authority was new, percent, with its 95 % interval."""
+
+    weight: float
+    low: float
+    high: float
+
+
+class _SavedSlot(msgspec.Struct):
+    life: str
+    restarts: int
+    stats: WorkerStats | None
+
+
+class _Saved(msgspec.Struct):
+    instance: int
+    base: WorkerStats
+    slots: dict[int, _SavedSlot]
+    ledger_life: str
+    ledger_base: dict[str, int]
+    ledger_last: dict[str, int]
+    climbs: dict[str, dict[str, Climb]]
+    own: dict[str, int]
+
+
+class Tally:
+    """The account. instance: names this life of the launcher, after which restarts are counted from 0."""
+
+    def __init__(self, path: Path, instance: int) -> None:
+        self._path = path
+        self._instance = instance
+        self._base = Sums()
+        self._slots: dict[int, Slot] = {}
+        self._cuts: dict[str, float] = {}
+        self._keep: set[int] = set()
+        self._ledger_life = ""
+        self._ledger_base: Counter[str] = Counter()
+        self.ledger: LedgerStats | None = None
+        """The ledger's figures while it is connected."""
+        self._ledger_last: dict[str, int] = {}
+        self._climbs: dict[str, dict[str, Climb]] = {"owed": {}, "delivered": {}}
+        self.own: Counter[str] = Counter()
+        """The supervisor's own counters, by name."""
+        self._load()
+
+    # --- workers -------------------------------------------------------------------------------------------
+
+    def joined(self, index: int, life: str) -> None:
+        """A worker registered; an earlier life of its index goes into the base."""
+        slot = self._slots.get(index)
+        if slot is not None and slot.life == life:
+            slot.connected = True
+            return
+        if slot is not None and slot.latest is not None:
+            self._base.add(slot.latest)
+        self._slots[index] = Slot(life, restarts=slot.restarts + 1 if slot is not None else 0)
+
+    def left(self, index: int) -> None:
+        """A worker's link ended. Its figures stay; they no longer tell of the present."""
+        slot = self._slots[index]
+        slot.connected = False
+        slot.samples.clear()
+
+    def take(self, index: int, stats: WorkerStats, now: float) -> None:
+        """New figures of a worker."""
+        self._slots[index].take(stats, now, keep=index in self._keep)
+        self._keep.discard(index)
+
+    def slot(self, index: int) -> Slot | None:
+        """What is known of a worker index."""
+        return self._slots.get(index)
+
+    def present(self) -> Iterator[tuple[int, WorkerStats]]:
+        """The latest figures of each connected worker."""
+        for index, slot in sorted(self._slots.items()):
+            if slot.connected and slot.latest is not None:
+                yield index, slot.latest
+
+    def total(self) -> Sums:
+        """Everything since the instance first started."""
+        return Sums([self._base.as_stats(), *(slot.latest for slot in self._slots.values() if slot.latest is not None)])
+
+    def answered(self, route: str, side: int) -> tuple[int, int]:
+        """Answers of one side and how many were failures, ever. Cheap: the trigger asks with every report."""
+        total = failed = 0
+        for series, answers in self._base.requests.items():
+            if series.route == route and series.side == side:
+                total += answers.total
+                failed += answers.failed
+        for slot in self._slots.values():
+            for each in slot.latest.requests if slot.latest is not None else ():
+                if each.route == route and each.side == side:
+                    total += sum(each.code_classes.values())
+                    failed += sum(each.code_classes.get(name, 0) for name in FAILURES)
+        return total, failed
+
+    def window(self, now: float) -> Window:
+        """What the connected workers counted lately."""
+        sums, seconds = Sums(), 0.0
+        for slot in self._connected():
+            first = slot.since(now - WINDOW - 1.0)
+            if first is None or slot.latest is None:
+                continue
+            sums.add(slot.latest)
+            sums.add(first.stats, -1)
+            seconds = max(seconds, now - first.at)
+        return Window(sums, seconds)
+
+    def cut(self, route: str, now: float) -> None:
+        """The weight of a route changed: what was chosen before says nothing about it."""
+        self._cuts[route] = now
+        self._keep.update(self._slots)
+
+    def observed(self, route: str, now: float) -> Observed | None:
+        """The observed weight since the last change, at most over the window; None without events."""
+        chosen = [0, 0]
+        moment = max(self._cuts.get(route, 0.0), now - WINDOW - 1.0)
+        for slot in self._connected():
+            first = slot.since(moment)
+            if first is None or slot.latest is None:
+                continue
+            for side in (OLD, NEW):
+                chosen[side] += (
+                    slot.latest.chosen.get(route, (0, 0))[side] - first.stats.chosen.get(route, (0, 0))[side]
+                )
+        return wilson(chosen[NEW], chosen[OLD] + chosen[NEW])
+
+    def _connected(self) -> Iterator[Slot]:
+        return (slot for slot in self._slots.values() if slot.connected)
+
+    # --- ledger --------------------------------------------------------------------------------------------
+
+    def ledger_joined(self, life: str) -> None:
+        """The ledger registered; what an earlier life counted goes into the base."""
+        if life != self._ledger_life:
+            self._ledger_base.update(self._ledger_last)
+            self._ledger_last = {}
+            self._ledger_life = life
+
+    def ledger_left(self) -> None:
+        """The ledger's link ended."""
+        self.ledger = None
+
+    def take_ledger(self, stats: LedgerStats) -> None:
+        """New figures of the ledger."""
+        self.ledger = stats
+        self._ledger_last = stats.counters
+        for side in stats.sides:
+            for name, climbs in self._climbs.items():
+                climbs.setdefault(f"{side.route}\n{side.side}\n{side.backend}", Climb()).take(side.balance.get(name, 0))
+
+    def ledger_counters(self) -> Counter[str]:
+        """The ledger's counters over all its lives."""
+        return self._ledger_base + Counter(self._ledger_last)
+
+    def climbed(self, name: str) -> Counter[str]:
+        """By backend, how many events were ever owed (`owed`) or delivered (`delivered`)."""
+        by_backend: Counter[str] = Counter()
+        for key, climb in self._climbs[name].items():
+            by_backend[key.split("\n")[2]] += climb.total
+        return by_backend
+
+    # --- the saved account ---------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the account beside the sockets; not synced, because it may be lost in a power cut."""
+        saved = _Saved(
+            instance=self._instance,
+            base=self._base.as_stats(),
+            slots={i: _SavedSlot(slot.life, slot.restarts, slot.latest) for i, slot in self._slots.items()},
+            ledger_life=self._ledger_life,
+            ledger_base=dict(self._ledger_base),
+            ledger_last=self._ledger_last,
+            climbs=self._climbs,
+            own=dict(self.own),
+        )
+        write_whole(self._path, msgspec.msgpack.encode(saved), durable=False)
+
+    def _load(self) -> None:
+        try:
+            saved = msgspec.msgpack.decode(self._path.read_bytes(), type=_Saved)
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.DecodeError) as error:
+            log.warning("the saved counters cannot be used, counting from 0: %s", error)
+            self.own["counters_unreadable"] += 1
+            return
+        same = saved.instance == self._instance
+        self._base.add(saved.base)
+        for index, each in saved.slots.items():
+            slot = Slot(each.life, each.restarts if same else -1)
+            slot.latest, slot.connected = each.stats, False
+            self._slots[index] = slot
+        self._ledger_life = saved.ledger_life
+        self._ledger_base.update(saved.ledger_base)
+        self._ledger_last = saved.ledger_last
+        self._climbs.update(saved.climbs)
+        self.own.update(saved.own)
+
+
+def wilson(hits: int, total: int, z: float = 1.96) -> Observed | None:
+    """A share as percent with Wilson's score interval (Wilson 1927; z = 1.96: 95 %); None without events."""
+    if total <= 0:
+        return None
+    share = hits / total
+    middle = share + z * z / (2 * total)
+    spread = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    low, high = max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+    return Observed(round(100 * share, 2), round(100 * low, 2), round(100 * high, 2))
+
+
+def empty_balance() -> dict[str, int]:
+    """A balance of nothing, for a ledger that has not said anything yet."""
+    return {"owed": 0} | dict.fromkeys(STATE_NAMES[1:], 0)
