@@ -1,0 +1,81 @@
+"""The audit trail: history, and why the last revert happened."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from proxy.cli.instances import on_each
+from proxy.cli.options import Commands
+from proxy.cli.output import clean, position, table
+from proxy.cli.values import at_least_one
+
+if TYPE_CHECKING:
+    from proxy.cli.client import Json
+
+_ENTRY = ["at", "epoch", "who", "did", "route", "before", "after", "reason"]
+
+
+def add(commands: Commands) -> None:
+    """Add history and why to the parser."""
+    parser = commands.add(
+        "history", "who changed what, newest first", run=history, example="history --limit 10\nhistory --route events"
+    )
+    parser.add_argument("--route", metavar="R", help="this route alone")
+    parser.add_argument("--limit", type=at_least_one, default=50, metavar="N", help="at most so many (default: 50)")
+    parser = commands.add(
+        "why", "why a route was reverted the last time", run=why, example="why\nwhy --route events -o json"
+    )
+    parser.add_argument("--route", metavar="R", help="name of the route; needed when there is more than one")
+
+
+def history(args: argparse.Namespace) -> int:
+    """`history`."""
+    query = {"limit": args.limit, "route": args.route}
+    return on_each(args, lambda admin: admin.get("/api/v1/history", **query), render_history)
+
+
+def why(args: argparse.Namespace) -> int:
+    """`why`."""
+    return on_each(args, lambda admin: admin.get("/api/v1/why", route=args.route), render_why)
+
+
+def render_history(answer: Json) -> str:
+    """One line per change."""
+    entries = answer.get("entries", [])
+    if not entries:
+        return "nothing was changed yet"
+    return "\n".join(
+        table(
+            _ENTRY,
+            [
+                [
+                    entry.get("at"),
+                    entry.get("epoch"),
+                    entry.get("actor"),
+                    entry.get("action"),
+                    entry.get("route"),
+                    _dials(entry.get("before")),
+                    _dials(entry.get("after")),
+                    entry.get("reason"),
+                ]
+                for entry in entries
+            ],
+        )
+    )
+
+
+def _dials(value: object) -> str:
+    return position(value) if isinstance(value, dict) and "weight" in value else clean(value)
+
+
+def render_why(answer: Json) -> str:
+    """The account of the last revert, with its evidence."""
+    lines = [clean(answer.get("text"))]
+    entry = answer.get("entry")
+    if entry:
+        lines.append(f"at {clean(entry.get('at'))}, epoch {clean(entry.get('epoch'))}: {clean(entry.get('reason'))}")
+        lines += [f"  {clean(name)}: {clean(value)}" for name, value in (entry.get("evidence") or {}).items()]
+    if answer.get("latched"):
+        lines.append(f"still latched; when new is well again: proxyctl rearm --route {clean(answer.get('route'))}")
+    return "\n".join(lines)

@@ -1,0 +1,130 @@
+"""Where the admin API is and which token it gets.
+
+    address   --admin (repeatable), PROXYCTL_ADMIN, the context file, ./crossfade-state/admin.sock, http://127.0.0.1:9900
+    token     --token, --token-file, PROXYCTL_TOKEN, PROXYCTL_TOKEN_FILE, the context file
+
+Only the two defaults stand in for each other: an address that somebody gave is used or reported, never
+replaced, because the other address may be another instance.
+
+The context file is PROXYCTL_CONTEXT or ~/.config/crossfade/context.json:
+{"admin": "..." or [...], "token_file": "..."}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from proxy.cli.failure import USAGE, Failure
+
+DEFAULT_SOCKET = "unix:crossfade-state/admin.sock"
+DEFAULT_URL = "http://127.0.0.1:9900"
+DEFAULT_PORT = 9900
+
+
+class Endpoint(NamedTuple):
+    """scheme: unix, http or https. target: socket path or host name. port: 0 for a socket."""
+
+    scheme: str
+    target: str
+    port: int
+    text: str
+
+
+class Target(NamedTuple):
+    """One instance: the endpoints to try in this order, and the token.
+
+    token_everywhere: send it over a Unix socket too, which needs none and would refuse a stale one.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    token: str | None
+    token_everywhere: bool
+
+
+def parse(text: str) -> Endpoint:
+    """Read `unix:PATH`, `http://host[:port]` or `https://host[:port]`; Failure (exit 2) for anything else."""
+    if text.startswith("unix:") and len(text) > len("unix:"):
+        return Endpoint("unix", text.removeprefix("unix:"), 0, text)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise _bad(text) from None
+    plain = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username or parts.password)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+        raise _bad(text)
+    return Endpoint(parts.scheme, parts.hostname, port or DEFAULT_PORT, text.rstrip("/"))
+
+
+def _bad(text: str) -> Failure:
+    return Failure(USAGE, f"expected an admin endpoint such as {DEFAULT_URL} or {DEFAULT_SOCKET}, not {text!r}")
+
+
+def targets(args: argparse.Namespace) -> list[Target]:
+    """The instances that a command is meant for, at least one."""
+    context = _context()
+    token = _token(args, context)
+    given = args.admin or os.environ.get("PROXYCTL_ADMIN", "").replace(",", " ").split() or _listed(context)
+    everywhere = args.token is not None
+    if given:
+        return [Target((parse(text),), token, everywhere) for text in given]
+    return [Target((parse(DEFAULT_SOCKET), parse(DEFAULT_URL)), token, everywhere)]
+
+
+def _listed(context: dict[str, Any]) -> list[str]:
+    admin = context.get("admin", [])
+    return [admin] if isinstance(admin, str) else admin
+
+
+def _context() -> dict[str, Any]:
+    """The context file; empty when there is none and none was asked for."""
+    asked = os.environ.get("PROXYCTL_CONTEXT")
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    path = asked or os.path.join(home, "crossfade", "context.json")
+    if not asked and not os.path.exists(path):
+        return {}
+    try:
+        context = json.loads(_read(path, "context file"))
+    except ValueError as error:
+        raise Failure(USAGE, f"{path} is not JSON: {error}") from None
+    if not _is_context(context):
+        raise Failure(USAGE, f'{path}: expected {{"admin": "unix:PATH or URL", "token_file": "PATH"}}')
+    return dict(context)
+
+
+def _is_context(context: object) -> bool:
+    if not isinstance(context, dict) or not set(context) <= {"admin", "token_file"}:
+        return False
+    admins = context.get("admin", [])
+    admins = admins if isinstance(admins, list) else [admins]
+    return all(isinstance(text, str) for text in [*admins, context.get("token_file", "")])
+
+
+def _token(args: argparse.Namespace, context: dict[str, Any]) -> str | None:
+    if args.token is not None:
+        return _checked(args.token, "--token")
+    if args.token_file is None and "PROXYCTL_TOKEN" in os.environ:
+        return _checked(os.environ["PROXYCTL_TOKEN"], "PROXYCTL_TOKEN")
+    path = args.token_file or os.environ.get("PROXYCTL_TOKEN_FILE") or context.get("token_file")
+    return _checked(_read(path, "token file"), path) if path else None
+
+
+def _checked(token: str, origin: str) -> str:
+    """The token without white space around it; never part of a message."""
+    token = token.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise Failure(USAGE, f"the token from {origin} is empty or has characters that no token has")
+    return token
+
+
+def _read(path: str, what: str) -> str:
+    try:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise Failure(USAGE, f"cannot read the {what} {path}: {reason}") from None

@@ -1,0 +1,190 @@
+"""What needs no running instance: demo, init, check, run. Each imports what it starts when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxy.cli.failure import FAILED, OK, USAGE, Failure
+from proxy.cli.options import Commands, output_option
+from proxy.cli.output import clean, emit
+
+if TYPE_CHECKING:
+    from config.errors import ConfigErrors
+    from config.model import Settings
+
+DEFAULT_FILE = "crossfade.yaml"
+
+
+def add(commands: Commands) -> None:
+    """Add demo, init, check and run to the parser."""
+    parser = commands.add(
+        "demo",
+        "show a whole rollout with a fault, a revert and a recovery, on this machine alone",
+        run=demo,
+        example="demo\ndemo --fast -o json\ndemo --keep",
+        shared=False,
+    )
+    parser.add_argument("--fast", action="store_true", help="within 30 seconds")
+    parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
+    parser.add_argument(
+        "--inject", metavar="WHAT", help="damage the new store behind the proxy's back: lost:3,different:2"
+    )
+    output_option(parser, "-o", "--output")
+    parser = commands.add(
+        "init",
+        "write a commented configuration with a fresh salt",
+        run=init,
+        example="init --old http://127.0.0.1:9001 --new http://127.0.0.1:9002 -o crossfade.yaml",
+        shared=False,
+    )
+    parser.add_argument("--old", required=True, metavar="URL", help="the old backend, http://host:port")
+    parser.add_argument("--new", required=True, metavar="URL", help="the new backend, http://host:port")
+    parser.add_argument(
+        "-o", dest="file", default=DEFAULT_FILE, metavar="FILE", help=f"default: {DEFAULT_FILE}; - for stdout"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite the file")
+    parser = commands.add(
+        "check",
+        "list everything that is wrong with a configuration",
+        run=check,
+        example="check crossfade.yaml",
+        shared=False,
+    )
+    parser.add_argument("file", metavar="FILE")
+    output_option(parser, "-o", "--output")
+    parser = commands.add(
+        "run", "run an instance until SIGTERM or Ctrl-C", run=run, example="run crossfade.yaml", shared=False
+    )
+    parser.add_argument("file", metavar="FILE")
+
+
+def demo(args: argparse.Namespace) -> int:
+    """`demo`."""
+    if args.output == "yaml":
+        raise Failure(USAGE, "demo prints text or json")
+    import uvloop
+
+    from proxy.demo.outcome import parse_injection
+    from proxy.demo.run import run as run_demo
+
+    try:
+        parse_injection(args.inject)
+    except ValueError as error:
+        raise Failure(USAGE, str(error), hint="see proxyctl demo --help") from None
+    return uvloop.run(run_demo(args.fast, args.keep, args.output, args.inject))
+
+
+def init(args: argparse.Namespace) -> int:
+    """`init`."""
+    from config.template import render
+
+    try:
+        text = render(args.old, args.new)
+    except ValueError as error:
+        raise Failure(USAGE, str(error), hint="see proxyctl init --help") from None
+    if args.file == "-":
+        print(text, end="")
+        return OK
+    _write(args.file, text, force=args.force)
+    result = {"file": args.file, "next": [f"proxyctl check {args.file}", f"proxyctl run {args.file}"]}
+    emit(args.output, result, lambda _: f"wrote {clean(args.file)}\nnext: {clean(result['next'][0])}")
+    return OK
+
+
+def _write(file: str, text: str, *, force: bool) -> None:
+    """Write a new file, or with `force` put it whole in the place of another."""
+    written = f"{file}.new" if force else file
+    try:
+        with open(written, "w" if force else "x", encoding="utf-8") as stream:
+            stream.write(text)
+        if force:
+            os.replace(written, file)
+    except FileExistsError:
+        raise Failure(
+            USAGE, f"{file} exists and is left as it is", hint="--force overwrites it, -o FILE writes another"
+        ) from None
+    except OSError as error:
+        raise Failure(FAILED, f"cannot write {file}: {error.strerror}") from None
+
+
+def check(args: argparse.Namespace) -> int:
+    """`check FILE`."""
+    settings, _ = _load(args.file)
+    emit(args.output, _summary(args.file, settings), _summary_text)
+    return OK
+
+
+def run(args: argparse.Namespace) -> int:
+    """`run FILE`: this process becomes the launcher."""
+    settings, text = _load(args.file)
+    from proxy.control.launcher import launch
+
+    return launch(settings, Path(args.file), text)
+
+
+def _load(file: str) -> tuple[Settings, bytes]:
+    """The settings and the very text they come from; Failure (exit 2) with everything that is wrong."""
+    from config.document import MAX_BYTES
+    from config.errors import ConfigErrors
+    from config.loader import load
+
+    try:
+        with open(file, "rb") as stream:
+            text = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise Failure(
+            USAGE, f"cannot read {file}: {error.strerror}", hint="write one with: proxyctl init --old URL --new URL"
+        ) from None
+    try:
+        return load(file, text=text), text
+    except ConfigErrors as errors:
+        raise _invalid(file, errors) from None
+
+
+def _invalid(file: str, errors: ConfigErrors) -> Failure:
+    number = f"{len(errors)} error{'' if len(errors) == 1 else 's'}"
+    listed = [
+        {"path": e.path, "line": e.line, "column": e.column, "message": e.message, "suggestion": e.suggestion}
+        for e in errors
+    ]
+    return Failure(USAGE, f"{file} has {number}", lines=[str(error) for error in errors], errors=listed)
+
+
+def _summary(file: str, settings: Settings) -> dict[str, object]:
+    return {
+        "file": file,
+        "valid": True,
+        "listen": list(settings.listen),
+        "workers": settings.workers,
+        "state_dir": settings.state_dir,
+        "backends": {name: backend.url for name, backend in settings.backends.items()},
+        "routes": [
+            {"name": r.name, "methods": list(r.match.methods), "path": r.match.path, "key": r.key, "stage": r.stage}
+            for r in settings.routes
+        ],
+        "default": settings.default,
+        "next": f"proxyctl run {file}",
+    }
+
+
+def _summary_text(summary: dict[str, object]) -> str:
+    backends, routes, listen = summary["backends"], summary["routes"], summary["listen"]
+    assert isinstance(backends, dict)
+    assert isinstance(routes, list)
+    assert isinstance(listen, list)
+    lines = [f"{clean(summary['file'])} is valid"]
+    lines.append(
+        f"listen    {', '.join(listen)} with {summary['workers']} workers, state in {clean(summary['state_dir'])}"
+    )
+    lines += [f"backend   {clean(name)}: {clean(url)}" for name, url in backends.items()]
+    lines += [
+        f"route     {r['name']}: {' '.join(r['methods'])} {clean(r['path'])} by {clean(r['key'])}, stage {r['stage']}"
+        for r in routes
+    ]
+    rest = f"passed through to {clean(summary['default'])}" if summary["default"] else "answered with 404"
+    lines.append(f"the rest  {rest}")
+    lines.append(f"next: {clean(summary['next'])}")
+    return "\n".join(lines)

@@ -1,0 +1,152 @@
+"""The status as an operator reads it: what is wrong stands out, and says what to do.
+
+crossfade 0.1.0 at unix:crossfade-state/admin.sock: ready, epoch 7, up 2h 5m
+
+events  live  weight 25 % (observed 24.7 %, 23.9 to 25.6 %)  copy durable  120/s
+  side  backend  rate    errors  p50     p95     p99     breaker  health   pending  oldest  deferred  dead
+  old   old      90.1/s  0 %     1.2 ms  3.4 ms  5.6 ms  closed   healthy  0        -       0         0
+  new   new      29.9/s  0 %     ...
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from proxy.cli.output import age, bold, clean, count, percent, rate, red, seconds, share, size, table
+from proxy.cli.routing import observed_text
+
+if TYPE_CHECKING:
+    from proxy.cli.client import Json
+
+_FIGURES = ["rate", "errors", "p50", "p95", "p99", "breaker", "health", "pending", "oldest", "deferred", "dead"]
+_SIDE = ["side", "backend", *_FIGURES]
+_WORKER = ["worker", "pid", "epoch", "in-flight", "clients", "memory", "restarts"]
+
+
+def render(status: Json) -> str:
+    """The whole status as text."""
+    lines = [_head(status)]
+    for route in status.get("routes", []):
+        lines += ["", *_route(route)]
+    lines += ["", *_workers(status), "", *_ledger(status.get("ledger") or {})]
+    lines += _dependencies(status.get("dependencies", []))
+    lines += [red(f"warning: {clean(warning)}") for warning in status.get("warnings", [])]
+    return "\n".join(lines)
+
+
+def _head(status: Json) -> str:
+    state = "ready" if status.get("ready") else red("NOT READY")
+    if status.get("draining"):
+        state = red("DRAINING")
+    up = _up(status.get("started_at"))
+    where = f" at {clean(status['admin'])}" if status.get("admin") else ""
+    return f"crossfade {clean(status.get('version'))}{where}: {state}, epoch {clean(status.get('epoch'))}, up {up}"
+
+
+def _up(started_at: str | None) -> str:
+    try:
+        started = datetime.fromisoformat(started_at or "")
+    except ValueError:
+        return "-"
+    started = started if started.tzinfo else started.replace(tzinfo=UTC)
+    return age(max(0.0, (datetime.now(UTC) - started).total_seconds()))
+
+
+def _route(route: Json) -> list[str]:
+    name = clean(route.get("name"))
+    seen = observed_text(route.get("weight_observed"), route.get("weight_observed_interval"))
+    dial = f"weight {percent(route.get('weight_target'))} (observed {seen})  copy {clean(route.get('copy'))}"
+    traffic = f"{rate(route.get('rate'))}, {count(route.get('accepted_total'))} accepted"
+    lines = [f"{bold(name)}  {bold(clean(route.get('stage')))}  {dial}  {traffic}"]
+    if route.get("latched"):
+        lines.append(red(f"  LATCHED at weight 0: {clean(route.get('latch_reason'))}"))
+        lines.append(f"  see: proxyctl why --route {name}    when new is well again: proxyctl rearm --route {name}")
+    sides = route.get("sides", {})
+    lines += table(_SIDE, [_side(which, sides[which]) for which in ("old", "new") if which in sides], "  ")
+    for which, side in sides.items():
+        lines += _trouble(which, side)
+    return lines
+
+
+def _side(which: str, side: Json) -> list[str]:
+    ledger = side.get("ledger") or {}
+    healthy = side.get("healthy")
+    return [
+        which,
+        clean(side.get("backend")),
+        rate(side.get("rate")),
+        share(side.get("error_rate")),
+        *(seconds(side.get(quantile)) for quantile in ("p50", "p95", "p99")),
+        clean(side.get("breaker")),
+        "-" if healthy is None else "healthy" if healthy else "UNHEALTHY",
+        count(ledger.get("pending")),
+        age(ledger.get("oldest_age_s")) if ledger.get("pending") else "-",
+        count(ledger.get("deferred")),
+        count(ledger.get("dead")),
+    ]
+
+
+def _trouble(which: str, side: Json) -> list[str]:
+    """What somebody should do something about at one side."""
+    ledger = side.get("ledger") or {}
+    where = f"{which} ({clean(side.get('backend'))}, {clean(side.get('url'))})"
+    lines = []
+    if side.get("breaker") == "open":
+        lines.append(f"{where}: breaker open, events wait in the ledger or fail over until it answers again")
+    if side.get("healthy") is False:
+        lines.append(f"{where}: its health probe fails")
+    if side.get("paused"):
+        lines.append(f"{where}: deliveries from the ledger are paused: {clean(side['paused'])}")
+    if ledger.get("dead"):
+        lines.append(f"{where}: {count(ledger['dead'])} dead letters; see: proxyctl dead ls --side {which}")
+    if ledger.get("lost"):
+        lines.append(f"{where}: {count(ledger['lost'])} best effort copies lost")
+    return [red(f"  {line}") for line in lines]
+
+
+def _workers(status: Json) -> list[str]:
+    epoch = status.get("epoch", 0)
+    rows = []
+    for worker in status.get("workers", []):
+        at = worker.get("epoch")
+        late = "" if at == epoch else f" (not {epoch} yet)"
+        rows.append(
+            [
+                f"{worker.get('index')}{'' if worker.get('alive') else ' DOWN'}",
+                clean(worker.get("pid")),
+                f"{clean(at)}{late}",
+                count(worker.get("in_flight")),
+                count(worker.get("clients")),
+                size(worker.get("rss_bytes")),
+                count(worker.get("restarts")),
+            ]
+        )
+    return table(_WORKER, rows) if rows else [red("no worker has reported")]
+
+
+def _ledger(ledger: Json) -> list[str]:
+    if not ledger.get("alive"):
+        return [red("ledger DOWN: events that need it get 503 until it is back")]
+    balance = "balanced" if ledger.get("balanced") else red("NOT BALANCED")
+    disk = f"{size(ledger.get('bytes_on_disk'))} in {count(ledger.get('segments'))} segments"
+    free = f"{size(ledger.get('disk_free'))} free"
+    states = ", ".join(f"{name} {count(ledger.get(name))}" for name in ("pending", "deferred", "dead", "receipts"))
+    commit = f"commit p99 {seconds(ledger.get('commit_p99_s'))}"
+    lines = [f"ledger  {balance}, {states}, {disk}, {free}, {commit}"]
+    if ledger.get("low_disk"):
+        lines.append(red("  LOW DISK: new events get 503 until there is room"))
+    if ledger.get("gaps"):
+        lines.append(red(f"  {count(ledger['gaps'])} coverage gaps; see: proxyctl ledger status"))
+    return lines
+
+
+def _dependencies(dependencies: list[Json]) -> list[str]:
+    lines = []
+    for entry in dependencies:
+        what = f"{clean(entry.get('name'))} of {clean(entry.get('backend'))} ({clean(entry.get('address'))})"
+        if entry.get("healthy"):
+            lines.append(f"dependency  {what}: healthy")
+        else:
+            lines.append(red(f"dependency  {what}: UNHEALTHY, {clean(entry.get('detail'))}"))
+    return lines
