@@ -1,0 +1,57 @@
+"""The few words of our admin API that the benchmark needs, over its Unix socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import BenchmarkFailed
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Admin:
+    """One instance's admin API. Answers are its JSON; anything but a 2xx raises BenchmarkFailed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _ask(self, method: str, target: str, body: dict[str, Any] | None = None) -> Any:
+        connection = _UnixConnection(self._path)
+        try:
+            headers = {"Content-Type": "application/json"} if body is not None else {}
+            connection.request(method, target, json.dumps(body) if body is not None else None, headers)
+            answer = connection.getresponse()
+            text = answer.read()
+        finally:
+            connection.close()
+        if not 200 <= answer.status < 300:
+            raise BenchmarkFailed(f"{method} {target} gave {answer.status}: {text.decode(errors='replace')}")
+        return json.loads(text)
+
+    def balance(self) -> dict[str, int]:
+        """What the ledger says of the route's two sides together: owed, delivered, pending, lost, ..."""
+        (route,) = self._ask("GET", "/api/v1/status")["routes"]
+        sides = [side["ledger"] for side in route["sides"].values()]
+        words = ("owed", "delivered", "pending", "deferred", "refused", "dead", "discarded", "lost", "released")
+        return {word: sum(int(side[word]) for side in sides) for word in words}
+
+    def set_weight(self, percent: float) -> float:
+        """Change the weight; seconds until every worker had applied it. Raises BenchmarkFailed unless all did."""
+        change = self._ask("PUT", "/api/v1/routes/-/weight", {"weight": percent, "reason": "benchmark"})
+        applied = change["applied"]
+        if not change["changed"] or applied["workers"] != applied["of"]:
+            raise BenchmarkFailed(f"the weight {percent:g} was not applied everywhere: {change}")
+        return float(applied["seconds"])

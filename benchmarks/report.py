@@ -1,0 +1,161 @@
+"""The whole run as one value: judged against its targets, as JSON and as Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.commands import WeightResult
+from benchmarks.rounds import Summary
+from benchmarks.stalled import StalledResult
+
+MIB: Final = 2**20
+SPLIT_BOUND: Final = 1.6
+DUAL_BOUND: Final = 0.8
+STALLED_BOUND: Final = 0.015
+RSS_BOUND: Final = 128 * MIB
+WEIGHT_BOUND: Final = 0.050
+HELP_BOUND: Final = 0.100
+
+
+@dataclass(frozen=True)
+class Target:
+    """One promise and what was measured of it, both as a person reads them."""
+
+    name: str
+    measured: str
+    bound: str
+    met: bool
+
+
+@dataclass
+class Report:
+    """What was measured; a part that was not asked for is None or empty.
+
+    split, dual: first nginx, then ours, then what is printed beside them. help_seconds: of `proxyctl --help`.
+    """
+
+    machine: dict[str, str]
+    rounds: int
+    seconds: float
+    split: list[Summary] = field(default_factory=list)
+    dual: list[Summary] = field(default_factory=list)
+    stalled: StalledResult | None = None
+    weight: WeightResult | None = None
+    help_seconds: float | None = None
+
+    def targets(self) -> list[Target]:
+        """Every target whose figures exist."""
+        found = [
+            *_cost("split", self.split, SPLIT_BOUND),
+            *_cost("dual write", self.dual, DUAL_BOUND),
+        ]
+        if self.stalled is not None:
+            found += _stalled(self.stalled)
+        if self.weight is not None:
+            worst, errors = self.weight.worst, self.weight.errors
+            name = f"weight change on all workers, worst of {self.weight.changes}"
+            met = worst < WEIGHT_BOUND and not errors
+            found.append(Target(name, f"{_ms(worst)}, {errors} client errors", f"< {_ms(WEIGHT_BOUND)}, 0", met))
+        if self.help_seconds is not None:
+            bound = f"< {_ms(HELP_BOUND)}"
+            found.append(Target("proxyctl --help", _ms(self.help_seconds), bound, self.help_seconds < HELP_BOUND))
+        return found
+
+    def as_json(self) -> str:
+        """Everything, with names; seconds, bytes and ratios 0-1."""
+        plain: dict[str, Any] = {
+            "machine": self.machine,
+            "rounds": self.rounds,
+            "seconds": self.seconds,
+            "split": [one._asdict() for one in self.split],
+            "dual": [one._asdict() for one in self.dual],
+            "stalled": self.stalled._asdict() if self.stalled else None,
+            "weight": self.weight._asdict() if self.weight else None,
+            "help_seconds": self.help_seconds,
+            "targets": [dataclasses.asdict(target) for target in self.targets()],
+        }
+        return json.dumps(plain, indent=2) + "\n"
+
+    def as_markdown(self) -> str:
+        """Tables for a person."""
+        machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
+        lines = [f"{machine}; {self.rounds} rounds of {self.seconds:g} s, in turn", ""]
+        lines += _table("Split, 25 % to new", self.split) + _table("Dual write", self.dual)
+        if self.stalled is not None:
+            lines += _stalled_lines(self.stalled)
+        targets = self.targets()
+        if targets:
+            lines += ["| target | measured | bound | |", "|---|--:|--:|---|"]
+            lines += [f"| {t.name} | {t.measured} | {t.bound} | {'met' if t.met else '**MISSED**'} |" for t in targets]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def write(self, directory: Path, name: str) -> Path:
+        """Keep both forms as NAME.json and NAME.md; the path of the first."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"{name}.md").write_text(self.as_markdown())
+        path = directory / f"{name}.json"
+        path.write_text(self.as_json())
+        return path
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+def _cost(name: str, summaries: list[Summary], bound: float) -> list[Target]:
+    """Ours over nginx: the second line of a group over its first. Client errors spoil a ratio."""
+    if len(summaries) < 2 or not summaries[1].proxy.startswith("crossfade"):
+        return []
+    nginx, ours = summaries[:2]
+    ratio = ours.cpu_us / nginx.cpu_us
+    measured = f"{ratio:.2f} ({ours.cpu_us:.1f} / {nginx.cpu_us:.1f} µs), {ours.errors} client errors"
+    met = ratio <= bound and not ours.errors
+    return [Target(f"{name}: CPU per event, ours / {nginx.proxy}", measured, f"≤ {bound:g}, 0", met)]
+
+
+def _stalled(one: StalledResult) -> list[Target]:
+    bound = one.healthy_p99 + STALLED_BOUND
+    growth = one.rss_stalled - one.rss_healthy
+    missing = f"{one.lost} lost, {one.failed} failed"
+    return [
+        Target("stalled copy: client p99", _ms(one.stalled_p99), f"≤ {_ms(bound)}", one.stalled_p99 <= bound),
+        Target("stalled copy: events", missing, "0, 0", not one.lost and not one.failed),
+        Target(
+            "stalled copy: memory gained",
+            f"{growth / MIB:.0f} MiB",
+            f"≤ {RSS_BOUND / MIB:.0f} MiB",
+            growth <= RSS_BOUND,
+        ),
+    ]
+
+
+def _table(title: str, summaries: list[Summary]) -> list[str]:
+    if not summaries:
+        return []
+    lines = [f"### {title}", "", "| proxy | CPU µs/event (min-max) | ratio | events/s | p50 | p99 | did | errors |"]
+    lines.append("|---|--:|--:|--:|--:|--:|--:|--:|")
+    for one in summaries:
+        cpu = f"{one.cpu_us:.1f} ({one.cpu_us_min:.1f}-{one.cpu_us_max:.1f}) | {one.cpu_us / summaries[0].cpu_us:.2f}"
+        did = f"{one.copied:.1%} copied" if one.copied else f"{one.share_new:.1%} to new"
+        lines.append(
+            f"| {one.proxy} | {cpu} | {one.rate:.0f} | {_ms(one.p50)} | {_ms(one.p99)} | {did} | {one.errors} |"
+        )
+    return [*lines, ""]
+
+
+def _stalled_lines(one: StalledResult) -> list[str]:
+    return [
+        f"### Copy's backend stalled, {one.rate:.0f} events/s in an open loop, {one.events} events",
+        "",
+        "| | p50 | p99 | memory |",
+        "|---|--:|--:|--:|",
+        f"| healthy | {_ms(one.healthy_p50)} | {_ms(one.healthy_p99)} | {one.rss_healthy / MIB:.0f} MiB |",
+        f"| stalled | {_ms(one.stalled_p50)} | {_ms(one.stalled_p99)} | {one.rss_stalled / MIB:.0f} MiB |",
+        "",
+        f"Lost {one.lost}, failed {one.failed}, delivered twice {one.duplicates}.",
+        "",
+    ]

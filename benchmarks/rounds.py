@@ -1,0 +1,136 @@
+"""Rounds of load on several proxies in turn (A B A B ...), so that a slow minute of the machine strikes them all.
+
+A round's figure is the CPU time of all the proxy's processes, per request that wrk saw answered.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from benchmarks import measure_wrk
+from benchmarks.peers import Backend, Proxy
+from benchmarks.processes import BenchmarkFailed, cpu_seconds, wait_until
+
+SETTLE: Final = 0.3
+"""Seconds after the load in which a proxy's own last work (a group commit, a late copy) is still charged to it."""
+SHARE_TOLERANCE: Final = 2.0
+"""Percent points: the share of 10,000 keys that a hash sends to new may differ this much from the weight."""
+
+
+class Round(NamedTuple):
+    """One proxy under load once. cpu_us: microseconds per request; share_new, copied: ratios seen at the backends."""
+
+    proxy: str
+    requests: int
+    cpu_us: float
+    rate: float
+    p50: float
+    p99: float
+    errors: int
+    share_new: float
+    copied: float
+
+
+class Summary(NamedTuple):
+    """All rounds of one proxy: medians, and the range of what is judged."""
+
+    proxy: str
+    rounds: int
+    cpu_us: float
+    cpu_us_min: float
+    cpu_us_max: float
+    rate: float
+    p50: float
+    p99: float
+    errors: int
+    share_new: float
+    copied: float
+
+
+def measure(proxy: Proxy, old: Backend, new: Backend, *, seconds: float, core: int) -> Round:
+    """Load one proxy once; raises BenchmarkFailed when it did not do what it is there for."""
+    pids = proxy.started.pids()
+    seen_old, seen_new, cpu = old.requests(), new.requests(), cpu_seconds(pids)
+    result = measure_wrk.run(proxy.port, seconds=seconds, core=core)
+    time.sleep(SETTLE)
+    settle(proxy)
+    spent = cpu_seconds(pids) - cpu
+    if proxy.started.pids() != pids:
+        raise BenchmarkFailed(f"{proxy.name} lost or gained a process under load:\n{proxy.started.tail()}")
+    seen_old, seen_new = old.requests() - seen_old, new.requests() - seen_new
+    if result.requests == 0:
+        raise BenchmarkFailed(f"{proxy.name} answered nothing:\n{proxy.started.tail()}")
+    one = Round(
+        proxy.name,
+        result.requests,
+        spent / result.requests * 1e6,
+        result.rate,
+        result.p50,
+        result.p99,
+        result.errors,
+        share_new=seen_new / max(seen_old + seen_new, 1),
+        copied=min(seen_old, seen_new) / result.requests if proxy.copies else 0.0,
+    )
+    check(proxy, one, loses=proxy.admin is None or proxy.durability == "off")
+    return one
+
+
+def settle(proxy: Proxy) -> None:
+    """Ours: wait until the ledger owes nobody anything, and hold it to its promise to have lost nothing."""
+    if proxy.admin is None:
+        return
+    admin = proxy.admin
+    wait_until(lambda: admin.balance()["pending"] == 0, f"{proxy.name} to deliver what it owes", timeout=60)
+    balance = admin.balance()
+    unsettled = balance["refused"] + balance["dead"] + (balance["lost"] if proxy.durability != "off" else 0)
+    if unsettled:
+        raise BenchmarkFailed(f"{proxy.name} has events that did not arrive: {balance}")
+
+
+def check(proxy: Proxy, one: Round, *, loses: bool) -> None:
+    """Raise BenchmarkFailed for a proxy that was cheap because it did something else."""
+    if proxy.copies:
+        # wrk cuts off what is in flight when it ends, so the backends may have seen a little more than it.
+        if not loses and one.copied < 1.0:
+            raise BenchmarkFailed(f"{proxy.name}: only {one.copied:.2%} of the events reached both backends")
+        return
+    if abs(one.share_new * 100 - proxy.share_new) > SHARE_TOLERANCE:
+        raise BenchmarkFailed(f"{proxy.name}: {one.share_new:.1%} of the events went to new, not {proxy.share_new:g}%")
+
+
+def summarise(rounds: Sequence[Round]) -> Summary:
+    """The rounds of one proxy as one line."""
+
+    def median(values: list[float]) -> float:
+        return float(statistics.median(values))
+
+    cpu = [one.cpu_us for one in rounds]
+    return Summary(
+        rounds[0].proxy,
+        len(rounds),
+        median(cpu),
+        min(cpu),
+        max(cpu),
+        median([one.rate for one in rounds]),
+        median([one.p50 for one in rounds]),
+        median([one.p99 for one in rounds]),
+        sum(one.errors for one in rounds),
+        median([one.share_new for one in rounds]),
+        median([one.copied for one in rounds]),
+    )
+
+
+def alternate(
+    proxies: Sequence[Proxy], old: Backend, new: Backend, *, rounds: int, seconds: float, core: int
+) -> list[Summary]:
+    """Load every proxy once for warmth and then in turn, `rounds` times."""
+    for proxy in proxies:
+        measure(proxy, old, new, seconds=max(1.0, seconds / 3), core=core)
+    taken: dict[str, list[Round]] = {proxy.name: [] for proxy in proxies}
+    for _ in range(rounds):
+        for proxy in proxies:
+            taken[proxy.name].append(measure(proxy, old, new, seconds=seconds, core=core))
+    return [summarise(one) for one in taken.values()]

@@ -1,0 +1,107 @@
+"""The copy's backend stalls at half load: accepts, never answers. What do clients feel, and what is missing later?
+
+    healthy load   ->   SIGSTOP to new   ->   the same load   ->   SIGCONT   ->   the ledger drains
+       p99                                    p99, memory                         every id at both backends?
+
+A stopped nginx is a stalled backend in its purest form: the kernel goes on accepting its connections and bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import uvloop
+
+from benchmarks import load
+from benchmarks.peers import Backend, Proxy
+from benchmarks.processes import BenchmarkFailed, rss_bytes, wait_until
+
+DRAIN_TIMEOUT: Final = 120.0
+
+
+class StalledResult(NamedTuple):
+    """p99s in seconds; rss in bytes, all processes; lost: accepted ids that a backend never got."""
+
+    rate: float
+    events: int
+    healthy_p50: float
+    healthy_p99: float
+    stalled_p50: float
+    stalled_p99: float
+    rss_healthy: int
+    rss_stalled: int
+    failed: int
+    lost: int
+    duplicates: int
+
+
+def run(proxy: Proxy, old: Backend, new: Backend, *, rate: float, seconds: float) -> StalledResult:
+    """Play the story above with `seconds` of load in each of its two parts."""
+    pids = proxy.started.pids()
+    healthy, rss_healthy = _load(proxy, pids, rate, seconds)
+    new.started.signal_all(signal.SIGSTOP)
+    try:
+        stalled, rss_stalled = _load(proxy, pids, rate, seconds)
+    finally:
+        new.started.signal_all(signal.SIGCONT)
+    accepted = healthy.accepted + stalled.accepted
+    _drain(proxy)
+    lost, duplicates = _compare(accepted, old, new)
+    return StalledResult(
+        rate,
+        len(accepted),
+        healthy.quantile(0.5),
+        healthy.quantile(0.99),
+        stalled.quantile(0.5),
+        stalled.quantile(0.99),
+        rss_healthy,
+        rss_stalled,
+        failed=len(healthy.failed) + len(stalled.failed),
+        lost=lost,
+        duplicates=duplicates,
+    )
+
+
+def _load(proxy: Proxy, pids: frozenset[int], rate: float, seconds: float) -> tuple[load.LoadResult, int]:
+    """One part of the story; also the most memory that was seen."""
+    seen: list[int] = [rss_bytes(pids)]
+    watch: Callable[[], None] = lambda: seen.append(rss_bytes(pids))  # noqa: E731 - typed, and used once
+    work: Any = load.run(proxy.port, rate=rate, seconds=seconds, watch=watch)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        result: load.LoadResult = runner.run(work)
+    return result, max(seen)
+
+
+def _drain(proxy: Proxy) -> None:
+    if proxy.admin is None:
+        raise BenchmarkFailed(f"{proxy.name} has no ledger that could drain")
+    admin = proxy.admin
+    wait_until(lambda: admin.balance()["pending"] == 0, "the ledger to drain", timeout=DRAIN_TIMEOUT)
+
+
+def logged_ids(path: Path) -> Counter[str]:
+    """How often each id was stored, from a backend's log; an unfinished last line does not count."""
+    return Counter(path.read_text().rpartition("\n")[0].split("\n"))
+
+
+def _compare(accepted: list[str], old: Backend, new: Backend) -> tuple[int, int]:
+    """How many accepted ids one of the backends lacks, and how many deliveries were surplus.
+
+    The backends' logs are buffered for a moment, so what lacks is only believed after a while.
+    """
+    wanted = set(accepted)
+
+    def lacking() -> int:
+        return len(wanted - logged_ids(old.ids_log).keys()) + len(wanted - logged_ids(new.ids_log).keys())
+
+    try:
+        wait_until(lambda: lacking() == 0, "every id at both backends", timeout=5)
+    except BenchmarkFailed:
+        return lacking(), 0
+    counts = [logged_ids(backend.ids_log) for backend in (old, new)]
+    return 0, sum(count[one] - 1 for count in counts for one in wanted)

@@ -1,0 +1,140 @@
+"""The constant-rate generator against a stand-in that answers, refuses, delays or hangs up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from benchmarks import load
+from benchmarks.processes import BenchmarkFailed
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\nServer: s\r\n\r\n"
+
+
+class StandIn(asyncio.Protocol):
+    """Answers each request with `answer(number of the request)`; None hangs up."""
+
+    def __init__(self, answer: Callable[[int], bytes | None], seen: list[bytes], delay: float) -> None:
+        self._answer, self._seen, self._delay = answer, seen, delay
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n") + 4
+        if end < 4 or len(self._buffer) < end + load.BODY_SIZE:
+            return
+        self._seen.append(self._buffer[end:])
+        self._buffer = b""
+        asyncio.get_running_loop().call_later(self._delay, self._reply, len(self._seen))
+
+    def _reply(self, number: int) -> None:
+        answer = self._answer(number)
+        if answer is None:
+            self._transport.close()
+        else:
+            self._transport.write(answer)
+
+
+@asynccontextmanager
+async def stand_in(
+    answer: Callable[[int], bytes | None], *, delay: float = 0.0
+) -> AsyncIterator[tuple[int, list[bytes]]]:
+    seen: list[bytes] = []
+    server = await asyncio.get_running_loop().create_server(lambda: StandIn(answer, seen, delay), "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], seen
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("answer", [OK, NO_CONTENT])
+async def test_every_event_is_sent_once_and_answered(answer: bytes) -> None:
+    async with stand_in(lambda _: answer) as (port, seen):
+        result = await load.run(port, rate=400, seconds=0.5)
+    assert len(result.accepted) == len(set(result.accepted)) == len(result.latencies) == 200
+    assert {json.loads(body)["context"]["id"] for body in seen} == set(result.accepted)
+    assert result.failed == {}
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_is_no_acceptance() -> None:
+    refusal = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+    async with stand_in(lambda number: refusal if number % 2 else OK) as (port, _):
+        result = await load.run(port, rate=400, seconds=0.5)
+    assert len(result.accepted) == 100
+    assert list(result.failed.values()) == [503] * 100
+
+
+@pytest.mark.asyncio
+async def test_an_event_on_a_connection_that_is_closed_has_failed() -> None:
+    async with stand_in(lambda number: None if number == 7 else OK) as (port, _):
+        result = await load.run(port, rate=400, seconds=0.5)
+    assert len(result.accepted) == 199
+    assert list(result.failed.values()) == [0]
+
+
+@pytest.mark.asyncio
+async def test_the_wait_for_a_free_connection_is_part_of_the_latency() -> None:
+    # 64 connections that each take 0.2 s carry 320 events per second: at 640 the last of 320 waits half a second.
+    async with stand_in(lambda _: OK, delay=0.2) as (port, _):
+        result = await load.run(port, rate=640, seconds=0.5)
+    assert len(result.accepted) == 320
+    assert result.quantile(0.05) >= 0.2
+    assert result.quantile(0.99) >= 0.4
+
+
+@pytest.mark.asyncio
+async def test_the_watcher_is_called_meanwhile() -> None:
+    calls: list[int] = []
+    async with stand_in(lambda _: OK) as (port, _):
+        await load.run(port, rate=100, seconds=0.5, watch=lambda: calls.append(1), watch_every=0.1)
+    assert calls
+
+
+def test_an_event_is_what_wrk_sends_too() -> None:
+    event_id, request = load.event(3, "cafecafe")
+    head, _, body = request.partition(b"\r\n\r\n")
+    fields = json.loads(body)
+    assert len(body) == load.BODY_SIZE
+    assert f"Content-Length: {load.BODY_SIZE}".encode() in head
+    assert f"X-Bench-Id: {event_id}".encode() in head
+    assert fields["context"]["id"] == event_id
+    assert fields["entity_id"] == "sensor.meter_03757"
+
+
+def test_all_keys_are_used() -> None:
+    assert len({number * 7919 % load.KEYS for number in range(load.KEYS)}) == load.KEYS
+
+
+@pytest.mark.parametrize(
+    ("data", "length"),
+    [
+        (b"", None),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", None),
+        (OK, len(OK)),
+        (OK + b"HTT", len(OK)),
+        (NO_CONTENT, len(NO_CONTENT)),
+    ],
+)
+def test_the_length_of_an_answer(data: bytes, length: int | None) -> None:
+    assert load.answer_length(data) == length
+
+
+def test_an_answer_of_unknown_length_is_a_failure() -> None:
+    with pytest.raises(BenchmarkFailed, match="without Content-Length"):
+        load.answer_length(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+
+def test_quantiles() -> None:
+    values = [float(number) for number in range(1, 101)]
+    assert [load.quantile(values, q) for q in (0, 0.5, 0.99, 1)] == [1, 50, 99, 100]
+    assert math.isnan(load.quantile([], 0.5))

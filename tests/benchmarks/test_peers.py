@@ -1,0 +1,56 @@
+"""The files that the proxies under test are started from."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from benchmarks.peers import FILES, fill, parse_stub_status
+from benchmarks.processes import BenchmarkFailed
+
+VALUES: dict[str, object] = {
+    "LISTEN": 1,
+    "OLD": 2,
+    "NEW": 3,
+    "DIR": "/tmp/d",
+    "STAGE": "split",
+    "WEIGHT": 25,
+    "DURABILITY": "off",
+    "CARRY_OVER": "false",
+}
+
+
+def test_values_are_filled_in_and_variables_of_nginx_left_alone() -> None:
+    assert fill("listen @PORT@; set $host @PORT@;", {"PORT": 80}) == "listen 80; set $host 80;"
+
+
+def test_a_value_that_is_missing_is_a_failure() -> None:
+    with pytest.raises(BenchmarkFailed, match="@PORT@"):
+        fill("listen @PORT@;", {})
+
+
+def test_our_own_file_is_what_the_benchmark_says_it_is() -> None:
+    config = yaml.safe_load(fill((FILES / "crossfade.yaml").read_text(), VALUES))
+    (route,) = config["routes"]
+    assert config["workers"] == 1
+    assert (route["key"], route["event_id"]) == ("json:/entity_id", ["json:/context/id"])
+    assert (route["ordering"], route["ack"]) == ("answered", "authority")
+    assert (route["stage"], route["weight"]) == ("split", 25)
+
+
+@pytest.mark.parametrize("name", ["split.conf", "mirror.conf"])
+def test_nginx_keeps_its_connections_and_writes_no_log(name: str) -> None:
+    text = (FILES / name).read_text()
+    assert re.search(r"^worker_processes 1;", text, re.MULTILINE)
+    assert len(re.findall(r"^ +keepalive 128;", text, re.MULTILINE)) == 2
+    assert re.search(r"^ +access_log off;", text, re.MULTILINE)
+    assert 'proxy_set_header Connection "";' in text
+
+
+def test_stub_status() -> None:
+    text = "Active connections: 2 \nserver accepts handled requests\n 10 10 4711 \nReading: 0 Writing: 1 Waiting: 1 \n"
+    assert parse_stub_status(text) == 4711
+    with pytest.raises(BenchmarkFailed, match="not what stub_status answers"):
+        parse_stub_status("<html>404</html>")

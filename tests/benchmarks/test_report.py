@@ -1,0 +1,131 @@
+"""Targets, tables and files of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import CASES, parse_arguments
+from benchmarks.commands import WeightResult
+from benchmarks.peers import Proxy
+from benchmarks.processes import BenchmarkFailed, Started
+from benchmarks.report import MIB, Report
+from benchmarks.rounds import Round, Summary, check, summarise
+from benchmarks.stalled import StalledResult, logged_ids
+
+
+def one_round(proxy: str, cpu_us: float, *, errors: int = 0, share_new: float = 0.25, copied: float = 0.0) -> Round:
+    return Round(proxy, 1000, cpu_us, 20_000.0, 0.001, 0.002, errors, share_new, copied)
+
+
+def summary(proxy: str, cpu_us: float, *, errors: int = 0) -> Summary:
+    return summarise([one_round(proxy, cpu_us, errors=errors)])
+
+
+def report(**parts: object) -> Report:
+    made = Report({"CPU": "one"}, rounds=5, seconds=6)
+    for name, value in parts.items():
+        setattr(made, name, value)
+    return made
+
+
+def stalled(**changes: object) -> StalledResult:
+    good = StalledResult(
+        9000.0, 90_000, 0.001, 0.004, 0.002, 0.018, 100 * MIB, 140 * MIB, failed=0, lost=0, duplicates=3
+    )
+    return good._replace(**changes)  # type: ignore[arg-type]
+
+
+def proxy(*, share_new: float = 25.0, copies: bool = False) -> Proxy:
+    return Proxy("p", Started.__new__(Started), 1, share_new=share_new, copies=copies)
+
+
+def met(made: Report) -> list[bool]:
+    return [target.met for target in made.targets()]
+
+
+def test_rounds_are_summed_up_by_their_median() -> None:
+    made = summarise([one_round("a", cpu) for cpu in (30.0, 10.0, 20.0)])
+    assert (made.rounds, made.cpu_us, made.cpu_us_min, made.cpu_us_max) == (3, 20.0, 10.0, 30.0)
+
+
+@pytest.mark.parametrize(("cpu_us", "errors", "is_met"), [(16.0, 0, True), (16.1, 0, False), (10.0, 1, False)])
+def test_the_split_target(cpu_us: float, errors: int, is_met: bool) -> None:
+    assert met(report(split=[summary("nginx", 10), summary("crossfade", cpu_us, errors=errors)])) == [is_met]
+
+
+@pytest.mark.parametrize(("cpu_us", "is_met"), [(8.0, True), (8.1, False)])
+def test_the_dual_target(cpu_us: float, is_met: bool) -> None:
+    assert met(report(dual=[summary("nginx", 10), summary("crossfade", cpu_us), summary("nginx 204", 1)])) == [is_met]
+
+
+def test_nginx_alone_is_not_judged() -> None:
+    assert report(dual=[summary("nginx mirror", 10), summary("nginx mirror 204", 3)]).targets() == []
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (stalled(), [True, True, True]),
+        (stalled(stalled_p99=0.0191), [False, True, True]),
+        (stalled(lost=1), [True, False, True]),
+        (stalled(failed=1), [True, False, True]),
+        (stalled(rss_stalled=229 * MIB), [True, True, False]),
+    ],
+)
+def test_the_stalled_targets(result: StalledResult, expected: list[bool]) -> None:
+    assert met(report(stalled=result)) == expected
+
+
+@pytest.mark.parametrize(("worst", "errors", "is_met"), [(0.049, 0, True), (0.05, 0, False), (0.01, 1, False)])
+def test_the_weight_target(worst: float, errors: int, is_met: bool) -> None:
+    assert met(report(weight=WeightResult(50, 0.002, worst, errors))) == [is_met]
+
+
+@pytest.mark.parametrize(("seconds", "is_met"), [(0.099, True), (0.1, False)])
+def test_the_help_target(seconds: float, is_met: bool) -> None:
+    assert met(report(help_seconds=seconds)) == [is_met]
+
+
+def test_both_forms_say_the_same(tmp_path: Path) -> None:
+    made = report(
+        split=[summary("nginx", 10), summary("crossfade", 20)],
+        stalled=stalled(),
+        weight=WeightResult(50, 0.002, 0.004, 0),
+        help_seconds=0.08,
+    )
+    path = made.write(tmp_path / "results", "now")
+    plain = json.loads(path.read_text())
+    table = path.with_suffix(".md").read_text()
+    assert plain["split"][1]["cpu_us"] == 20
+    assert [target["met"] for target in plain["targets"]] == [False, True, True, True, True, True]
+    assert "| crossfade | 20.0 (20.0-20.0) | 2.00 |" in table
+    assert table.count("| met |") == 5
+    assert table.count("**MISSED**") == 1
+
+
+def test_a_splitter_that_does_not_split_fails_the_run() -> None:
+    check(proxy(), one_round("p", 1, share_new=0.26), loses=True)
+    with pytest.raises(BenchmarkFailed, match=r"50\.0% of the events went to new"):
+        check(proxy(), one_round("p", 1, share_new=0.5), loses=True)
+
+
+def test_a_durable_copy_that_is_missing_fails_the_run() -> None:
+    check(proxy(copies=True), one_round("p", 1, copied=0.9), loses=True)
+    with pytest.raises(BenchmarkFailed, match="reached both backends"):
+        check(proxy(copies=True), one_round("p", 1, copied=0.999), loses=False)
+
+
+def test_ids_are_read_from_the_whole_lines_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "ids.log"
+    log.write_text("a\nb\na\nunfinish")
+    assert logged_ids(log) == {"a": 2, "b": 1}
+
+
+def test_arguments() -> None:
+    usual = parse_arguments([])
+    assert (usual.rounds, usual.seconds, usual.only, usual.strict) == (5, 6, list(CASES), False)
+    quick = parse_arguments(["--quick", "--rounds", "1", "--only", "split", "--strict"])
+    assert (quick.rounds, quick.seconds, quick.only, quick.strict) == (1, 2, ["split"], True)
