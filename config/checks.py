@@ -52,7 +52,7 @@ def check(draft: Draft) -> Iterator[Finding]:
     yield from _names_are_unique(draft)
     yield from _routes_are_reachable(draft)
     default = draft.settings.default
-    if default is not None and default not in draft.backend_names and draft.is_sound(("default",)):
+    if default is not None and _is_missing(draft, default) and draft.is_sound(("default",)):
         yield Finding(("default",), *_no_such_backend(draft, default))
     yield from _addresses(draft)
     yield from _limits(draft)
@@ -69,18 +69,22 @@ def _of_route(draft: Draft, route: Route, at: Loc) -> Iterator[Finding]:
 
 
 def _no_such_backend(draft: Draft, name: str) -> tuple[str, str]:
-    return f"there is no backend '{name}'; there is {', '.join(draft.backend_names) or 'none'}", nearest(
+    return f"there is no backend '{name}'; there is {', '.join(draft.backend_names)}", nearest(
         name, draft.backend_names
     )
 
 
+def _is_missing(draft: Draft, name: str) -> bool:
+    return name not in draft.backend_names and ("backends",) not in draft.wrong
+
+
 def _old_exists(draft: Draft, route: Route) -> Iterator[Finding]:
-    if route.old not in draft.backend_names:
+    if _is_missing(draft, route.old):
         yield Finding(("old",), *_no_such_backend(draft, route.old))
 
 
 def _new_exists(draft: Draft, route: Route) -> Iterator[Finding]:
-    if route.new not in draft.backend_names:
+    if _is_missing(draft, route.new):
         yield Finding(("new",), *_no_such_backend(draft, route.new))
 
 

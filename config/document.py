@@ -138,6 +138,8 @@ def _syntax_problem(text: str, error: YAMLError) -> Problem:
     place = _at_mark(mark) if mark else WHOLE_FILE
     if "'\\t'" in error.problem:
         return Problem(place, "a tab cannot indent YAML: use spaces")
+    if mark and text[: mark.index + 1].endswith("${"):
+        return Problem(place, "inside {...} and [...] a ${VAR} must stand in quotes")
     context = f" {error.context}" if error.context else ""
     return Problem(place, f"not YAML: {error.problem}{context}")
 
@@ -180,7 +182,7 @@ class _NodeReader:
         return None
 
     def _has_core_tag(self, node: Node, loc: Loc, *names: str) -> bool:
-        if node.tag.removeprefix(_CORE) in names or node.tag == "!":
+        if node.tag.removeprefix(_CORE) in names:
             return True
         self._problem(node, f"tags such as {node.tag.replace(_CORE, '!!')} are not read here")
         self._document.unread.add(loc)
@@ -205,7 +207,7 @@ class _NodeReader:
 
     def _scalar(self, node: ScalarNode, loc: Loc) -> Any:
         kind, text = node.tag.removeprefix(_CORE), node.value
-        if kind in ("str", "!") and "$" in text:
+        if kind == "str" and "$" in text:
             text = self._expanded(node, loc)
             if node.style is None:
                 # Unquoted, a reference has the type that its value would have: `workers: ${WORKERS}`.

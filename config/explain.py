@@ -87,9 +87,9 @@ def _explained(details: ErrorDetails, inner: Loc) -> tuple[str, str]:
         case "literal_error":
             return _one_of(value, context, inner, given)
         case "greater_than_equal":
-            return f"must be at least {context['ge']}, not {given}", ""
+            return f"must be at least {context['ge']:g}, not {given}", ""
         case "less_than_equal":
-            return f"must be at most {context['le']}, not {given}", ""
+            return f"must be at most {context['le']:g}, not {given}", ""
         case "string_too_short" if value == "":
             return "must not be empty", ""
         case "string_too_short":

@@ -229,6 +229,7 @@ class Settings(_Frozen):
     salt: str = Field(
         min_length=8,
         max_length=4096,
+        repr=False,
         description="salt of the key hash, or `salt_file`; the same on every replica, never changed in a migration",
         examples=["${CROSSFADE_SALT}"],
     )

@@ -24,7 +24,7 @@ Made from `config/model.py` by `python -m config.reference`; do not edit it by h
   `# yaml-language-server: $schema=PATH`.
 - **Environment**: `${VAR}` and `${VAR:-default}` in values; a variable that is not set and has no default is an error.
   Unquoted, the value has the type that it would have when written there: `workers: ${WORKERS:-2}`. `$$` is a dollar
-  sign.
+  sign. Inside `{...}` and `[...]` it must stand in quotes.
 - **duration**: `250ms`, `5s`, `1m`, `2h`, `7d`, `1h30m`; always with a unit.
 - **size**: `512B`, `64KiB`, `1MiB`, `2GiB`, or `kB`, `MB`, `GB` in powers of ten; always with a unit.
 - **share**: `5%` or `0.05`.

@@ -79,7 +79,9 @@ def _with_reference(prop: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rules_out_reference(form: dict[str, Any]) -> bool:
-    return form.get("type") in ("integer", "number", "boolean") or any(key in form for key in ("pattern", "enum"))
+    return form.get("type") in ("integer", "number", "boolean") or any(
+        key in form for key in ("pattern", "enum", "maxLength")
+    )
 
 
 if __name__ == "__main__":

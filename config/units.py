@@ -14,18 +14,18 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d)", re.ASCII)
 _DURATION_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_DURATION = 3650 * 86400.0
 """Seconds; ten years. More is a slip of the pen, and clocks and sockets would refuse it later."""
 
-_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*(B|KiB|MiB|GiB|kB|MB|GB)")
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*(B|KiB|MiB|GiB|kB|MB|GB)", re.ASCII)
 _SIZE_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 MAX_SIZE = 2**50
 
 _HOST = r"(?P<host>[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\])"
-_ADDRESS = re.compile(rf"{_HOST}:(?P<port>\d{{1,5}})")
-_URL = re.compile(rf"(?P<scheme>[a-z]+)://{_HOST}(?::(?P<port>\d{{1,5}}))?(?P<rest>[/?#]\S*)?")
+_ADDRESS = re.compile(rf"{_HOST}:(?P<port>\d{{1,5}})", re.ASCII)
+_URL = re.compile(rf"(?P<scheme>[a-z]+)://{_HOST}(?::(?P<port>\d{{1,5}}))?(?P<rest>[/?#]\S*)?", re.ASCII)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -152,7 +152,7 @@ def parse_address(text: str) -> Address:
     except ValueError:
         match = None
     bare_port = text.removeprefix(":")
-    hint = f"127.0.0.1:{bare_port}" if re.fullmatch(r"\d{1,5}", bare_port) else ""
+    hint = f"127.0.0.1:{bare_port}" if re.fullmatch(r"[0-9]{1,5}", bare_port) else ""
     raise UnitError(f"expected an address such as 127.0.0.1:8080 or [::1]:8080, not {text!r}", hint)
 
 
