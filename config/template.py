@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from config.loader import ConfigErrors, load
 from config.reference import REFERENCE_FILE
 from config.schema import SCHEMA_FILE
 from config.units import UnitError, parse_http_url
@@ -62,7 +63,8 @@ admin:
 def render(old: str, new: str, salt: str | None = None) -> str:
     """A commented configuration for two backends. salt: a random one when None.
 
-    Raises ValueError when a URL is not `http://host:port`, both are the same, or the salt cannot be used.
+    Raises ValueError when a URL is not `http://host:port`, both are the same or one is the proxy's own
+    address, or the salt cannot be used.
     """
     addresses = []
     for side, url in (("old", old), ("new", new)):
@@ -76,4 +78,10 @@ def render(old: str, new: str, salt: str | None = None) -> str:
     salt = secrets.token_hex(16) if salt is None else salt
     if not 8 <= len(salt) <= 4096 or not salt.isascii() or not salt.replace("-", "").replace("_", "").isalnum():
         raise ValueError("the salt must be 8 to 4096 characters of a-z, A-Z, 0-9, '-' and '_'")
-    return _TEMPLATE.format(schema=SCHEMA_FILE, reference=REFERENCE_FILE, salt=salt, old=old, new=new)
+    text = _TEMPLATE.format(schema=SCHEMA_FILE, reference=REFERENCE_FILE, salt=salt, old=old, new=new)
+    try:
+        load("/crossfade.yaml", text=text, environ={})
+    except ConfigErrors as found:
+        # What only shows in the whole: a backend at the address where the proxy itself will listen.
+        raise ValueError("; ".join(error.message for error in found)) from None
+    return text

@@ -45,6 +45,7 @@ def test_bad_salt(salt: str) -> None:
         (OLD, "http://h/path", "new: .*did you mean 'http://h'"),
         (OLD, OLD + "/", "old and new are the same backend"),
         ('http://h"\nx: y', NEW, "old: expected http://host:port"),
+        (OLD, "http://127.0.0.1:8080", "this is the proxy's own address, listen 127.0.0.1:8080"),
         (OLD, "", "new: expected http://host:port"),
     ],
 )
