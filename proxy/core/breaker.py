@@ -15,12 +15,13 @@ from __future__ import annotations
 class Breaker:
     """Counts failures in a row. failures: how many open it; reset: seconds until a trial."""
 
-    __slots__ = ("_failures", "_opened_at", "_reset", "_row", "_trial_at", "is_closed", "opened")
+    __slots__ = ("_failures", "_opened_at", "_reset", "_trial_at", "is_closed", "opened", "row")
 
     def __init__(self, failures: int, reset: float) -> None:
         self._failures = failures
         self._reset = reset
-        self._row = 0
+        self.row = 0
+        """Failures in a row; while it is 0 a success changes nothing."""
         self._opened_at = 0.0
         self._trial_at: float | None = None
         self.is_closed = True
@@ -39,18 +40,18 @@ class Breaker:
 
     def succeeded(self) -> None:
         """The backend answered; any answer below 500 counts."""
-        self._row = 0
+        self.row = 0
         self.is_closed = True
         self._trial_at = None
 
     def failed(self, now: float) -> bool:
         """The backend failed; true when this very failure opened the breaker."""
-        self._row += 1
+        self.row += 1
         if not self.is_closed:
             self._opened_at = now
             self._trial_at = None
             return False
-        if self._row < self._failures:
+        if self.row < self._failures:
             return False
         self.is_closed = False
         self._opened_at = now

@@ -17,7 +17,7 @@ from config.model import Limits
 from proxy.http.answers import CONTINUE, accepted, problem
 from proxy.http.chunked import BadChunk, ChunkedBody
 from proxy.http.head import BY_LENGTH, HeadParser, Refusal, RequestHead, ResponseHead
-from proxy.http.request import forwarded_lines
+from proxy.http.request import context_of, forwarded_lines
 from proxy.http.tick import End
 from proxy.http.upstream import Leg
 
@@ -67,6 +67,8 @@ class Client(asyncio.Protocol):
         "_buffer",
         "_chunks",
         "_chunks_out",
+        "_context",
+        "_context_head",
         "_current",
         "_head",
         "_is_closing",
@@ -79,7 +81,7 @@ class Client(asyncio.Protocol):
         "_since",
         "_stream",
         "_transport",
-        "forwarded",
+        "_forwarded",
         "is_busy",
         "peer",
     )
@@ -103,7 +105,9 @@ class Client(asyncio.Protocol):
         self._minor = 1
         self._since = 0.0
         self.peer = ""
-        self.forwarded = b""
+        self._forwarded = b""
+        self._context = b""
+        self._context_head: RequestHead | None = None
 
     # the connection
 
@@ -117,14 +121,16 @@ class Client(asyncio.Protocol):
             return
         service.clients.add(self)
         self.peer = str(transport.get_extra_info("peername")[0])
-        self.forwarded = forwarded_lines(self.peer)
+        self._forwarded = forwarded_lines(self.peer)
         self._since = monotonic()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._service.clients.discard(self)
         self._is_closing = True
-        self._transport = None
+        transport, self._transport = self._transport, None
         self._buffer = b""
+        if transport is not None:
+            self._service.plane.tick.drop_writes(transport)
         if self._current is not None:
             self._current.client_gone()
             self._current = None
@@ -294,6 +300,13 @@ class Client(asyncio.Protocol):
         if self._transport is not None:
             self._service.plane.tick.write(self._transport, problem(status, reason, close=True))
         self._close(End.LINGER)
+
+    def context(self, head: RequestHead) -> bytes:
+        """`proxy.http.request.context_of` this client's request; the same head again costs nothing."""
+        if head is not self._context_head:
+            self._context_head = head
+            self._context = context_of(head, self._forwarded)
+        return self._context
 
     # answers
 

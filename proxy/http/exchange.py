@@ -13,6 +13,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from proxy.core.acknowledge import ABSENT, FAILED, OK, REFUSED, SAFE, WAITING, Answer
 from proxy.core.event import BOTH, DELIVERED, Event
 from proxy.core.event import REFUSED as KIND_REFUSED
@@ -23,7 +25,7 @@ from proxy.core.owed import REFUSED as STATE_REFUSED
 from proxy.http import remedies
 from proxy.http.request import event_request
 from proxy.http.route import AUTHORITY, COPY, EventRoute
-from proxy.http.upstream import Leg
+from proxy.http.upstream import NOBODY, Leg
 
 if TYPE_CHECKING:
     from proxy.http.downstream import Client
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 ROLE_NAMES: Final = (b"authority", b"copy")
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """One event on its way. Sides are OLD or NEW; lists of two are indexed by side.
 
     standing: what is known of each side (proxy.core.acknowledge)
@@ -41,44 +43,22 @@ class Exchange:
     is_void: the client was told no, so what is still open at the other side is discarded
     """
 
-    __slots__ = (
-        "authority",
-        "client",
-        "event",
-        "is_answered",
-        "is_held",
-        "is_void",
-        "legs",
-        "method",
-        "parked",
-        "plane",
-        "route",
-        "shadow",
-        "standing",
-        "streaming",
-        "waits",
-        "started_at",
-    )
-
-    def __init__(
-        self, plane: DataPlane, client: Client, route: EventRoute, event: Event, method: bytes, shadow: bool
-    ) -> None:
-        self.plane = plane
-        self.client: Client | None = client
-        self.route = route
-        self.event = event
-        self.method = method
-        self.shadow = shadow
-        self.authority = event.authority
-        self.standing = [ABSENT, ABSENT]
-        self.legs: list[Leg | None] = [None, None]
-        self.waits: list[int] = []
-        self.parked = 0
-        self.is_held = False
-        self.is_void = False
-        self.is_answered = False
-        self.streaming: Leg | None = None
-        self.started_at = 0.0
+    plane: DataPlane
+    route: EventRoute
+    event: Event
+    authority: int
+    method: bytes
+    shadow: bool
+    client: Client | None
+    standing: list[int]
+    legs: list[Leg | None]
+    waits: list[int] = []
+    parked: int = 0
+    is_held: bool = False
+    is_void: bool = False
+    is_answered: bool = False
+    streaming: Leg | None = None
+    started_at: float = 0.0
 
     # out
 
@@ -160,17 +140,15 @@ class Exchange:
 
     def leg_done(self, leg: Leg) -> None:
         """A leg has ended, with a whole answer, a truncated one or none."""
-        if leg is self.streaming:
-            self._end_stream(leg)
-            return
         if not leg.is_started:
-            self._count(leg)
             self._take_outcome(leg)
+        elif leg is self.streaming:
+            self._end_stream(leg)
+        leg.owner = NOBODY  # no cycle of references: what is done goes at once, not at the next collection
 
     def leg_started(self, leg: Leg) -> None:
         """The head of a long answer is here: that is the outcome; the body is passed on when it may be."""
         leg.is_started = True
-        self._count(leg)
         self._take_outcome(leg)
 
     def leg_data(self, leg: Leg, data: bytes) -> None:
@@ -181,47 +159,54 @@ class Exchange:
         elif not self.is_answered:
             leg.keep(data)
 
-    def _count(self, leg: Leg) -> None:
-        figures = self.route.figures[leg.side][leg.role]
-        figures.classes[0 if leg.head is None else leg.status // 100] += 1
-        if leg.head is not None:
-            figures.latency.add(monotonic() - leg.sent_at)
-
     def _take_outcome(self, leg: Leg) -> None:
-        side, kind, status = leg.side, leg.kind, leg.status
-        report = self.plane.ledger.report
-        number = self.event.n
-        if side == self.authority:
-            if kind == DELIVERED:
-                self.standing[side] = OK
-                report(number, side, STATE_DELIVERED, status)
-                other = 1 - side
-                if self.standing[other] == WAITING:
-                    remedies.mind_the_copy(self, other)
-                elif self.standing[other] == FAILED and self.route.settings.ack != "both":
-                    remedies.hand(self, other, status)
-            elif status >= 500:
-                remedies.authority_failed(self, status, leg.reason, is_sent=leg.sent_at != 0.0)
-                return
-            else:
-                self.standing[side] = REFUSED
-                report(number, side, STATE_REFUSED, status)
-                self.void()
-        elif self.shadow:
-            return
-        elif kind == DELIVERED:
-            self.standing[side] = OK
-            report(number, side, STATE_DELIVERED, status)
-        elif kind == KIND_REFUSED:
-            self.standing[side] = REFUSED
-            report(number, side, STATE_REFUSED, status)
-            self.plane.count("copies_refused")
+        side, status = leg.side, leg.status
+        figures = self.route.figures[side][leg.role]
+        if leg.head is not None:
+            figures.classes[status // 100] += 1
+            figures.latency.add(monotonic() - leg.sent_at)
         else:
-            self._copy_failed(side, status)
+            figures.classes[0] += 1
+        if side == self.authority:
+            if leg.kind != DELIVERED:
+                self._authority_said_no(leg)
+                return
+            standing, other = self.standing, 1 - side
+            standing[side] = OK
+            self.plane.ledger.report(self.event.n, side, STATE_DELIVERED, status)
+            known = standing[other]
+            if known == WAITING:
+                remedies.mind_the_copy(self, other)
+            elif known == FAILED and self.route.settings.ack != "both":
+                remedies.hand(self, other, status)
+        elif not self.shadow:
+            self._take_copy(leg)
         if self.is_answered:
             self.plane.tick.schedule()
         else:
             self.settle()
+
+    def _authority_said_no(self, leg: Leg) -> None:
+        side, status = leg.side, leg.status
+        if status >= 500:
+            remedies.authority_failed(self, status, leg.reason, is_sent=leg.sent_at != 0.0)
+            return
+        self.standing[side] = REFUSED
+        self.plane.ledger.report(self.event.n, side, STATE_REFUSED, status)
+        self.void()
+        self.settle()
+
+    def _take_copy(self, leg: Leg) -> None:
+        side, status = leg.side, leg.status
+        if leg.kind == DELIVERED:
+            self.standing[side] = OK
+            self.plane.ledger.report(self.event.n, side, STATE_DELIVERED, status)
+        elif leg.kind == KIND_REFUSED:
+            self.standing[side] = REFUSED
+            self.plane.ledger.report(self.event.n, side, STATE_REFUSED, status)
+            self.plane.count("copies_refused")
+        else:
+            self._copy_failed(side, status)
 
     def _copy_failed(self, side: int, status: int) -> None:
         if self.is_void:

@@ -6,13 +6,16 @@ callbacks cost as much as this whole function, and each of its leniencies would 
 again in the raw bytes); DECISIONS.md has the figures.
 
 Header lines repeat from request to request, so a parsed line is kept: `HeadParser` looks a line up in
-a dict and parses only what it has not seen. The dict is emptied when full, and long lines never enter.
+a dict and parses only what it has not seen. A head all of whose lines were seen before is kept whole.
+The dicts are emptied when full, and what is long never enters.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/(\d)\.(\d)")
@@ -70,6 +73,8 @@ _RESPONSE_KINDS: Final = {
 
 _KEPT_LINES: Final = 4096
 _KEPT_LINE_SIZE: Final = 256
+_KEPT_HEADS: Final = 1024
+_KEPT_HEAD_SIZE: Final = 2048
 
 
 class Header(NamedTuple):
@@ -89,42 +94,29 @@ class Refusal(NamedTuple):
     reason: str
 
 
-class RequestHead:
-    """A request head that was found valid.
+class RequestHead(msgspec.Struct, eq=False):
+    """A request head that was found valid. The same object serves every request with the same bytes.
 
     target, path, query: as received, path and query split at the first `?`; host: the Host value
     lines: end-to-end header lines in our own form, joined, Host first among equals
     length: bytes of body to come, 0 without one; chunked: the body comes in chunks
     wanted: values of the headers that some route reads, by lower-case name
+    match: what `proxy.http.matching` found for it, kept here
     """
 
-    __slots__ = (
-        "chunked",
-        "expects_continue",
-        "host",
-        "keep_alive",
-        "length",
-        "lines",
-        "method",
-        "minor",
-        "path",
-        "query",
-        "target",
-        "wanted",
-    )
-
-    def __init__(self, method: bytes, target: bytes, minor: int) -> None:
-        self.method = method
-        self.target = target
-        self.minor = minor
-        self.path, _, self.query = target.partition(b"?")
-        self.host = b""
-        self.lines = b""
-        self.length = 0
-        self.chunked = False
-        self.keep_alive = minor == 1
-        self.expects_continue = False
-        self.wanted: dict[bytes, bytes] | None = None
+    method: bytes
+    target: bytes
+    minor: int
+    path: bytes
+    query: bytes
+    keep_alive: bool
+    host: bytes = b""
+    lines: bytes = b""
+    length: int = 0
+    chunked: bool = False
+    expects_continue: bool = False
+    wanted: dict[bytes, bytes] | None = None
+    match: Any = None
 
 
 class HeadParser:
@@ -134,9 +126,10 @@ class HeadParser:
     because it knows before the head is complete.
     """
 
-    __slots__ = ("_lines", "_max_headers", "_max_target_size", "_wanted")
+    __slots__ = ("_heads", "_lines", "_max_headers", "_max_target_size", "_wanted")
 
     def __init__(self, wanted: frozenset[bytes], max_headers: int, max_target_size: int) -> None:
+        self._heads: dict[bytes, RequestHead] = {}
         self._wanted = wanted
         self._max_headers = max_headers
         self._max_target_size = max_target_size
@@ -144,6 +137,9 @@ class HeadParser:
 
     def parse(self, raw: bytes) -> RequestHead | Refusal:
         """Parse the bytes before the empty line."""
+        known = self._heads.get(raw)
+        if known is not None:
+            return known
         lines = raw.split(b"\r\n")
         match = _REQUEST_LINE.fullmatch(lines[0])
         if match is None:
@@ -155,8 +151,10 @@ class HeadParser:
             return Refusal(414, f"request target longer than {self._max_target_size} bytes")
         if len(lines) - 1 > self._max_headers:
             return Refusal(431, f"more than {self._max_headers} header lines")
-        head = RequestHead(method, target, minor[0] - 48)
+        path, _, query = target.partition(b"?")
+        head = RequestHead(method, target, minor[0] - 48, path, query, minor == b"1")
         kept = self._lines
+        is_familiar = len(raw) <= _KEPT_HEAD_SIZE
         out: list[bytes] = []
         lengths = encodings = hosts = 0
         upgrade = False
@@ -165,6 +163,7 @@ class HeadParser:
             line = lines[i]
             header = kept.get(line)
             if header is None:
+                is_familiar = False
                 header = self._learn(line)
                 if header is None:
                     return Refusal(400, "malformed header line")
@@ -223,6 +222,10 @@ class HeadParser:
             if refusal is not None:
                 return refusal
         head.lines = b"".join(out)
+        if is_familiar:
+            if len(self._heads) >= _KEPT_HEADS:
+                self._heads.clear()
+            self._heads[raw] = head
         return head
 
     def _learn(self, line: bytes) -> Header | None:

@@ -11,7 +11,6 @@ from config.model import Match
 from proxy.http.head import RequestHead
 
 _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
-_KEPT: int = 4096
 
 
 class HasMatch(Protocol):
@@ -34,7 +33,7 @@ def _pattern(path: str) -> re.Pattern[bytes]:
 
 
 class Matcher(Generic[R]):
-    """First match wins. The answer for a (host, method, path) is kept; the dict is emptied when full."""
+    """First match wins. What was found is kept with the head, which is itself kept while it repeats."""
 
     def __init__(self, routes: Sequence[R]) -> None:
         self._rules = [
@@ -46,17 +45,12 @@ class Matcher(Generic[R]):
             )
             for route in routes
         ]
-        self._kept: dict[tuple[bytes, bytes, bytes], tuple[R | None, Mapping[str, str]]] = {}
 
     def find(self, head: RequestHead) -> tuple[R | None, Mapping[str, str]]:
         """The route and its path parameters; None when no route takes the request."""
-        at = (head.host, head.method, head.path)
-        found = self._kept.get(at)
+        found: tuple[R | None, Mapping[str, str]] | None = head.match
         if found is None:
-            found = self._search(head)
-            if len(self._kept) >= _KEPT:
-                self._kept.clear()
-            self._kept[at] = found
+            head.match = found = self._search(head)
         return found
 
     def _search(self, head: RequestHead) -> tuple[R | None, Mapping[str, str]]:

@@ -26,11 +26,10 @@ from proxy.http.exchange import Exchange
 from proxy.http.head import RequestHead
 from proxy.http.matching import Matcher
 from proxy.http.passing import Passing
-from proxy.http.request import context_of
 from proxy.http.route import EventRoute
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
-from proxy.http.values import MAX_VALUE, Given, is_safe_id
+from proxy.http.values import MAX_VALUE, is_safe_id
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import LOW_DISK, Marks
 
@@ -98,9 +97,8 @@ class DataPlane:
         if self.marks[LOW_DISK] or self.ledger.is_full:
             self._refuse(client, 503, "no room to record events", "refused_no_room", retry_after=1)
             return None
-        given = Given(head, body, params, client.peer)
         wall = time.time_ns()
-        identity = self._identify(client, route, given, wall)
+        identity = self._identify(client, route, head, body, params, wall)
         if identity is None:
             return None
         event_id, key, is_clients_id, has_key = identity
@@ -122,32 +120,30 @@ class DataPlane:
             settings.copy_order == "sequential",
             wall,
             "http",
-            context_of(head, client.forwarded),
+            client.context(head),
             body,
-            (route.time_reader(given) or "") if route.time_reader else "",
-            self._identities(route, given) if route.identity_readers else (),
+            (route.time_reader(head, body, params, client.peer) or "") if route.time_reader else "",
+            tuple([read(head, body, params, client.peer) or "" for read in route.identity_readers]),
             is_clients_id,
         )
         route.chosen[choice.authority] += 1
-        exchange = Exchange(self, client, route, event, head.method, choice.shadow)
-        if (
-            settings.ordering == "strict"
-            or settings.ack == "accepted"
-            or event.deferred
-            or settings.durability == "before-send"
-        ):
+        exchange = Exchange(
+            self, route, event, choice.authority, head.method, choice.shadow, client, [0, 0], [None, None]
+        )
+        if route.needs_ledger or choice.deferred:
             return self._begin_recorded(exchange, client)
         exchange.launch(False, monotonic())
         return exchange
 
     def _identify(
-        self, client: Client, route: EventRoute, given: Given, wall: int
+        self, client: Client, route: EventRoute, head: RequestHead, body: bytes, params: Mapping[str, str], wall: int
     ) -> tuple[str, str, bool, bool] | None:
         """The event's id and key, whether the client gave the id, and whether there was a key; None: refused."""
-        key = route.key_reader(given)
+        peer = client.peer
+        key = route.key_reader(head, body, params, peer)
         event_id = None
         for read in route.id_readers:
-            event_id = read(given)
+            event_id = read(head, body, params, peer)
             if event_id is not None:
                 break
         is_clients_id = event_id is not None
@@ -184,10 +180,6 @@ class DataPlane:
             exchange.launch(False, monotonic())
         return exchange
 
-    @staticmethod
-    def _identities(route: EventRoute, given: Given) -> tuple[str, ...]:
-        return tuple(read(given) or "" for read in route.identity_readers)
-
     def _refuse(self, client: Client, status: int, detail: str, counter: str, retry_after: int = 0) -> None:
         self.count(counter)
         client.answer_problem(status, detail, retry_after)
@@ -198,7 +190,7 @@ class DataPlane:
             return None
         self.count("passed_through")
         passing = Passing(client, head.method)
-        passing.send(self._default, context_of(head, client.forwarded), head, body)
+        passing.send(self._default, client.context(head), head, body)
         return passing
 
     # what is watched

@@ -36,6 +36,7 @@ class EventRoute:
         "key_reader",
         "match",
         "name",
+        "needs_ledger",
         "plan",
         "settings",
         "sides",
@@ -57,6 +58,10 @@ class EventRoute:
         self.answers = tabulate(settings.ack)
         """`proxy.core.acknowledge`'s rule: index authority standing * 6 + other standing."""
         self.is_ordered = settings.ordering != "none"
+        self.needs_ledger = (
+            settings.ordering == "strict" or settings.ack == "accepted" or settings.durability == "before-send"
+        )
+        """Nothing of this route goes out while the ledger is away."""
         self.accepted = 0
         self.chosen = [0, 0]
         self.figures = ((Figures(), Figures()), (Figures(), Figures()))

@@ -56,17 +56,18 @@ class Tick:
             return
         writes, self._writes = self._writes, []
         for transport, data in writes:
-            if transport.is_closing():
-                continue  # it was lost meanwhile
-            if data is End.CLOSE:
-                transport.close()
-            elif data is End.LINGER:
-                transport.write_eof()
-            else:
+            if type(data) is bytes:
                 transport.write(data)
+            elif data is End.CLOSE:
+                transport.close()
+            elif not transport.is_closing():
+                transport.write_eof()
 
     def drop_writes(self, transport: asyncio.WriteTransport) -> bool:
-        """Forget what was not written yet to a transport that is gone; true when there was something."""
+        """Forget what was not written yet to a transport that is lost; true when there was something.
+
+        To be called for every lost transport: writing to it later would raise.
+        """
         before = len(self._writes)
         if before:
             self._writes = [write for write in self._writes if write[0] is not transport]

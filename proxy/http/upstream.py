@@ -17,6 +17,8 @@ from time import monotonic
 from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
+import msgspec
+
 from config.model import Backend
 from proxy.core.breaker import Breaker
 from proxy.core.event import RETRY, UNREACHABLE, classify
@@ -46,7 +48,22 @@ class Owner(Protocol):
         """The leg has ended: `leg.kind` says how; after `leg_started` it may be truncated."""
 
 
-class Leg:
+class Nobody:
+    """The owner of a leg that has ended."""
+
+    def leg_started(self, leg: Leg) -> None:
+        """Nobody cares."""
+
+    leg_done = leg_started
+
+    def leg_data(self, leg: Leg, data: bytes) -> None:
+        """Nobody cares."""
+
+
+NOBODY: Final = Nobody()
+
+
+class Leg(msgspec.Struct, eq=False):
     """One request to one backend and what came of it.
 
     role: 0 authority, 1 copy
@@ -58,48 +75,24 @@ class Leg:
     is_overfull: kept pieces of a copy's answer grew too long and were dropped
     """
 
-    __slots__ = (
-        "body",
-        "connection",
-        "head",
-        "is_overfull",
-        "is_started",
-        "kind",
-        "may_repeat",
-        "method",
-        "owner",
-        "reason",
-        "repeated",
-        "request",
-        "role",
-        "sent_at",
-        "side",
-        "status",
-        "truncated",
-        "upstream",
-    )
-
-    def __init__(
-        self, owner: Owner, upstream: Upstream, side: int, role: int, method: bytes, request: bytes, may_repeat: bool
-    ) -> None:
-        self.owner = owner
-        self.upstream = upstream
-        self.side = side
-        self.role = role
-        self.method = method
-        self.request = request
-        self.may_repeat = may_repeat or method in _IDEMPOTENT
-        self.kind = 0
-        self.status = 0
-        self.reason = ""
-        self.head: ResponseHead | None = None
-        self.body = b""
-        self.truncated = False
-        self.repeated = False
-        self.is_started = False
-        self.is_overfull = False
-        self.connection: Connection | None = None
-        self.sent_at = 0.0
+    owner: Owner
+    upstream: Upstream
+    side: int
+    role: int
+    method: bytes
+    request: bytes
+    may_repeat: bool
+    kind: int = 0
+    status: int = 0
+    reason: str = ""
+    head: ResponseHead | None = None
+    body: bytes = b""
+    truncated: bool = False
+    repeated: bool = False
+    is_started: bool = False
+    is_overfull: bool = False
+    connection: Connection | None = None
+    sent_at: float = 0.0
 
     def keep(self, data: bytes) -> None:
         """Keep a piece of the answer until it may be passed on; an authority is paused when that is long."""
@@ -251,7 +244,8 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self.served += 1
         upstream = self._upstream
-        upstream.observe(leg)
+        if leg.status >= 500 or upstream.breaker.row:
+            upstream.observe(leg)
         transport = self.transport
         assert transport is not None
         if reusable and (len(leg.request) <= _LARGE_REQUEST or transport.get_write_buffer_size() == 0):
@@ -305,7 +299,12 @@ class Connection(asyncio.Protocol):
             return
         self.leg = leg.connection = None
         unsent = transport is not None and self._upstream.tick.drop_writes(transport)
-        if self.served and not self._buffer and not leg.repeated and (unsent or leg.may_repeat):
+        if (
+            self.served
+            and not self._buffer
+            and not leg.repeated
+            and (unsent or leg.may_repeat or leg.method in _IDEMPOTENT)
+        ):
             leg.repeated = True  # the pooled connection was stale: once more, on a fresh one
             self._upstream.connect(leg)
             return

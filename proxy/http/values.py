@@ -8,7 +8,7 @@ array index falls back to orjson.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -21,16 +21,8 @@ MAX_VALUE: Final = 512
 """A longer key or id is refused, characters."""
 
 
-class Given(NamedTuple):
-    """What a value may be read from. params: path parameters of the route; peer: client address."""
-
-    head: RequestHead
-    body: bytes
-    params: Mapping[str, str]
-    peer: str
-
-
-Reader = Callable[[Given], str | None]
+# What a value may be read from: the head, the body, the route's path parameters, the client's address.
+Reader = Callable[[RequestHead, bytes, Mapping[str, str], str], str | None]
 
 
 def as_text(value: Any) -> str | None:
@@ -74,9 +66,9 @@ def json_reader(pointer: str) -> Reader:
     decode = _member_decoder(tokens)
     deeper = len(tokens) - 1
 
-    def read(given: Given) -> str | None:
+    def read(head: RequestHead, body: bytes, params: Mapping[str, str], peer: str) -> str | None:
         try:
-            value = decode(given.body).value
+            value = decode(body).value
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None  # not JSON, or no object where the pointer needs one
         for _ in range(deeper):
@@ -89,9 +81,9 @@ def json_reader(pointer: str) -> Reader:
 
 
 def _indexed_reader(tokens: list[str]) -> Reader:
-    def read(given: Given) -> str | None:
+    def read(head: RequestHead, body: bytes, params: Mapping[str, str], peer: str) -> str | None:
         try:
-            document = orjson.loads(given.body)
+            document = orjson.loads(body)
         except orjson.JSONDecodeError:
             return None
         return as_text(_resolve(document, tokens))
@@ -102,8 +94,8 @@ def _indexed_reader(tokens: list[str]) -> Reader:
 def _header_reader(name: str) -> Reader:
     wanted = name.lower().encode()
 
-    def read(given: Given) -> str | None:
-        value = given.head.wanted.get(wanted) if given.head.wanted else None
+    def read(head: RequestHead, body: bytes, params: Mapping[str, str], peer: str) -> str | None:
+        value = head.wanted.get(wanted) if head.wanted else None
         return value.decode("latin-1") if value else None
 
     return read
@@ -112,8 +104,8 @@ def _header_reader(name: str) -> Reader:
 def _cookie_reader(name: str) -> Reader:
     prefix = name.encode() + b"="
 
-    def read(given: Given) -> str | None:
-        cookies = given.head.wanted.get(b"cookie") if given.head.wanted else None
+    def read(head: RequestHead, body: bytes, params: Mapping[str, str], peer: str) -> str | None:
+        cookies = head.wanted.get(b"cookie") if head.wanted else None
         for pair in (cookies or b"").split(b";"):
             if pair.lstrip().startswith(prefix):
                 return pair.lstrip()[len(prefix) :].rstrip().decode("latin-1") or None
@@ -125,8 +117,8 @@ def _cookie_reader(name: str) -> Reader:
 def _query_reader(name: str) -> Reader:
     wanted = name.encode()
 
-    def read(given: Given) -> str | None:
-        for pair in given.head.query.split(b"&"):
+    def read(head: RequestHead, body: bytes, params: Mapping[str, str], peer: str) -> str | None:
+        for pair in head.query.split(b"&"):
             field, _, value = pair.partition(b"=")
             if unquote_to_bytes(field.replace(b"+", b" ")) == wanted:
                 return unquote_to_bytes(value.replace(b"+", b" ")).decode("utf-8", "replace") or None
@@ -146,8 +138,8 @@ def reader(source: Source) -> Reader:
     if source.kind == "query":
         return _query_reader(source.name)
     if source.kind == "path":
-        return lambda given: given.params.get(source.name) or None
-    return lambda given: given.peer
+        return lambda head, body, params, peer: params.get(source.name) or None
+    return lambda head, body, params, peer: peer
 
 
 def headers_read(texts: list[str]) -> frozenset[bytes]:
