@@ -71,6 +71,7 @@ _RESPONSE_KINDS: Final = {
     b"connection": CONNECTION,
 } | dict.fromkeys((b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"proxy-authenticate"), DROPPED)
 
+_NOT_HOP_BY_HOP: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-event-id"})
 _KEPT_LINES: Final = 4096
 _KEPT_LINE_SIZE: Final = 256
 _KEPT_HEADS: Final = 1024
@@ -126,10 +127,11 @@ class HeadParser:
     because it knows before the head is complete.
     """
 
-    __slots__ = ("_heads", "_lines", "_max_headers", "_max_target_size", "_wanted")
+    __slots__ = ("_heads", "_learnt", "_lines", "_max_headers", "_max_target_size", "_wanted")
 
     def __init__(self, wanted: frozenset[bytes], max_headers: int, max_target_size: int) -> None:
         self._heads: dict[bytes, RequestHead] = {}
+        self._learnt = 0
         self._wanted = wanted
         self._max_headers = max_headers
         self._max_target_size = max_target_size
@@ -153,80 +155,45 @@ class HeadParser:
             return Refusal(431, f"more than {self._max_headers} header lines")
         path, _, query = target.partition(b"?")
         head = RequestHead(method, target, minor[0] - 48, path, query, minor == b"1")
-        kept = self._lines
-        is_familiar = len(raw) <= _KEPT_HEAD_SIZE
-        out: list[bytes] = []
-        lengths = encodings = hosts = 0
-        upgrade = False
-        connection: list[bytes] | None = None
-        for i in range(1, len(lines)):
-            line = lines[i]
-            header = kept.get(line)
-            if header is None:
-                is_familiar = False
-                header = self._learn(line)
-                if header is None:
-                    return Refusal(400, "malformed header line")
-            name, value, kind, text, is_wanted = header
-            if is_wanted:
-                if head.wanted is None:
-                    head.wanted = {}
-                elif name in head.wanted:
-                    return Refusal(400, f"{name.decode()} is given twice")
-                head.wanted[name] = value
-            if kind == PLAIN:
-                out.append(text)
-            elif kind == HOST:
-                hosts += 1
-                head.host = value
-                out.append(text)
-            elif kind == CONTENT_LENGTH:
-                if _LENGTH.fullmatch(value) is None:
-                    return Refusal(400, "malformed Content-Length")
-                if lengths:
-                    return Refusal(400, "more than one Content-Length")
-                lengths = 1
-                head.length = int(value)
-            elif kind == TRANSFER_ENCODING:
-                encodings += 1
-                if value.lower() != b"chunked":
-                    return Refusal(400, "Transfer-Encoding must be exactly chunked")
-                head.chunked = True
-            elif kind == CONNECTION:
-                connection = (connection or []) + value.lower().split(b",")
-            elif kind == UPGRADE:
-                upgrade = True
-            elif kind == EXPECT:
-                if value.lower() != b"100-continue":
-                    return Refusal(417, "only Expect: 100-continue is understood")
-                head.expects_continue = head.minor == 1
-        if hosts != 1 and (hosts or head.minor == 1):
-            return Refusal(400, "exactly one Host is required")
-        if encodings:
-            if lengths:
-                return Refusal(400, "Content-Length with Transfer-Encoding")
-            if encodings > 1:
-                return Refusal(400, "more than one Transfer-Encoding")
-            if head.minor == 0:
-                return Refusal(400, "Transfer-Encoding in HTTP/1.0")
-        if upgrade and (head.chunked or head.length):
-            return Refusal(400, "a body on an Upgrade request")
-        if target[0] != 47:
+        learnt = self._learnt
+        refusal = self._read_headers(head, lines)
+        if refusal is None:
             refusal = _resolve_target(head)
-            if refusal is not None:
-                return refusal
-        elif b"#" in target:
-            return Refusal(400, "a fragment in the request target")
-        if connection is not None:
-            refusal = self._apply_connection(head, connection, out, lines)
-            if refusal is not None:
-                return refusal
-        head.lines = b"".join(out)
-        if is_familiar:
+        if refusal is not None:
+            return refusal
+        if learnt == self._learnt and len(raw) <= _KEPT_HEAD_SIZE:  # no line was new, so it may well come again
             if len(self._heads) >= _KEPT_HEADS:
                 self._heads.clear()
             self._heads[raw] = head
         return head
+
+    def _read_headers(self, head: RequestHead, lines: list[bytes]) -> Refusal | None:
+        """Every line after the first: plain ones are forwarded, the others say how to read the message."""
+        kept = self._lines
+        plain: list[Header] = []
+        special: list[Header] = []
+        for i in range(1, len(lines)):
+            header = kept.get(lines[i]) or self._learn(lines[i])
+            if header is None:
+                return Refusal(400, "malformed header line")
+            if header.wanted:
+                if head.wanted is None:
+                    head.wanted = {}
+                elif header.name in head.wanted:
+                    return Refusal(400, f"{header.name.decode()} is given twice")
+                head.wanted[header.name] = header.value
+            (special if header.kind else plain).append(header)
+        refusal = _apply_special(head, special)
+        if refusal is not None:
+            return refusal
+        nominated = _apply_connection(head, special)
+        if nominated is not None:
+            if nominated & _NOT_HOP_BY_HOP:
+                return Refusal(400, "Connection names a header that is not hop-by-hop")
+            plain = [header for header in plain if header.name not in nominated]
+        host = [header.out for header in special if header.kind == HOST]
+        head.lines = b"".join(host + [header.out for header in plain])
+        return None
 
     def _learn(self, line: bytes) -> Header | None:
         """Parse a header line that was not seen before; None when it is malformed."""
@@ -242,29 +209,57 @@ class HeadParser:
                 return None
             out += b"X-Forwarded-Host: %b\r\n" % value
         header = Header(name, value, kind, out, name in self._wanted)
+        self._learnt += 1
         if len(line) <= _KEPT_LINE_SIZE:
             if len(self._lines) >= _KEPT_LINES:
                 self._lines.clear()
             self._lines[line] = header
         return header
 
-    def _apply_connection(
-        self, head: RequestHead, tokens: list[bytes], out: list[bytes], lines: list[bytes]
-    ) -> Refusal | None:
-        """Keep-alive or close, and drop the headers that Connection names (RFC 9110, 7.6.1)."""
-        named = {token.strip() for token in tokens}
-        if b"close" in named:
-            head.keep_alive = False
-        elif b"keep-alive" in named:
-            head.keep_alive = True
-        named -= {b"close", b"keep-alive", b"upgrade", b"te", b""}
-        if not named:
-            return None
-        if named & {b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-event-id"}:
-            return Refusal(400, "Connection names a header that is not hop-by-hop")
-        headers = [self._lines.get(line) or self._learn(line) for line in lines[1:]]
-        out[:] = [h.out for h in headers if h and h.kind in (PLAIN, HOST) and h.name not in named]
+
+def _apply_special(head: RequestHead, special: list[Header]) -> Refusal | None:
+    """Framing, Host and Expect: anything that two readers could take in two ways is refused."""
+    counts = [0] * (DROPPED + 1)
+    for _, value, kind, _, _ in special:
+        counts[kind] += 1
+        if kind == HOST:
+            head.host = value
+        elif kind == CONTENT_LENGTH:
+            if _LENGTH.fullmatch(value) is None:
+                return Refusal(400, "malformed Content-Length")
+            head.length = int(value)
+        elif kind == TRANSFER_ENCODING:
+            if value.lower() != b"chunked":
+                return Refusal(400, "Transfer-Encoding must be exactly chunked")
+            head.chunked = True
+        elif kind == EXPECT:
+            if value.lower() != b"100-continue":
+                return Refusal(417, "only Expect: 100-continue is understood")
+            head.expects_continue = head.minor == 1
+    if counts[HOST] > 1 or (counts[HOST] == 0 and head.minor == 1):
+        return Refusal(400, "exactly one Host is required")
+    if counts[CONTENT_LENGTH] > 1 or counts[TRANSFER_ENCODING] > 1:
+        return Refusal(400, "the body's framing is given twice")
+    if head.chunked and counts[CONTENT_LENGTH]:
+        return Refusal(400, "Content-Length with Transfer-Encoding")
+    if head.chunked and head.minor == 0:
+        return Refusal(400, "Transfer-Encoding in HTTP/1.0")
+    if counts[UPGRADE] and (head.chunked or head.length):
+        return Refusal(400, "a body on an Upgrade request")
+    return None
+
+
+def _apply_connection(head: RequestHead, special: list[Header]) -> set[bytes] | None:
+    """Keep-alive or close; the headers that Connection names beside these (RFC 9110, 7.6.1), if any."""
+    values = [header.value for header in special if header.kind == CONNECTION]
+    if not values:
         return None
+    tokens = {token.strip() for token in b",".join(values).lower().split(b",")}
+    if b"close" in tokens:
+        head.keep_alive = False
+    elif b"keep-alive" in tokens:
+        head.keep_alive = True
+    return tokens - {b"close", b"keep-alive", b"upgrade", b"te", b""} or None
 
 
 def _bad_request_line(line: bytes, max_target_size: int) -> Refusal:
@@ -278,6 +273,8 @@ def _bad_request_line(line: bytes, max_target_size: int) -> Refusal:
 def _resolve_target(head: RequestHead) -> Refusal | None:
     """Absolute-form is made origin-form; asterisk-form only for OPTIONS; CONNECT is not served."""
     target = head.target
+    if target[0] == 47 and head.method != b"CONNECT":
+        return Refusal(400, "a fragment in the request target") if b"#" in target else None
     if head.method == b"CONNECT":
         return Refusal(501, "CONNECT is not served")
     if target == b"*":
