@@ -20,6 +20,8 @@ import msgspec
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/(\d)\.(\d)")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_NAME: Final = re.compile(_TOKEN)
+_VALUE: Final = re.compile(rb"[ \t]*((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*")
 _HEADER_LINE: Final = re.compile(
     rb"(" + _TOKEN + rb"):[ \t]*((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*"
 )
@@ -72,14 +74,16 @@ _RESPONSE_KINDS: Final = {
 } | dict.fromkeys((b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"proxy-authenticate"), DROPPED)
 
 _NOT_HOP_BY_HOP: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-event-id"})
-_KEPT_LINES: Final = 4096
+_KEPT_NAMES: Final = 256
+_KEPT_PER_NAME: Final = 512
+_KEPT_LINES: Final = 8192
 _KEPT_LINE_SIZE: Final = 256
 _KEPT_HEADS: Final = 1024
 _KEPT_HEAD_SIZE: Final = 2048
 
 
-class Header(NamedTuple):
-    """One header line. name: lower case; out: the line as we forward it, with CRLF; empty when dropped."""
+class Header(msgspec.Struct, frozen=True, gc=False):
+    """One header line. name: lower case; out: the line as we forward it, with CRLF."""
 
     name: bytes
     value: bytes
@@ -120,6 +124,15 @@ class RequestHead(msgspec.Struct, eq=False):
     match: Any = None
 
 
+class _Name(msgspec.Struct):
+    """A header name as it was spelled. seen: how many different lines it came with."""
+
+    name: bytes
+    kind: int
+    wanted: bool
+    seen: int = 0
+
+
 class HeadParser:
     """Parses request heads. wanted: lower-case names of headers that routes read.
 
@@ -127,11 +140,12 @@ class HeadParser:
     because it knows before the head is complete.
     """
 
-    __slots__ = ("_heads", "_learnt", "_lines", "_max_headers", "_max_target_size", "_wanted")
+    __slots__ = ("_heads", "_learnt", "_lines", "_max_headers", "_max_target_size", "_names", "_wanted")
 
     def __init__(self, wanted: frozenset[bytes], max_headers: int, max_target_size: int) -> None:
         self._heads: dict[bytes, RequestHead] = {}
         self._learnt = 0
+        self._names: dict[bytes, _Name] = {}
         self._wanted = wanted
         self._max_headers = max_headers
         self._max_target_size = max_target_size
@@ -196,31 +210,53 @@ class HeadParser:
         return None
 
     def _learn(self, line: bytes) -> Header | None:
-        """Parse a header line that was not seen before; None when it is malformed."""
-        match = _HEADER_LINE.fullmatch(line)
-        if match is None:
+        """Parse a header line that was not seen before; None when it is malformed.
+
+        Lines of a name that keeps coming with other values (ids, keys) are not kept.
+        """
+        spelled, colon, rest = line.partition(b":")
+        known = self._names.get(spelled) or self._learn_name(spelled)
+        match = _VALUE.fullmatch(rest)
+        if known is None or match is None or not colon:
             return None
-        spelled, value = match.groups()
-        name = spelled.lower()
-        kind = _REQUEST_KINDS.get(name, PLAIN)
+        value = match[1]
         out = b"%b: %b\r\n" % (spelled, value)
-        if kind == HOST:
+        if known.kind == HOST:
             if _HOST.fullmatch(value) is None:
                 return None
             out += b"X-Forwarded-Host: %b\r\n" % value
-        header = Header(name, value, kind, out, name in self._wanted)
+        header = Header(known.name, value, known.kind, out, known.wanted)
         self._learnt += 1
-        if len(line) <= _KEPT_LINE_SIZE:
+        known.seen += 1
+        if known.seen <= _KEPT_PER_NAME and len(line) <= _KEPT_LINE_SIZE:
             if len(self._lines) >= _KEPT_LINES:
-                self._lines.clear()
+                self._forget()
             self._lines[line] = header
         return header
+
+    def _learn_name(self, spelled: bytes) -> _Name | None:
+        if _NAME.fullmatch(spelled) is None:
+            return None
+        name = spelled.lower()
+        known = _Name(name, _REQUEST_KINDS.get(name, PLAIN), name in self._wanted)
+        if len(spelled) <= _KEPT_LINE_SIZE:
+            if len(self._names) >= _KEPT_NAMES:
+                self._forget()
+            self._names[spelled] = known
+        return known
+
+    def _forget(self) -> None:
+        """Start anew: what is kept stays bounded whatever clients send."""
+        self._names.clear()
+        self._lines.clear()
+        self._heads.clear()
 
 
 def _apply_special(head: RequestHead, special: list[Header]) -> Refusal | None:
     """Framing, Host and Expect: anything that two readers could take in two ways is refused."""
     counts = [0] * (DROPPED + 1)
-    for _, value, kind, _, _ in special:
+    for header in special:
+        value, kind = header.value, header.kind
         counts[kind] += 1
         if kind == HOST:
             head.host = value
