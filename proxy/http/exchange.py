@@ -39,8 +39,10 @@ class Exchange(msgspec.Struct, eq=False):
 
     standing: what is known of each side (proxy.core.acknowledge)
     waits: masks of sides, oldest first, that become SAFE when the ledger says durable
+    handed: mask of sides that are in the ledger's hands, deferred ones too
     parked: mask of sides that the ledger knows to be on their way although the client was answered
     is_void: the client was told no, so what is still open at the other side is discarded
+    is_long: some leg's answer comes in pieces
     """
 
     plane: DataPlane
@@ -53,10 +55,12 @@ class Exchange(msgspec.Struct, eq=False):
     standing: list[int]
     legs: list[Leg | None]
     waits: list[int] = []
+    handed: int = 0
     parked: int = 0
     is_held: bool = False
     is_void: bool = False
     is_answered: bool = False
+    is_long: bool = False
     streaming: Leg | None = None
     started_at: float = 0.0
 
@@ -67,45 +71,61 @@ class Exchange(msgspec.Struct, eq=False):
         event, route, plane = self.event, self.route, self.plane
         authority = self.authority
         other = 1 - authority
-        durability = route.settings.durability
         standing = self.standing
         standing[authority] = WAITING
-        handed = 0
-        sends_copy = self.shadow
+        waits = 0
+        sends_copy = is_lost = False
         if route.is_ordered and plane.marks[route.bases[authority] + event.bucket]:
             remedies.authority_has_backlog(self, is_recorded, now)
             return
-        if event.owed >> other & 1:
+        if event.owed >> other & 1 and standing[other] == ABSENT:
             standing[other] = WAITING
-            if not event.deferred:
-                upstream = route.sides[other]
-                if (
-                    (route.is_ordered and plane.marks[route.bases[other] + event.bucket])
-                    or not upstream.has_room
-                    or not upstream.is_ready(now)
-                ):
-                    handed = 1 << other
-                else:
-                    sends_copy = not event.after_authority
+            upstream = route.sides[other]
+            if event.deferred:
+                waits = event.deferred
+            elif (
+                (route.is_ordered and plane.marks[route.bases[other] + event.bucket])
+                or not upstream.has_room
+                # A breaker's trial is not taken for a copy that may never be sent.
+                or not (event.after_authority or upstream.is_ready(now))
+            ):
+                is_lost = route.settings.durability == "off"
+                waits = 0 if is_lost else 1 << other
+            else:
+                sends_copy = not event.after_authority
+        elif self.shadow:
+            sends_copy = self._can_shadow(other, now)
         is_down = not route.sides[authority].is_ready(now)
-        lost = handed if durability == "off" else 0
-        handed -= lost
-        waits = handed | event.deferred
         if not is_recorded:
-            event.handed = handed
+            event.handed = waits & ~event.deferred
             plane.ledger.add(event)
-        elif handed:
+        elif waits & ~event.deferred:
             remedies.hand(self, other, 0)
-            waits = event.deferred
-        if lost:
-            self._lose(other)
-        if durability == "before-send":
-            self.is_held = True
-            self.wait_durable(waits)
-            return
+            waits = 0
+        if is_lost:
+            self.lose(other)
         if waits:
+            self.handed |= waits
             self.wait_durable(waits)
         self._send_out(authority, other if sends_copy else None, is_down)
+
+    def _can_shadow(self, other: int, now: float) -> bool:
+        upstream = self.route.sides[other]
+        if upstream.has_room and upstream.is_ready(now):
+            return True
+        self.plane.count("shadow_copies_skipped")
+        return False
+
+    def hold(self, is_recorded: bool) -> None:
+        """`durability: before-send`: record the event, and launch it once that is durable."""
+        event = self.event
+        if not is_recorded:
+            self.plane.ledger.add(event)
+        if event.deferred:
+            self.standing[1 - self.authority] = WAITING
+            self.handed |= event.deferred
+        self.is_held = True
+        self.wait_durable(event.deferred)
 
     def launch_accepted(self) -> None:
         """`ack: accepted`: the ledger delivers, to the authority first; the client hears 202 once it is durable."""
@@ -115,6 +135,7 @@ class Exchange(msgspec.Struct, eq=False):
                 self.standing[side] = WAITING
         event.handed = event.owed & ~event.deferred
         event.after_authority = event.handed == BOTH
+        self.handed = event.owed
         self.plane.ledger.add(event)
         self.wait_durable(event.owed)
 
@@ -148,7 +169,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     def leg_started(self, leg: Leg) -> None:
         """The head of a long answer is here: that is the outcome; the body is passed on when it may be."""
-        leg.is_started = True
+        leg.is_started = self.is_long = True
         self._take_outcome(leg)
 
     def leg_data(self, leg: Leg, data: bytes) -> None:
@@ -177,8 +198,8 @@ class Exchange(msgspec.Struct, eq=False):
             known = standing[other]
             if known == WAITING:
                 remedies.mind_the_copy(self, other)
-            elif known == FAILED and self.route.settings.ack != "both":
-                remedies.hand(self, other, status)
+            elif known == FAILED:
+                remedies.hand(self, other, self.last_status(other))
         elif not self.shadow:
             self._take_copy(leg)
         if self.is_answered:
@@ -212,14 +233,15 @@ class Exchange(msgspec.Struct, eq=False):
         if self.is_void:
             self.plane.ledger.report(self.event.n, side, STATE_DISCARDED, status)
         elif self.route.settings.durability == "off":
-            self._lose(side)
+            self.lose(side)
         elif self.is_answered or self.standing[self.authority] in (OK, SAFE):
             remedies.hand(self, side, status)
         else:
             self.standing[side] = FAILED
 
-    def _lose(self, side: int) -> None:
-        self.standing[side] = ABSENT
+    def lose(self, side: int) -> None:
+        """`durability: off`: this copy is not tried again."""
+        self.standing[side] = REFUSED if self.route.settings.ack == "both" else ABSENT
         self.plane.ledger.report(self.event.n, side, STATE_LOST, 0)
         self.plane.count("copies_lost")
 
@@ -240,27 +262,41 @@ class Exchange(msgspec.Struct, eq=False):
                 standing[side] = SAFE
         if self.is_held:
             self.is_held = False
-            remedies.send_held(self)
+            self.launch(True, monotonic())
         elif not self.is_answered:
             self.settle()
 
     def turn_came(self) -> None:
         """Strict ordering: no other event of this key is on its way."""
-        self.launch(True, monotonic())
+        if self.route.settings.durability == "before-send":
+            self.hold(True)
+        else:
+            self.launch(True, monotonic())
 
     def record_unsafe(self) -> None:
         """The ledger is away for too long: say so; what was recorded stays owed."""
         if not self.is_answered:
+            self.plane.count("ledger_unavailable")
             self.answer_problem(503, "the ledger is not available", retry_after=1)
 
     def void(self) -> None:
         """The client is told no: what the other side has not got is not delivered any more."""
         self.is_void = True
         other = 1 - self.authority
-        if self.event.owed >> other & 1 and (
-            self.standing[other] in (FAILED, SAFE) or (self.standing[other] == WAITING and self.legs[other] is None)
-        ):
+        if self.handed >> other & 1 or self.is_unsent(other):
             self.plane.ledger.report(self.event.n, other, STATE_DISCARDED, 0)
+
+    def is_unsent(self, side: int) -> bool:
+        """Is this side still to be tried, by nobody yet: it failed before, or was not sent?"""
+        known = self.standing[side]
+        if self.handed >> side & 1:
+            return False
+        return known == FAILED or (known == WAITING and self.legs[side] is None)
+
+    def last_status(self, side: int) -> int:
+        """What this side's leg showed; 0 when there was none."""
+        leg = self.legs[side]
+        return 0 if leg is None else leg.status
 
     # the answer
 
@@ -281,6 +317,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.route.accepted += 1
         if self.client is not None:
             self.client.answer_accepted(self.event.id)
+        self._after_answer()
 
     def answer_from(self, side: int) -> None:
         """The client gets this side's answer, or 504 when it has none."""
@@ -295,18 +332,34 @@ class Exchange(msgspec.Struct, eq=False):
         if leg.kind == DELIVERED:
             self.route.accepted += 1
         client = self.client
-        if not leg.is_started:
-            if client is not None:
-                client.answer(leg.head, leg.body)
-        elif client is None:
-            leg.abandon()
+        if client is None:
+            pass
+        elif not leg.is_started:
+            client.answer(leg.head, leg.body)
         elif leg.is_overfull:
-            client.answer_accepted(self.event.id)  # a copy's long answer was not kept, but it has the event
+            self._answer_without_body(client, leg)
         elif leg.connection is None:
             client.answer_kept(leg)
         else:
             self.streaming = leg
             client.start_stream(leg)
+        if self.is_long or client is None:
+            self._after_answer()
+
+    def _answer_without_body(self, client: Client, leg: Leg) -> None:
+        """A copy's answer is the client's, but its long body was not kept."""
+        if leg.kind == DELIVERED:
+            client.answer_accepted(self.event.id)
+        else:
+            client.answer_problem(leg.status, "the backend's answer was too long to be kept")
+
+    def _after_answer(self) -> None:
+        """What is not passed on is read to its end, so that its connection can be used again."""
+        for leg in self.legs:
+            if leg is not None and leg.is_started and leg is not self.streaming:
+                leg.body = b""
+                leg.resume()
+        self.plane.tick.schedule()  # there may be reports, and no answer to write
 
     def answer_problem(self, status: int, detail: str, retry_after: int = 0) -> None:
         """Answer with an error of our own."""
@@ -315,6 +368,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.is_answered = True
         if self.client is not None:
             self.client.answer_problem(status, detail, retry_after)
+        self._after_answer()
 
     def _end_stream(self, leg: Leg) -> None:
         self.streaming = None

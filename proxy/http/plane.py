@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Final
@@ -69,8 +68,6 @@ class DataPlane:
         self._ids = IdSource(stream)
         self._seed = seed
         self._loop = loop
-        self._copies: deque[tuple[float, Exchange]] = deque()
-        self._copies_timer: asyncio.TimerHandle | None = None
         self._backlogged: list[tuple[Exchange, bool]] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -176,6 +173,8 @@ class DataPlane:
             self.ledger.add(exchange.event)
             self.ledger.wait_turn(exchange.event, exchange)
             self.tick.schedule()
+        elif settings.durability == "before-send":
+            exchange.hold(False)
         else:
             exchange.launch(False, monotonic())
         return exchange
@@ -197,18 +196,22 @@ class DataPlane:
 
     def watch_copy(self, exchange: Exchange) -> None:
         """The authority has answered: park the exchange's copy if it takes longer than `copy_wait`."""
-        wait = exchange.route.settings.copy_wait
-        self._copies.append((monotonic() + wait, exchange))
-        if self._copies_timer is None:
-            self._copies_timer = self._loop.call_later(wait, self._check_copies)
+        route = exchange.route
+        wait = route.settings.copy_wait
+        copies = route.copies
+        while copies and copies[0][1].is_answered:
+            copies.popleft()
+        copies.append((monotonic() + wait, exchange))
+        if route.copies_timer is None:
+            route.copies_timer = self._loop.call_later(wait, self._check_copies, route)
 
-    def _check_copies(self) -> None:
+    def _check_copies(self, route: EventRoute) -> None:
         now = monotonic()
-        copies = self._copies
+        copies = route.copies
         while copies and (copies[0][1].is_answered or copies[0][0] <= now):
             remedies.park(copies.popleft()[1])
-        self._copies_timer = (
-            self._loop.call_later(max(copies[0][0] - now, 0.001), self._check_copies) if copies else None
+        route.copies_timer = (
+            self._loop.call_later(max(copies[0][0] - now, 0.001), self._check_copies, route) if copies else None
         )
 
     def watch_backlog(self, exchange: Exchange, is_recorded: bool) -> None:
@@ -243,7 +246,7 @@ class DataPlane:
 
     def close(self) -> None:
         """Stop the timers and close the backends' connections."""
-        for timer in (self._timer, self._copies_timer):
+        for timer in (self._timer, *(route.copies_timer for route in self.routes)):
             if timer is not None:
                 timer.cancel()
         for upstream in self.upstreams.values():

@@ -1,6 +1,7 @@
 """What is done when a side fails, is slow or has a backlog: the slow paths of an exchange.
 
 hand                 the ledger takes a side over
+give_up_copy         hand the copy, or lose it under `durability: off`
 park                 the copy is still on its way, but the client need not wait for it
 authority_failed     on_authority_down: fail over, accept, or fail
 authority_has_backlog   wait for the backlog to drain, or answer from the other side
@@ -11,7 +12,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.core.acknowledge import ABSENT, FAILED, REFUSED, SAFE, WAITING
+from proxy.core.acknowledge import ABSENT, FAILED, REFUSED, WAITING
 from proxy.core.authority_down import Remedy, remedy
 from proxy.core.owed import DISCARDED
 from proxy.http.route import AUTHORITY, COPY
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 def hand(x: Exchange, side: int, status: int) -> None:
     """Give a side to the ledger; the client's answer may wait until that is durable."""
+    x.handed |= 1 << side
     x.plane.ledger.report(x.event.n, side, HANDED, status)
     x.plane.count("handed")
     if x.is_answered:
@@ -32,40 +34,46 @@ def hand(x: Exchange, side: int, status: int) -> None:
     x.wait_durable(1 << side)
 
 
+def give_up_copy(x: Exchange, other: int, status: int) -> None:
+    """This worker does not try the copy (again)."""
+    if x.route.settings.durability == "off":
+        x.lose(other)
+    else:
+        hand(x, other, status)
+
+
 def mind_the_copy(x: Exchange, other: int) -> None:
     """The authority has the event, the other side not yet: send the copy now, or watch the one on its way."""
-    if x.event.after_authority and x.legs[other] is None and not x.event.handed:
+    if x.is_unsent(other):  # it waited for the authority
         upstream = x.route.sides[other]
         marked = x.route.is_ordered and x.plane.marks[x.route.bases[other] + x.event.bucket]
         if marked or not upstream.is_ready(monotonic()):
-            hand(x, other, 0)
+            give_up_copy(x, other, 0)
             return
         x.send(other, COPY)
-    if x.legs[other] is not None:
-        x.plane.watch_copy(x)
+    if x.standing[other] == WAITING and not x.handed >> other & 1:
+        _wait_for_copy(x, other)
+
+
+def _wait_for_copy(x: Exchange, other: int) -> None:
+    """The copy is on its way: how long does the client wait for it?"""
+    if x.route.settings.ack == "both":
+        return  # to its end
+    if x.route.settings.durability == "off":
+        x.standing[other] = ABSENT  # not at all
+    else:
+        x.plane.watch_copy(x)  # for copy_wait
 
 
 def park(x: Exchange) -> None:
     """The copy is slow: make its record durable and answer; its leg goes on."""
     other = 1 - x.authority
-    if x.is_answered or x.standing[other] != WAITING or x.parked >> other & 1:
+    if x.is_answered or x.standing[other] != WAITING or (x.parked | x.handed) >> other & 1:
         return
     x.parked |= 1 << other
     x.plane.ledger.report(x.event.n, other, PARKED, 0)
     x.plane.count("parked")
     x.wait_durable(1 << other)
-
-
-def send_held(x: Exchange) -> None:
-    """`before-send`: the record is durable, now the legs may go."""
-    now = monotonic()
-    authority, other = x.authority, 1 - x.authority
-    if (x.standing[other] == WAITING and not x.event.after_authority) or x.shadow:
-        x.send(other, COPY)
-    if x.route.sides[authority].is_ready(now):
-        x.send(authority, AUTHORITY)
-    else:
-        authority_failed(x, 503, "the authority's breaker is open", is_sent=False)
 
 
 def authority_failed(x: Exchange, status: int, reason: str, *, is_sent: bool) -> None:
@@ -98,11 +106,10 @@ def _accept(x: Exchange, status: int) -> None:
     """202 once durable: the ledger delivers to the authority, and to the other side if that is open."""
     side, other = x.authority, 1 - x.authority
     x.plane.count("accepted_for_authority")
-    is_unsent = x.standing[other] == WAITING and x.legs[other] is None and not x.waits
-    if x.standing[other] == FAILED or is_unsent:
-        hand(x, other, 0)
-    elif x.standing[other] == WAITING and x.legs[other] is not None:
-        x.plane.watch_copy(x)
+    if x.is_unsent(other):
+        give_up_copy(x, other, x.last_status(other))
+    elif x.standing[other] == WAITING and not x.handed >> other & 1:
+        _wait_for_copy(x, other)
     hand(x, side, status)
 
 
@@ -111,34 +118,37 @@ def _fail(x: Exchange, status: int, reason: str, *, stays_owed: bool) -> None:
     side, other = x.authority, 1 - x.authority
     x.plane.count("authority_failures")
     leg = x.legs[side]
-    if stays_owed:
-        x.plane.ledger.report(x.event.n, side, HANDED, status)
-        if x.standing[other] == FAILED:
-            x.plane.ledger.report(x.event.n, other, HANDED, 0)
-    else:
-        x.plane.ledger.report(x.event.n, side, DISCARDED, status)
-        x.void()
     if leg is not None and leg.head is not None:
-        x.standing[side] = REFUSED
         x.answer_from(side)
     else:
         x.answer_problem(status, reason or "the backend failed", retry_after=1 if status == 503 else 0)
+    if stays_owed:
+        hand(x, side, status)
+        if x.is_unsent(other):
+            give_up_copy(x, other, x.last_status(other))
+    else:
+        x.plane.ledger.report(x.event.n, side, DISCARDED, status)
+        x.void()
 
 
 def _fail_over(x: Exchange, status: int, *, copy_on: bool) -> Remedy | None:
     """Let the other side answer; a remedy to apply instead when it cannot, else None."""
     side, other = x.authority, 1 - x.authority
     known = x.standing[other]
-    if copy_on and (known in (SAFE, FAILED) or (x.legs[other] is None and x.waits)):
-        return Remedy.ACCEPT  # the other side is in the ledger's hands, or failed too
+    instead = Remedy.ACCEPT if copy_on else Remedy.FAIL
+    if side != x.event.authority:
+        return instead  # the other side has failed before
+    if copy_on and (x.handed >> other & 1 or known in (FAILED, ABSENT)):
+        return instead  # it is in the ledger's hands, failed too, or is lost
     if x.legs[other] is None:
         marked = x.route.is_ordered and x.plane.marks[x.route.bases[other] + x.event.bucket]
         if marked or not x.route.sides[other].is_ready(monotonic()):
-            return Remedy.ACCEPT if copy_on else Remedy.FAIL
+            return instead
     report, number = x.plane.ledger.report, x.event.n
     x.plane.count("failovers")
     x.authority = other
     x.waits = [mask & ~(1 << other) for mask in x.waits]
+    x.handed &= ~(1 << other)
     if known == REFUSED:
         report(number, side, DISCARDED, status)  # one side is down, the other refused: a definite no
         x.standing[side] = ABSENT
@@ -176,12 +186,16 @@ def authority_has_backlog(x: Exchange, is_recorded: bool, now: float) -> None:
         client_id=x.event.client_id,
     )
     other = 1 - x.authority
-    other_is_free = x.plane.marks[x.route.bases[other] + x.event.bucket] == 0 and x.route.sides[other].is_ready(now)
+    other_is_free = x.plane.marks[x.route.bases[other] + x.event.bucket] == 0 and x.route.sides[other].is_well
     expired = x.started_at and now - x.started_at >= settings.drain_wait
     if (chosen is Remedy.FAILOVER and other_is_free and settings.ack == "authority") or expired:
         if not is_recorded:
             x.plane.ledger.add(x.event)
-        x.standing[other] = WAITING if copy_on else ABSENT
+        if x.event.owed >> other & 1 and x.standing[other] == ABSENT:
+            x.standing[other] = WAITING
+            if x.event.deferred:
+                x.handed |= x.event.deferred
+                x.wait_durable(x.event.deferred)
         authority_failed(x, 503, "older events of this key are on their way to the backend", is_sent=False)
         return
     if not x.started_at:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final
 
 from config.model import Match, Route
 from config.units import parse_source
@@ -12,6 +14,9 @@ from proxy.core.routing import COPY_DURABLE, Dials
 from proxy.http.upstream import Figures, Upstream
 from proxy.http.values import Reader, reader
 from proxy.ledger.marks import Marks
+
+if TYPE_CHECKING:
+    from proxy.http.exchange import Exchange
 
 AUTHORITY: Final = 0
 COPY: Final = 1
@@ -26,6 +31,8 @@ class EventRoute:
         "answers",
         "bases",
         "chosen",
+        "copies",
+        "copies_timer",
         "dials",
         "figures",
         "has_copy",
@@ -62,6 +69,9 @@ class EventRoute:
             settings.ordering == "strict" or settings.ack == "accepted" or settings.durability == "before-send"
         )
         """Nothing of this route goes out while the ledger is away."""
+        self.copies: deque[tuple[float, Exchange]] = deque()
+        """Copies that the client waits for, until when; oldest first, because `copy_wait` is the route's."""
+        self.copies_timer: asyncio.TimerHandle | None = None
         self.accepted = 0
         self.chosen = [0, 0]
         self.figures = ((Figures(), Figures()), (Figures(), Figures()))

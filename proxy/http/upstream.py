@@ -363,6 +363,11 @@ class Upstream:
         return self.is_healthy and breaker.allows(now)
 
     @property
+    def is_well(self) -> bool:
+        """As `is_ready`, but never takes the breaker's trial."""
+        return self.breaker.is_closed and self.is_healthy
+
+    @property
     def has_room(self) -> bool:
         """Would a copy be sent soon? A line as long as the pool says that the backend is stalled."""
         connections = self.settings.connections
