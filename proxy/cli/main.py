@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _form(words: list[str]) -> str:
     """The form of errors, also of a command line that could not be parsed."""
     form = "text"
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         if word in ("-o", "--output") and following in FORMATS:
             form = following
         elif word in [f"-o{name}" for name in FORMATS] + [f"--output={name}" for name in FORMATS]:

@@ -23,9 +23,9 @@ def add(commands: Commands) -> None:
     tokens = commands.group("token", "tokens for the admin API over TCP", example="token create ci --role operator")
     parser = tokens.add(
         "create",
-        "make a token; stdout is the token alone, shown this once",
+        "make a token; stdout is the token alone, for $(...); it is shown this once",
         run=create,
-        example="token create grafana --role viewer\nexport PROXYCTL_TOKEN=$(proxyctl token create ci --role operator)",
+        example="token create grafana --role viewer\ntoken create ci --role operator --reason deploys",
     )
     parser.add_argument("name", metavar="NAME", help="who or what it is for")
     parser.add_argument("--role", choices=ROLES, required=True, help="viewer reads, operator changes too")

@@ -1,0 +1,55 @@
+"""history and why."""
+
+from __future__ import annotations
+
+from proxy.core.routing import Dials
+from tests.cli.conftest import Ctl
+from tests.cli.fake_admin import FakeAdmin
+
+REVERT = {
+    "at": "2026-01-31T12:00:00Z",
+    "epoch": 7,
+    "previous_epoch": 6,
+    "actor": "crossfade",
+    "action": "revert",
+    "route": "events",
+    "before": {"weight": 50.0, "stage": "live", "copy": "durable", "latched": False},
+    "after": {"weight": 0.0, "stage": "dualwrite", "copy": "durable", "latched": True},
+    "reason": "breaker open at new\x1b[31m",
+    "evidence": {"worker": 1, "failures": 5},
+}
+TOKEN = REVERT | {"action": "token-create", "route": "", "before": None, "after": {"name": "ci"}, "reason": ""}
+
+
+def test_history(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.entries = [REVERT, TOKEN]
+    lines = ctl("history").out.splitlines()
+    assert lines[0].split() == ["at", "epoch", "who", "did", "route", "before", "after", "reason"]
+    assert "live 50 %  dualwrite 0 % latched  breaker open at new\\x1b[31m" in lines[1]
+    assert "token-create  -" in lines[2]
+    assert ctl("history", "-o", "json").json["entries"][0]["evidence"] == {"worker": 1, "failures": 5}
+
+
+def test_history_is_bounded_and_of_one_route(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.entries = [REVERT, TOKEN]
+    assert len(ctl("history", "--limit", "1", "--route", "events").out.splitlines()) == 2
+    assert admin.requests[0][1] == "/api/v1/history?limit=1&route=events"
+
+
+def test_no_history(ctl: Ctl, admin: FakeAdmin) -> None:
+    assert ctl("history").out == "nothing was changed yet\n"
+
+
+def test_why(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.entries = [REVERT]
+    admin.dials["events"] = Dials(0.0, "durable", latched=True)
+    out = ctl("why", "--route", "events").out
+    assert "reverted: breaker open at new" in out
+    assert "  failures: 5" in out
+    assert "still latched; when new is well again: proxyctl rearm --route events" in out
+    assert admin.requests[0][1] == "/api/v1/why?route=events"
+
+
+def test_why_of_no_revert(ctl: Ctl, admin: FakeAdmin) -> None:
+    assert ctl("why").out == "no revert yet\n"
+    assert ctl("why", "-o", "json").json["entry"] is None

@@ -1,0 +1,126 @@
+"""demo, init, check, run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.loader import load
+from tests.cli.conftest import Ctl
+
+INIT = ["init", "--old", "http://127.0.0.1:9001", "--new", "http://127.0.0.1:9002"]
+BAD = "version: 1\nsalt: 0123456789abcdef\nworker: 2\nbackends:\n  old: {url: nonsense}\n  new: {url: 'http://a:1'}\n"
+BAD += "routes:\n  - {name: events, match: {path: /a}}\n"
+
+
+def test_init_writes_what_check_accepts(ctl: Ctl, home: Path) -> None:
+    done = ctl(*INIT)
+    assert done.code == 0
+    assert done.out == "wrote crossfade.yaml\nnext: proxyctl check crossfade.yaml\n"
+    checked = ctl("check", "crossfade.yaml")
+    assert (checked.code, checked.err) == (0, "")
+    for words in ("crossfade.yaml is valid", "old: http://127.0.0.1:9001", "route     events:", "stage off"):
+        assert words in checked.out
+    assert checked.out.endswith("next: proxyctl run crossfade.yaml\n")
+
+
+def test_init_takes_a_fresh_salt_each_time(ctl: Ctl, home: Path) -> None:
+    salts = set()
+    for name in ("a.yaml", "b.yaml"):
+        assert ctl(*INIT, "-o", name).code == 0
+        salts.add(load(home / name).salt)
+    assert len(salts) == 2
+
+
+def test_init_overwrites_only_by_force(ctl: Ctl, home: Path) -> None:
+    (home / "crossfade.yaml").write_text("mine")
+    done = ctl(*INIT)
+    assert done.code == 2
+    assert "--force" in done.err
+    assert (home / "crossfade.yaml").read_text() == "mine"
+    assert ctl(*INIT, "--force").code == 0
+    assert load(home / "crossfade.yaml").backends["new"].url == "http://127.0.0.1:9002"
+    assert [path.name for path in home.iterdir()] == ["crossfade.yaml"]
+
+
+def test_init_to_stdout(ctl: Ctl, home: Path) -> None:
+    assert ctl(*INIT, "-o", "-").out.startswith("# yaml-language-server")
+    assert list(home.iterdir()) == []
+
+
+def test_init_where_nothing_can_be_written(ctl: Ctl) -> None:
+    done = ctl(*INIT, "-o", "gone/crossfade.yaml")
+    assert done.code == 1
+    assert "No such file or directory" in done.err
+
+
+@pytest.mark.parametrize("url", ["nonsense", "https://a:1", "http://127.0.0.1:9001"])
+def test_init_with_a_bad_url(ctl: Ctl, home: Path, url: str) -> None:
+    assert ctl("init", "--old", "http://127.0.0.1:9001", "--new", url).code == 2
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["check"], ["run"]])
+def test_every_error_is_listed_with_its_place(ctl: Ctl, home: Path, words: list[str]) -> None:
+    (home / "bad.yaml").write_text(BAD)
+    done = ctl(*words, "bad.yaml")
+    assert (done.code, done.out) == (2, "")
+    lines = done.err.splitlines()
+    assert any(line.startswith("bad.yaml:3:1: ") and "did you mean 'workers'?" in line for line in lines)
+    assert any(line.startswith("bad.yaml:5:") for line in lines)
+    assert lines[-1] == f"proxyctl: bad.yaml has {len(lines) - 1} errors"
+
+
+def test_errors_as_objects(ctl: Ctl, home: Path) -> None:
+    (home / "bad.yaml").write_text(BAD)
+    error = ctl("check", "bad.yaml", "-o", "json").error
+    first = error["errors"][0]
+    assert (error["code"], first["path"], first["line"], first["column"]) == (2, "bad.yaml", 3, 1)
+    assert first["suggestion"] == "workers"
+
+
+def test_check_as_json(ctl: Ctl, home: Path) -> None:
+    assert ctl(*INIT).code == 0
+    summary = ctl("check", "crossfade.yaml", "-o", "json").json
+    assert summary["valid"] is True
+    assert summary["routes"][0]["name"] == "events"
+
+
+@pytest.mark.parametrize("words", [["check"], ["run"]])
+def test_a_file_that_is_not_there(ctl: Ctl, words: list[str]) -> None:
+    done = ctl(*words, "gone.yaml")
+    assert done.code == 2
+    assert "cannot read gone.yaml: No such file or directory" in done.err
+
+
+def test_run_hands_the_launcher_what_was_loaded(ctl: Ctl, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[Any] = []
+
+    def launch(settings: Any, path: Path, text: bytes) -> int:
+        called.append((settings.workers, path, text))
+        return 7
+
+    assert ctl(*INIT).code == 0
+    monkeypatch.setattr("proxy.control.launcher.launch", launch)
+    assert ctl("run", "crossfade.yaml").code == 7
+    assert called == [(2, Path("crossfade.yaml"), (home / "crossfade.yaml").read_bytes())]
+
+
+def test_demo_is_started_with_its_options(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[Any] = []
+
+    async def run(*options: Any) -> int:
+        called.append(options)
+        return 1
+
+    monkeypatch.setattr("proxy.demo.run.run", run)
+    assert ctl("demo", "--fast", "--inject", "lost:3", "-o", "json").code == 1
+    assert ctl("-o", "json", "demo", "--keep").code == 1
+    assert called == [(True, False, "json", "lost:3"), (False, True, "json", None)]
+
+
+@pytest.mark.parametrize("words", [["--inject", "nonsense"], ["-o", "yaml"]])
+def test_demo_refuses_what_it_cannot_do(ctl: Ctl, words: list[str]) -> None:
+    assert ctl("demo", *words).code == 2

@@ -1,0 +1,227 @@
+"""status: one look, a watch, a wait, and what an operator reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from proxy.cli import status, status_view
+from proxy.core.routing import Dials
+from tests.cli.conftest import ROOT, Ctl
+from tests.cli.fake_admin import FakeAdmin, serving, side
+
+
+def test_a_healthy_instance_at_a_glance(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.dials["events"] = Dials(25.0, "durable")
+    done = ctl("status")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("crossfade 0.1.0 at unix:crossfade-state/admin.sock: ready, epoch 6, up ")
+    assert lines[2] == (
+        "events  live  weight 25 % (observed 24.7 % (23.9 to 25.6 %))  copy durable  120/s, 1,204 accepted"
+    )
+    assert lines[3].split() == ["side", "backend", *status_view._FIGURES]
+    cells = "old old 90.1/s 0 % 1.2 ms 3.4 ms 5.6 ms closed healthy 0 - 0 0"
+    assert lines[4].split() == cells.split()
+    assert lines[7].split() == "worker pid epoch in-flight clients memory restarts".split()  # noqa: SIM905 - as it is read
+    assert lines[8].split() == ["0", "100", "6", "3", "64", "40.0", "MiB", "0"]
+    assert lines[-1].startswith(
+        "ledger  balanced, pending 0, deferred 0, dead 0, receipts 1,204, 4.0 KiB in 1 segments"
+    )
+    assert "LATCHED" not in done.out
+    assert "warning" not in done.out
+
+
+def test_what_is_wrong_is_said_with_what_to_do(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.dials["events"] = Dials(0.0, "durable", latched=True)
+    ledger = admin.sides["new"]["ledger"] | {"pending": 1204, "oldest_age_s": 75.0, "dead": 2, "lost": 3}
+    trouble = {"breaker": "open", "healthy": False, "paused": "401 Unauthorized", "ledger": ledger}
+    admin.sides["new"] = side(backend="new", url="http://127.0.0.1:9002", **trouble)
+    admin.status |= {"ready": False, "draining": True, "warnings": ["clock \x1b[31mjumped"]}
+    admin.status["dependencies"] = [
+        {"backend": "new", "name": "db", "address": "tcp://db:5432", "healthy": False, "detail": "refused"},
+        {"backend": "new", "name": "mq", "address": "tcp://mq:1", "healthy": True, "detail": ""},
+    ]
+    admin.workers[1] |= {"alive": False, "epoch": 5}
+    admin.ledger |= {"balanced": False, "low_disk": True, "gaps": 1}
+    out = ctl("status").out
+    for words in (
+        "DRAINING",
+        "LATCHED at weight 0: breaker open at new",
+        "proxyctl why --route events",
+        "proxyctl rearm --route events",
+        "new (new, http://127.0.0.1:9002): breaker open",
+        "its health probe fails",
+        "paused: 401 Unauthorized",
+        "2 dead letters; see: proxyctl dead ls --side new",
+        "3 best effort copies lost",
+        "UNHEALTHY  1,204    1m 15s",
+        "1 DOWN  101  5 (not 6 yet)",
+        "NOT BALANCED",
+        "LOW DISK",
+        "1 coverage gaps",
+        "dependency  db of new (tcp://db:5432): UNHEALTHY, refused",
+        "dependency  mq of new (tcp://mq:1): healthy",
+        r"warning: clock \x1b[31mjumped",
+    ):
+        assert words in out
+    assert "\x1b" not in out
+
+
+def test_an_instance_that_has_only_begun(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.status |= {"ready": False, "started_at": ""}
+    admin.workers = []
+    admin.ledger = {"alive": False}
+    admin.sides = {"old": {}, "new": {}}
+    done = ctl("status")
+    assert done.code == 0
+    for words in ("NOT READY", "up -", "no worker has reported", "ledger DOWN"):
+        assert words in done.out
+
+
+def test_one_route_alone(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.dials["more"] = Dials()
+    assert [route["name"] for route in ctl("status", "--route", "more", "-o", "json").json["routes"]] == ["more"]
+    done = ctl("status", "--route", "gone")
+    assert done.code == 1
+    assert "routes are events, more" in done.err
+
+
+def test_wait_until_at_rest(ctl: Ctl, admin: FakeAdmin) -> None:
+    ledger = admin.sides["new"]["ledger"]
+    ledger["pending"] = 3
+    admin.workers[0]["epoch"] = 5
+    admin.before_status.extend(
+        [lambda: None, lambda: ledger.update(pending=0), lambda: admin.workers[0].update(epoch=6)]
+    )
+    done = ctl("status", "--wait")
+    assert done.code == 0
+    assert len(admin.requests) == 3
+    assert done.out.count("crossfade 0.1.0") == 1
+
+
+def test_wait_in_vain_says_what_is_missing(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.sides["new"]["ledger"]["pending"] = 1204
+    done = ctl("status", "--wait", "--timeout", "20ms")
+    assert (done.code, done.out) == (4, "")
+    assert "1,204 events of events are pending at new" in done.err
+    assert ctl("status", "--wait", "--timeout", "0s", "-o", "json").error["missing"]
+
+
+def test_a_revert_while_waiting_exits_3(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.sides["new"]["ledger"]["pending"] = 1
+    admin.before_status.extend([lambda: None, lambda: admin.dials.update(events=Dials(0.0, "durable", latched=True))])
+    done = ctl("status", "--wait")
+    assert done.code == 3
+    assert "proxyctl why --route events" in done.err
+
+
+def test_a_latch_from_before_does_not_matter_to_a_wait(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.dials["events"] = Dials(0.0, "durable", latched=True)
+    assert ctl("status", "--wait").code == 0
+
+
+def test_wait_for_nobody_ends_at_once(ctl: Ctl) -> None:
+    assert ctl("status", "--wait").code == 6
+    assert ctl("status", "-w").code == 6
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "REDRAW", 0.01)
+
+
+@pytest.mark.usefixtures("quick")
+def test_watch_and_wait_ends_at_rest(ctl: Ctl, admin: FakeAdmin) -> None:
+    ledger = admin.sides["new"]["ledger"]
+    ledger["pending"] = 3
+    admin.before_status.extend([lambda: None, lambda: None, lambda: ledger.update(pending=0)])
+    done = ctl("status", "-w", "--wait")
+    assert done.code == 0
+    assert done.out.count("crossfade 0.1.0") == 3
+    assert "\x1b" not in done.out
+
+
+@pytest.mark.usefixtures("quick")
+def test_watch_and_wait_in_vain(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.sides["new"]["ledger"]["pending"] = 3
+    assert ctl("status", "-w", "--wait", "--timeout", "20ms").code == 4
+
+
+@pytest.mark.usefixtures("quick")
+def test_watch_prints_one_object_per_line(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.workers[0]["epoch"] = 5
+    admin.before_status.extend([lambda: None, lambda: admin.workers[0].update(epoch=6)])
+    frames = [json.loads(line) for line in ctl("status", "-w", "--wait", "-o", "json").out.splitlines()]
+    assert [frame["workers"][0]["epoch"] for frame in frames] == [5, 6]
+
+
+@pytest.mark.usefixtures("quick")
+def test_watch_outlives_a_restart_of_the_instance(ctl: Ctl, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeAdmin()
+    fake.workers[0]["epoch"] = 5
+    server = serving(fake, "a.sock")
+    server.__enter__()
+    frames: list[int] = []
+
+    def sleep(duration: float) -> None:
+        """After the first frame the instance goes away, after the second it is back and at rest."""
+        nonlocal server
+        frames.append(len(frames))
+        if len(frames) == 1:
+            server.__exit__(None, None, None)
+            os.unlink("a.sock")
+        elif len(frames) == 2:
+            fake.workers[0]["epoch"] = 6
+            server = serving(fake, "a.sock")
+            server.__enter__()
+
+    monkeypatch.setattr("proxy.cli.waiting.time.sleep", sleep)
+    try:
+        done = ctl("status", "-w", "--wait", "--admin", "unix:a.sock")
+    finally:
+        server.__exit__(None, None, None)
+    assert done.code == 0
+    assert "unix:a.sock: no admin API could be reached" in done.out
+    assert frames == [0, 1]
+
+
+def test_watch_and_wait_takes_one_instance(ctl: Ctl) -> None:
+    assert ctl("status", "-w", "--wait", "--admin", "unix:a", "--admin", "unix:b").code == 2
+
+
+def test_a_terminal_is_redrawn_in_colour(admin: FakeAdmin, monkeypatch: pytest.MonkeyPatch, ctl: Ctl) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    admin.ledger["low_disk"] = True
+    out = ctl("status", "-w", "--wait").out
+    assert out.startswith("\x1b[H\x1b[2J")
+    assert "\x1b[31m  LOW DISK" in out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[31m" not in ctl("status").out
+
+
+def test_ctrl_c_ends_a_watch_cleanly(admin: FakeAdmin) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "proxy.cli.main", "status", "-w"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        heads = 0
+        while heads < 2:
+            heads += process.stdout.readline().startswith("crossfade 0.1.0")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
