@@ -89,14 +89,15 @@ class Probes:
         """Backends with a verdict."""
         return {name: each.is_healthy for name, each in self.standings.items() if each.is_healthy is not None}
 
-    async def start(self) -> None:
-        """Begin to probe."""
+    async def start(self) -> list[asyncio.Task[None]]:
+        """Begin to probe; the tasks, none of which ever ends by itself."""
         # A fresh connection each time: a backend that no longer accepts any is down, whatever an old one says.
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))
         for name, backend in self._backends.items():
             if backend.health is not None:
                 self._tasks.append(asyncio.create_task(self._watch(name, backend, backend.health)))
         self._tasks.extend(asyncio.create_task(self._follow(each)) for each in self.dependencies)
+        return self._tasks
 
     async def close(self) -> None:
         """Stop probing."""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytest_asyncio
+
+from tests.control.fakes import Plane
+from tests.control.helpers import make_settings
 
 
 @pytest.fixture
@@ -16,3 +21,29 @@ def state_dir() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="cf-", dir="/tmp"))
     yield path
     shutil.rmtree(path)
+
+
+MakePlane = Callable[..., Plane]
+
+
+@pytest_asyncio.fixture
+async def plane(state_dir: Path) -> AsyncIterator[Plane]:
+    """A supervisor with its fakes, ready."""
+    made = Plane(make_settings(state_dir))
+    await made.start()
+    yield made
+    await made.close()
+
+
+@pytest_asyncio.fixture
+async def make_plane(state_dir: Path) -> AsyncIterator[MakePlane]:
+    """Makes planes of special settings; not started."""
+    made: list[Plane] = []
+
+    def make(**changes: Any) -> Plane:
+        made.append(Plane(make_settings(state_dir, **changes)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.close()

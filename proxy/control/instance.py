@@ -1,0 +1,87 @@
+"""One instance as its supervisor knows it: the parts that the admin API and the metrics look at."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from config.model import Route, Settings
+from proxy.control.audit import Audit
+from proxy.control.changes import Changes
+from proxy.control.peers import Peers
+from proxy.control.probes import Probes
+from proxy.control.state import LiveState
+from proxy.control.tally import Tally
+from proxy.control.tokens import Tokens
+from proxy.ledger.marks import FAILED, LOW_DISK, Marks
+
+
+def _version() -> str:
+    try:
+        return version("crossfade")
+    except PackageNotFoundError:  # run from an unpacked source tree
+        return "unreleased"
+
+
+VERSION: Final = _version()
+
+
+@dataclass
+class Instance:
+    """The parts. clock: monotonic seconds; wall: seconds since 1970; stop: asks the launcher to stop everything."""
+
+    settings: Settings
+    changes: Changes
+    audit: Audit
+    tokens: Tokens
+    peers: Peers
+    tally: Tally
+    probes: Probes
+    marks: Marks
+    started_ns: int
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    stop: Callable[[], None]
+    state: LiveState | None = None
+    draining: bool = False
+    routes: dict[str, Route] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.routes = {route.name: route for route in self.settings.routes}
+
+    @property
+    def epoch(self) -> int:
+        """The present epoch; 0 before there is one."""
+        return self.state.revision if self.state is not None else 0
+
+    def not_ready(self) -> list[str]:
+        """Why traffic should not come now; empty when it may."""
+        reasons = []
+        if self.draining:
+            reasons.append("draining")
+        if self.state is None:
+            reasons.append("there is no live routing yet")
+        applied, wanted = self.peers.applied(self.epoch), self.settings.workers
+        if applied < wanted:
+            reasons.append(f"{applied} of {wanted} workers have applied epoch {self.epoch}")
+        if self.peers.ledger is None:
+            reasons.append("the ledger is not connected")
+        if self.marks.flag(LOW_DISK):
+            reasons.append("low disk: new events get 503 until there is room")
+        if self.marks.flag(FAILED):
+            reasons.append("the ledger failed and is restarting")
+        return reasons
+
+
+def ask_launcher_to_stop(launcher_pid: int) -> Callable[[], None]:
+    """The `stop` of an instance. A launcher that died is nobody's parent, so no stranger gets the signal."""
+
+    def stop() -> None:
+        if os.getppid() == launcher_pid:
+            os.kill(launcher_pid, signal.SIGTERM)
+
+    return stop

@@ -1,0 +1,123 @@
+"""The operations on the record: questions to the ledger process, and what a person does with dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from proxy.control import views
+from proxy.control.admin import Call, nanoseconds
+from proxy.control.bodies import DeadLetters, Replay
+from proxy.control.instance import Instance
+from proxy.control.problems import Problem
+from proxy.core.event import SIDES
+from proxy.core.owed import STATE_NAMES
+
+PAGE: Final = 1000
+"""Events asked for at a time when they are only counted."""
+Record = Callable[[Call, str, dict[str, Any], str], Awaitable[None]]
+
+
+class LedgerHandlers:
+    """record: writes the audit line of a change."""
+
+    def __init__(self, instance: Instance, record: Record) -> None:
+        self._instance = instance
+        self._record = record
+
+    async def _ask(self, op: str, args: dict[str, Any]) -> Any:
+        return await self._instance.peers.ask(op, args)
+
+    async def ledger(self, _call: Call) -> views.LedgerSummary:
+        """The balance of the record."""
+        summary = await self._ask("summary", {})
+        return views.LedgerSummary(summary["balanced"], summary["sides"], summary["segments"], summary["gaps"])
+
+    async def ledger_events(self, call: Call) -> views.Receipts:
+        """Receipts, page by page."""
+        since = call.query.get("since")
+        return await self._page(
+            call,
+            state=call.choice("state", STATE_NAMES[1:]),
+            since_ns=nanoseconds(since) if since is not None else None,
+        )
+
+    async def ledger_event(self, call: Call) -> views.ReceiptsOfEvent:
+        """Everything recorded under one id."""
+        page = await self._ask("events", _filter(id=call.path["id"], limit=PAGE))
+        if not page["events"]:
+            raise Problem(404, f"no event {call.path['id']!r} is recorded; settled ones are kept for ledger.retain")
+        return views.ReceiptsOfEvent(page["events"])
+
+    async def dead(self, call: Call) -> views.Receipts:
+        """Dead letters, page by page."""
+        return await self._page(call, state="dead", since_ns=None)
+
+    async def _page(self, call: Call, *, state: str | None, since_ns: int | None) -> views.Receipts:
+        page = await self._ask(
+            "events",
+            _filter(
+                route=call.query.get("route"),
+                side=_side(call.choice("side", SIDES)),
+                state=state,
+                since_ns=since_ns,
+                after_seq=call.integer("after_seq", 0, 0, 10**18),
+                limit=call.integer("limit", 100, 1, PAGE),
+            ),
+        )
+        return views.Receipts(page["events"], page["next_after_seq"])
+
+    async def replay(self, call: Call) -> views.Replayed:
+        """Delivered events of a side become pending again."""
+        body: Replay = call.body
+        if not self._instance.settings.ledger.retain_bodies:
+            raise Problem(422, "bodies of delivered events are not kept; replay needs ledger.retain_bodies: true")
+        args = {"since_ns": nanoseconds(body.since), "side": _side(body.side), "route": body.route}
+        await self._record(call, "replay", {"since": body.since, "side": body.side}, body.route or "")
+        if call.who.dry_run:
+            return views.Replayed(await self._count({"state": "delivered", **args}), 0, True)
+        result = await self._ask("replay", args)
+        return views.Replayed(result["replayed"], result["without_body"], False)
+
+    async def dead_requeue(self, call: Call) -> views.Moved:
+        """Dead letters become pending again."""
+        return await self._move(call, "dead-requeue", "dead_requeue")
+
+    async def dead_discard(self, call: Call) -> views.Moved:
+        """Dead letters are given up."""
+        return await self._move(call, "dead-discard", "dead_discard")
+
+    async def _move(self, call: Call, action: str, op: str) -> views.Moved:
+        body: DeadLetters = call.body
+        if body.all == (body.ids is not None):
+            raise Problem(422, 'name the events ("ids") or say "all": true, one of them')
+        args = {"ids": body.ids, "side": _side(body.side), "route": body.route}
+        await self._record(call, action, {"ids": body.ids, "all": body.all, "side": body.side}, body.route or "")
+        if call.who.dry_run:
+            wanted = None if body.ids is None else frozenset(body.ids)
+            found = {"state": "dead", "side": args["side"], "route": body.route}
+            return views.Moved(await self._count(found, wanted), True)
+        return views.Moved((await self._ask(op, args))["moved"], False)
+
+    async def _count(self, wanted: dict[str, Any], ids: frozenset[str] | None = None) -> int:
+        """How many events a change would move: one for each side where the event is in that state."""
+        state, side = wanted["state"], wanted["side"]
+        sides = SIDES if side is None else (SIDES[side],)
+        count, after = 0, 0
+        while True:
+            page = await self._ask("events", _filter(**wanted, after_seq=after, limit=PAGE))
+            for event in page["events"]:
+                if ids is None or event["id"] in ids:
+                    count += sum((event[name] or {}).get("state") == state for name in sides)
+            if page["next_after_seq"] is None:
+                return count
+            after = page["next_after_seq"]
+
+
+def _filter(**given: Any) -> dict[str, Any]:
+    """The arguments of the ledger's `events`, with None for what is not asked."""
+    return dict.fromkeys(("route", "side", "state", "since_ns", "id")) | {"after_seq": 0, "limit": 100} | given
+
+
+def _side(name: str | None) -> int | None:
+    return None if name is None else SIDES.index(name)

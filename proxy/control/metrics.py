@@ -1,0 +1,177 @@
+"""The exposition for Prometheus: one registry, one collector over the folded account.
+
+A histogram is made from the workers' sketches, whose buckets are 2 % wide, so a count may be in the
+neighbouring bucket when its duration is within 2 % of a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from proxy.control.instance import VERSION, Instance
+from proxy.control.status import counters, worst_breaker
+from proxy.control.tally import Series, Sums
+
+BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds in seconds."""
+GROWTH: Final = 1.02
+"""Of a sketch's buckets; see proxy.core.sketch."""
+_BREAKER: Final = {"closed": 0, "half-open": 1, "open": 2}
+_P: Final = "crossfade"
+
+
+class InstanceCollector(Collector):
+    """Yields every metric of an instance at the moment of a scrape."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the names depend on nothing that is known at registration."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All of them."""
+        total = self._instance.tally.total()
+        yield from _requests(total)
+        yield from self._routing(total)
+        yield from self._ledger()
+        yield from self._backends()
+        yield from self._processes(total)
+
+    def _routing(self, total: Sums) -> Iterator[Metric]:
+        instance = self._instance
+        target = _gauge("weight_target_ratio", "Weight of the live routing, 0-1", "route")
+        observed = _gauge("weight_observed_ratio", "Share of events whose authority was new, last 10 s", "route")
+        latched = _gauge("latched", "1 while a revert keeps the weight at 0", "route")
+        accepted = _counter("events_accepted", "Events whose client was answered or promised", "route")
+        states = instance.state.routes if instance.state is not None else {}
+        for route, state in states.items():
+            target.add_metric([route], round(state.weight / 100, 4))
+            latched.add_metric([route], float(state.latched))
+            seen = instance.tally.observed(route, instance.clock())
+            if seen is not None:
+                observed.add_metric([route], round(seen.weight / 100, 4))
+        for route, count in sorted(total.accepted.items()):
+            accepted.add_metric([route], count)
+        reverts = _counter("reverts", "Weights that the proxy itself moved to 0", "reason")
+        for name, count in sorted(instance.tally.own.items()):
+            if name.startswith("reverts:"):
+                reverts.add_metric([name.removeprefix("reverts:")], count)
+        yield from (target, observed, latched, accepted, reverts)
+        yield _single(GaugeMetricFamily(f"{_P}_routing_epoch", "Epoch of the live routing"), instance.epoch)
+
+    def _ledger(self) -> Iterator[Metric]:
+        tally = self._instance.tally
+        pending = _gauge("ledger_pending_events", "Events owed and not settled", "route", "backend")
+        oldest = _gauge("ledger_oldest_age_seconds", "Age of the oldest pending event", "route", "backend")
+        dead = _gauge("ledger_dead_events", "Dead letters", "route", "backend")
+        deferred = _gauge("ledger_deferred_events", "Events kept for a rollback", "route", "backend")
+        marked = _gauge("ledger_marked_buckets", "Buckets with a backlog", "route", "backend")
+        for side in tally.ledger.sides if tally.ledger is not None else ():
+            labels = [side.route, side.backend]
+            pending.add_metric(labels, side.balance.get("pending", 0))
+            dead.add_metric(labels, side.balance.get("dead", 0))
+            deferred.add_metric(labels, side.balance.get("deferred", 0))
+            oldest.add_metric(labels, side.oldest_pending_age)
+            marked.add_metric(labels, side.marked)
+        owed = _counter("events_owed", "Events that a backend was ever owed", "backend")
+        delivered = _counter("events_delivered", "Events that a backend has got", "backend")
+        for name, family in (("owed", owed), ("delivered", delivered)):
+            for backend, count in sorted(tally.climbed(name).items()):
+                family.add_metric([backend], count)
+        yield from (pending, oldest, dead, deferred, marked, owed, delivered)
+        ledger = tally.ledger
+        if ledger is not None:
+            yield _single(GaugeMetricFamily(f"{_P}_ledger_low_disk", "1 when the disk is nearly full"), ledger.low_disk)
+            yield _single(GaugeMetricFamily(f"{_P}_ledger_gaps", "Coverage gaps"), ledger.gaps)
+            yield _single(GaugeMetricFamily(f"{_P}_ledger_disk_bytes", "Size of the record"), ledger.bytes_on_disk)
+
+    def _backends(self) -> Iterator[Metric]:
+        instance = self._instance
+        breaker = _gauge("breaker_state", "Worst breaker over the workers: 0 closed, 1 half-open, 2 open", "backend")
+        healthy = _gauge("backend_healthy", "What the health probe says", "backend")
+        for backend in instance.settings.backends:
+            breaker.add_metric([backend], _BREAKER[worst_breaker(instance, backend)])
+        for backend, is_healthy in instance.probes.healthy.items():
+            healthy.add_metric([backend], float(is_healthy))
+        yield from (breaker, healthy)
+
+    def _processes(self, total: Sums) -> Iterator[Metric]:
+        instance = self._instance
+        yield _single(GaugeMetricFamily(f"{_P}_ready", "1 when /readyz says yes"), not instance.not_ready())
+        yield _single(GaugeMetricFamily(f"{_P}_workers", "Workers connected"), len(instance.peers.workers))
+        lost = CounterMetricFamily(f"{_P}_copies_lost", "Best effort copies that were lost")
+        yield _single(lost, total.counters["copies_lost"])
+        named = _counter("counts", "Everything else that is counted, by name", "name")
+        for name, count in counters(instance, total).items():
+            named.add_metric([name], count)
+        build = _gauge("build_info", "Always 1", "version")
+        build.add_metric([VERSION], 1)
+        yield from (named, build)
+
+
+def exposition(registry: CollectorRegistry) -> bytes:
+    """The text format."""
+    return generate_latest(registry)
+
+
+def registry_of(instance: Instance) -> CollectorRegistry:
+    """The one registry of an instance."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(InstanceCollector(instance))
+    return registry
+
+
+def _requests(total: Sums) -> Iterator[Metric]:
+    requests = _counter("requests", "Answers and failures of a backend", "route", "backend", "role", "code_class")
+    duration = HistogramMetricFamily(
+        f"{_P}_request_duration_seconds",
+        "From sending an event to the end of the backend's answer",
+        labels=["route", "backend", "role"],
+    )
+    for series, answers in sorted(total.requests.items()):
+        labels = _labels(series)
+        for code_class, count in sorted(answers.classes.items()):
+            requests.add_metric([*labels, code_class], count)
+        buckets, summed = histogram(answers.sketch.buckets)
+        duration.add_metric(labels, buckets=buckets, sum_value=summed)
+    yield from (requests, duration)
+
+
+def histogram(sketch: dict[int, int]) -> tuple[list[tuple[str, float]], float]:
+    """Cumulative counts up to each bound, the last being +Inf, and the sum of all durations (to 1 %)."""
+    ordered = sorted(sketch.items())
+    summed = sum(count * GROWTH ** (index - 0.5) for index, count in ordered)
+    buckets: list[tuple[str, float]] = []
+    position = seen = 0
+    for bound in BOUNDS:
+        while position < len(ordered) and GROWTH ** (ordered[position][0] - 0.5) <= bound:
+            seen += ordered[position][1]
+            position += 1
+        buckets.append((str(bound), seen))
+    buckets.append(("+Inf", sum(sketch.values())))
+    return buckets, summed
+
+
+def _labels(series: Series) -> list[str]:
+    return [series.route, series.backend, series.role]
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{_P}_{name}", text, labels=labels)
+
+
+def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"{_P}_{name}", text, labels=labels)
+
+
+def _single(family: GaugeMetricFamily | CounterMetricFamily, value: float) -> Metric:
+    family.add_metric([], float(value))
+    return family

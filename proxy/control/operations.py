@@ -1,0 +1,203 @@
+"""The table of the admin API's operations. Routes, access and openapi.json are all made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import msgspec
+
+from proxy.control import bodies, views
+
+PREFIX: Final = "/api/v1"
+Access = Literal["open", "viewer", "operator"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A path or query parameter. schema: JSON Schema."""
+
+    name: str
+    place: Literal["path", "query"]
+    schema: dict[str, Any]
+    summary: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation. name: its handler and operationId; access: open to all, or the least role.
+
+    body: type of the request body, None without one; result: type of the answer, None for plain text.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    access: Access
+    result: type | None
+    body: type | None = None
+    status: int = 200
+    parameters: tuple[Parameter, ...] = ()
+
+
+_STRING: Final = {"type": "string"}
+_MOMENT: Final = {"type": "string", "description": "ISO 8601 or seconds since 1970"}
+_ROUTE_PATH: Final = Parameter("route", "path", _STRING, "name of a route; - when there is exactly one")
+_ROUTE: Final = Parameter("route", "query", _STRING, "only this route")
+_SIDE: Final = Parameter("side", "query", {"type": "string", "enum": ["old", "new"]}, "only this side")
+_LIMIT: Final = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1000}, "at most so many")
+_STATE: Final = Parameter("state", "query", _STRING, "only events in this state at the side, or at either")
+_SINCE: Final = Parameter("since", "query", _MOMENT, "accepted since")
+_AFTER: Final = Parameter("after_seq", "query", {"type": "integer", "minimum": 0}, "only after this number")
+_TOKEN: Final = Parameter("name", "path", _STRING, "name of a token")
+_EVENT: Final = Parameter("id", "path", _STRING, "event id")
+
+
+def _change(method: str, what: str, name: str, summary: str, body: type) -> Operation:
+    path = f"{PREFIX}/routes/{{route}}/{what}"
+    return Operation(method, path, name, summary, "operator", views.RoutingChanged, body, parameters=(_ROUTE_PATH,))
+
+
+OPERATIONS: Final = (
+    Operation("GET", "/healthz", "healthz", "The supervisor answers", "open", views.Health),
+    Operation("GET", "/readyz", "readyz", "Ready for traffic; 503 with the reasons when not", "open", views.Readiness),
+    Operation("GET", "/metrics", "metrics", "Prometheus exposition", "open", None),
+    Operation("GET", f"{PREFIX}/openapi.json", "openapi", "This description", "viewer", dict),
+    Operation("GET", f"{PREFIX}/status", "status", "Everything at a glance", "viewer", views.Status),
+    _change("PUT", "weight", "set_weight", "Turn the weight", bodies.SetWeight),
+    _change("PUT", "stage", "set_stage", "Set both dials to a named position", bodies.SetStage),
+    _change("POST", "rollback", "rollback", "Weight 0 at once; always allowed", bodies.Change),
+    _change("POST", "rearm", "rearm", "Open the latch that a revert closed", bodies.Change),
+    Operation(
+        "GET", f"{PREFIX}/history", "history", "Audit trail", "viewer", views.History, parameters=(_LIMIT, _ROUTE)
+    ),
+    Operation("GET", f"{PREFIX}/why", "why", "The last revert", "viewer", views.Why, parameters=(_ROUTE,)),
+    Operation("GET", f"{PREFIX}/ledger", "ledger", "Balance of the record", "viewer", views.LedgerSummary),
+    Operation(
+        "GET",
+        f"{PREFIX}/ledger/events",
+        "ledger_events",
+        "Receipts of events",
+        "viewer",
+        views.Receipts,
+        parameters=(_ROUTE, _SIDE, _STATE, _SINCE, _AFTER, _LIMIT),
+    ),
+    Operation(
+        "GET",
+        f"{PREFIX}/ledger/events/{{id}}",
+        "ledger_event",
+        "Everything recorded of one event",
+        "viewer",
+        views.ReceiptsOfEvent,
+        parameters=(_EVENT,),
+    ),
+    Operation(
+        "POST",
+        f"{PREFIX}/ledger/replay",
+        "replay",
+        "Deliver again what a restored backend is missing",
+        "operator",
+        views.Replayed,
+        bodies.Replay,
+    ),
+    Operation(
+        "GET",
+        f"{PREFIX}/dead",
+        "dead",
+        "Dead letters",
+        "viewer",
+        views.Receipts,
+        parameters=(_ROUTE, _SIDE, _AFTER, _LIMIT),
+    ),
+    Operation(
+        "POST", f"{PREFIX}/dead/requeue", "dead_requeue", "Try again", "operator", views.Moved, bodies.DeadLetters
+    ),
+    Operation(
+        "POST", f"{PREFIX}/dead/discard", "dead_discard", "Give up on them", "operator", views.Moved, bodies.DeadLetters
+    ),
+    Operation(
+        "POST", f"{PREFIX}/drain", "drain", "Stop gracefully", "operator", views.Draining, bodies.Change, status=202
+    ),
+    Operation("GET", f"{PREFIX}/tokens", "tokens", "All tokens, without their secrets", "viewer", views.TokenList),
+    Operation(
+        "POST",
+        f"{PREFIX}/tokens",
+        "token_create",
+        "Make a token; its secret is shown this once",
+        "operator",
+        views.TokenCreated,
+        bodies.CreateToken,
+        status=201,
+    ),
+    Operation(
+        "DELETE",
+        f"{PREFIX}/tokens/{{name}}",
+        "token_revoke",
+        "Make a token worthless",
+        "operator",
+        views.TokenRevoked,
+        bodies.Change,
+        parameters=(_TOKEN,),
+    ),
+)
+
+
+def openapi(version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the table."""
+    types = [views.ProblemView, *(t for each in OPERATIONS for t in (each.body, each.result))]
+    unique = list(dict.fromkeys(t for t in types if t is not None and t is not dict))
+    schemas, components = msgspec.json.schema_components(unique, ref_template="#/components/schemas/{name}")
+    refs = dict(zip(unique, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for each in OPERATIONS:
+        paths.setdefault(each.path, {})[each.method.lower()] = _describe(each, refs)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Crossfade admin API", "version": version},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _describe(operation: Operation, refs: dict[type, dict[str, Any]]) -> dict[str, Any]:
+    problem = {"application/problem+json": {"schema": refs[views.ProblemView]}}
+    result: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+    if operation.result is not None:
+        result = {"application/json": {"schema": refs.get(operation.result, {"type": "object"})}}
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "parameters": [
+            {
+                "name": each.name,
+                "in": each.place,
+                "required": each.place == "path",
+                "schema": each.schema,
+                "description": each.summary,
+            }
+            for each in operation.parameters
+        ],
+        "responses": {
+            str(operation.status): {"description": operation.summary, "content": result},
+            "default": {"description": "what went wrong", "content": problem},
+        },
+        "security": [] if operation.access == "open" else [{"token": []}],
+    }
+    if operation.access == "operator":
+        described["parameters"].extend(_CHANGE_HEADERS)
+    if operation.body is not None:
+        described["requestBody"] = {
+            "required": any(field.required for field in msgspec.structs.fields(operation.body)),
+            "content": {"application/json": {"schema": refs[operation.body]}},
+        }
+    return described
+
+
+_CHANGE_HEADERS: Final = (
+    {"name": "If-Match", "in": "header", "schema": _STRING, "description": "epoch that must still stand, else 409"},
+    {"name": "X-Actor", "in": "header", "schema": _STRING, "description": "who asks, for the audit trail"},
+)

@@ -1,0 +1,201 @@
+"""The status of an instance: what was counted, put together for people and machines to read."""
+
+from __future__ import annotations
+
+from proxy.control.audit import iso
+from proxy.control.instance import VERSION, Instance
+from proxy.control.link import LedgerStats, SideStats
+from proxy.control.state import RouteState
+from proxy.control.tally import Answers, Sums, Window, empty_balance
+from proxy.control.views import (
+    DependencyView,
+    LedgerCounts,
+    LedgerView,
+    RouteView,
+    SideView,
+    Status,
+    WorkerView,
+)
+from proxy.core.event import NEW, OLD, SIDES
+from proxy.core.owed import STATE_NAMES
+
+_WORST = ("closed", "half-open", "open")
+
+
+def status(instance: Instance) -> Status:
+    """Everything, at this moment."""
+    now = instance.clock()
+    window, total = instance.tally.window(now), instance.tally.total()
+    not_ready = instance.not_ready()
+    states = instance.state.routes if instance.state is not None else {}
+    routes = [_route(instance, name, states[name], window, total, now) for name in instance.routes if name in states]
+    workers = [_worker(instance, index) for index in range(instance.settings.workers)]
+    ledger = _ledger(instance)
+    return Status(
+        version=VERSION,
+        epoch=instance.epoch,
+        started_at=iso(instance.started_ns / 1e9),
+        ready=not not_ready,
+        not_ready=not_ready,
+        draining=instance.draining,
+        routes=routes,
+        workers=workers,
+        ledger=ledger,
+        dependencies=[
+            DependencyView(each.backend, each.name, each.address, each.healthy, each.detail)
+            for each in instance.probes.dependencies
+        ],
+        counters=counters(instance, total),
+        warnings=warnings(instance, routes, workers, ledger),
+    )
+
+
+def counters(instance: Instance, total: Sums) -> dict[str, int]:
+    """Every counter by name: the workers' plain, the ledger's with `ledger_`, the supervisor's with `control_`."""
+    named = dict(total.counters)
+    named |= {f"ledger_{name}": count for name, count in instance.tally.ledger_counters().items()}
+    own = dict(instance.tally.own) | {
+        "audit_damaged_lines": instance.audit.damaged,
+        "control_link_garbage": instance.peers.garbage,
+    }
+    named |= {f"control_{name.replace(':', '_')}": count for name, count in own.items()}
+    return dict(sorted(named.items()))
+
+
+def worst_breaker(instance: Instance, backend: str) -> str:
+    """The worst state of a backend's breakers over all workers."""
+    states = [stats.breakers.get(backend, "closed") for _, stats in instance.tally.present()]
+    return max(states, key=_WORST.index, default="closed")
+
+
+def side_stats(ledger: LedgerStats | None, route: str, side: int) -> SideStats | None:
+    """What the ledger says of one side."""
+    for each in ledger.sides if ledger is not None else ():
+        if each.route == route and each.side == side:
+            return each
+    return None
+
+
+def _route(instance: Instance, name: str, state: RouteState, window: Window, total: Sums, now: float) -> RouteView:
+    route = instance.routes[name]
+    observed = instance.tally.observed(name, now)
+    return RouteView(
+        name=name,
+        stage=state.dials.stage,
+        weight_target=state.weight,
+        weight_observed=observed.weight if observed else None,
+        weight_observed_interval=(observed.low, observed.high) if observed else None,
+        copy=state.copy,
+        latched=state.latched,
+        latch_reason=state.latch_reason or None,
+        old_incomplete_since=state.old_incomplete_since or None,
+        rate=_rate(window.sums.accepted[name], window),
+        accepted_total=total.accepted[name],
+        sides={SIDES[side]: _side(instance, name, side, (route.old, route.new)[side], window) for side in (OLD, NEW)},
+    )
+
+
+def _side(instance: Instance, route: str, side: int, backend: str, window: Window) -> SideView:
+    answers = window.sums.side(route, side)
+    ledger = side_stats(instance.tally.ledger, route, side)
+    balance = ledger.balance if ledger is not None else empty_balance()
+    return SideView(
+        backend=backend,
+        url=instance.settings.backends[backend].url,
+        rate=_rate(answers.total, window),
+        error_rate=round(answers.failed / answers.total, 6) if answers.total else 0.0,
+        p50=_quantile(answers, 0.5),
+        p95=_quantile(answers, 0.95),
+        p99=_quantile(answers, 0.99),
+        breaker=worst_breaker(instance, backend),
+        healthy=instance.probes.healthy.get(backend),
+        paused=ledger.paused if ledger is not None else "",
+        ledger=LedgerCounts(
+            **{name: balance.get(name, 0) for name in ("owed", *STATE_NAMES[1:])},
+            oldest_age_s=round(ledger.oldest_pending_age, 3) if ledger is not None else 0.0,
+            marked_buckets=ledger.marked if ledger is not None else 0,
+        ),
+    )
+
+
+def _rate(count: int, window: Window) -> float:
+    return round(count / window.seconds, 2) if window.seconds > 0 else 0.0
+
+
+def _quantile(answers: Answers, q: float) -> float | None:
+    sketch = answers.sketch
+    return round(sketch.quantile(q), 6) if sketch.buckets else None
+
+
+def _worker(instance: Instance, index: int) -> WorkerView:
+    peer, slot = instance.peers.workers.get(index), instance.tally.slot(index)
+    last = slot.latest if slot is not None else None
+    return WorkerView(
+        index=index,
+        pid=peer.pid if peer is not None else 0,
+        epoch=peer.applied if peer is not None else last.epoch if last is not None else 0,
+        in_flight=last.in_flight if last is not None and peer is not None else 0,
+        clients=last.clients if last is not None and peer is not None else 0,
+        rss_bytes=last.rss_bytes if last is not None and peer is not None else 0,
+        alive=peer is not None,
+        restarts=slot.restarts if slot is not None else 0,
+    )
+
+
+def is_balanced(ledger: LedgerStats) -> bool:
+    """Is what is owed the sum of all states, with no state below zero, at every side?"""
+    for side in ledger.sides:
+        states = [side.balance.get(name, 0) for name in STATE_NAMES[1:]]
+        if side.balance.get("owed", 0) != sum(states) or min(states) < 0:
+            return False
+    return True
+
+
+def _ledger(instance: Instance) -> LedgerView:
+    ledger, peer = instance.tally.ledger, instance.peers.ledger
+    pid = peer.pid if peer is not None else 0
+    if ledger is None:
+        return LedgerView(peer is not None, pid, 0, 0, 0, True, 0, 0, 0, False, 0, 0.0, 0)
+    return LedgerView(
+        alive=peer is not None,
+        pid=pid,
+        pending=sum(side.balance.get("pending", 0) for side in ledger.sides),
+        deferred=sum(side.balance.get("deferred", 0) for side in ledger.sides),
+        dead=sum(side.balance.get("dead", 0) for side in ledger.sides),
+        balanced=is_balanced(ledger),
+        segments=ledger.segments,
+        bytes_on_disk=ledger.bytes_on_disk,
+        disk_free=ledger.disk_free,
+        low_disk=ledger.low_disk,
+        gaps=ledger.gaps,
+        commit_p99_s=round(ledger.commit_p99, 6),
+        receipts=ledger.receipts,
+    )
+
+
+def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerView], ledger: LedgerView) -> list[str]:
+    """What a person should know although it is in the figures already."""
+    said = [f"not ready: {reason}" for reason in instance.not_ready()]
+    said += [f"worker {worker.index} is down" for worker in workers if not worker.alive]
+    if not ledger.balanced:
+        said.append("the ledger's balance does not add up: keep its files and report this")
+    if ledger.gaps:
+        said.append(f"{ledger.gaps} coverage gaps: events in them may be unrecorded")
+    for route in routes:
+        if route.latched:
+            said.append(f"{route.name} is latched: {route.latch_reason}")
+        if route.old_incomplete_since:
+            said.append(f"{route.name}: old is incomplete since {route.old_incomplete_since}")
+        for name, side in route.sides.items():
+            if side.paused:
+                said.append(f"{route.name}: deliveries to {name} are paused: {side.paused}")
+            if side.ledger.dead:
+                said.append(f"{route.name}: {side.ledger.dead} dead letters at {name}")
+    said += [
+        f"{each.name} behind {each.backend} is not well: {each.detail}"
+        for each in instance.probes.dependencies
+        if each.healthy is False
+    ]
+    if instance.audit.damaged:
+        said.append(f"{instance.audit.damaged} damaged lines in the audit trail")
+    return said

@@ -1,0 +1,267 @@
+"""What the admin API answers, as types: the responses and their descriptions in openapi.json are made from these.
+
+Weights are percent 0-100, rates events per second, times seconds unless their name says otherwise, moments
+ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from proxy.control.audit import Entry
+
+
+class LedgerCounts(msgspec.Struct):
+    """Events owed to one side, by state; owed is their sum."""
+
+    owed: int
+    pending: int
+    deferred: int
+    delivered: int
+    refused: int
+    dead: int
+    discarded: int
+    lost: int
+    released: int
+    oldest_age_s: float
+    marked_buckets: int
+
+
+class SideView(msgspec.Struct):
+    """One side of a route over the last ten seconds. healthy: null without a probe's verdict."""
+
+    backend: str
+    url: str
+    rate: float
+    error_rate: float
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    breaker: str
+    healthy: bool | None
+    paused: str
+    ledger: LedgerCounts
+
+
+class RouteView(msgspec.Struct):
+    """One route. weight_observed and its 95 % interval are null without events since the last change."""
+
+    name: str
+    stage: str
+    weight_target: float
+    weight_observed: float | None
+    weight_observed_interval: tuple[float, float] | None
+    copy: str
+    latched: bool
+    latch_reason: str | None
+    old_incomplete_since: str | None
+    rate: float
+    accepted_total: int
+    sides: dict[str, SideView]
+
+
+class WorkerView(msgspec.Struct):
+    """One worker. Figures of one that is not alive are its last."""
+
+    index: int
+    pid: int
+    epoch: int
+    in_flight: int
+    clients: int
+    rss_bytes: int
+    alive: bool
+    restarts: int
+
+
+class LedgerView(msgspec.Struct):
+    """The ledger process; balanced: every side's owed is the sum of its states."""
+
+    alive: bool
+    pid: int
+    pending: int
+    deferred: int
+    dead: int
+    balanced: bool
+    segments: int
+    bytes_on_disk: int
+    disk_free: int
+    low_disk: bool
+    gaps: int
+    commit_p99_s: float
+    receipts: int
+
+
+class DependencyView(msgspec.Struct):
+    """A service behind a backend. healthy: null before the first look."""
+
+    backend: str
+    name: str
+    address: str
+    healthy: bool | None
+    detail: str
+
+
+class Status(msgspec.Struct):
+    """Everything at a glance. not_ready: why /readyz says no."""
+
+    version: str
+    epoch: int
+    started_at: str
+    ready: bool
+    not_ready: list[str]
+    draining: bool
+    routes: list[RouteView]
+    workers: list[WorkerView]
+    ledger: LedgerView
+    dependencies: list[DependencyView]
+    counters: dict[str, int]
+    warnings: list[str]
+
+
+class Position(msgspec.Struct):
+    """A route's position."""
+
+    weight: float
+    copy: str
+    stage: str
+    latched: bool
+
+
+class AppliedView(msgspec.Struct):
+    """How many workers use the new epoch, of how many, seconds after the change was asked for."""
+
+    workers: int
+    of: int
+    seconds: float
+
+
+class RoutingChanged(msgspec.Struct):
+    """A change of the routing; without `changed` nothing had to be done and the epoch stands.
+
+    applied: null on a dry run.
+    """
+
+    route: str
+    before: Position
+    after: Position
+    epoch: int
+    previous_epoch: int
+    changed: bool
+    dry_run: bool
+    notes: list[str]
+    next: str
+    applied: AppliedView | None
+
+
+class History(msgspec.Struct):
+    """Audit entries, newest first. damaged_lines: lines that could not be read."""
+
+    entries: list[Entry]
+    damaged_lines: int
+
+
+class Why(msgspec.Struct):
+    """The last revert of a route, if any."""
+
+    route: str
+    entry: Entry | None
+    latched: bool
+    text: str
+
+
+class LedgerSummary(msgspec.Struct):
+    """The record as the ledger sums it up."""
+
+    balanced: bool
+    sides: list[dict[str, Any]]
+    segments: int
+    gaps: list[dict[str, Any]]
+
+
+class Receipts(msgspec.Struct):
+    """One page of events; ask again with next_after_seq until it is null."""
+
+    events: list[dict[str, Any]]
+    next_after_seq: int | None
+
+
+class ReceiptsOfEvent(msgspec.Struct):
+    """Everything recorded under one event id."""
+
+    receipts: list[dict[str, Any]]
+
+
+class Replayed(msgspec.Struct):
+    """Events that are pending again, and how many could not be because their body is gone."""
+
+    replayed: int
+    without_body: int
+    dry_run: bool
+
+
+class Moved(msgspec.Struct):
+    """Dead letters that were moved."""
+
+    moved: int
+    dry_run: bool
+
+
+class Draining(msgspec.Struct):
+    """The instance is on its way out."""
+
+    draining: bool
+    dry_run: bool
+
+
+class TokenView(msgspec.Struct):
+    """A token without its secret."""
+
+    name: str
+    role: str
+    created_at: str
+
+
+class TokenList(msgspec.Struct):
+    """All tokens."""
+
+    tokens: list[TokenView]
+
+
+class TokenCreated(msgspec.Struct):
+    """A new token; its secret is shown this once. Empty on a dry run."""
+
+    name: str
+    role: str
+    token: str
+    dry_run: bool
+
+
+class TokenRevoked(msgspec.Struct):
+    """A token that is worthless now."""
+
+    name: str
+    dry_run: bool
+
+
+class Health(msgspec.Struct):
+    """The supervisor answers."""
+
+    status: str
+
+
+class Readiness(msgspec.Struct):
+    """May traffic come? reasons: why not."""
+
+    ready: bool
+    reasons: list[str]
+
+
+class ProblemView(msgspec.Struct):
+    """An error, RFC 9457; some have further members, such as epoch or routes."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
