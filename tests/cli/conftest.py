@@ -16,7 +16,6 @@ from proxy.cli import waiting
 from proxy.cli.main import main
 from tests.cli.fake_admin import FakeAdmin, serving
 
-
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout, from where another process can import proxyctl."""
 
