@@ -114,6 +114,16 @@ class Holdings:
         """Where clients connect, with the real ports."""
         return [address_text(each) for each in self.sockets]
 
+    def stop_listening(self) -> None:
+        """Refuse new clients from now on, whoever else holds the sockets.
+
+        Closing our descriptors would not: children hold them too, and clients would wait in the
+        queue of a listener that nobody serves, to be reset when the last holder ends.
+        """
+        for each in self.sockets:
+            with suppress(OSError):  # not connected: it was shut down before
+                each.shutdown(socket.SHUT_RD)
+
     def close(self) -> None:
         """Let go of everything; the lock last, so that a successor finds the rest free."""
         for each in self.sockets:

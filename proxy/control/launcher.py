@@ -224,6 +224,8 @@ class Launcher:
         grace = self._holdings.settings.stop_grace + MARGIN
         ledger, supervisor, *workers = self._children
         supervisor.signal(signal.SIGUSR1)
+        # Before the workers hear of it: what is in the listeners' queues by now is accepted, nothing new gets in.
+        self._holdings.stop_listening()
         await self._end(workers, grace)
         await self._end([ledger], grace)
         await self._end([supervisor], MARGIN)

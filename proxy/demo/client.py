@@ -54,6 +54,8 @@ class Connection:
             raise NoAnswerError("timeout") from None
 
     async def _exchange(self, target: str, headers: dict[str, str], body: bytes) -> Answer:
+        if self._streams is not None and self._streams[0].at_eof():
+            self.close()  # the peer closed it while it was idle: no request was hurt
         reader, writer = self._streams or await self._open()
         lines = [f"POST {target} HTTP/1.1", f"Host: {self._address.host}:{self._address.port}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]

@@ -127,3 +127,17 @@ def test_the_lifeline_breaks_when_let_go(state_dir: Path) -> None:
     holdings.close()
     assert os.read(child_end, 1) == b""
     os.close(child_end)
+
+
+def test_stop_listening_refuses_clients_although_others_hold_the_socket(state_dir: Path) -> None:
+    holdings = take(make_settings(state_dir))
+    address = holdings.sockets[0].getsockname()[:2]
+    inherited = os.dup(holdings.sockets[0].fileno())
+    try:
+        holdings.stop_listening()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        holdings.stop_listening()
+    finally:
+        os.close(inherited)
+        holdings.close()
