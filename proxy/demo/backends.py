@@ -96,6 +96,8 @@ class Backend:
         await answer.prepare(request)
         await answer.write(body)
         await answer.write_eof()
+        # Time for the peer to act on the answer while the body's rest is still in its hands.
+        await asyncio.sleep(0.05)
         if status < 300:
             id, role = request.headers["X-Event-Id"], request.headers.get("X-Crossfade-Role", "")
             await self._commit(Arrival(id, role, request.headers.get("X-Crossfade-Attempt", ""), await request.read()))
