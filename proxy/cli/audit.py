@@ -66,16 +66,12 @@ def render_history(answer: Json) -> str:
 
 
 def _dials(value: object) -> str:
-    return position(value) if isinstance(value, dict) and "weight" in value else clean(value)
+    return position(value) if isinstance(value, dict) and "weight" in value else clean(value or None)
 
 
 def render_why(answer: Json) -> str:
-    """The account of the last revert, with its evidence."""
-    lines = [clean(answer.get("text"))]
-    entry = answer.get("entry")
-    if entry:
-        lines.append(f"at {clean(entry.get('at'))}, epoch {clean(entry.get('epoch'))}: {clean(entry.get('reason'))}")
-        lines += [f"  {clean(name)}: {clean(value)}" for name, value in (entry.get("evidence") or {}).items()]
-    if answer.get("latched"):
-        lines.append(f"still latched; when new is well again: proxyctl rearm --route {clean(answer.get('route'))}")
-    return "\n".join(lines)
+    """The account of the last revert, which says whether it is latched, and its evidence."""
+    evidence = (answer.get("entry") or {}).get("evidence") or {}
+    return "\n".join(
+        [clean(answer.get("text")), *(f"  {clean(name)}: {clean(value)}" for name, value in evidence.items())]
+    )

@@ -133,7 +133,7 @@ class Admin:
 
     def _authorization(self) -> dict[str, str]:
         endpoint, token = self._found, self._target.token
-        if endpoint is None or token is None or (endpoint.scheme == "unix" and not self._target.token_everywhere):
+        if endpoint is None or token is None or endpoint.scheme == "unix":
             return {}
         loopback = endpoint.target in ("localhost", "::1") or endpoint.target.startswith("127.")
         if endpoint.scheme == "http" and not loopback:

@@ -1,7 +1,7 @@
 """Where the admin API is and which token it gets.
 
     address   --admin (repeatable), PROXYCTL_ADMIN, the context file, ./crossfade-state/admin.sock, http://127.0.0.1:9900
-    token     --token, --token-file, PROXYCTL_TOKEN, PROXYCTL_TOKEN_FILE, the context file
+    token     (TCP alone) --token, --token-file, PROXYCTL_TOKEN, PROXYCTL_TOKEN_FILE, the context file
 
 Only the two defaults stand in for each other: an address that somebody gave is used or reported, never
 replaced, because the other address may be another instance.
@@ -35,14 +35,10 @@ class Endpoint(NamedTuple):
 
 
 class Target(NamedTuple):
-    """One instance: the endpoints to try in this order, and the token.
-
-    token_everywhere: send it over a Unix socket too, which needs none and would refuse a stale one.
-    """
+    """One instance: the endpoints to try in this order, and the token, which a Unix socket has no use for."""
 
     endpoints: tuple[Endpoint, ...]
     token: str | None
-    token_everywhere: bool
 
 
 def parse(text: str) -> Endpoint:
@@ -69,10 +65,9 @@ def targets(args: argparse.Namespace) -> list[Target]:
     context = _context()
     token = _token(args, context)
     given = args.admin or os.environ.get("PROXYCTL_ADMIN", "").replace(",", " ").split() or _listed(context)
-    everywhere = args.token is not None
     if given:
-        return [Target((parse(text),), token, everywhere) for text in given]
-    return [Target((parse(DEFAULT_SOCKET), parse(DEFAULT_URL)), token, everywhere)]
+        return [Target((parse(text),), token) for text in given]
+    return [Target((parse(DEFAULT_SOCKET), parse(DEFAULT_URL)), token)]
 
 
 def _listed(context: dict[str, Any]) -> list[str]:

@@ -88,7 +88,7 @@ def _side(which: str, side: Json) -> list[str]:
 
 
 def _trouble(which: str, side: Json) -> list[str]:
-    """What somebody should do something about at one side."""
+    """What somebody should do something about at one side; the API's own warnings say the rest."""
     ledger = side.get("ledger") or {}
     where = f"{which} ({clean(side.get('backend'))}, {clean(side.get('url'))})"
     lines = []
@@ -96,8 +96,6 @@ def _trouble(which: str, side: Json) -> list[str]:
         lines.append(f"{where}: breaker open, events wait in the ledger or fail over until it answers again")
     if side.get("healthy") is False:
         lines.append(f"{where}: its health probe fails")
-    if side.get("paused"):
-        lines.append(f"{where}: deliveries from the ledger are paused: {clean(side['paused'])}")
     if ledger.get("dead"):
         lines.append(f"{where}: {count(ledger['dead'])} dead letters; see: proxyctl dead ls --side {which}")
     if ledger.get("lost"):
@@ -136,8 +134,6 @@ def _ledger(ledger: Json) -> list[str]:
     lines = [f"ledger  {balance}, {states}, {disk}, {free}, {commit}"]
     if ledger.get("low_disk"):
         lines.append(red("  LOW DISK: new events get 503 until there is room"))
-    if ledger.get("gaps"):
-        lines.append(red(f"  {count(ledger['gaps'])} coverage gaps; see: proxyctl ledger status"))
     return lines
 
 

@@ -110,7 +110,7 @@ def test_no_answer_is_a_timeout(ctl: Ctl, monkeypatch: pytest.MonkeyPatch, words
 def test_a_token_in_the_clear_is_warned_about(ctl: Ctl, capsys: pytest.CaptureFixture[str]) -> None:
     from proxy.cli.endpoints import Target, parse
 
-    admin = client.Admin(Target((parse("http://proxy.example:9900"),), "cf_x", False))
+    admin = client.Admin(Target((parse("http://proxy.example:9900"),), "cf_x"))
     admin._found = parse("http://proxy.example:9900")
     assert admin._authorization() == {"Authorization": "Bearer cf_x"}
     assert "unencrypted" in capsys.readouterr().err

@@ -40,7 +40,7 @@ class Stopping(Admin):
     """An instance that is gone after so many looks."""
 
     def __init__(self, looks: int) -> None:
-        super().__init__(Target((parse("unix:a"),), None, False))
+        super().__init__(Target((parse("unix:a"),), None))
         self.looks = looks
 
     def change(self, method: str, path: str, body: Json, if_epoch: int | None = None) -> Json:

@@ -143,12 +143,12 @@ def test_token_file_must_be_readable_text(ctl: Ctl, home: Path) -> None:
     assert "not UTF-8" in ctl("status", "--token-file", "binary").err
 
 
-def test_the_socket_needs_no_token_and_gets_none_by_accident(
-    ctl: Ctl, admin: FakeAdmin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PROXYCTL_TOKEN", "cf_stale")
-    assert ctl("history").code == 0
+def test_the_socket_has_no_use_for_a_token(ctl: Ctl, admin: FakeAdmin) -> None:
+    assert ctl("history", "--token", "cf_wrong").code == 0
     assert sent_token(admin) is None
-    done = ctl("history", "--token", "cf_wrong")
+
+
+def test_a_wrong_token_is_never_repeated(ctl: Ctl, tcp: tuple[FakeAdmin, str]) -> None:
+    done = ctl("history", "--admin", tcp[1], "--token", "cf_wrong", "-o", "json")
     assert done.code == 1
-    assert "cf_wrong" not in done.err
+    assert "cf_wrong" not in done.out + done.err

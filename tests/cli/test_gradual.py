@@ -26,7 +26,7 @@ def options(*words: str) -> argparse.Namespace:
 @pytest.fixture
 def at(admin: FakeAdmin) -> Admin:
     admin.dials["events"] = Dials(60.0, "durable")
-    return Admin(Target((parse("unix:crossfade-state/admin.sock"),), None, False))
+    return Admin(Target((parse("unix:crossfade-state/admin.sock"),), None))
 
 
 def weights(admin: FakeAdmin) -> list[float | str]:

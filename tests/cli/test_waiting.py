@@ -15,7 +15,7 @@ class Script(Admin):
     """An instance that answers as it is told, the last answer for ever."""
 
     def __init__(self, *answers: Json | Failure) -> None:
-        super().__init__(Target((parse("unix:a"),), None, False))
+        super().__init__(Target((parse("unix:a"),), None))
         self.answers = list(answers)
 
     def get(self, path: str, **query: object) -> Json:
