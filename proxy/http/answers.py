@@ -7,11 +7,13 @@ from http import HTTPStatus
 
 import orjson
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
 
 @lru_cache(maxsize=256)
 def problem(status: int, detail: str, retry_after: int = 0, close: bool = False) -> bytes:
     """A whole response with a problem+json body (RFC 9457). retry_after: seconds, 0 for none."""
-    title = HTTPStatus(status).phrase
+    title = _PHRASES.get(status, "")
     body = orjson.dumps({"title": title, "status": status, "detail": detail})
     lines = [
         f"HTTP/1.1 {status} {title}",

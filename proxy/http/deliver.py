@@ -42,7 +42,7 @@ class _Waiting:
 
     def leg_started(self, leg: Leg) -> None:
         """A long answer: the status is what counts."""
-        leg.is_started = True
+        leg.is_started = leg.is_unwanted = True
         self._end(leg)
 
     def leg_data(self, leg: Leg, data: bytes) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from proxy.http.passing import Passing
     from proxy.http.plane import DataPlane
 
+_FIRST: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]|\r\n?")
 _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)(?!$)|\x00")
 _PIPELINE_HIGH: Final = 64 * 1024
 _LINGER: Final = 1.0
@@ -72,6 +73,7 @@ class Client(asyncio.Protocol):
         "_current",
         "_head",
         "_is_closing",
+        "_is_full",
         "_is_paused",
         "_keep_alive",
         "_left",
@@ -99,6 +101,7 @@ class Client(asyncio.Protocol):
         self._chunks_out = False
         self.is_busy = False
         self._is_closing = False
+        self._is_full = False
         self._is_paused = False
         self._keep_alive = True
         self._method = b""
@@ -119,8 +122,13 @@ class Client(asyncio.Protocol):
             self._is_closing = True
             transport.abort()
             return
+        address = transport.get_extra_info("peername")
+        if address is None:
+            self._is_closing = True
+            transport.abort()  # reset before it was accepted
+            return
         service.clients.add(self)
-        self.peer = str(transport.get_extra_info("peername")[0])
+        self.peer = str(address[0])
         self._forwarded = forwarded_lines(self.peer)
         self._since = monotonic()
 
@@ -141,12 +149,19 @@ class Client(asyncio.Protocol):
         return self.is_busy
 
     def pause_writing(self) -> None:
+        """The client reads slowly: its stream waits, and so do its next requests."""
+        self._is_full = True
+        self._since = monotonic()
         if self._stream is not None:
             self._stream.pause()
 
     def resume_writing(self) -> None:
+        self._is_full = False
+        self._since = monotonic()
         if self._stream is not None:
             self._stream.resume()
+        elif not self.is_busy:
+            self._go_on()
 
     def stop(self) -> None:
         """Close now when idle, else after the answer."""
@@ -160,6 +175,13 @@ class Client(asyncio.Protocol):
         waited = now - self._since
         if self._is_closing:
             if waited > _LINGER and self._transport is not None:
+                # A slow client may still read the end of its answer.
+                is_read = self._transport.get_write_buffer_size() == 0
+                if is_read or waited > limits.keepalive_timeout:
+                    self._transport.abort()
+        elif self._is_full:
+            if waited > limits.keepalive_timeout and self._transport is not None:
+                self._service.plane.count("clients_not_reading")
                 self._transport.abort()
         elif self.is_busy:
             return
@@ -184,7 +206,7 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
             return
-        if self.is_busy:
+        if self.is_busy or self._is_full:
             self._buffer += data
             if len(self._buffer) > _PIPELINE_HIGH and not self._is_paused and self._transport is not None:
                 self._is_paused = True
@@ -233,7 +255,7 @@ class Client(asyncio.Protocol):
         self._buffer = b""
         self._head = head
         if head.expects_continue and not rest and self._transport is not None:
-            self._transport.write(CONTINUE)
+            self._service.plane.tick.write(self._transport, CONTINUE)  # after the answers before it
         self._since = monotonic()
         if rest:
             self._more_body(rest)
@@ -241,13 +263,13 @@ class Client(asyncio.Protocol):
     def _wait_for_head(self, data: bytes, stop: int) -> None:
         """The head is not complete: keep what there is, unless it can only be refused."""
         limits = self._service.limits
-        if stop > limits.max_head_size or len(data) > limits.max_head_size:
+        if stop > limits.max_head_size or len(data) > limits.max_head_size + 3:  # the end may be on its way
             line = data.find(b"\r\n")
             if line < 0 or line > limits.max_target_size + 64:
                 self._refuse(414, f"request target longer than {limits.max_target_size} bytes")
             else:
                 self._refuse(431, f"request head longer than {limits.max_head_size} bytes")
-        elif _BARE.search(data) or not (data[:1].isalpha() or data[:2] in (b"\r", b"\r\n")):
+        elif _BARE.search(data) or _FIRST.match(data) is None:
             self._refuse(400, "malformed request")
         else:
             self._buffer = data
@@ -323,11 +345,19 @@ class Client(asyncio.Protocol):
 
     def answer_accepted(self, event_id: str) -> None:
         """202: durable, and delivered later."""
-        self._finish(accepted(event_id, close=not self._keep_alive))
+        self._finish_own(accepted(event_id, close=self._is_last()))
 
     def answer_problem(self, status: int, detail: str, retry_after: int = 0) -> None:
         """An error of our own."""
-        answer = problem(status, detail, retry_after, close=not self._keep_alive)
+        self._finish_own(problem(status, detail, retry_after, close=self._is_last()))
+
+    def _is_last(self) -> bool:
+        """HTTP/1.0 needs a header to go on, which our own answers do not carry."""
+        if self._minor == 0:
+            self._keep_alive = False
+        return not self._keep_alive
+
+    def _finish_own(self, answer: bytes) -> None:
         self._finish(answer if self._method != b"HEAD" else answer[: answer.index(b"\r\n\r\n") + 4])
 
     def _connection_line(self) -> bytes:
@@ -349,14 +379,16 @@ class Client(asyncio.Protocol):
             return
         self._since = monotonic()
         if self._buffer:
-            service.loop.call_soon(self._next)
-        if self._is_paused:
-            self._is_paused = False
-            transport.resume_reading()
+            service.loop.call_soon(self._go_on)  # after the answer was written
 
-    def _next(self) -> None:
-        """Serve a pipelined request."""
-        if self._buffer and not self.is_busy and not self._is_closing and self._head is None:
+    def _go_on(self) -> None:
+        """Serve a pipelined request, unless the client does not read its answers."""
+        if self._is_full or self._is_closing:
+            return
+        if self._is_paused and self._transport is not None:
+            self._is_paused = False
+            self._transport.resume_reading()
+        if self._buffer and not self.is_busy and self._head is None:
             data, self._buffer = self._buffer, b""
             self._advance(data)
 
@@ -374,13 +406,16 @@ class Client(asyncio.Protocol):
             framing, self._chunks_out = b"Transfer-Encoding: chunked\r\n", True
         else:
             framing, self._keep_alive = b"", False
+        if self._is_full:
+            leg.pause()
         if self._transport is not None:
             start = head.start + framing + self._connection_line() + b"\r\n"
             self._service.plane.tick.write(self._transport, start)
         kept, leg.body = leg.body, b""
         if kept:
             self.stream(kept)
-            leg.resume()
+            if not self._is_full:
+                leg.resume()
 
     def stream(self, data: bytes) -> None:
         """A piece of its body."""

@@ -171,6 +171,8 @@ class Exchange(msgspec.Struct, eq=False):
         """The head of a long answer is here: that is the outcome; the body is passed on when it may be."""
         leg.is_started = self.is_long = True
         self._take_outcome(leg)
+        if self.is_answered and leg is not self.streaming:
+            leg.is_unwanted = True
 
     def leg_data(self, leg: Leg, data: bytes) -> None:
         """A piece of a long answer: to the client, into the leg's buffer until then, or nowhere."""
@@ -358,6 +360,7 @@ class Exchange(msgspec.Struct, eq=False):
         for leg in self.legs:
             if leg is not None and leg.is_started and leg is not self.streaming:
                 leg.body = b""
+                leg.is_unwanted = True
                 leg.resume()
         self.plane.tick.schedule()  # there may be reports, and no answer to write
 

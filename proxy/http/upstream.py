@@ -73,6 +73,7 @@ class Leg(msgspec.Struct, eq=False):
     truncated: the answer broke off after its head
     is_started: the owner was told of the head before the body's end
     is_overfull: kept pieces of a copy's answer grew too long and were dropped
+    is_unwanted: nobody reads the rest of its answer; it is only read so that the connection can be used again
     """
 
     owner: Owner
@@ -91,6 +92,7 @@ class Leg(msgspec.Struct, eq=False):
     repeated: bool = False
     is_started: bool = False
     is_overfull: bool = False
+    is_unwanted: bool = False
     connection: Connection | None = None
     sent_at: float = 0.0
 
@@ -126,6 +128,7 @@ class Connection(asyncio.Protocol):
         "_buffer",
         "_chunks",
         "_head",
+        "_head_at",
         "_left",
         "_upstream",
         "idle_since",
@@ -142,6 +145,7 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self._buffer = b""
         self._head: ResponseHead | None = None
+        self._head_at = 0.0
         self._chunks: ChunkedBody | None = None
         self._left = 0
 
@@ -166,22 +170,20 @@ class Connection(asyncio.Protocol):
             return
         if self._buffer:
             data = self._buffer + data
-        stop = data.find(b"\r\n\r\n")
-        if stop < 0:
-            self._buffer = data
-            if len(data) > _MAX_RESPONSE_HEAD:
-                self._fail(502, "the backend's response head is too long")
-            return
-        head = self._upstream.heads.parse(data[:stop])
-        if head is None or head.status == 101:
-            self._fail(502, "the backend's response head is malformed")
-            return
-        data = data[stop + 4 :]
-        if head.status < 200:
-            self._buffer = b""
-            if data:
-                self.data_received(data)
-            return
+        while True:
+            stop = data.find(b"\r\n\r\n")
+            if stop < 0:
+                self._buffer = data
+                if len(data) > _MAX_RESPONSE_HEAD:
+                    self._fail(502, "the backend's response head is too long")
+                return
+            head = self._upstream.heads.parse(data[:stop])
+            if head is None or head.status == 101:
+                self._fail(502, "the backend's response head is malformed")
+                return
+            data = data[stop + 4 :]
+            if head.status >= 200:
+                break
         self._take_head(leg, head, data)
 
     def _take_head(self, leg: Leg, head: ResponseHead, data: bytes) -> None:
@@ -211,6 +213,7 @@ class Connection(asyncio.Protocol):
         else:
             self._left = head.length - len(data) if framing == BY_LENGTH else -1
         self._head = head
+        self._head_at = monotonic()
         leg.owner.leg_started(leg)
         if data and self.leg is leg:
             leg.owner.leg_data(leg, data)
@@ -273,9 +276,15 @@ class Connection(asyncio.Protocol):
         leg.owner.leg_done(leg)
 
     def check_time(self, now: float, response_timeout: float) -> None:
-        """Fail the leg whose answer's head is overdue."""
-        if self.leg is not None and self._head is None and now - self.leg.sent_at > response_timeout:
-            self._fail(504, f"no answer within {response_timeout:g} s")
+        """Fail the leg whose answer's head is overdue; cut the rest of an answer that nobody reads."""
+        leg = self.leg
+        if leg is None:
+            return
+        if self._head is None:
+            if now - leg.sent_at > response_timeout:
+                self._fail(504, f"no answer within {response_timeout:g} s")
+        elif leg.is_unwanted and now - self._head_at > response_timeout:
+            self._truncate(leg)
 
     def abort(self) -> None:
         """Close at once."""
@@ -287,10 +296,22 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         transport, self.transport = self.transport, None
-        self._upstream.forget(self)
+        unsent = transport is not None and self._upstream.tick.drop_writes(transport)
         leg = self.leg
-        if leg is None:
-            return
+        if leg is not None and self._may_repeat(leg, unsent):
+            leg.repeated = True  # the pooled connection was stale: once more, on a fresh one
+            self.leg = leg.connection = None
+            self._upstream.repeat(leg)
+        self._upstream.forget(self)
+        if self.leg is not None:
+            self._lost(self.leg, unsent, exc)
+
+    def _may_repeat(self, leg: Leg, unsent: bool) -> bool:
+        if not self.served or self._head is not None or self._buffer or leg.repeated:
+            return False
+        return unsent or leg.may_repeat or leg.method in _IDEMPOTENT
+
+    def _lost(self, leg: Leg, unsent: bool, exc: Exception | None) -> None:
         if self._head is not None:
             if self._left == -1 and self._head.framing == BY_CLOSE and exc is None:
                 self._finish_by_close(leg)
@@ -298,16 +319,8 @@ class Connection(asyncio.Protocol):
                 self._truncate_lost(leg)
             return
         self.leg = leg.connection = None
-        unsent = transport is not None and self._upstream.tick.drop_writes(transport)
-        if (
-            self.served
-            and not self._buffer
-            and not leg.repeated
-            and (unsent or leg.may_repeat or leg.method in _IDEMPOTENT)
-        ):
-            leg.repeated = True  # the pooled connection was stale: once more, on a fresh one
-            self._upstream.connect(leg)
-            return
+        if unsent and not leg.repeated:
+            leg.sent_at = 0.0
         leg.kind = UNREACHABLE if unsent else RETRY
         leg.status, leg.reason = 502, "the backend closed the connection before it answered"
         self._upstream.observe(leg)
@@ -403,12 +416,25 @@ class Upstream:
             async with asyncio.timeout(self.settings.connect_timeout):
                 await self._loop.create_connection(lambda: connection, self._host, self._port)
         except (OSError, TimeoutError) as error:
-            self.open -= 1
-            self._refuse(leg, 502, f"cannot connect to {self._host}:{self._port}: {str(error) or 'timeout'}")
-            self._serve_waiting()
+            self._not_connected(leg, str(error) or "timeout")
+            return
+        except asyncio.CancelledError:
+            self._not_connected(leg, "closing")
+            raise
+        if connection.transport is None:
+            self._not_connected(leg, "closed at once")
             return
         self._all.add(connection)
         connection.begin(leg)
+
+    def _not_connected(self, leg: Leg, why: str) -> None:
+        self.open -= 1
+        self._refuse(leg, 502, f"cannot connect to {self._host}:{self._port}: {why}")
+        self._serve_waiting()
+
+    def repeat(self, leg: Leg) -> None:
+        """Send a leg once more, before all others, on a new connection as soon as there may be one."""
+        self._waiting.appendleft((monotonic(), leg))
 
     def _refuse(self, leg: Leg, status: int, reason: str) -> None:
         leg.kind, leg.status, leg.reason = UNREACHABLE, status, reason
@@ -456,5 +482,9 @@ class Upstream:
 
     def close(self) -> None:
         """Close every connection; legs on the way fail."""
+        while self._waiting:
+            self._refuse(self._waiting.popleft()[1], 502, "closing")
+        for task in tuple(self._connecting):
+            task.cancel()
         for connection in tuple(self._all):
             connection.abort()

@@ -7,6 +7,7 @@ array index falls back to orjson.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -21,6 +22,11 @@ MAX_VALUE: Final = 512
 """A longer key or id is refused, characters."""
 
 
+_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}")
+"""An array index (RFC 6901, section 4): no sign, no leading zero."""
+_NAMEABLE: Final = re.compile(r"[^\"\\\x00-\x1f]*")
+"""Member names that msgspec can look for."""
+
 # What a value may be read from: the head, the body, the route's path parameters, the client's address.
 Reader = Callable[[RequestHead, bytes, Mapping[str, str], str], str | None]
 
@@ -31,7 +37,7 @@ def as_text(value: Any) -> str | None:
         return value or None
     if value is None or isinstance(value, (dict, list)):
         return None
-    return orjson.dumps(value).decode()
+    return str(value) if type(value) is int else orjson.dumps(value).decode()
 
 
 def _tokens(pointer: str) -> list[str]:
@@ -42,7 +48,7 @@ def _resolve(document: Any, tokens: list[str]) -> Any:
     for token in tokens:
         if isinstance(document, dict):
             document = document.get(token)
-        elif isinstance(document, list) and token.isdigit() and int(token) < len(document):
+        elif isinstance(document, list) and _INDEX.fullmatch(token) and int(token) < len(document):
             document = document[int(token)]
         else:
             return None
@@ -61,7 +67,7 @@ def _member_decoder(tokens: list[str]) -> Callable[[bytes], Any]:
 def json_reader(pointer: str) -> Reader:
     """Reads one pointer; None where nothing is there, or the body is not JSON."""
     tokens = _tokens(pointer)
-    if any(token.isdigit() for token in tokens):
+    if any(_INDEX.fullmatch(token) or not _NAMEABLE.fullmatch(token) for token in tokens):
         return _indexed_reader(tokens)
     decode = _member_decoder(tokens)
     deeper = len(tokens) - 1
@@ -69,8 +75,8 @@ def json_reader(pointer: str) -> Reader:
     def read(head: RequestHead, body: bytes, params: Mapping[str, str], peer: str) -> str | None:
         try:
             value = decode(body).value
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None  # not JSON, or no object where the pointer needs one
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None  # not JSON, nested too deep, or no object where the pointer needs one
         for _ in range(deeper):
             if value is None:
                 return None
