@@ -206,7 +206,7 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
             return
-        if self.is_busy or self._is_full:
+        if self.is_busy or (self._is_full and self._head is None):
             self._buffer += data
             if len(self._buffer) > _PIPELINE_HIGH and not self._is_paused and self._transport is not None:
                 self._is_paused = True
@@ -378,19 +378,19 @@ class Client(asyncio.Protocol):
             self._close()
             return
         self._since = monotonic()
-        if self._buffer:
+        if self._buffer or self._is_paused:
             service.loop.call_soon(self._go_on)  # after the answer was written
 
     def _go_on(self) -> None:
         """Serve a pipelined request, unless the client does not read its answers."""
         if self._is_full or self._is_closing:
             return
-        if self._is_paused and self._transport is not None:
-            self._is_paused = False
-            self._transport.resume_reading()
         if self._buffer and not self.is_busy and self._head is None:
             data, self._buffer = self._buffer, b""
             self._advance(data)
+        if self._is_paused and len(self._buffer) <= _PIPELINE_HIGH and self._transport is not None:
+            self._is_paused = False
+            self._transport.resume_reading()
 
     # long answers
 

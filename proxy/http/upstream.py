@@ -307,7 +307,7 @@ class Connection(asyncio.Protocol):
             self._lost(self.leg, unsent, exc)
 
     def _may_repeat(self, leg: Leg, unsent: bool) -> bool:
-        if not self.served or self._head is not None or self._buffer or leg.repeated:
+        if not self.served or self._head is not None or self._buffer or leg.repeated or self._upstream.is_closed:
             return False
         return unsent or leg.may_repeat or leg.method in _IDEMPOTENT
 
@@ -360,6 +360,7 @@ class Upstream:
         """What the supervisor's probe says; true without a probe."""
         self.open = 0
         """Connections that are open or being opened."""
+        self.is_closed = False
         self._loop = loop
         parts = urlsplit(settings.url)
         self._host, self._port = parts.hostname or "", parts.port or 80
@@ -482,6 +483,7 @@ class Upstream:
 
     def close(self) -> None:
         """Close every connection; legs on the way fail."""
+        self.is_closed = True
         while self._waiting:
             self._refuse(self._waiting.popleft()[1], 502, "closing")
         for task in tuple(self._connecting):
