@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Callable, Mapping
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, settings
 
 SOAK = os.environ.get("CROSSFADE_SOAK") == "1"
@@ -29,3 +32,10 @@ settings.load_profile("soak" if SOAK else "short")
 def soak() -> bool:
     """True under `make soak`: tests that count take their full counts."""
     return SOAK
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop that every process has: uvloop differs from asyncio's where it matters to us."""
+    return {"uvloop": uvloop.new_event_loop}
