@@ -143,7 +143,8 @@ async def _body(request: web.Request, operation: Operation) -> Any:
 def _who(request: web.Request, caller: Caller, body: Any) -> Who:
     said = request.headers.get("X-Actor", "")
     name = f"token {caller.name}" if caller.name else ""
-    actor = f"{name} ({said})" if name and said else name or said or "unknown"
+    # Without a token it came over the Unix socket: no change gets here otherwise.
+    actor = f"{name} ({said})" if name and said else name or said or "unix socket"
     return Who(
         actor=actor,
         reason=getattr(body, "reason", ""),

@@ -56,7 +56,7 @@ def counters(instance: Instance, total: Sums) -> dict[str, int]:
     named |= {f"ledger_{name}": count for name, count in instance.tally.ledger_counters().items()}
     own = dict(instance.tally.own) | {
         "audit_damaged_lines": instance.audit.damaged,
-        "control_link_garbage": instance.peers.garbage,
+        "link_garbage": instance.peers.garbage,
     }
     named |= {f"control_{name.replace(':', '_')}": count for name, count in own.items()}
     return dict(sorted(named.items()))

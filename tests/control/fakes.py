@@ -124,6 +124,10 @@ class FakeWorker:
     def epoch(self) -> int:
         return self.routings[-1].routing.epoch if self.routings else 0
 
+    async def informed(self) -> None:
+        """Wait for routing and health."""
+        await eventually(lambda: self.routings and self.health, "routing and health")
+
     def say(self, **changes: Any) -> None:
         assert self.link.send(worker_stats(epoch=self.epoch, **changes))
 

@@ -1,0 +1,93 @@
+"""What a child reads from its environment, and when it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.control.holdings import Holdings
+from proxy.control.inherit import Inherited, read_all, stop_requested
+from proxy.control.launcher import environment_of
+from proxy.core.errors import RefuseToStart
+from tests.control.helpers import make_settings
+
+CONFIG = """\
+version: 1
+salt: a-salt-for-tests
+state_dir: state
+listen: ["127.0.0.1:0"]
+backends: {old: {url: "http://127.0.0.1:9"}, new: {url: "http://127.0.0.1:9"}}
+routes: [{name: events, match: {path: /e}}]
+admin: {tcp: off}
+"""
+
+
+@pytest.fixture
+def holdings(state_dir: Path) -> Iterator[Holdings]:
+    path = state_dir / "crossfade.yaml"
+    path.write_text(CONFIG)
+    held = Holdings(make_settings(state_dir / "state"), path, CONFIG.encode())
+    yield held
+    held.close()
+
+
+def test_reads_the_text_that_was_loaded_not_the_file(holdings: Holdings) -> None:
+    holdings.config_path.write_text("edited: and broken")
+    inherited = Inherited.from_environment(environment_of(holdings))
+    assert inherited.settings.routes[0].name == "events"
+    assert inherited.places.root == holdings.places.root
+    assert inherited.config_path == holdings.config_path
+    assert inherited.listen_fds == (holdings.sockets[0].fileno(),)
+    assert inherited.marks_fd == holdings.marks_fd
+    assert inherited.ready_fd == holdings.ready_fd
+    assert inherited.launcher_pid == os.getpid()
+    assert inherited.started_ns > 0
+
+
+def test_a_process_started_by_hand_is_refused() -> None:
+    with pytest.raises(RefuseToStart, match="proxyctl run"):
+        Inherited.from_environment({})
+
+
+def test_a_descriptor_that_is_not_there_is_refused(holdings: Holdings) -> None:
+    with pytest.raises(RefuseToStart, match="proxyctl run"):
+        Inherited.from_environment(environment_of(holdings) | {"CROSSFADE_CONFIG_FD": "999"})
+
+
+def test_read_all_does_not_move_the_shared_offset() -> None:
+    descriptor = os.memfd_create("test")
+    os.write(descriptor, b"x" * 3_000_000)
+    assert read_all(descriptor) == read_all(descriptor) == b"x" * 3_000_000
+    os.close(descriptor)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_asks_to_stop(holdings: Holdings, number: signal.Signals) -> None:
+    inherited = Inherited.from_environment(environment_of(holdings))
+    waiting = asyncio.create_task(stop_requested(inherited))
+    await asyncio.sleep(0)
+    os.kill(os.getpid(), number)
+    assert await waiting == number.name
+    asyncio.get_running_loop().remove_signal_handler(number)
+
+
+@pytest.mark.asyncio
+async def test_the_lifelines_end_asks_to_stop(holdings: Holdings) -> None:
+    inherited = Inherited.from_environment(environment_of(holdings))
+    child_end = os.dup(inherited.lifeline_fd)
+    waiting = asyncio.create_task(stop_requested(_with_lifeline(inherited, child_end)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    holdings.close()
+    assert await waiting == "the launcher died"
+    os.close(child_end)
+
+
+def _with_lifeline(inherited: Inherited, descriptor: int) -> Inherited:
+    return Inherited(**{**vars(inherited), "lifeline_fd": descriptor})

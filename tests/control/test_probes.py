@@ -1,0 +1,117 @@
+"""Health probes against real servers on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from proxy.control.probes import Probes, Standing
+from proxy.control.sockets import address_text, listen_tcp
+from tests.control.helpers import eventually, make_settings
+
+HEALTH = {"path": "/up", "interval": "10ms", "timeout": "5s", "healthy": 2, "unhealthy": 3}
+
+
+def test_a_standing_needs_answers_in_a_row() -> None:
+    standing = Standing(healthy=2, unhealthy=3)
+    seen = []
+    for ok in (True, False, True, True, False, False, True, False, False, False, True, True):
+        standing.take(ok)
+        seen.append(standing.is_healthy)
+    assert seen == [None] * 3 + [True] * 6 + [False] * 2 + [True]
+
+
+def test_a_standing_tells_of_changes_alone() -> None:
+    standing = Standing(healthy=1, unhealthy=1)
+    assert [standing.take(ok) for ok in (True, True, False, False, True)] == [True, False, True, False, True]
+
+
+class Backend:
+    """Answers /up with a status, or not at all (status 0)."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.asked: list[str] = []
+        self.listener = listen_tcp("127.0.0.1:0")
+        self.address = address_text(self.listener)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path)
+        if self.status == 0:
+            await asyncio.sleep(60)
+        return web.Response(status=self.status, headers={"Location": "/elsewhere"})
+
+
+@pytest_asyncio.fixture
+async def backend() -> AsyncIterator[Backend]:
+    made = Backend()
+    app = web.Application()
+    app.router.add_get("/{path:.*}", made.answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.SockSite(runner, made.listener).start()
+    yield made
+    await runner.cleanup()
+
+
+def probes(address: str, changes: list[dict[str, bool]], **more: Any) -> Probes:
+    backends = {"old": {"url": "http://127.0.0.1:9"}, "new": {"url": f"http://{address}", **more}}
+    return Probes(make_settings("/x", backends=backends), changes.append)
+
+
+@pytest.mark.asyncio
+async def test_a_backend_goes_down_and_comes_back(backend: Backend) -> None:
+    changes: list[dict[str, bool]] = []
+    looking = probes(backend.address, changes, health=HEALTH)
+    await looking.start()
+    try:
+        await eventually(lambda: changes == [{"new": True}])
+        for bad in (500, 404):
+            backend.status = bad
+            await eventually(lambda: looking.healthy == {"new": False})
+            backend.status = 302  # any 3xx is well, and is not followed
+            await eventually(lambda: looking.healthy == {"new": True})
+        assert set(backend.asked) == {"/up"}
+        assert len(changes) == 5
+    finally:
+        await looking.close()
+
+
+@pytest.mark.asyncio
+async def test_silence_and_refusal_are_failures(backend: Backend) -> None:
+    backend.status = 0
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = address_text(taken)
+    looking = probes(nobody, [])
+    await looking.start()
+    try:
+        silent = await looking.ask(f"http://{backend.address}/up", 0.05)
+        assert (silent.ok, silent.detail) == (False, "no answer within 0.05 s")
+        for address in (f"http://{nobody}/", f"tcp://{nobody}", "tcp://host.invalid:1"):
+            refused = await looking.ask(address, 5.0)
+            assert not refused.ok
+            assert refused.detail
+        assert (await looking.ask(f"tcp://{backend.address}", 5.0)).ok
+    finally:
+        await looking.close()
+
+
+@pytest.mark.asyncio
+async def test_dependencies_are_followed(backend: Backend) -> None:
+    named = {"cache": f"http://{backend.address}/cache", "database": f"tcp://{backend.address}"}
+    looking = probes(backend.address, [], health=HEALTH, dependencies=named)
+    assert [(each.name, each.healthy) for each in looking.dependencies] == [("cache", None), ("database", None)]
+    await looking.start()
+    try:
+        await eventually(lambda: [each.healthy for each in looking.dependencies] == [True, True])
+        backend.status = 503
+        await eventually(lambda: [each.healthy for each in looking.dependencies] == [False, True])
+        assert looking.dependencies[0].detail.startswith("status 503 after")
+    finally:
+        await looking.close()
