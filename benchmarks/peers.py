@@ -10,6 +10,7 @@ import http.client
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -56,12 +57,21 @@ def _start_nginx(name: str, template: str, core: int, directory: Path, values: d
     return Started(name, command, core=core, log=directory / "log")
 
 
-def _wait_for_port(started: Started, port: int) -> None:
-    def ready() -> bool:
-        started.pids()
-        return is_listening(port)
+def _wait_for(started: Started, condition: Callable[[], bool], what: str) -> None:
+    """Wait until it is so; the failure holds the process's last words."""
 
-    wait_until(ready, f"{started.name} to listen")
+    def holds() -> bool:
+        started.pids()
+        return condition()
+
+    try:
+        wait_until(holds, f"{started.name} to {what}")
+    except BenchmarkFailed as failure:
+        raise BenchmarkFailed(f"{failure}\n{started.tail()}") from None
+
+
+def _wait_for_port(started: Started, port: int) -> None:
+    _wait_for(started, lambda: is_listening(port), "listen")
 
 
 class Backend:
@@ -184,11 +194,7 @@ class Peers:
         proxy = Proxy(name, started, port, share_new=weight, copies=copies, durability=durability, admin=admin)
         self.started.append(proxy)
 
-        def ready() -> bool:
-            started.pids()
-            return "crossfade is ready" in started.tail(100_000)
-
-        wait_until(ready, f"{name} to be ready")
+        _wait_for(started, lambda: "crossfade is ready" in started.tail(100_000), "be ready")
         return proxy
 
     def stop(self) -> None:
