@@ -111,7 +111,7 @@ class Run:
             return
         proxy = peers.crossfade("crossfade live", stage="live", weight=50)
         self.report.weight = commands.change_weights(proxy, changes=50, core=self._load_core)
-        rounds.settle(proxy)
+        rounds.settle(proxy, self.report.weight.requests)
 
 
 def machine() -> dict[str, str]:

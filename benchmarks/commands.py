@@ -17,9 +17,10 @@ PAUSE: Final = 0.05
 
 
 class WeightResult(NamedTuple):
-    """Seconds until all workers had applied a change, under full load; errors: what clients saw go wrong."""
+    """Seconds until all workers had applied a change, under full load; requests, errors: what clients saw of it."""
 
     changes: int
+    requests: int
     median: float
     worst: float
     errors: int
@@ -46,7 +47,7 @@ def change_weights(proxy: Proxy, *, changes: int, core: int) -> WeightResult:
     thread.join()
     if not results:
         raise BenchmarkFailed("wrk failed under the weight changes")
-    return WeightResult(changes, statistics.median(taken), max(taken), results[0].errors)
+    return WeightResult(changes, results[0].requests, statistics.median(taken), max(taken), results[0].errors)
 
 
 def help_seconds(*, times: int) -> float:

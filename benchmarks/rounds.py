@@ -16,6 +16,8 @@ from benchmarks.processes import BenchmarkFailed, cpu_seconds, wait_until
 
 SETTLE: Final = 0.3
 """Seconds after the load in which a proxy's own last work (a group commit, a late copy) is still charged to it."""
+RECEIPTS_TIMEOUT = 10.0
+"""Seconds that the ledger's figures may lag behind: a group commit, a report to the supervisor, a busy core."""
 SHARE_TOLERANCE: Final = 2.0
 """Percent points: the share of 10,000 keys that a hash sends to new may differ this much from the weight."""
 
@@ -53,10 +55,11 @@ class Summary(NamedTuple):
 def measure(proxy: Proxy, old: Backend, new: Backend, *, seconds: float, core: int) -> Round:
     """Load one proxy once; raises BenchmarkFailed when it did not do what it is there for."""
     pids = proxy.started.pids()
+    receipts = proxy.admin.receipts() if proxy.admin else 0
     seen_old, seen_new, cpu = old.requests(), new.requests(), cpu_seconds(pids)
     result = measure_wrk.run(proxy.port, seconds=seconds, core=core)
     time.sleep(SETTLE)
-    settle(proxy)
+    settle(proxy, receipts + result.requests)
     spent = cpu_seconds(pids) - cpu
     if proxy.started.pids() != pids:
         raise BenchmarkFailed(f"{proxy.name} lost or gained a process under load:\n{proxy.started.tail()}")
@@ -78,11 +81,15 @@ def measure(proxy: Proxy, old: Backend, new: Backend, *, seconds: float, core: i
     return one
 
 
-def settle(proxy: Proxy) -> None:
-    """Ours: wait until the ledger owes nobody anything, and hold it to its promise to have lost nothing."""
+def settle(proxy: Proxy, receipts: int) -> None:
+    """Ours: wait until the ledger has so many receipts and owes nobody anything; nothing may be lost or refused."""
     if proxy.admin is None:
         return
     admin = proxy.admin
+    if proxy.durability != "off":
+        wait_until(
+            lambda: admin.receipts() >= receipts, f"{proxy.name} to write {receipts} receipts", timeout=RECEIPTS_TIMEOUT
+        )
     wait_until(lambda: admin.balance()["pending"] == 0, f"{proxy.name} to deliver what it owes", timeout=60)
     balance = admin.balance()
     unsettled = balance["refused"] + balance["dead"] + (balance["lost"] if proxy.durability != "off" else 0)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import CASES, parse_arguments
+from benchmarks.admin import Admin
 from benchmarks.commands import WeightResult
 from benchmarks.peers import Proxy
 from benchmarks.processes import BenchmarkFailed, Started
 from benchmarks.report import MIB, Report
-from benchmarks.rounds import Round, Summary, check, summarise
+from benchmarks.rounds import Round, Summary, check, settle, summarise
 from benchmarks.stalled import StalledResult, logged_ids
 
 
@@ -81,7 +83,7 @@ def test_the_stalled_targets(result: StalledResult, expected: list[bool]) -> Non
 
 @pytest.mark.parametrize(("worst", "errors", "is_met"), [(0.049, 0, True), (0.05, 0, False), (0.01, 1, False)])
 def test_the_weight_target(worst: float, errors: int, is_met: bool) -> None:
-    assert met(report(weight=WeightResult(50, 0.002, worst, errors))) == [is_met]
+    assert met(report(weight=WeightResult(50, 90_000, 0.002, worst, errors))) == [is_met]
 
 
 @pytest.mark.parametrize(("seconds", "is_met"), [(0.099, True), (0.1, False)])
@@ -93,7 +95,7 @@ def test_both_forms_say_the_same(tmp_path: Path) -> None:
     made = report(
         split=[summary("nginx", 10), summary("crossfade", 20)],
         stalled=stalled(),
-        weight=WeightResult(50, 0.002, 0.004, 0),
+        weight=WeightResult(50, 90_000, 0.002, 0.004, 0),
         help_seconds=0.08,
     )
     path = made.write(tmp_path / "results", "now")
@@ -116,6 +118,41 @@ def test_a_durable_copy_that_is_missing_fails_the_run() -> None:
     check(proxy(copies=True), one_round("p", 1, copied=0.9), loses=True)
     with pytest.raises(BenchmarkFailed, match="reached both backends"):
         check(proxy(copies=True), one_round("p", 1, copied=0.999), loses=False)
+
+
+class FakeAdmin(Admin):
+    """A ledger with these figures."""
+
+    def __init__(self, receipts: int, **balance: int) -> None:
+        super().__init__(Path("/nowhere"))
+        self._receipts = receipts
+        self._balance = dict.fromkeys(("pending", "refused", "dead", "lost"), 0) | balance
+
+    def receipts(self) -> int:
+        return self._receipts
+
+    def balance(self) -> dict[str, int]:
+        return self._balance
+
+
+@pytest.mark.parametrize(
+    ("durability", "admin", "complaint"),
+    [
+        ("before-ack", FakeAdmin(1000), ""),
+        ("before-ack", FakeAdmin(999), "waited .* to write 1000 receipts"),
+        ("before-ack", FakeAdmin(1000, lost=1), "did not arrive"),
+        ("before-ack", FakeAdmin(1000, dead=1), "did not arrive"),
+        ("off", FakeAdmin(0, lost=1), ""),
+        ("off", FakeAdmin(0, refused=1), "did not arrive"),
+    ],
+)
+def test_our_ledger_is_held_to_its_promise(
+    durability: str, admin: Admin, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.rounds.RECEIPTS_TIMEOUT", 0.05)
+    ours = Proxy("p", Started.__new__(Started), 1, share_new=0, copies=True, durability=durability, admin=admin)
+    with pytest.raises(BenchmarkFailed, match=complaint) if complaint else nullcontext():
+        settle(ours, 1000)
 
 
 def test_ids_are_read_from_the_whole_lines_of_a_log(tmp_path: Path) -> None:
