@@ -208,13 +208,16 @@ class Plane:
         await self.supervisor.start()
 
     async def close(self) -> None:
+        if not self._descriptors:
+            return
         for each in (*self.workers, *([self.ledger] if self.ledger else [])):
             await each.link.close()
         await self.supervisor.close()
         if self._session is not None:
             await self._session.close()
-        for descriptor in self._descriptors:
-            os.close(descriptor)
+            self._session = None
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     async def heard(self, condition: Callable[[], Any]) -> None:
         """Wait until what was sent has arrived."""

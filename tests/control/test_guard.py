@@ -1,0 +1,186 @@
+"""The plain trigger, with a real supervisor and fake workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proxy.control import file_store
+from tests.control.conftest import MakePlane
+from tests.control.fakes import Plane, requests
+from tests.control.helpers import eventually
+
+pytestmark = pytest.mark.asyncio
+OPEN = {"old": "closed", "new": "open"}
+
+
+def weight(plane: Plane) -> float:
+    state = plane.supervisor.instance.state
+    assert state is not None
+    return state.routes["events"].weight
+
+
+async def say(plane: Plane, index: int = 0, **figures: Any) -> None:
+    """One worker reports, and it has arrived."""
+    before = plane.supervisor.instance.tally.slot(index)
+    latest = before.latest if before is not None else None
+    plane.workers[index].say(**figures)
+
+    def arrived() -> bool:
+        slot = plane.supervisor.instance.tally.slot(index)
+        return slot is not None and slot.latest is not latest
+
+    await plane.heard(arrived)
+
+
+async def test_an_open_breaker_reverts_and_latches(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane, 1, breakers=OPEN, requests=[requests(ok=3, error=5)])
+    await eventually(lambda: weight(plane) == 0, "the revert")
+    await eventually(lambda: {worker.epoch for worker in plane.workers} == {3}, "its arrival")
+    route = (await plane.get("/api/v1/status"))["routes"][0]
+    assert (route["stage"], route["latched"]) == ("dualwrite", True)
+    assert route["latch_reason"] == "the breaker of new is open in worker 1"
+    why = await plane.get("/api/v1/why")
+    assert why["latched"] is True
+    assert why["entry"]["actor"] == "crossfade"
+    assert why["entry"]["evidence"]["trigger"] == "breaker"
+    assert why["entry"]["evidence"]["workers"] == [1]
+    assert "from 25 % to 0 %" in why["text"]
+    assert "proxyctl rearm --route events" in why["text"]
+    await plane.supervisor._guard.settle()
+    assert 'crossfade_reverts_total{reason="breaker"} 1.0' in await plane.get("/metrics")
+
+
+async def test_a_latch_holds_until_it_is_rearmed(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane, breakers=OPEN)
+    await eventually(lambda: weight(plane) == 0, "the revert")
+    await say(plane)  # the breaker closed again
+    for what, body in (("weight", {"weight": 5}), ("stage", {"stage": "live", "weight": 5})):
+        status, problem = await plane.ask("PUT", f"/api/v1/routes/-/{what}", body)
+        assert status == 423
+        assert "re-arm" in problem["detail"]
+    assert (await plane.change("rollback"))["changed"] is False
+    assert (await plane.change("stage", stage="dualwrite"))["changed"] is False
+    rearmed = await plane.change("rearm", reason="mended")
+    assert rearmed["next"] == "proxyctl set-weight 5 --route events --wait"
+    assert rearmed["after"]["latched"] is False
+    assert (await plane.change("weight", weight=5))["after"]["weight"] == 5.0
+    why = await plane.get("/api/v1/why?route=events")
+    assert why["latched"] is False
+    assert why["text"].endswith("It was re-armed since.")
+
+
+async def test_the_error_rate_reverts_with_enough_samples(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane, requests=[requests(ok=1000, failed=500)])  # before: not of this window
+    plane.clock.now += 1
+    await say(plane, requests=[requests(ok=1040, failed=505)])  # 5 of 45: too few
+    assert weight(plane) == 25
+    plane.clock.now += 1
+    await say(plane, requests=[requests(ok=1090, failed=505, error=4)])  # 9 of 99
+    await eventually(lambda: weight(plane) == 0, "the revert")
+    why = await plane.get("/api/v1/why")
+    assert why["entry"]["evidence"]["trigger"] == "error-rate"
+    assert why["entry"]["reason"].startswith("9 of 99 events failed at new within 10 s")
+    assert why["entry"]["evidence"]["new"]["code_classes"]["error"] == 4
+
+
+async def test_copies_count_too_and_refusals_do_not(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane, requests=[requests(ok=0)])
+    plane.clock.now += 1
+    await say(plane, requests=[requests(ok=100, refused=900)])
+    assert weight(plane) == 25
+    await say(plane, 1, requests=[requests(role="copy", ok=0)])
+    plane.clock.now += 1
+    await say(plane, 1, requests=[requests(role="copy", failed=100)])
+    await eventually(lambda: weight(plane) == 0, "the revert")
+
+
+async def test_old_is_not_judged(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane, requests=[requests(side=0, ok=1)], breakers={"old": "open", "new": "closed"})
+    plane.clock.now += 1
+    await say(plane, requests=[requests(side=0, error=1000)], breakers={"old": "open", "new": "closed"})
+    assert weight(plane) == 25
+
+
+async def test_weight_zero_is_not_judged(plane: Plane) -> None:
+    await plane.change("stage", stage="dualwrite")
+    await say(plane, breakers=OPEN, requests=[requests(role="copy", ok=1)])
+    plane.clock.now += 1
+    await say(plane, breakers=OPEN, requests=[requests(role="copy", error=1000)])
+    assert (await plane.get("/api/v1/status"))["epoch"] == 2
+    assert (await plane.get("/api/v1/why"))["text"] == "No revert of events is recorded."
+
+
+async def test_a_change_of_weight_starts_the_window_anew(plane: Plane) -> None:
+    await plane.change("stage", stage="dualwrite")
+    await say(plane, requests=[requests(role="copy", ok=0)])
+    await say(plane, requests=[requests(role="copy", error=1000)])
+    await plane.change("weight", weight=25)
+    await say(plane, requests=[requests(role="copy", error=1000)])
+    plane.clock.now += 1
+    await say(plane, requests=[requests(role="copy", ok=100, error=1000)])
+    assert weight(plane) == 25
+
+
+async def test_a_worker_that_is_gone_is_not_judged_by_its_breaker(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.control.changes.APPLY_WAIT", 0.01)
+    await plane.change("stage", stage="dualwrite")
+    await say(plane, 1, breakers=OPEN)
+    await plane.workers[1].link.close()
+    await eventually(lambda: 1 not in plane.supervisor.instance.peers.workers)
+    await plane.change("weight", weight=25)
+    await say(plane, 0)
+    assert weight(plane) == 25
+    await say(plane, 0, breakers=OPEN)
+    await eventually(lambda: weight(plane) == 0, "the revert")
+
+
+async def test_the_breaker_trigger_can_be_switched_off(make_plane: MakePlane) -> None:
+    route = {"name": "events", "match": {"path": "/e"}, "trigger": {"on_breaker": False}}
+    plane = make_plane(routes=[route])
+    await plane.start()
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane, breakers=OPEN)
+    assert weight(plane) == 25
+
+
+async def test_a_revert_that_cannot_be_written_is_tried_again(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    await plane.change("stage", stage="live", weight=25)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(file_store, "write_whole", full)
+    await say(plane, breakers=OPEN)
+    await eventually(lambda: plane.supervisor.instance.tally.own["reverts_failed"] == 1, "the failure")
+    assert weight(plane) == 25
+    monkeypatch.undo()
+    await plane.supervisor._guard.settle()
+    await say(plane, breakers=OPEN)
+    await eventually(lambda: weight(plane) == 0, "the revert")
+    await plane.supervisor._guard.settle()
+    assert plane.supervisor.instance.tally.own["reverts:breaker"] == 1
+
+
+async def test_routes_are_judged_one_by_one(make_plane: MakePlane) -> None:
+    backends = {name: {"url": "http://127.0.0.1:9"} for name in ("old", "new", "newer")}
+    routes = [
+        {"name": "one", "match": {"path": "/1"}, "stage": "live", "weight": 10},
+        {"name": "two", "match": {"path": "/2"}, "new": "newer", "stage": "live", "weight": 10},
+    ]
+    plane = make_plane(backends=backends, routes=routes)
+    await plane.start()
+    await say(plane, breakers={"old": "closed", "new": "closed", "newer": "open"})
+    await eventually(lambda: len(plane.workers[0].routings) == 2, "the revert")
+    assert [(each["name"], each["latched"]) for each in (await plane.get("/api/v1/status"))["routes"]] == [
+        ("one", False),
+        ("two", True),
+    ]
