@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-import sys
 from pathlib import Path
 
 import msgspec
@@ -145,8 +144,8 @@ class Control:
         return await self.read(request)
 
 
-async def serve(name: str, db: Path, port: int, control_port: int, *, lifeline: bool) -> None:
-    """Serve until SIGTERM or SIGINT, or with `lifeline` until stdin ends because the parent is gone."""
+async def serve(name: str, db: Path, port: int, control_port: int) -> None:
+    """Serve until SIGTERM or SIGINT."""
     store = Store(db)
     backend = Backend(name, store)
     events = web.Application(client_max_size=MAX_BODY)
@@ -163,23 +162,19 @@ async def serve(name: str, db: Path, port: int, control_port: int, *, lifeline: 
     await control_runner.setup()
     await web.SockSite(control_runner, await bind(control_port)).start()
 
-    await _told_to_stop(lifeline)
+    await _told_to_stop()
     await door.follow(Fault("down"))
     await runner.cleanup()
     await control_runner.cleanup()
     store.close()
 
 
-async def _told_to_stop(lifeline: bool) -> None:
+async def _told_to_stop() -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if lifeline:
-        loop.add_reader(sys.stdin.fileno(), stop.set)
     await stop.wait()
-    if lifeline:
-        loop.remove_reader(sys.stdin.fileno())
 
 
 def main() -> None:
@@ -189,9 +184,8 @@ def main() -> None:
     parser.add_argument("--db", type=Path, required=True, help="SQLite file to store events in")
     parser.add_argument("--port", type=int, required=True, help="port for events")
     parser.add_argument("--control-port", type=int, required=True, help="port for faults")
-    parser.add_argument("--lifeline", action="store_true", help="stop when stdin ends")
     arguments = parser.parse_args()
-    uvloop.run(serve(arguments.name, arguments.db, arguments.port, arguments.control_port, lifeline=arguments.lifeline))
+    uvloop.run(serve(arguments.name, arguments.db, arguments.port, arguments.control_port))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import random
 import signal
@@ -42,20 +43,31 @@ def free_port() -> int:
             return port
 
 
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent() -> None:
+    """Runs in the child before its program: Linux sends it SIGTERM at our end (prctl(2))."""
+    if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
+        raise OSError(ctypes.get_errno(), "prctl failed")
+
+
 class Child:
     """One process of its own process group, so that Ctrl-C reaches us alone and we stop it in order."""
 
     def __init__(self, name: str, arguments: list[str], log: Path, *, environ: dict[str, str] | None = None) -> None:
-        """Start it. Its output is appended to `log`; its stdin is a pipe that ends when we do."""
+        """Start it. Its output is appended to `log`; it gets SIGTERM when we end, even by force."""
         self.name = name
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 arguments,
-                stdin=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, and we have no threads
                 env=os.environ | (environ or {}),
             )
         self.pid = self._process.pid
@@ -97,7 +109,6 @@ class Child:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {seconds:g} s")
             await asyncio.sleep(0.01)
-        self.close_stdin()
         return code
 
     async def stop(self, seconds: float = _STOP_SECONDS) -> int:
@@ -113,11 +124,6 @@ class Child:
         """SIGKILL to the process and all it started."""
         with contextlib.suppress(ProcessLookupError):  # nobody of the group is left, as wanted
             os.killpg(self.pid, signal.SIGKILL)
-
-    def close_stdin(self) -> None:
-        """End its stdin, as our own end would."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
 
 
 def python(*arguments: str) -> list[str]:

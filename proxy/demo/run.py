@@ -51,7 +51,6 @@ class _Parts:
         await self.old.ready()
         await self.new.ready()
         await self.instance.start()
-        self.load.start()
 
     def children(self) -> list[Child]:
         launcher = [self.instance.launcher] if self.instance.launcher is not None else []
@@ -109,7 +108,7 @@ async def _run_in(directory: Path, fast: bool, keep: bool, output: str, injectio
     try:
         view.say("starting two toy backends, and the proxy with two workers before them")
         await parts.start()
-        view.say(f"ready; {pace.rate:g} state changes/s of 1,200 entities go to {_url(parts)}, all to old (stage off)")
+        view.say(f"ready at {_url(parts)}: stage off, old would get everything")
         redraw = asyncio.create_task(_redraw(parts, view))
         try:
             await story.play()

@@ -45,6 +45,8 @@ class Story:
         say = self._view.say
         await self._admin.stage("dualwrite", reason="both sides get every event, old answers")
         say("stage dualwrite: old answers, and new gets every event too")
+        self._load.start()
+        say(f"the load begins: {self._pace.rate:g} state changes/s of 1,200 entities")
         await self._hold(self._pace.step)
         await self._raise_weight(10, "stage live: new answers 10 % of the keys; old still gets every event")
         await self._raise_weight(25, "weight 25 %")

@@ -31,7 +31,7 @@ class ToyBackend:
 
     def _start(self) -> Child:
         ports = ["--port", str(self.address.port), "--control-port", str(self._control)]
-        command = python("proxy.demo.backends", "--name", self.name, "--db", str(self._db), *ports, "--lifeline")
+        command = python("proxy.demo.backends", "--name", self.name, "--db", str(self._db), *ports)
         return Child(f"backend {self.name}", command, self._log)
 
     async def ready(self) -> None:

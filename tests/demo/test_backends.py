@@ -155,8 +155,3 @@ async def test_the_store_outlives_a_killed_backend(toy: ToyBackend) -> None:
     await toy.restart()
     await post(toy, "b")
     assert ids(toy) == ["a", "b"]
-
-
-async def test_a_backend_ends_when_its_parent_does(toy: ToyBackend) -> None:
-    toy.child.close_stdin()
-    assert await toy.child.ended(10) == 0

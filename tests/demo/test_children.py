@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from proxy.demo.children import Child, ChildError, free_port, python
+
+ROOT = Path(__file__).parents[2]
 
 
 async def never() -> bool:
@@ -48,3 +53,31 @@ def test_a_free_port_can_be_bound_and_is_not_drawn_for_outgoing_connections() ->
     assert port < low
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
+
+
+PARENT = """
+import asyncio, pathlib, sys
+from proxy.demo.children import Child
+child = Child("sleeper", ["/bin/sleep", "1000"], pathlib.Path(sys.argv[1]))
+print(child.pid, flush=True)
+asyncio.run(child.ended(1000))
+"""
+
+
+def test_a_child_ends_with_its_parent_even_when_that_is_killed(directory: Path) -> None:
+    command = [sys.executable, "-c", PARENT, str(directory / "log")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while is_alive(pid):
+        assert time.monotonic() < deadline, "the child outlived its parent"
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
