@@ -1,0 +1,127 @@
+"""The status as operators and scripts read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from proxy.control.link import SideStats
+from proxy.control.status import is_balanced
+from tests.control.conftest import MakePlane
+from tests.control.fakes import Plane, balance, ledger_stats, requests
+from tests.control.helpers import eventually
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_a_status_of_live_traffic(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    present = plane.supervisor.instance.tally.present
+    for second in range(3):
+        for worker in plane.workers:
+            worker.say(
+                accepted={"events": 100 * second},
+                chosen={"events": (75 * second, 25 * second)},
+                requests=[requests(ok=24 * second, failed=second), requests(0, ok=75 * second, latency=0.1)],
+                in_flight=3,
+                clients=9,
+                rss_bytes=50_000_000,
+                counters={"handed": second},
+            )
+        wanted = [second, second]
+        await plane.heard(partial(_are, wanted, lambda: [stats.counters.get("handed") for _, stats in present()]))
+        plane.clock.now += 1
+    plane.clock.now -= 1
+    assert plane.ledger is not None
+    plane.ledger.tell(ledger_stats(new=balance(delivered=8, pending=2), receipts=10, counters={"commits": 4}))
+    await eventually(lambda: plane.supervisor.instance.tally.ledger)
+    status = await plane.get("/api/v1/status")
+    route = status["routes"][0]
+    assert route["rate"] == 200.0
+    assert route["accepted_total"] == 400
+    assert (route["weight_target"], route["weight_observed"]) == (25.0, 25.0)
+    low, high = route["weight_observed_interval"]
+    assert 20 < low < 25 < high < 30
+    new, old = route["sides"]["new"], route["sides"]["old"]
+    assert (new["rate"], new["error_rate"]) == (50.0, 0.04)
+    assert new["p99"] == pytest.approx(0.004, rel=0.02)
+    assert old["p50"] == pytest.approx(0.1, rel=0.02)
+    assert new["ledger"]["pending"] == 2
+    assert new["ledger"]["owed"] == 10
+    assert status["ledger"]["pending"] == 2
+    assert status["ledger"]["receipts"] == 10
+    assert status["ledger"]["balanced"] is True
+    assert status["counters"]["handed"] == 4
+    assert status["counters"]["ledger_commits"] == 4
+    worker = status["workers"][0]
+    assert (worker["in_flight"], worker["clients"], worker["rss_bytes"]) == (3, 9, 50_000_000)
+    assert status["warnings"] == []
+
+
+def _are(wanted: object, found: Callable[[], object]) -> bool:
+    return found() == wanted
+
+
+async def test_an_idle_status_has_no_invented_figures(plane: Plane) -> None:
+    route = (await plane.get("/api/v1/status"))["routes"][0]
+    assert route["weight_observed"] is None
+    assert route["weight_observed_interval"] is None
+    assert route["rate"] == 0.0
+    side = route["sides"]["new"]
+    assert (side["p50"], side["p99"], side["healthy"], side["error_rate"]) == (None, None, None, 0.0)
+    assert side["breaker"] == "closed"
+
+
+async def test_what_is_wrong_is_a_warning(plane: Plane) -> None:
+    assert plane.ledger is not None
+    stats = ledger_stats(new=balance(dead=2), gaps=1)
+    stats.sides[0] = SideStats("events", 0, "old", balance(pending=1), 3.0, 1, paused="401 Unauthorized")
+    plane.ledger.tell(stats)
+    await eventually(lambda: plane.supervisor.instance.tally.ledger)
+    await plane.workers[1].link.close()
+    await eventually(lambda: 1 not in plane.supervisor.instance.peers.workers)
+    status = await plane.get("/api/v1/status")
+    assert status["ready"] is False
+    assert status["warnings"] == [
+        "not ready: 1 of 2 workers have applied epoch 1",
+        "worker 1 is down",
+        "1 coverage gaps: events in them may be unrecorded",
+        "events: deliveries to old are paused: 401 Unauthorized",
+        "events: 2 dead letters at new",
+    ]
+    assert status["routes"][0]["sides"]["old"]["paused"] == "401 Unauthorized"
+    assert status["routes"][0]["sides"]["old"]["ledger"]["oldest_age_s"] == 3.0
+    assert status["workers"][1]["alive"] is False
+
+
+async def test_a_ledger_that_is_down_is_shown(make_plane: MakePlane) -> None:
+    plane = make_plane()
+    await plane.start(everybody=False)
+    status = await plane.get("/api/v1/status")
+    assert status["ledger"]["alive"] is False
+    assert status["not_ready"] == ["0 of 2 workers have applied epoch 1", "the ledger is not connected"]
+
+
+async def test_dependencies_and_breakers(make_plane: MakePlane) -> None:
+    backends = {
+        "old": {"url": "http://127.0.0.1:9"},
+        "new": {"url": "http://127.0.0.1:9", "dependencies": {"db": "tcp://127.0.0.1:9"}},
+    }
+    plane = make_plane(backends=backends)
+    await plane.start()
+    plane.workers[0].say(breakers={"old": "closed", "new": "half-open"})
+    plane.workers[1].say(breakers={"old": "closed", "new": "open"})
+    await eventually(lambda: len(list(plane.supervisor.instance.tally.present())) == 2)
+    await eventually(lambda: plane.supervisor.instance.probes.dependencies[0].healthy is False)
+    status = await plane.get("/api/v1/status")
+    assert status["routes"][0]["sides"]["new"]["breaker"] == "open"
+    assert status["dependencies"][0]["name"] == "db"
+    assert any("db behind new is not well" in each for each in status["warnings"])
+
+
+async def test_balances_that_do_not_add_up() -> None:
+    assert is_balanced(ledger_stats(new=balance(delivered=5, pending=1)))
+    assert not is_balanced(ledger_stats(new=balance(delivered=5) | {"owed": 6}))
+    assert not is_balanced(ledger_stats(new=balance(delivered=5, pending=-1)))
