@@ -1,0 +1,127 @@
+"""The gate of one backend: how many deliveries at once, and none while it is the backend that fails.
+
+    open --(unreachable, a credential refused, or many failures in a row)--> paused
+    paused --(back-off over)--> one trial --(an answer)--> open
+                                          \\--(a failure)--> paused, longer
+
+A failure of the backend costs no event an attempt; that of one event is its lane's business.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from proxy.ledger.backoff import Backoff
+
+log = logging.getLogger(__name__)
+
+FAILURES_IN_A_ROW: Final = 8
+"""Failed deliveries without a success between them that are taken for the backend's own failure."""
+
+
+class Timer(Protocol):
+    """What a clock gives for a call that is to come."""
+
+    def cancel(self) -> None:
+        """Do not call."""
+
+
+CallLater = Callable[[float, Callable[[], None]], Timer]
+
+
+class Gate:
+    """One backend's gate. opened: called when a delivery may start that could not before."""
+
+    def __init__(
+        self, backend: str, concurrency: int, backoff: Backoff, call_later: CallLater, opened: Callable[[Gate], None]
+    ) -> None:
+        self.backend = backend
+        self.concurrency = concurrency
+        self.running = 0
+        """Deliveries in flight."""
+        self.successes = 0
+        """Answers that took or refused an event, of replays and of live events."""
+        self.paused = ""
+        """Why no deliveries are made: a status that says that our credential is wrong. Empty otherwise."""
+        self._backoff = backoff
+        self._call_later = call_later
+        self._opened = opened
+        self._row = 0
+        self._pauses = 0
+        self._timer: Timer | None = None
+        self._trial_due = False
+        self._on_trial = False
+        self.is_open = True
+
+    def may_start(self) -> bool:
+        """May one more delivery start now?"""
+        if self.is_open:
+            return self.running < self.concurrency
+        return self._trial_due and not self._on_trial
+
+    def started(self) -> None:
+        """A delivery starts."""
+        self.running += 1
+        if not self.is_open:
+            self._trial_due = False
+            self._on_trial = True
+
+    def ended(self) -> None:
+        """It ended, whatever it showed; say first what that was."""
+        self.running -= 1
+
+    def succeeded(self, n: int = 1) -> bool:
+        """The backend gave answers that settle events; true when that opened the gate again."""
+        self.successes += n
+        self._row = 0
+        if self.is_open:
+            return False
+        log.warning("deliveries to %s go on", self.backend)
+        self._cancel()
+        self.is_open = True
+        self._on_trial = False
+        self._pauses = 0
+        self.paused = ""
+        return True
+
+    def failed(self) -> None:
+        """One event failed in a way that may be its own."""
+        self._row += 1
+        if self._on_trial or self._row >= FAILURES_IN_A_ROW:
+            self.pause(f"{self._row} failures in a row", shown=False)
+
+    def pause(self, why: str, *, shown: bool) -> None:
+        """It is the backend that fails. shown: a person must mend it, so say it in the statistics."""
+        if not self.is_open and not self._on_trial:
+            return
+        self._pauses += 1
+        self._on_trial = False
+        wait = self._backoff.delay(self._pauses)
+        if self.is_open or (shown and not self.paused):
+            log.warning("deliveries to %s are paused: %s", self.backend, why)
+        self.is_open = False
+        self.paused = why if shown else ""
+        self._timer = self._call_later(wait, self._trial)
+
+    def try_now(self) -> None:
+        """There is a sign that the backend is back: do not wait any longer."""
+        if not self.is_open and not self._on_trial and not self._trial_due and not self.paused:
+            self._cancel()
+            self._trial()
+
+    def _trial(self) -> None:
+        self._timer = None
+        self._trial_due = True
+        self._opened(self)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def close(self) -> None:
+        """No more trials."""
+        self._cancel()
+        self._trial_due = False

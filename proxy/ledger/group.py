@@ -1,0 +1,48 @@
+"""What one commit writes: values that the loop packed, and the store's thread only hands to SQLite."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, TypeAlias
+
+from proxy.ledger.entry import Entry
+
+HeldRow: TypeAlias = tuple[int, int, int, int]
+"""seq, held, authority, owed."""
+SideRow: TypeAlias = tuple[int, str, int, int, int, int]
+"""seq, route, state before, state, status, attempts."""
+StreamRow: TypeAlias = tuple[int, str, int, int, int, int]
+"""id, name, worker, durable frame, wall clock of that in ns, closed."""
+GapRow: TypeAlias = tuple[int, int, str]
+"""from and to in ns, reason."""
+
+
+class Group:
+    """One commit. number: from 1, later groups have higher ones.
+
+    receipts, bodies: rows one after another in flat lists, in the order of seq; states: how many new
+    events begin with (route, old's state, new's state); entries: those to be told that they are durable.
+    """
+
+    __slots__ = (
+        "number", "retain_bodies", "receipts", "bodies", "states", "held", "sides", "streams", "gaps",
+        "last_seq", "newest_ns", "entries", "applied", "wake",
+    )  # fmt: skip
+
+    def __init__(self, number: int, *, retain_bodies: bool = False) -> None:
+        self.number = number
+        self.retain_bodies = retain_bodies
+        self.receipts: list[Any] = []
+        self.bodies: list[Any] = []
+        self.states: Counter[tuple[str, int, int]] = Counter()
+        self.held: list[HeldRow] = []
+        self.sides: tuple[list[SideRow], list[SideRow]] = ([], [])
+        self.streams: list[StreamRow] = []
+        self.gaps: list[GapRow] = []
+        self.last_seq = 0
+        self.newest_ns = 0
+        self.entries: list[Entry] = []
+        self.applied: set[int] = set()
+        """Numbers of segments that have their part already: a retry after a full disk writes it once."""
+        self.wake: set[tuple[str, int]] = set()
+        """(route, side) that have rows to deliver once this is durable."""

@@ -1,0 +1,315 @@
+"""The keeper puts one ledger together and keeps its times: commits, upkeep, streams that do not come back.
+
+    workers --LedgerServer--> Book <--Replayer--> backends
+                               |  ^
+                     Committer |  | what was found at the start
+                               v  |
+                              Store (one writing thread), Disk
+
+After a start the replayer waits a moment (`RESUME_GRACE`), so that workers come back first and say what
+they know; streams that are not back after `GAP_AFTER` leave a coverage gap in the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import apsw
+
+from config.model import Settings
+from proxy.core.event import NEW, OLD, Deliver
+from proxy.core.owed import DEFERRED, PENDING
+from proxy.core.routing import Routing
+from proxy.ledger.backlog import Backlog
+from proxy.ledger.book import Book
+from proxy.ledger.committer import Committer
+from proxy.ledger.disk import Disk
+from proxy.ledger.entry import Stream
+from proxy.ledger.marks import FAILED, LOW_DISK, Marks
+from proxy.ledger.moves import Moves
+from proxy.ledger.queries import Queries
+from proxy.ledger.reader import Reader
+from proxy.ledger.replayer import Replayer, Side
+from proxy.ledger.segment import BalanceTable
+from proxy.ledger.server import LedgerServer
+from proxy.ledger.store import Store
+
+log = logging.getLogger(__name__)
+
+RESUME_GRACE: Final = 0.3
+"""Seconds that a worker has to come back before the ledger delivers what it was on."""
+GAP_AFTER: Final = 5.0
+FORGET_AFTER: Final = 30.0
+DISK_EVERY: Final = 0.5
+UPKEEP_EVERY: Final = 1.0
+CARRY_OVER_EVERY: Final = 0.5
+HEARTBEAT_EVERY: Final = 5.0
+"""Seconds between two notes that a quiet stream is alive: after a power cut the gap begins at the last one."""
+
+
+class Figures(NamedTuple):
+    """The ledger's present state, for its statistics. oldest, marked, balance: by (route, side)."""
+
+    balance: BalanceTable
+    oldest_ns: dict[tuple[str, int], int]
+    receipts: int
+    segments: int
+    bytes_on_disk: int
+    disk_free: int
+    gaps: int
+
+
+class Keeper:
+    """One ledger. Making it opens the store: raises RefuseToStart when that is damaged or foreign.
+
+    deliver: the transport; marks: shared memory; now_ns: wall clock; die: ends the process at once.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, disk: Disk, marks: Marks, deliver: Deliver, *,
+        now_ns: Callable[[], int], die: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._store = store
+        self._disk = disk
+        self._marks = marks
+        self._now_ns = now_ns
+        self._end = die
+        self._routing: Routing | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._is_stopping = False
+        self.is_low = False
+        """New events are refused because the disk is nearly full."""
+        self._wake_carry_over = asyncio.Event()
+        self._counters: Counter[str] = Counter()
+        self._query_thread = ThreadPoolExecutor(1, "ledger-queries")
+        routes = {route.name: index for index, route in enumerate(settings.routes)}
+        sides = [Side(r.name, side, name) for r in settings.routes for side, name in ((OLD, r.old), (NEW, r.new))]
+        marks.clear_all()
+        backlog = Backlog(routes, marks)
+        self._query_reader = Reader(lambda: store.segments)
+        self.replayer = Replayer(
+            sides, settings.ledger, deliver, Reader(lambda: store.segments), need=self._need, die=self._die
+        )
+        self.book = Book(backlog, self.replayer, next_seq=store.next_seq, retain_bodies=settings.ledger.retain_bodies)
+        self.replayer.attach(self.book)
+        self.backlog = backlog
+        self.committer = Committer(
+            self.book, store, disk, interval=settings.ledger.commit_interval, now_ns=now_ns,
+            durable=self._durable, low=self._show_low, die=self._die,
+        )  # fmt: skip
+        self.server = LedgerServer(self.book, self._took, self._lost)
+        moves = Moves(store, self.committer, backlog, self._query_reader, self._query_thread, self.replayer)
+        self.moves = moves
+        self.queries = Queries(
+            lambda: store.segments, store.balance, moves, self._query_thread,
+            retain_bodies=settings.ledger.retain_bodies,
+        )  # fmt: skip
+        self._restore(routes)
+
+    def _restore(self, routes: dict[str, int]) -> None:
+        """Take over what is on disk: counts, marks, streams, and what workers were on."""
+        orphans: Counter[str] = Counter()
+        for route, side, bucket, n in self._store.pending_by_bucket():
+            self.backlog.enter(route, side, bucket, n)
+            if route not in routes:
+                orphans[route] += n
+        for route, n in orphans.items():
+            log.error("events are owed to a route that is not configured any more", extra={"route": route, "events": n})
+        self.book.restore(self._store.streams(), self._store.last_stream_id, self._store.held_rows())
+        self.book.granted.clear()
+
+    # start and stop
+
+    async def start(self, path: Path) -> None:
+        """Listen to workers at `path`, and begin everything else."""
+        self._show_low(await self.committer.write(self._disk.check))
+        self.committer.start()
+        awaited = list(self.book.streams.values())
+        await self.server.start(path)
+        self._later(RESUME_GRACE, self._begin_replay, awaited)
+        self._later(GAP_AFTER, self._close_awaited, awaited)
+        for seconds, work in (
+            (DISK_EVERY, self._look_at_disk),
+            (UPKEEP_EVERY, self._keep_up),
+            (HEARTBEAT_EVERY, self._beat),
+        ):
+            self._tasks.append(asyncio.create_task(self._every(seconds, work), name=work.__name__))
+        self._tasks.append(asyncio.create_task(self._carry_over(), name="carry over"))
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
+
+    async def stop(self, *, clean: bool = True) -> None:
+        """Take what was read, make it durable, stop delivering, close everything."""
+        self._is_stopping = True
+        self.server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for timer in self._timers:
+            timer.cancel()
+        await self.replayer.close()
+        await self.committer.close()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._query_thread, self._query_reader.close)
+        self._query_thread.shutdown()
+        await self.committer.write(self._store.close, clean=clean)
+        self.committer.release_thread()
+
+    def _later(self, seconds: float, call: Callable[..., object], *args: Any) -> None:
+        loop = asyncio.get_running_loop()
+
+        def fire() -> None:
+            self._timers.discard(timer)
+            call(*args)
+
+        timer = loop.call_later(seconds, fire)
+        self._timers.add(timer)
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await work()
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._die(f"{task.get_name()} failed: {task.exception()!r}")
+
+    def _die(self, why: str) -> None:
+        self._marks.set_flag(FAILED, True)
+        log.critical("the ledger ends at once: %s", why)
+        self._end(why)
+
+    # streams
+
+    def _took(self, urgent: bool) -> None:
+        self.committer.need(urgent=urgent)
+
+    def _need(self) -> None:
+        self.committer.need()
+
+    def _durable(self, streams: list[Stream]) -> None:
+        self.server.tell_durable(streams)
+
+    def _lost(self, stream: Stream) -> None:
+        """A worker's connection ended."""
+        if self._is_stopping:
+            return
+        log.warning("worker %d is gone", stream.worker, extra={"stream": stream.name, "in_flight": len(stream.live)})
+        self._later(RESUME_GRACE, self._expire, stream)
+        self._later(FORGET_AFTER, self._forget, stream)
+        self.committer.need()
+
+    def _expire(self, stream: Stream) -> None:
+        if not stream.is_connected:
+            self.book.hand_over(stream)
+            self.book.close(stream)
+            self.committer.need()
+
+    def _begin_replay(self, awaited: list[Stream]) -> None:
+        for stream in awaited:
+            if not stream.came_back:
+                self.book.hand_over(stream)
+        self.committer.need()
+        self.replayer.start()
+
+    def _close_awaited(self, awaited: list[Stream]) -> None:
+        """Streams that were open when the ledger ended and did not come back.
+
+        Unless it ended in order, something that they said may not have reached it: a coverage gap.
+        """
+        for stream in awaited:
+            if stream.came_back:
+                continue
+            if not self._store.was_clean:
+                reason = f"worker {stream.worker} and the ledger died together"
+                log.error("coverage gap: %s", reason, extra={"from_ns": stream.last_ns})
+                self.book.add_gap(stream.last_ns, self._now_ns(), reason)
+            self.book.close(stream)
+            self._later(FORGET_AFTER, self._forget, stream)
+        self.committer.need()
+
+    def _forget(self, stream: Stream) -> None:
+        if not stream.is_connected and not self.book.forget(stream):
+            self._later(FORGET_AFTER, self._forget, stream)
+
+    async def _beat(self) -> None:
+        """Note that connected streams are alive, so that a power cut's gap begins at the last note."""
+        if self.book.touch_streams():
+            self.committer.need()
+
+    # the disk
+
+    def _show_low(self, low: bool) -> None:
+        self.is_low = low
+        self._marks.set_flag(LOW_DISK, low)
+
+    async def _look_at_disk(self) -> None:
+        self._show_low(await self.committer.write(self._disk.check))
+
+    async def _keep_up(self) -> None:
+        await self.committer.write(self._upkeep)
+
+    def _upkeep(self) -> None:
+        """In the writing thread: a new segment, old segments dropped, deferred events released."""
+        if not self._disk.is_low and self._store.is_due_to_roll():
+            try:
+                self._store.roll()
+            except (apsw.FullError, apsw.CantOpenError) as error:
+                log.error("no room for a new segment, going on in the old one: %s", error)
+                self._counters["rolls_failed"] += 1
+        self._counters["segments_dropped"] += self._store.drop_old()
+        self._counters["released"] += self._store.release_deferred()
+
+    # routing
+
+    def set_routing(self, routing: Routing) -> None:
+        """A new epoch. A route at weight 0 is delivered what was deferred."""
+        self._routing = routing
+        self._wake_carry_over.set()
+
+    async def _carry_over(self) -> None:
+        """Deliver deferred events of routes at weight 0, also those that workers defer a moment later."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake_carry_over.wait(), CARRY_OVER_EVERY)
+            self._wake_carry_over.clear()
+            for name, dials in self._routing.routes.items() if self._routing is not None else ():
+                if dials.weight == 0 and self._has_deferred(name):
+                    await self.moves.carry_over(name)
+
+    def _has_deferred(self, route: str) -> bool:
+        return any(counts[DEFERRED] for (name, _), counts in self._store.balance().items() if name == route)
+
+    # figures
+
+    async def figures(self) -> Figures:
+        """The present state."""
+        return await asyncio.get_running_loop().run_in_executor(self._query_thread, self._figures)
+
+    def _figures(self) -> Figures:
+        balance = self._store.balance()
+        oldest = {
+            name: self._query_reader.oldest_pending_ns(*name) for name, counts in balance.items() if counts[PENDING]
+        }
+        segments = self._store.segments
+        return Figures(
+            balance, oldest, segments[-1].last_seq - segments[0].first_seq + 1, len(segments),
+            self._store.size(), self._disk.free(), self._store.gaps,
+        )  # fmt: skip
+
+    def counters(self) -> dict[str, int]:
+        """Everything that is counted, cumulative since the start."""
+        total = Counter({"reserve_released": self._disk.released})
+        parts = (self.book, self.committer, self.server, self.replayer, self.moves)
+        for counters in (self._counters, *(part.counters for part in parts)):
+            total.update(counters)
+        return dict(total)

@@ -1,0 +1,314 @@
+"""A lane: what one side of one route is owed, delivered per key in the order of acceptance.
+
+    disk --load--> queues by key --next()--> in flight --> settled
+                        |                        |
+                        +-- stalls: keys that must wait: failing, parked at a worker, or for the authority
+
+Only a window of the backlog is in memory. A stalled key holds no place in it: its events are dropped
+from memory and read again from `Stall.low` on, so a failing key blocks only itself. The lane decides;
+the replayer reads, delivers and keeps the time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from proxy.core.owed import DEAD, DELIVERED, DISCARDED, NOT_OWED, PENDING
+from proxy.ledger.book import Book
+from proxy.ledger.gate import Gate, Timer
+from proxy.ledger.reader import Chunk, Item
+
+LOW_WATER: Final = 500
+"""With fewer events queued than this, the next chunk is read."""
+
+
+class Stall:
+    """Why a key waits. low: from where on its events must be read again when it waits no longer.
+
+    parked: seqs that workers are still trying and that block what comes after them;
+    head: seq of the event that failed or waits for its authority, 0 without one; needs_authority: which;
+    failures: failed attempts in a row; counted: 5xx answers while others succeeded; seen: the gate's
+    successes at the last failure; is_waiting: false while the head is tried again.
+    """
+
+    __slots__ = (
+        "low", "parked", "head", "needs_authority", "failures", "counted", "seen", "is_waiting", "timer",
+    )  # fmt: skip
+
+    def __init__(self, low: int) -> None:
+        self.low = low
+        self.parked: set[int] = set()
+        self.timer: Timer | None = None
+        self.clear_head()
+
+    def clear_head(self) -> None:
+        """The head is out of the way."""
+        self.head = 0
+        self.needs_authority = False
+        self.failures = 0
+        self.counted = 0
+        self.seen = -1
+        self.is_waiting = False
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Forget the timer."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    @property
+    def blocks(self) -> bool:
+        """May nothing of the key be read?"""
+        return bool(self.parked) or self.is_waiting
+
+
+class Lane:
+    """One route's side."""
+
+    def __init__(self, route: str, side: int, gate: Gate, book: Book) -> None:
+        self.route = route
+        self.side = side
+        self.gate = gate
+        self.is_loading = False
+        self.stalls: dict[str, Stall] = {}
+        self._book = book
+        self._cursor = 0
+        self._again_from: int | None = 0
+        self._more = True
+        self._queues: dict[str, deque[Item]] = {}
+        self._ready: deque[str] = deque()
+        self._busy: dict[str, Item] = {}
+        self._loaded: set[int] = set()
+        self._settled: dict[int, int] = {}
+        self._released: dict[int, int] = {}
+        self._left: set[int] = set()
+
+    # reading
+
+    def wants_load(self) -> bool:
+        """Is there room in memory and perhaps something to read?"""
+        if self.is_loading or not (self._more or self._again_from is not None):
+            return False
+        return len(self._loaded) < (LOW_WATER if self.gate.is_open else 1)
+
+    def begin_load(self) -> tuple[int, list[str]]:
+        """Where to read from, and which keys to leave out."""
+        self.is_loading = True
+        self._left.clear()
+        # What was settled in a group that is on disk by now will not be seen as pending again.
+        done = self._book.committed_number
+        for memory in (self._settled, self._released):
+            for seq in [seq for seq, group in memory.items() if group <= done]:
+                del memory[seq]
+        start = self._cursor if self._again_from is None else min(self._cursor, self._again_from)
+        self._again_from = None
+        self._more = False
+        return start, [key for key, stall in self.stalls.items() if stall.blocks]
+
+    def end_load(self, chunk: Chunk) -> list[tuple[Item, int]]:
+        """Queue what was read; events that shall be settled without a delivery, and their state."""
+        self.is_loading = False
+        self._cursor = chunk.next_seq
+        self._more = self._more or chunk.more
+        hopeless: list[tuple[Item, int]] = []
+        for item in chunk.items:
+            seq, key = item.seq, item.event.key
+            if (
+                seq in self._loaded
+                or seq in self._settled
+                or seq in self._left
+                or self._book.is_settled(seq, self.side)
+            ):
+                continue
+            stall = self.stalls.get(key)
+            if stall is not None and (stall.blocks or seq != stall.head != 0):
+                continue
+            if self._book.is_held(seq, self.side):
+                # Held but not parked: nobody was promised an order yet, so it blocks nothing.
+                if self._book.is_parked(seq, self.side):
+                    self._stall_of(key, seq).parked.add(seq)
+                continue
+            state = self._verdict(item)
+            if state == PENDING:
+                stall = self._stall_of(key, seq)
+                stall.head, stall.needs_authority, stall.is_waiting = seq, True, True
+            elif state:
+                hopeless.append((item, state))
+            else:
+                self._queue(key, item)
+        return hopeless
+
+    def _verdict(self, item: Item) -> int:
+        """0: deliver it; PENDING: not before its authority's 2xx; another state: settle it so."""
+        if not item.has_body:
+            return DEAD
+        event = item.event
+        if not event.after_authority or event.authority == self.side:
+            return 0
+        if item.other_state in (DELIVERED, NOT_OWED) or item.seq in self._released:
+            return 0
+        return PENDING if item.other_state == PENDING else DISCARDED
+
+    def _queue(self, key: str, item: Item) -> None:
+        self._loaded.add(item.seq)
+        queue = self._queues.get(key)
+        if queue is None:
+            self._queues[key] = deque((item,))
+            if key not in self._busy:
+                self._ready.append(key)
+            return
+        queue.append(item)
+        if len(queue) > 1 and queue[-2].seq > item.seq:
+            self._queues[key] = deque(sorted(queue, key=lambda each: each.seq))
+
+    # delivering
+
+    def next(self) -> Item | None:
+        """The next event to deliver; its key waits until `finish` or `put_back`."""
+        while self._ready:
+            key = self._ready.popleft()
+            queue = self._queues.get(key)
+            if queue is None or key in self._busy:
+                continue
+            item = queue.popleft()
+            if not queue:
+                del self._queues[key]
+            if item.seq in self._settled:
+                self._loaded.discard(item.seq)
+                if queue:
+                    self._ready.append(key)
+                continue
+            self._busy[key] = item
+            return item
+        return None
+
+    def finish(self, item: Item) -> None:
+        """It is settled: the next of its key may go."""
+        key = item.event.key
+        self._busy.pop(key, None)
+        self._loaded.discard(item.seq)
+        self._settled[item.seq] = self._book.group_number + 1
+        if self.stalls:
+            self._clear_head(key, item.seq)
+        if key in self._queues:
+            self._ready.append(key)
+
+    def put_back(self, item: Item) -> None:
+        """It was not its fault: first of its key again."""
+        key = item.event.key
+        self._busy.pop(key, None)
+        self._queues.setdefault(key, deque()).appendleft(item)
+        self._ready.append(key)
+
+    def stall(self, item: Item) -> Stall:
+        """It failed: its key waits, and what was read of it is dropped from memory."""
+        key = item.event.key
+        self._busy.pop(key, None)
+        self._loaded.discard(item.seq)
+        self._loaded.difference_update(each.seq for each in self._queues.pop(key, ()))
+        stall = self._stall_of(key, item.seq)
+        if stall.head != item.seq:
+            stall.clear_head()
+            stall.head = item.seq
+        stall.is_waiting = True
+        return stall
+
+    def retry(self, key: str) -> None:
+        """Its wait is over: read its first event again, and no other of the key yet."""
+        stall = self.stalls.get(key)
+        if stall is not None and stall.head and not stall.needs_authority and stall.is_waiting:
+            stall.is_waiting = False
+            stall.cancel()
+            self.read_again(stall.head)
+
+    def retry_young(self) -> None:
+        """The backend is back: keys that failed once or twice may have failed because of it."""
+        for key, stall in list(self.stalls.items()):
+            if stall.failures <= 2:
+                self.retry(key)
+
+    def _stall_of(self, key: str, seq: int) -> Stall:
+        """The key's stall, which leaves out everything from `seq` or from where we read on."""
+        low = min(seq, self._cursor, seq if self._again_from is None else self._again_from)
+        stall = self.stalls.get(key)
+        if stall is None:
+            stall = self.stalls[key] = Stall(low)
+        stall.low = min(stall.low, low)
+        return stall
+
+    def _clear_head(self, key: str, seq: int) -> None:
+        stall = self.stalls.get(key)
+        if stall is not None and stall.head == seq:
+            stall.clear_head()
+            self._review(key, stall)
+
+    def _review(self, key: str, stall: Stall) -> None:
+        """Something that was in the key's way is gone; is there anything left?"""
+        if not stall.parked and not stall.head:
+            del self.stalls[key]
+            self.read_again(stall.low)
+        elif not stall.blocks:
+            self.read_again(stall.head)
+
+    # news
+
+    def read_again(self, seq: int) -> None:
+        """Something before the cursor may be deliverable now."""
+        self._again_from = seq if self._again_from is None else min(self._again_from, seq)
+
+    def has_more(self) -> None:
+        """Something after the cursor is on disk."""
+        self._more = True
+
+    def settled(self, seq: int, key: str) -> None:
+        """Settled by somebody else."""
+        if self.is_loading or seq in self._loaded:
+            self._settled[seq] = self._book.group_number + 1
+        self._unpark(key, seq)
+        self._clear_head(key, seq)
+
+    def released(self, seq: int, key: str) -> None:
+        """Its authority has it."""
+        self._released[seq] = self._book.group_number + 1
+        stall = self.stalls.get(key)
+        if stall is not None and stall.needs_authority:
+            self._clear_head(key, seq)
+
+    def handed(self, seq: int, key: str) -> None:
+        """An event before the cursor is the ledger's now."""
+        stall = self.stalls.get(key)
+        if stall is not None:
+            stall.low = min(stall.low, seq)
+        self._unpark(key, seq)
+        self.read_again(seq)
+
+    def parked(self, seq: int, key: str) -> None:
+        """An event that its worker is still trying goes before all that are not read yet."""
+        self._stall_of(key, seq).parked.add(seq)
+
+    def _unpark(self, key: str, seq: int) -> None:
+        stall = self.stalls.get(key)
+        if stall is not None and seq in stall.parked:
+            stall.parked.discard(seq)
+            self._review(key, stall)
+
+    def left(self, seq: int) -> None:
+        """Settled on disk while a reading is under way that may still have seen it pending."""
+        if self.is_loading:
+            self._left.add(seq)
+
+    def is_settled(self, item: Item) -> bool:
+        """Was it settled by somebody else while it was in flight?"""
+        return item.seq in self._settled
+
+    def close(self) -> None:
+        """No more retries."""
+        for stall in self.stalls.values():
+            stall.cancel()
+
+    @property
+    def queued(self) -> int:
+        """Events in memory."""
+        return len(self._loaded)

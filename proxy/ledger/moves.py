@@ -1,0 +1,159 @@
+"""Changes of state that are not an outcome of a delivery: carry-over, requeue, discard, replay of what was had.
+
+    roll back       deferred  -> pending     when a route's weight is 0
+    requeue         dead      -> pending     a person
+    discard         dead      -> discarded   a person
+    replay          delivered -> pending     a person: a restored backend lacks it
+    release         deferred  -> released    past `carry_over_for` (the store does that by itself)
+
+All go in chunks: find candidates in the reading thread, set marks, change them in the writing thread in
+one bounded transaction, take back the marks of those that were not in that state any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol
+
+from proxy.core.owed import DEAD, DEFERRED, DELIVERED, DISCARDED, PENDING
+from proxy.ledger.backlog import Backlog
+from proxy.ledger.committer import Committer
+from proxy.ledger.reader import Reader
+from proxy.ledger.store import Store
+
+log = logging.getLogger(__name__)
+
+CHUNK: Final = 500
+"""Events moved in one transaction."""
+
+
+class Rereader(Protocol):
+    """The replayer."""
+
+    def read_again(self, route: str, side: int, seq: int) -> None:
+        """Rows from `seq` on became pending."""
+
+
+class Moves:
+    """One move at a time, each to its end. reader: its own, used in `thread` alone."""
+
+    def __init__(
+        self,
+        store: Store,
+        committer: Committer,
+        backlog: Backlog,
+        reader: Reader,
+        thread: ThreadPoolExecutor,
+        replayer: Rereader,
+    ) -> None:
+        self._store = store
+        self._committer = committer
+        self._backlog = backlog
+        self._reader = reader
+        self._thread = thread
+        self._replayer = replayer
+        self._lock = asyncio.Lock()
+        self.counters: Counter[str] = Counter()
+
+    async def carry_over(self, route: str) -> int:
+        """A route is at weight 0: deliver to its sides what was deferred; how many events.
+
+        The marks of all buckets concerned are set first, so that no event overtakes what is carried over.
+        """
+        total = 0
+        for side in (0, 1):
+            loop = asyncio.get_running_loop()
+            buckets = await loop.run_in_executor(self._thread, self._reader.buckets, route, side, DEFERRED)
+            for bucket in buckets:
+                self._backlog.enter(route, side, bucket)
+            try:
+                moved, _ = await self._move(side, DEFERRED, PENDING, route=route)
+                total += moved
+            finally:
+                for bucket in buckets:
+                    self._backlog.leave(route, side, bucket)
+        if total:
+            log.warning("rolled back: delivering what was deferred", extra={"route": route, "events": total})
+            self.counters["carried_over"] += total
+        return total
+
+    async def requeue(self, ids: list[str] | None, side: int | None, route: str | None) -> int:
+        """Dead letters become pending again; how many sides of events. ids None: all."""
+        return await self._each_side(DEAD, PENDING, ids, side, route, "requeued")
+
+    async def discard(self, ids: list[str] | None, side: int | None, route: str | None) -> int:
+        """Dead letters are given up; how many sides of events. ids None: all."""
+        return await self._each_side(DEAD, DISCARDED, ids, side, route, "discarded")
+
+    async def replay(self, since_ns: int, side: int, route: str | None) -> tuple[int, int]:
+        """What a side had got since then is delivered to it again; how many events, and how many have no body."""
+        moved, bare = await self._move(side, DELIVERED, PENDING, route=route, since_ns=since_ns, need_body=True)
+        self.counters["replayed_by_hand"] += moved
+        return moved, bare
+
+    async def _each_side(
+        self, before: int, after: int, ids: list[str] | None, side: int | None, route: str | None, name: str
+    ) -> int:
+        total = 0
+        for each in (0, 1) if side is None else (side,):
+            moved, _ = await self._move(each, before, after, route=route, ids=ids)
+            total += moved
+        self.counters[name] += total
+        return total
+
+    async def _move(
+        self,
+        side: int,
+        before: int,
+        after: int,
+        *,
+        route: str | None,
+        since_ns: int = 0,
+        ids: list[str] | None = None,
+        need_body: bool = False,
+    ) -> tuple[int, int]:
+        """How many were moved, and how many were left because they have no body."""
+        loop = asyncio.get_running_loop()
+        moved = bare = from_seq = 0
+        async with self._lock:
+            # What becomes pending again while this runs is not looked at a second time: seqs only go up.
+            while True:
+                found = await loop.run_in_executor(
+                    self._thread, self._find(side, before, route, since_ns, from_seq, ids)
+                )
+                chosen = [row for row in found if row[3] or not need_body]
+                bare += len(found) - len(chosen)
+                if chosen:
+                    moved += await self._move_chunk(side, before, after, chosen)
+                if len(found) < CHUNK:
+                    return moved, bare
+                from_seq = found[-1][0] + 1
+
+    def _find(
+        self, side: int, state: int, route: str | None, since_ns: int, from_seq: int, ids: list[str] | None
+    ) -> Callable[[], list[tuple[int, str, int, bool]]]:
+        return lambda: self._reader.candidates(
+            side, state, route=route, since_ns=since_ns, from_seq=from_seq, ids=ids, rows=CHUNK
+        )
+
+    async def _move_chunk(self, side: int, before: int, after: int, rows: Iterable[tuple[int, str, int, bool]]) -> int:
+        rows = list(rows)
+        if after == PENDING:
+            for _, route, bucket, _ in rows:
+                self._backlog.enter(route, side, bucket)
+        moved = set(await self._committer.write(self._store.move, side, [row[0] for row in rows], before, after))
+        if after == PENDING:
+            for seq, route, bucket, _ in rows:
+                if seq not in moved:
+                    self._backlog.leave(route, side, bucket)
+            first: dict[str, int] = {}
+            for seq, route, _, _ in rows:
+                if seq in moved:
+                    first.setdefault(route, seq)
+            for route, seq in first.items():
+                self._replayer.read_again(route, side, seq)
+        return len(moved)

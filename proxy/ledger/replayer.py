@@ -1,0 +1,332 @@
+"""The replayer: delivers what the ledger holds, side by side and key by key.
+
+    book --handed, settled, released--> lanes --next()--> runners --deliver(event, attempt)--> backend
+                                          ^                   |
+                                          +--- chunks <--     +--> book.settle --> the next commit
+
+A runner takes one event after another while there are any, so a delivery costs no task of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple
+
+from config.model import Ledger
+from proxy.core.event import DELIVERED as TAKEN
+from proxy.core.event import PAUSE, RETRY, UNREACHABLE, Attempt, Deliver, Outcome
+from proxy.core.event import REFUSED as TURNED_AWAY
+from proxy.core.owed import DEAD, DELIVERED, PENDING, REFUSED
+from proxy.ledger.backoff import Backoff
+from proxy.ledger.book import Book
+from proxy.ledger.gate import Gate
+from proxy.ledger.group import Group
+from proxy.ledger.lane import Lane
+from proxy.ledger.reader import Chunk, Item, Reader
+
+log = logging.getLogger(__name__)
+
+CHUNK_ROWS: Final = 1000
+CHUNK_BYTES: Final = 8 * 2**20
+STOP_GRACE: Final = 2.0
+"""Seconds that deliveries in flight get when the ledger stops; their outcome is unknown after that."""
+
+
+class Side(NamedTuple):
+    """One side of one configured route, and the backend that it is."""
+
+    route: str
+    side: int
+    backend: str
+
+
+class Replayer:
+    """The book's observer. need: says that the book has something to commit; die: ends the process."""
+
+    def __init__(
+        self,
+        sides: Iterable[Side],
+        settings: Ledger,
+        deliver: Deliver,
+        reader: Reader,
+        *,
+        need: Callable[[], None],
+        die: Callable[[str], None],
+    ) -> None:
+        self._sides = tuple(sides)
+        self._settings = settings
+        self._deliver = deliver
+        self._reader = reader
+        self._need = need
+        self._die = die
+        self._backoff = Backoff(settings.retry_initial, settings.retry_max)
+        self._thread = ThreadPoolExecutor(1, "ledger-reader")
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._by_gate: dict[str, list[Lane]] = {}
+        self._runners: set[asyncio.Task[None]] = set()
+        self._is_running = False
+        self.gates: dict[str, Gate] = {}
+        self.counters: Counter[str] = Counter()
+
+    def attach(self, book: Book) -> None:
+        """Make the lanes, on the book that they look into."""
+        self._book = book
+        loop = asyncio.get_running_loop()
+        for route, side, backend in self._sides:
+            gate = self.gates.get(backend)
+            if gate is None:
+                concurrency = self._settings.replay_concurrency
+                gate = self.gates[backend] = Gate(backend, concurrency, self._backoff, loop.call_later, self._pump)
+                self._by_gate[backend] = []
+            lane = self._lanes[route, side] = Lane(route, side, gate, book)
+            self._by_gate[backend].append(lane)
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._is_running = True
+        for lane in self._lanes.values():
+            self._kick(lane)
+
+    # what the book says
+
+    def has_more(self, route: str, side: int) -> None:
+        """New rows are on disk."""
+        lane = self._lanes.get((route, side))
+        if lane is not None:
+            lane.has_more()
+            self._kick(lane)
+
+    def handed(self, route: str, side: int, seq: int, key: str) -> None:
+        """An old row is ours now."""
+        lane = self._lanes.get((route, side))
+        if lane is not None:
+            lane.handed(seq, key)
+            self._kick(lane)
+
+    def parked(self, route: str, side: int, seq: int, key: str) -> None:
+        """A row must be waited for."""
+        lane = self._lanes.get((route, side))
+        if lane is not None:
+            lane.parked(seq, key)
+
+    def settled(self, route: str, side: int, seq: int, key: str) -> None:
+        """A row is settled."""
+        lane = self._lanes.get((route, side))
+        if lane is not None:
+            lane.settled(seq, key)
+            self._kick(lane)
+
+    def released(self, route: str, side: int, seq: int, key: str) -> None:
+        """A row's authority has it."""
+        lane = self._lanes.get((route, side))
+        if lane is not None:
+            lane.released(seq, key)
+            self._kick(lane)
+
+    def left(self, route: str, side: int, seq: int) -> None:
+        """A settled row leaves the book."""
+        lane = self._lanes.get((route, side))
+        if lane is not None:
+            lane.left(seq)
+
+    # what others say
+
+    def read_again(self, route: str, side: int, seq: int) -> None:
+        """Rows from `seq` on became pending."""
+        lane = self._lanes.get((route, side))
+        if lane is not None:
+            lane.read_again(seq)
+            self._kick(lane)
+
+    def saw(self, group: Group) -> None:
+        """Learn from live deliveries which backends give answers."""
+        for (route, old, new), n in group.states.items():
+            for side, state in ((0, old), (1, new)):
+                lane = self._lanes.get((route, side)) if state == DELIVERED else None
+                if lane is not None:
+                    lane.gate.successes += n
+                    lane.gate.try_now()
+
+    def backend_is_healthy(self, backend: str) -> None:
+        """A probe got an answer."""
+        gate = self.gates.get(backend)
+        if gate is not None:
+            gate.try_now()
+
+    # reading and delivering
+
+    def _kick(self, lane: Lane) -> None:
+        """Something may have become possible in this lane."""
+        if not self._is_running:
+            return
+        if lane.wants_load():
+            self._load(lane)
+        self._pump(lane.gate)
+
+    def _load(self, lane: Lane) -> None:
+        start, without = lane.begin_load()
+        future = asyncio.get_running_loop().run_in_executor(
+            self._thread, self._reader.pending, lane.route, lane.side, start, without, CHUNK_ROWS, CHUNK_BYTES
+        )
+        future.add_done_callback(lambda done: self._loaded(lane, done))
+
+    def _loaded(self, lane: Lane, done: asyncio.Future[Chunk]) -> None:
+        if done.cancelled() or not self._is_running:
+            return
+        error = done.exception()
+        if error is not None:
+            self._die(f"the ledger could not read what is pending: {error!r}")
+            return
+        for item, state in lane.end_load(done.result()):
+            if not item.has_body:
+                log.error("an event that is owed has no body: it is a dead letter", extra={"seq": item.seq})
+                self.counters["bodies_missing"] += 1
+            self._settle(lane, item, state, 0)
+        self._kick(lane)
+
+    def _pump(self, gate: Gate) -> None:
+        """Start runners while there is something for them to do."""
+        while gate.may_start() and self._is_running:
+            found = self._next(gate)
+            if found is None:
+                return
+            gate.started()
+            task = asyncio.create_task(self._run(gate, *found), name=f"replay to {gate.backend}")
+            self._runners.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._runners.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("the replayer failed", exc_info=task.exception())
+            self._die(f"the replayer failed: {task.exception()!r}")
+
+    def _next(self, gate: Gate) -> tuple[Lane, Item] | None:
+        lanes = self._by_gate[gate.backend]
+        for _ in range(len(lanes)):
+            # In turn, so that one route's backlog does not hold up another's.
+            lane = lanes.pop(0)
+            lanes.append(lane)
+            if lane.wants_load():
+                self._load(lane)
+            item = lane.next()
+            if item is not None:
+                return lane, item
+        return None
+
+    async def _run(self, gate: Gate, lane: Lane, item: Item) -> None:
+        """Deliver one event after another while there are any."""
+        while True:
+            outcome = await self._attempt(lane, item)
+            gate.ended()
+            self._took(lane, item, outcome)
+            found = self._next(gate) if gate.may_start() and self._is_running else None
+            if found is None:
+                return
+            lane, item = found
+            gate.started()
+
+    async def _attempt(self, lane: Lane, item: Item) -> Outcome:
+        try:
+            return await self._deliver(item.event, Attempt(lane.side, "replay", item.attempts + 1))
+        except Exception as error:
+            log.exception("the transport failed to deliver", extra={"seq": item.seq})
+            self.counters["deliver_bugs"] += 1
+            return Outcome(RETRY, 0, repr(error))
+
+    def _took(self, lane: Lane, item: Item, outcome: Outcome) -> None:
+        """One attempt showed something."""
+        gate = lane.gate
+        kind = outcome.kind
+        if kind in (TAKEN, TURNED_AWAY) and gate.succeeded():
+            for each in self._by_gate[gate.backend]:
+                each.retry_young()
+                self._kick(each)
+        if lane.is_settled(item):
+            self.counters["delivered_twice"] += kind == TAKEN
+            lane.finish(item)
+        elif kind == TAKEN:
+            self.counters["replayed"] += 1
+            self._settle(lane, item, DELIVERED, outcome.status)
+        elif kind == TURNED_AWAY:
+            # Of what was accepted for the authority first, somebody was told 202: a person must see it.
+            is_first = item.event.after_authority and item.event.authority == lane.side
+            self._settle(lane, item, DEAD if is_first else REFUSED, outcome.status)
+        elif kind == PAUSE:
+            lane.put_back(item)
+            self.counters["paused"] += 1
+            gate.pause(f"status {outcome.status}", shown=True)
+        elif kind == UNREACHABLE:
+            lane.put_back(item)
+            self.counters["unreachable"] += 1
+            gate.pause(outcome.reason or "unreachable", shown=False)
+        else:
+            self._failed(lane, item, outcome)
+        self._kick(lane)
+
+    def _settle(self, lane: Lane, item: Item, state: int, status: int) -> None:
+        event = item.event
+        attempts = item.attempts + 1
+        self._book.settle(item.seq, lane.route, lane.side, event.bucket, state, status, attempts)
+        lane.finish(item)
+        self._need()
+        if not event.after_authority or event.authority != lane.side:
+            return
+        other = self._lanes[lane.route, 1 - lane.side]
+        if state == DELIVERED:
+            other.released(item.seq, event.key)
+        elif event.owed & (1 << other.side) and item.other_state == PENDING:
+            # Refused by the authority: refused at the other side. Given up: a person decides about both.
+            state = REFUSED if 0 < status < 500 else DEAD
+            if self._book.settle(item.seq, lane.route, other.side, event.bucket, state, 0, 0):
+                other.settled(item.seq, event.key)
+        self._kick(other)
+
+    def _failed(self, lane: Lane, item: Item, outcome: Outcome) -> None:
+        """It was this event that failed, as far as we know: its key waits, and others go on."""
+        gate = lane.gate
+        self.counters["retries"] += 1
+        stall = lane.stall(item)
+        stall.failures += 1
+        if outcome.status >= 500 and not outcome.reason and gate.successes > stall.seen:
+            # The backend answered so (a reason would be ours: a timeout, a reset), and others succeeded since
+            # its last failure or it is its first: it may well be the event.
+            stall.counted += 1
+            stall.seen = gate.successes
+        if stall.counted >= self._settings.dead_after:
+            log.error(
+                "an event is a dead letter: it failed again and again while others succeeded",
+                extra={"id": item.event.id, "backend": gate.backend, "status": outcome.status},
+            )
+            self.counters["gave_up"] += 1
+            self._settle(lane, item, DEAD, outcome.status)
+        else:
+            event = item.event
+            self._book.settle(item.seq, lane.route, lane.side, event.bucket, PENDING, outcome.status, item.attempts + 1)
+            self._need()
+            wait = self._backoff.delay(stall.failures)
+            stall.timer = asyncio.get_running_loop().call_later(wait, self._retry, lane, event.key)
+        gate.failed()
+
+    def _retry(self, lane: Lane, key: str) -> None:
+        lane.retry(key)
+        self._kick(lane)
+
+    async def close(self) -> None:
+        """Stop: deliveries in flight get a moment, then their outcome is unknown and they stay pending."""
+        self._is_running = False
+        for gate in self.gates.values():
+            gate.close()
+        for lane in self._lanes.values():
+            lane.close()
+        if self._runners:
+            _, late = await asyncio.wait(self._runners, timeout=STOP_GRACE)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._reader.close)
+        self._thread.shutdown()

@@ -1,0 +1,279 @@
+"""One segment file, open for writing: apply a group's records to it in one transaction.
+
+Only the store's thread uses a segment. The balance is written in the transaction of the rows that it
+counts, so that every snapshot of the file is exact.
+"""
+
+# ruff: noqa: S608 - what is put into SQL text here are our own constants
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import apsw
+
+from proxy.core.errors import CrossfadeError
+from proxy.core.event import SIDES
+from proxy.core.owed import DEAD, OPEN, STATE_NAMES
+from proxy.ledger.bulk import Bulk
+from proxy.ledger.group import Group, HeldRow, SideRow, StreamRow
+from proxy.ledger.schema import OPEN_STATES, PAGE_SIZE, RECEIPT_COLUMNS, SCHEMA, check_file, check_tables, connect
+
+BalanceTable: TypeAlias = dict[tuple[str, int], list[int]]
+"""Counts by state for each (route, side)."""
+
+_INSERT_RECEIPTS: Final = Bulk(f"INSERT INTO receipt ({','.join(RECEIPT_COLUMNS)}) VALUES", len(RECEIPT_COLUMNS))
+_INSERT_BODIES: Final = Bulk("INSERT INTO body VALUES", 3)
+_UPDATE_HELD: Final = Bulk(
+    "WITH u (s, held, authority, owed) AS (VALUES",
+    4,
+    ") UPDATE receipt SET held = u.held, authority = u.authority, owed = u.owed FROM u WHERE seq = u.s",
+)
+_UPDATE_SIDES: Final = tuple(
+    Bulk(
+        "WITH u (s, before, state, status, attempts) AS (VALUES",
+        5,
+        f") UPDATE receipt SET {side}_state = u.state, {side}_status = u.status, {side}_attempts = u.attempts "
+        f"FROM u WHERE seq = u.s AND {side}_state = u.before",
+    )
+    for side in SIDES
+)
+_DELETE_BODIES: Final = Bulk(
+    "WITH u (s) AS (VALUES",
+    1,
+    f") DELETE FROM body WHERE seq IN (SELECT s FROM u JOIN receipt ON seq = s "
+    f"WHERE old_state NOT IN {OPEN_STATES} AND new_state NOT IN {OPEN_STATES})",
+)
+_UPSERT_BALANCE: Final = (
+    "INSERT INTO {table} VALUES (?, ?, ?, ?) ON CONFLICT (route, side, state) DO UPDATE SET n = n + excluded.n"
+)
+_SAVE_STREAM: Final = (
+    "INSERT INTO stream VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+    "durable = excluded.durable, last_ns = excluded.last_ns, closed = excluded.closed"
+)
+
+
+class LedgerBroken(CrossfadeError):
+    """The record on disk is not what we know it to be: stop writing at once."""
+
+
+class Segment:
+    """A segment file. number: from its name; first_seq..last_seq: its events (none when last < first)."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.path = path
+        self.number = number
+        self._connection: apsw.Connection | None = connect(path)
+        self.first_seq = self.meta("first_seq")
+        (last, newest), *_ = self.connection.execute(
+            "SELECT seq, accepted_ns FROM receipt ORDER BY seq DESC LIMIT 1"
+        ).fetchall() or [(None, None)]
+        self.last_seq = self.first_seq - 1 if last is None else int(last)
+        self.newest_ns = 0 if newest is None else int(newest)
+        self.created_ns = self.meta("created_ns")
+        self.gaps = int(self.connection.execute("SELECT count(*) FROM gap").get)
+        self.balance: BalanceTable = {}
+        self._count(self.connection.execute("SELECT route, side, state, n FROM balance"))
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        number: int,
+        first_seq: int,
+        created_ns: int,
+        streams: Iterable[StreamRow],
+        carried: BalanceTable,
+    ) -> Segment:
+        """Make a new file, whole or not at all. streams, carried: what goes on from the segment before."""
+        young = path.with_suffix(".new")
+        young.unlink(missing_ok=True)
+        os.close(os.open(young, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        connection = apsw.Connection(str(young), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            connection.execute(f"PRAGMA page_size = {PAGE_SIZE}; PRAGMA synchronous = FULL; BEGIN IMMEDIATE; {SCHEMA}")
+            connection.execute(
+                "INSERT INTO meta VALUES ('first_seq', ?), ('created_ns', ?), ('clean', 0), ('dropped', 0)",
+                (first_seq, created_ns),
+            )
+            for stream in streams:
+                connection.execute(_SAVE_STREAM, stream)
+            for row in rows_of(carried):
+                connection.execute("INSERT INTO carried VALUES (?, ?, ?, ?)", row)
+            connection.execute("COMMIT")
+            # The mode is stored in the file, so every later connection has it.
+            connection.execute("PRAGMA journal_mode = WAL")
+        finally:
+            connection.close()
+        os.rename(young, path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        return cls(path, number)
+
+    @classmethod
+    def open(cls, path: Path, number: int) -> Segment:
+        """Open an existing file; raises RefuseToStart when it is none of ours or damaged."""
+        check_file(path)
+        segment = cls(path, number)
+        check_tables(segment.connection, path)
+        return segment
+
+    @property
+    def connection(self) -> apsw.Connection:
+        """The connection for writing, opened when it is needed."""
+        if self._connection is None:
+            self._connection = connect(self.path)
+        return self._connection
+
+    def meta(self, name: str) -> int:
+        """A number of the meta table."""
+        value = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).get
+        if value is None:
+            raise LedgerBroken(f"{self.path} has no {name}")
+        return int(value)
+
+    def set_meta(self, name: str, value: int) -> None:
+        """Write a number of the meta table."""
+        self.connection.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
+
+    def apply(
+        self, group: Group, held: list[HeldRow], sides: tuple[list[SideRow], list[SideRow]], *, newest: bool
+    ) -> None:
+        """Write one group's part of this file in one transaction.
+
+        newest: this is the segment that takes new events, streams and gaps. Raises apsw.FullError when
+        the disk is full (nothing was written), other apsw errors when it failed, LedgerBroken when rows
+        were not in the state that they are known to be in.
+        """
+        deltas: Counter[tuple[str, int, int]] = Counter()
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            if newest:
+                self._insert(group, deltas)
+            if held:
+                flat: list[apsw.SQLiteValue] = [value for row in held for value in row]
+                self._expect(_UPDATE_HELD.run(self.connection, flat), len(held))
+            for side, rows in enumerate(sides):
+                if rows:
+                    self._update_side(side, rows, deltas, keep=group.retain_bodies)
+            self._save_balance("balance", deltas)
+            self.connection.execute("COMMIT")
+        except BaseException:
+            self.roll_back()
+            raise
+        self._count((*name, n) for name, n in deltas.items())
+        if newest:
+            self.gaps += len(group.gaps)
+        if newest and group.receipts:
+            self.last_seq = group.last_seq
+            self.newest_ns = max(self.newest_ns, group.newest_ns)
+
+    def _insert(self, group: Group, deltas: Counter[tuple[str, int, int]]) -> None:
+        if group.receipts:
+            _INSERT_RECEIPTS.run(self.connection, group.receipts)
+            for (route, old, new), n in group.states.items():
+                if old:
+                    deltas[route, 0, old] += n
+                if new:
+                    deltas[route, 1, new] += n
+        if group.bodies:
+            _INSERT_BODIES.run(self.connection, group.bodies)
+        for row in group.streams:
+            self.connection.execute(_SAVE_STREAM, row)
+        for gap in group.gaps:
+            self.connection.execute("INSERT INTO gap VALUES (?, ?, ?)", gap)
+
+    def _update_side(
+        self, side: int, rows: list[SideRow], deltas: Counter[tuple[str, int, int]], *, keep: bool
+    ) -> None:
+        flat: list[apsw.SQLiteValue] = []
+        closed: list[apsw.SQLiteValue] = []
+        for seq, route, before, state, status, attempts in rows:
+            flat += (seq, before, state, status, attempts)
+            if before != state:
+                if before:
+                    deltas[route, side, before] -= 1
+                deltas[route, side, state] += 1
+                if state not in OPEN and state != DEAD:
+                    closed.append(seq)
+        self._expect(_UPDATE_SIDES[side].run(self.connection, flat), len(rows))
+        if closed and not keep:
+            _DELETE_BODIES.run(self.connection, closed)
+
+    def _expect(self, changed: int, expected: int) -> None:
+        if changed != expected:
+            raise LedgerBroken(f"{self.path}: {expected} rows should have changed, {changed} did")
+
+    def move(self, side: int, rows: list[SideRow], *, keep: bool = True) -> None:
+        """Change the state of rows that nobody else works on, in one transaction of its own."""
+        none: list[SideRow] = []
+        group = Group(0, retain_bodies=keep)
+        self.apply(group, [], (rows, none) if side == 0 else (none, rows), newest=False)
+
+    def add_carried(self, dropped: int, balance: BalanceTable) -> None:
+        """Take over the balance of segment `dropped`, which may be unlinked after this."""
+        deltas = {(r, side, state): n for (r, side), counts in balance.items() for state, n in enumerate(counts)}
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._save_balance("carried", deltas)
+            self.set_meta("dropped", dropped)
+            self.connection.execute("COMMIT")
+        except BaseException:
+            self.roll_back()
+            raise
+
+    def carried(self) -> BalanceTable:
+        """The balance of all segments dropped so far."""
+        return add_counts({}, self.connection.execute("SELECT route, side, state, n FROM carried"))
+
+    def _save_balance(self, table: str, deltas: Mapping[tuple[str, int, int], int]) -> None:
+        statement = _UPSERT_BALANCE.format(table=table)
+        for (route, side, state), n in deltas.items():
+            if n:
+                self.connection.execute(statement, (route, side, state, n))
+
+    def roll_back(self) -> None:
+        """End a failed transaction; SQLite may have rolled back by itself already."""
+        if not self.connection.get_autocommit():
+            self.connection.execute("ROLLBACK")
+
+    def _count(self, rows: Iterable[tuple[apsw.SQLiteValue, ...]]) -> None:
+        self.balance = add_counts(self.balance, rows)
+
+    def open_count(self, *states: int) -> int:
+        """How many times a side of one of its events is in one of these states."""
+        return sum(counts[state] for counts in self.balance.values() for state in states)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file with its log."""
+        log = self.path.with_name(self.path.name + "-wal")
+        return self.path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+
+    def close(self) -> None:
+        """Close the connection until it is needed again; the last one to a file empties its log."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def add_counts(table: BalanceTable, rows: Iterable[tuple[apsw.SQLiteValue, ...]]) -> BalanceTable:
+    """A table with rows of (route, side, state, n) added; `table` itself stays, for others may be reading it."""
+    table = dict(table)
+    for route, side, state, n in rows:
+        name = (str(route), int(side))  # type: ignore[arg-type]
+        counts = table[name] = list(table.get(name) or [0] * len(STATE_NAMES))
+        counts[int(state)] += int(n)  # type: ignore[arg-type]
+    return table
+
+
+def rows_of(table: BalanceTable) -> list[tuple[apsw.SQLiteValue, ...]]:
+    """A table as rows of (route, side, state, n)."""
+    return [(route, side, state, n) for (route, side), counts in table.items() for state, n in enumerate(counts) if n]

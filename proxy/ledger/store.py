@@ -1,0 +1,290 @@
+"""The ledger's directory: segment files in a row, the newest of which takes new events.
+
+    segment-00000001.db   seq 1..80,000        all settled: dropped whole when older than `retain`
+    segment-00000002.db   seq 80,001..150,000  something pending, deferred or dead: stays
+    segment-00000003.db   seq 150,001..        new events, streams, gaps, the balance of dropped segments
+
+One thread uses the store. `segments` may be read from others: it is replaced, never changed, and a
+segment's numbers only ever grow.
+"""
+
+# ruff: noqa: S608 - what is put into SQL text here are our own constants
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from bisect import bisect_right
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import apsw
+import orjson
+
+from config.model import Ledger
+from proxy.core.errors import RefuseToStart
+from proxy.core.owed import DEAD, DEFERRED, PENDING, RELEASED
+from proxy.ledger.group import Group, HeldRow, SideRow, StreamRow
+from proxy.ledger.schema import OPEN_STATES, RECEIPT_COLUMNS
+from proxy.ledger.segment import BalanceTable, Segment, add_counts, rows_of
+
+log = logging.getLogger(__name__)
+
+_NAME: Final = re.compile(r"segment-(\d{8})\.db")
+_RELEASE_CHUNK: Final = 1000
+"""Deferred events released in one transaction."""
+
+
+class Store:
+    """All segments. Opening raises RefuseToStart for a file that is none of ours; nothing is overwritten.
+
+    now_ns: wall clock in nanoseconds.
+    """
+
+    def __init__(self, directory: Path, settings: Ledger, now_ns: Callable[[], int]) -> None:
+        self._directory = directory
+        self._settings = settings
+        self._now_ns = now_ns
+        self.segments: tuple[Segment, ...] = ()
+        self._streams: dict[int, StreamRow] = {}
+        self._carried: BalanceTable = {}
+        self.was_clean = True
+        """The ledger before this one was closed in order (or there was none)."""
+        try:
+            self._open()
+        except apsw.Error as error:
+            raise RefuseToStart(f"the ledger in {directory} is damaged ({error}); restore it from a backup") from error
+
+    def _open(self) -> None:
+        directory = self._directory
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+            names = sorted(os.listdir(directory))
+        except OSError as error:
+            raise RefuseToStart(f"the ledger's directory {directory} cannot be used: {error}") from error
+        numbers = [int(match[1]) for match in map(_NAME.fullmatch, names) if match]
+        for name in names:
+            if name.endswith(".new"):
+                # Never became a segment: the ledger died while it made it.
+                (directory / name).unlink()
+        if not numbers:
+            self.segments = (Segment.create(self._path(1), 1, 1, self._now_ns(), (), {}),)
+            return
+        if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+            raise RefuseToStart(f"a segment between {numbers[0]} and {numbers[-1]} is missing in {directory}")
+        newest = Segment.open(self._path(numbers[-1]), numbers[-1])
+        dropped = newest.meta("dropped")
+        older = []
+        for number in numbers[:-1]:
+            if number <= dropped:
+                self._unlink(number)
+            else:
+                older.append(Segment.open(self._path(number), number))
+        self.segments = (*older, newest)
+        self._carried = newest.carried()
+        rows = newest.connection.execute(
+            "SELECT json_group_array(json_array(id, name, worker, durable, last_ns, closed)) FROM stream"
+        ).get
+        self._streams = {row[0]: tuple(row) for row in orjson.loads(str(rows))}
+        self.was_clean = bool(newest.meta("clean"))
+        newest.set_meta("clean", 0)
+        self._rest_connections()
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"segment-{number:08d}.db"
+
+    def _unlink(self, number: int) -> None:
+        # The log first: without its file it would be taken for another file's.
+        for ending in ("-wal", "-shm", ""):
+            path = self._path(number)
+            path.with_name(path.name + ending).unlink(missing_ok=True)
+
+    @property
+    def newest(self) -> Segment:
+        """The segment that takes new events."""
+        return self.segments[-1]
+
+    @property
+    def next_seq(self) -> int:
+        """The number of the next event."""
+        return self.newest.last_seq + 1
+
+    # what was found at the start
+
+    def streams(self) -> list[StreamRow]:
+        """The streams that were not closed."""
+        return [row for row in self._streams.values() if not row[5]]
+
+    @property
+    def last_stream_id(self) -> int:
+        """The highest stream id in the newest segment."""
+        return max(self._streams, default=0)
+
+    def held_rows(self) -> list[dict[str, object]]:
+        """Events that a worker was still working on, oldest first, by column name. Few: what was in flight."""
+        rows: list[dict[str, object]] = []
+        columns = ",".join(name for name in RECEIPT_COLUMNS if name != "digest")
+        names = [name for name in RECEIPT_COLUMNS if name != "digest"]
+        for segment in self.segments:
+            if segment.open_count(PENDING):
+                found = segment.connection.execute(f"SELECT {columns} FROM receipt WHERE held > 0 ORDER BY seq")
+                rows += [dict(zip(names, row, strict=True)) for row in found]
+        return rows
+
+    def pending_by_bucket(self) -> list[tuple[str, int, int, int]]:
+        """(route, side, bucket, how many) of everything pending; counted in the index, no row is read."""
+        rows: list[tuple[str, int, int, int]] = []
+        for segment in self.segments:
+            for side, name in enumerate(("old", "new")):
+                if any(counts[PENDING] for (_, s), counts in segment.balance.items() if s == side):
+                    text = segment.connection.execute(
+                        "SELECT json_group_array(json_array(route, bucket, n)) FROM ("
+                        f"SELECT route, bucket, count(*) AS n FROM receipt WHERE {name}_state IN {OPEN_STATES} "
+                        f"AND {name}_state = {PENDING} GROUP BY route, bucket)"
+                    ).get
+                    rows += [(route, side, bucket, n) for route, bucket, n in orjson.loads(str(text))]
+        return rows
+
+    # writing
+
+    def commit(self, group: Group) -> None:
+        """Make a group durable. Raises apsw.FullError when the disk is full: call again with the same group.
+
+        Older segments come first. Should we die in between, the worker sends its frame again, and what
+        it says about rows that are settled already changes nothing.
+        """
+        for segment, held, sides in self._by_segment(group):
+            if segment.number not in group.applied:
+                segment.apply(group, held, sides, newest=segment is self.newest)
+                group.applied.add(segment.number)
+        for row in group.streams:
+            self._streams[row[0]] = row
+
+    def _by_segment(self, group: Group) -> list[tuple[Segment, list[HeldRow], tuple[list[SideRow], list[SideRow]]]]:
+        newest = self.newest
+        first = newest.first_seq
+        if all(row[0] >= first for rows in (group.held, *group.sides) for row in rows):
+            return [(newest, group.held, group.sides)]
+        parts: dict[int, tuple[list[HeldRow], tuple[list[SideRow], list[SideRow]]]] = {newest.number: ([], ([], []))}
+        starts = [segment.first_seq for segment in self.segments]
+
+        def part(seq: int) -> tuple[list[HeldRow], tuple[list[SideRow], list[SideRow]]]:
+            segment = self.segments[bisect_right(starts, seq) - 1]
+            return parts.setdefault(segment.number, ([], ([], [])))
+
+        for row in group.held:
+            part(row[0])[0].append(row)
+        for side in (0, 1):
+            for side_row in group.sides[side]:
+                part(side_row[0])[1][side].append(side_row)
+        return [(segment, *parts[segment.number]) for segment in self.segments if segment.number in parts]
+
+    def move(self, side: int, seqs: list[int], before: int, after: int) -> list[int]:
+        """Change the state of those of `seqs` that are in `before` and on which no worker works; which they were."""
+        moved: list[int] = []
+        starts = [segment.first_seq for segment in self.segments]
+        by_segment: dict[int, list[int]] = {}
+        for seq in seqs:
+            by_segment.setdefault(bisect_right(starts, seq) - 1, []).append(seq)
+        name = "new" if side else "old"
+        for index, some in by_segment.items():
+            segment = self.segments[index]
+            text = segment.connection.execute(
+                f"SELECT json_group_array(json_array(seq, route, {name}_state, ?3, {name}_status, "
+                f"CASE ?3 WHEN {PENDING} THEN 0 ELSE {name}_attempts END)) FROM receipt "
+                f"WHERE seq IN (SELECT value FROM json_each(?1)) AND {name}_state = ?2 AND held = 0",
+                (orjson.dumps(some).decode(), before, after),
+            ).get
+            rows: list[SideRow] = [tuple(row) for row in orjson.loads(str(text))]
+            if rows:
+                segment.move(side, rows, keep=self._settings.retain_bodies)
+                moved += [row[0] for row in rows]
+        self._rest_connections()
+        return moved
+
+    # upkeep
+
+    def is_due_to_roll(self) -> bool:
+        """Is the newest segment large or old enough to be closed? An empty one never is."""
+        newest = self.newest
+        if newest.last_seq < newest.first_seq:
+            return False
+        age = (self._now_ns() - newest.created_ns) / 1e9
+        return newest.size >= self._settings.segment_size or age >= self._settings.segment_age
+
+    def roll(self) -> None:
+        """Close the newest segment and begin the next. Raises apsw.FullError; then all is as before."""
+        before = self.newest
+        goes_on = [row for row in self._streams.values() if not row[5]]
+        number = before.number + 1
+        young = Segment.create(self._path(number), number, self.next_seq, self._now_ns(), goes_on, self._carried)
+        self._streams = {row[0]: row for row in goes_on}
+        self.segments = (*self.segments, young)
+        self._rest_connections()
+
+    def drop_old(self) -> int:
+        """Drop the oldest segments while they are past `retain` and nothing in them is open; how many."""
+        limit = self._now_ns() - int(self._settings.retain * 1e9)
+        count = 0
+        while len(self.segments) > 1:
+            oldest = self.segments[0]
+            if oldest.newest_ns >= limit or oldest.open_count(PENDING, DEFERRED, DEAD):
+                break
+            self.newest.add_carried(oldest.number, oldest.balance)
+            self._carried = add_counts(self._carried, rows_of(oldest.balance))
+            self.segments = self.segments[1:]
+            oldest.close()
+            self._unlink(oldest.number)
+            count += 1
+        return count
+
+    def release_deferred(self) -> int:
+        """Release a chunk of the deferred events that are past `carry_over_for`; how many."""
+        limit = self._now_ns() - int(self._settings.carry_over_for * 1e9)
+        released = 0
+        for segment in self.segments:
+            if not segment.open_count(DEFERRED):
+                continue
+            for side, name in enumerate(("old", "new")):
+                text = segment.connection.execute(
+                    f"SELECT json_group_array(seq) FROM (SELECT seq FROM receipt WHERE {name}_state IN {OPEN_STATES} "
+                    f"AND {name}_state = {DEFERRED} AND accepted_ns < ? AND held = 0 LIMIT {_RELEASE_CHUNK})",
+                    (limit,),
+                ).get
+                released += len(self.move(side, orjson.loads(str(text)), DEFERRED, RELEASED))
+            if released >= _RELEASE_CHUNK:
+                break
+        return released
+
+    def _rest_connections(self) -> None:
+        """Close the connections of old segments in which nothing can change any more."""
+        for segment in self.segments[:-1]:
+            if not segment.open_count(PENDING, DEFERRED, DEAD):
+                segment.close()
+
+    # figures
+
+    def balance(self) -> BalanceTable:
+        """Counts by state for each (route, side), over all time."""
+        table: BalanceTable = {}
+        for part in (self._carried, *(segment.balance for segment in self.segments)):
+            table = add_counts(table, rows_of(part))
+        return table
+
+    def size(self) -> int:
+        """Bytes of all segments with their logs."""
+        return sum(segment.size for segment in self.segments)
+
+    @property
+    def gaps(self) -> int:
+        """How many coverage gaps the segments know of."""
+        return sum(segment.gaps for segment in self.segments)
+
+    def close(self, *, clean: bool = True) -> None:
+        """Close everything; clean: what was going on was ended in order."""
+        if clean:
+            self.newest.set_meta("clean", 1)
+        for segment in self.segments:
+            segment.close()
