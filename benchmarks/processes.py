@@ -17,6 +17,14 @@ from typing import Final, NamedTuple
 TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
 STOP_TIMEOUT: Final = 30.0
+_ROLES: Final = (
+    ("ledger_process", "ledger"),
+    ("control.supervisor", "supervisor"),
+    ("proxy.worker", "worker"),
+    ("proxyctl", "launcher"),
+    ("nginx: worker", "worker"),
+    ("nginx: master", "master"),
+)
 
 
 class BenchmarkFailed(Exception):
@@ -62,6 +70,15 @@ def tree(root: int) -> frozenset[int]:
 def cpu_seconds(pids: Iterable[int]) -> float:
     """CPU time of these processes since they started; raises BenchmarkFailed when one of them is gone."""
     return sum(_alive(pid).ticks for pid in pids) / TICKS_PER_SECOND
+
+
+def role(pid: int) -> str:
+    """What a process is for, by its command line: worker, ledger, supervisor, launcher, or nginx's master."""
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    for mark, name in _ROLES:
+        if mark in words:
+            return name
+    return "other"
 
 
 def rss_bytes(pids: Iterable[int]) -> int:

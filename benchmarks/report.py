@@ -106,6 +106,10 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms"
 
 
+def _by_role(cpu_us: dict[str, float]) -> str:
+    return ", ".join(f"{name} {spent:.1f}" for name, spent in cpu_us.items())
+
+
 def _cost(name: str, summaries: list[Summary], bound: float) -> list[Target]:
     """Ours over nginx: the second line of a group over its first. Client errors spoil a ratio."""
     if len(summaries) < 2 or not summaries[1].proxy.startswith("crossfade"):
@@ -136,26 +140,26 @@ def _stalled(one: StalledResult) -> list[Target]:
 def _table(title: str, summaries: list[Summary]) -> list[str]:
     if not summaries:
         return []
-    lines = [f"### {title}", "", "| proxy | CPU µs/event (min-max) | ratio | events/s | p50 | p99 | did | errors |"]
-    lines.append("|---|--:|--:|--:|--:|--:|--:|--:|")
+    lines = [
+        f"### {title}",
+        "",
+        "| proxy | CPU µs/event (min-max) | ratio | events/s | p50 | p99 | did | errors | of which |",
+    ]
+    lines.append("|---|--:|--:|--:|--:|--:|--:|--:|---|")
     for one in summaries:
         cpu = f"{one.cpu_us:.1f} ({one.cpu_us_min:.1f}-{one.cpu_us_max:.1f}) | {one.cpu_us / summaries[0].cpu_us:.2f}"
         did = f"{one.copied:.1%} copied" if one.copied else f"{one.share_new:.1%} to new"
-        lines.append(
-            f"| {one.proxy} | {cpu} | {one.rate:.0f} | {_ms(one.p50)} | {_ms(one.p99)} | {did} | {one.errors} |"
-        )
+        speed = f"{one.rate:.0f} | {_ms(one.p50)} | {_ms(one.p99)}"
+        lines.append(f"| {one.proxy} | {cpu} | {speed} | {did} | {one.errors} | {_by_role(one.by_role)} |")
     return [*lines, ""]
 
 
 def _stalled_lines(one: StalledResult) -> list[str]:
-    return [
-        f"### Copy's backend stalled, {one.rate:.0f} events/s in an open loop, {one.events} events",
-        "",
-        "| | p50 | p99 | memory |",
-        "|---|--:|--:|--:|",
-        f"| healthy | {_ms(one.healthy_p50)} | {_ms(one.healthy_p99)} | {one.rss_healthy / MIB:.0f} MiB |",
-        f"| stalled | {_ms(one.stalled_p50)} | {_ms(one.stalled_p99)} | {one.rss_stalled / MIB:.0f} MiB |",
-        "",
-        f"Lost {one.lost}, failed {one.failed}, delivered twice {one.duplicates}.",
-        "",
-    ]
+    lines = [f"### Copy's backend stalled, {one.rate:.0f} events/s in an open loop, {one.events} events", ""]
+    lines += ["| | p50 | p99 | memory | CPU µs/event |", "|---|--:|--:|--:|---|"]
+    for name, p50, p99, rss, cpu in (
+        ("healthy", one.healthy_p50, one.healthy_p99, one.rss_healthy, one.healthy_cpu),
+        ("stalled", one.stalled_p50, one.stalled_p99, one.rss_stalled, one.stalled_cpu),
+    ):
+        lines.append(f"| {name} | {_ms(p50)} | {_ms(p99)} | {rss / MIB:.0f} MiB | {_by_role(cpu)} |")
+    return [*lines, "", f"Lost {one.lost}, failed {one.failed}, delivered twice {one.duplicates}.", ""]

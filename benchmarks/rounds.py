@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from benchmarks import measure_wrk
 from benchmarks.peers import Backend, Proxy
-from benchmarks.processes import BenchmarkFailed, cpu_seconds, wait_until
+from benchmarks.processes import BenchmarkFailed, cpu_seconds, role, wait_until
 
 SETTLE: Final = 0.3
 """Seconds after the load in which a proxy's own last work (a group commit, a late copy) is still charged to it."""
@@ -23,7 +23,10 @@ SHARE_TOLERANCE: Final = 2.0
 
 
 class Round(NamedTuple):
-    """One proxy under load once. cpu_us: microseconds per request; share_new, copied: ratios seen at the backends."""
+    """One proxy under load once.
+
+    cpu_us: microseconds per request, by_role: the same by process; share_new, copied: ratios seen at the backends.
+    """
 
     proxy: str
     requests: int
@@ -34,6 +37,7 @@ class Round(NamedTuple):
     errors: int
     share_new: float
     copied: float
+    by_role: dict[str, float]
 
 
 class Summary(NamedTuple):
@@ -50,17 +54,33 @@ class Summary(NamedTuple):
     errors: int
     share_new: float
     copied: float
+    by_role: dict[str, float]
+
+
+class Cpu:
+    """CPU time that these processes spend from now on."""
+
+    def __init__(self, pids: frozenset[int]) -> None:
+        self._roles = {pid: role(pid) for pid in pids}
+        self._start = {pid: cpu_seconds({pid}) for pid in pids}
+
+    def per_event(self, events: int) -> dict[str, float]:
+        """Microseconds per event by role, the costliest first."""
+        spent: dict[str, float] = {}
+        for pid, name in self._roles.items():
+            spent[name] = spent.get(name, 0.0) + (cpu_seconds({pid}) - self._start[pid]) / events * 1e6
+        return dict(sorted(spent.items(), key=lambda item: -item[1]))
 
 
 def measure(proxy: Proxy, old: Backend, new: Backend, *, seconds: float, core: int) -> Round:
     """Load one proxy once; raises BenchmarkFailed when it did not do what it is there for."""
     pids = proxy.started.pids()
     receipts = proxy.admin.receipts() if proxy.admin else 0
-    seen_old, seen_new, cpu = old.requests(), new.requests(), cpu_seconds(pids)
+    seen_old, seen_new, cpu = old.requests(), new.requests(), Cpu(pids)
     result = measure_wrk.run(proxy.port, seconds=seconds, core=core)
     time.sleep(SETTLE)
     settle(proxy, receipts + result.requests)
-    spent = cpu_seconds(pids) - cpu
+    spent = cpu.per_event(max(result.requests, 1))
     if proxy.started.pids() != pids:
         raise BenchmarkFailed(f"{proxy.name} lost or gained a process under load:\n{proxy.started.tail()}")
     seen_old, seen_new = old.requests() - seen_old, new.requests() - seen_new
@@ -69,13 +89,14 @@ def measure(proxy: Proxy, old: Backend, new: Backend, *, seconds: float, core: i
     one = Round(
         proxy.name,
         result.requests,
-        spent / result.requests * 1e6,
+        sum(spent.values()),
         result.rate,
         result.p50,
         result.p99,
         result.errors,
         share_new=seen_new / max(seen_old + seen_new, 1),
         copied=min(seen_old, seen_new) / result.requests if proxy.copies else 0.0,
+        by_role=spent,
     )
     check(proxy, one, loses=proxy.admin is None or proxy.durability == "off")
     return one
@@ -127,6 +148,7 @@ def summarise(rounds: Sequence[Round]) -> Summary:
         sum(one.errors for one in rounds),
         median([one.share_new for one in rounds]),
         median([one.copied for one in rounds]),
+        {name: median([one.by_role[name] for one in rounds]) for name in rounds[0].by_role},
     )
 
 

@@ -20,12 +20,16 @@ import uvloop
 from benchmarks import load
 from benchmarks.peers import Backend, Proxy
 from benchmarks.processes import BenchmarkFailed, rss_bytes, wait_until
+from benchmarks.rounds import Cpu
 
 DRAIN_TIMEOUT: Final = 120.0
 
 
 class StalledResult(NamedTuple):
-    """p99s in seconds; rss in bytes, all processes; lost: accepted ids that a backend never got."""
+    """Latencies in seconds; cpu: microseconds per event by process; rss in bytes, all processes.
+
+    lost: accepted ids that a backend never got; duplicates: deliveries beyond the first of each.
+    """
 
     rate: float
     events: int
@@ -33,6 +37,8 @@ class StalledResult(NamedTuple):
     healthy_p99: float
     stalled_p50: float
     stalled_p99: float
+    healthy_cpu: dict[str, float]
+    stalled_cpu: dict[str, float]
     rss_healthy: int
     rss_stalled: int
     failed: int
@@ -43,10 +49,10 @@ class StalledResult(NamedTuple):
 def run(proxy: Proxy, old: Backend, new: Backend, *, rate: float, seconds: float) -> StalledResult:
     """Play the story above with `seconds` of load in each of its two parts."""
     pids = proxy.started.pids()
-    healthy, rss_healthy = _load(proxy, pids, rate, seconds)
+    healthy, healthy_cpu, rss_healthy = _load(proxy, pids, rate, seconds)
     new.started.signal_all(signal.SIGSTOP)
     try:
-        stalled, rss_stalled = _load(proxy, pids, rate, seconds)
+        stalled, stalled_cpu, rss_stalled = _load(proxy, pids, rate, seconds)
     finally:
         new.started.signal_all(signal.SIGCONT)
     accepted = healthy.accepted + stalled.accepted
@@ -59,6 +65,8 @@ def run(proxy: Proxy, old: Backend, new: Backend, *, rate: float, seconds: float
         healthy.quantile(0.99),
         stalled.quantile(0.5),
         stalled.quantile(0.99),
+        healthy_cpu,
+        stalled_cpu,
         rss_healthy,
         rss_stalled,
         failed=len(healthy.failed) + len(stalled.failed),
@@ -67,14 +75,17 @@ def run(proxy: Proxy, old: Backend, new: Backend, *, rate: float, seconds: float
     )
 
 
-def _load(proxy: Proxy, pids: frozenset[int], rate: float, seconds: float) -> tuple[load.LoadResult, int]:
-    """One part of the story; also the most memory that was seen."""
+def _load(
+    proxy: Proxy, pids: frozenset[int], rate: float, seconds: float
+) -> tuple[load.LoadResult, dict[str, float], int]:
+    """One part of the story; also the CPU time per event and the most memory that was seen."""
+    cpu = Cpu(pids)
     seen: list[int] = [rss_bytes(pids)]
     watch: Callable[[], None] = lambda: seen.append(rss_bytes(pids))  # noqa: E731 - typed, and used once
     work: Any = load.run(proxy.port, rate=rate, seconds=seconds, watch=watch)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         result: load.LoadResult = runner.run(work)
-    return result, max(seen)
+    return result, cpu.per_event(max(len(result.latencies), 1)), max(seen)
 
 
 def _drain(proxy: Proxy) -> None:

@@ -19,6 +19,7 @@ from benchmarks.processes import (
     is_listening,
     parse_stat,
     read_stat,
+    role,
     rss_bytes,
     tree,
     wait_until,
@@ -50,6 +51,26 @@ def test_the_cpu_time_of_a_child_is_counted(family: Started) -> None:
     assert len(pids) == 2
     assert cpu_seconds(pids) >= 0.19
     assert cpu_seconds(pids) > cpu_seconds({family.pid})
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["proxy.worker", "--index", "0"], "worker"),
+        (["proxy.worker.ledger_process"], "ledger"),
+        (["proxy.control.supervisor"], "supervisor"),
+        (["/somewhere/proxyctl", "run"], "launcher"),
+        (["nothing of ours"], "other"),
+    ],
+)
+def test_roles_are_told_by_the_command_line(words: list[str], expected: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)", *words]
+    started = Started("p", command, core=0, log=tmp_path / "log")
+    try:
+        wait_until(lambda: "up" in started.tail(), "it to start")
+        assert role(started.pid) == expected
+    finally:
+        started.stop()
 
 
 def test_memory_is_that_of_all_processes(family: Started) -> None:

@@ -19,7 +19,7 @@ from benchmarks.stalled import StalledResult, logged_ids
 
 
 def one_round(proxy: str, cpu_us: float, *, errors: int = 0, share_new: float = 0.25, copied: float = 0.0) -> Round:
-    return Round(proxy, 1000, cpu_us, 20_000.0, 0.001, 0.002, errors, share_new, copied)
+    return Round(proxy, 1000, cpu_us, 20_000.0, 0.001, 0.002, errors, share_new, copied, {"worker": cpu_us})
 
 
 def summary(proxy: str, cpu_us: float, *, errors: int = 0) -> Summary:
@@ -34,9 +34,9 @@ def report(**parts: object) -> Report:
 
 
 def stalled(**changes: object) -> StalledResult:
-    good = StalledResult(
-        9000.0, 90_000, 0.001, 0.004, 0.002, 0.018, 100 * MIB, 140 * MIB, failed=0, lost=0, duplicates=3
-    )
+    cpu = ({"worker": 40.0}, {"ledger": 50.0})
+    memory = (100 * MIB, 140 * MIB)
+    good = StalledResult(9000.0, 90_000, 0.001, 0.004, 0.002, 0.018, *cpu, *memory, failed=0, lost=0, duplicates=3)
     return good._replace(**changes)  # type: ignore[arg-type]
 
 
