@@ -79,12 +79,12 @@ class Holdings:
         return descriptor
 
     def _take_lock(self) -> tuple[int, bool]:
-        """The lock's descriptor, and whether another process had it at first."""
+        """The lock's descriptor, and whether somebody may still be dying: then ports are waited for too."""
         descriptor = self._keep(os.open(self.places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         deadline = self._clock() + self._wait
         waited = False
         while not _try_lock(descriptor):
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            holder = _holder(descriptor) or "unknown"
             if self._clock() >= deadline:
                 raise RefuseToStart(
                     f"{self.places.root} is in use by another instance (process {holder}); "
@@ -94,19 +94,26 @@ class Holdings:
                 log.warning("%s is held by process %s; waiting up to %g s", self.places.lock, holder, self._wait)
             waited = True
             self._sleep(_POLL)
+        # A clean stop empties the file. A name in it means that a predecessor was killed: its ledger may be
+        # gone already, and its workers, which are finishing what they have, may not.
+        died = bool(_holder(descriptor))
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        return descriptor, waited
+        return descriptor, waited or died
 
     def _listen(self, address: str, *, patient: bool) -> socket.socket:
         """A listening socket; `patient` when a dying instance may still hold the port."""
         deadline = self._clock() + (self._wait if patient else 0.0)
+        waited = False
         while True:
             try:
                 return listen_tcp(address)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or self._clock() >= deadline:
                     raise RefuseToStart(f"cannot listen on {address}: {error.strerror or error}") from None
+            if not waited:
+                log.warning("%s is still in use; waiting up to %g s", address, self._wait)
+            waited = True
             self._sleep(_POLL)
 
     @property
@@ -123,6 +130,10 @@ class Holdings:
         for each in self.sockets:
             with suppress(OSError):  # not connected: it was shut down before
                 each.shutdown(socket.SHUT_RD)
+
+    def stopped_cleanly(self) -> None:
+        """Every child has ended: a successor need not wait for anybody."""
+        os.ftruncate(self.lock_fd, 0)
 
     def close(self) -> None:
         """Let go of everything; the lock last, so that a successor finds the rest free."""
@@ -152,6 +163,11 @@ def prepare_directories(places: Places) -> None:
         probe.unlink()
     except OSError as error:
         raise RefuseToStart(f"cannot write in the state directory {places.root}: {error.strerror or error}") from None
+
+
+def _holder(descriptor: int) -> str:
+    """The process id that a lock file names, or an empty text."""
+    return os.pread(descriptor, 32, 0).decode(errors="replace").strip()
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -277,6 +277,8 @@ def launch(settings: Settings, path: Path, text: str | bytes, *, modules: Sequen
         log.error("refusing to start: %s", refusal)
         return 2
     try:
-        return uvloop.run(Launcher(holdings, modules).run())
+        code = uvloop.run(Launcher(holdings, modules).run())
+        holdings.stopped_cleanly()
+        return code
     finally:
         holdings.close()

@@ -10,6 +10,7 @@ from proxy.control.admin import Call, nanoseconds
 from proxy.control.bodies import DeadLetters, Replay
 from proxy.control.instance import Instance
 from proxy.control.problems import Problem
+from proxy.control.status import side_stats
 from proxy.core.event import SIDES
 from proxy.core.owed import STATE_NAMES
 
@@ -31,7 +32,22 @@ class LedgerHandlers:
     async def ledger(self, _call: Call) -> views.LedgerSummary:
         """The balance of the record."""
         summary = await self._ask("summary", {})
-        return views.LedgerSummary(summary["balanced"], summary["sides"], summary["segments"], summary["gaps"])
+        sides = [self._side_view(each) for each in summary["sides"]]
+        return views.LedgerSummary(summary["balanced"], sides, summary["segments"], summary["gaps"])
+
+    def _side_view(self, summed: dict[str, Any]) -> views.LedgerSide:
+        """One side of the summary, with what the ledger's last report says of the present beside it."""
+        name, side = summed["route"], summed["side"]
+        route, last = self._instance.routes.get(name), side_stats(self._instance.tally.ledger, name, side)
+        return views.LedgerSide(
+            route=name,
+            side=SIDES[side],
+            backend=(route.old, route.new)[side] if route is not None else "",
+            balance=summed["balance"],
+            oldest_pending_age=round(last.oldest_pending_age, 3) if last is not None else 0.0,
+            marked=last.marked if last is not None else 0,
+            paused=last.paused if last is not None else "",
+        )
 
     async def ledger_events(self, call: Call) -> views.Receipts:
         """Receipts, page by page."""

@@ -171,11 +171,23 @@ class Why(msgspec.Struct):
     text: str
 
 
+class LedgerSide(msgspec.Struct):
+    """One side in the record. backend: empty for a route that left the configuration; balance: events by state."""
+
+    route: str
+    side: str
+    backend: str
+    balance: dict[str, int]
+    oldest_pending_age: float
+    marked: int
+    paused: str
+
+
 class LedgerSummary(msgspec.Struct):
     """The record as the ledger sums it up."""
 
     balanced: bool
-    sides: list[dict[str, Any]]
+    sides: list[LedgerSide]
     segments: int
     gaps: list[dict[str, Any]]
 

@@ -9,8 +9,9 @@ import pytest
 
 from proxy.control.audit import Entry
 from proxy.control.handlers import explain
+from proxy.control.link import SideStats
 from tests.control.conftest import MakePlane
-from tests.control.fakes import FakeLedger, Plane
+from tests.control.fakes import FakeLedger, Plane, balance, ledger_stats
 
 pytestmark = pytest.mark.asyncio
 
@@ -69,10 +70,38 @@ async def test_one_event(plane: Plane) -> None:
     assert "'y'" in problem["detail"]
 
 
-async def test_the_summary(plane: Plane) -> None:
-    summary = {"balanced": True, "sides": [{"route": "events"}], "segments": 2, "gaps": []}
-    ledger_of(plane, summary=summary)
-    assert await plane.get("/api/v1/ledger") == summary
+async def test_the_summary_with_the_present_beside_it(plane: Plane) -> None:
+    sides = [
+        {"route": "events", "side": 1, "balance": balance(pending=2)},
+        {"route": "gone", "side": 0, "balance": balance(delivered=1)},
+    ]
+    ledger = ledger_of(plane, summary={"balanced": True, "sides": sides, "segments": 2, "receipts": 3, "gaps": []})
+    stats = ledger_stats()
+    stats.sides[1] = SideStats("events", 1, "new", balance(pending=2), 3.25, 2, "401")
+    ledger.tell(stats)
+    await plane.heard(lambda: plane.supervisor.instance.tally.ledger)
+    answer = await plane.get("/api/v1/ledger")
+    assert (answer["balanced"], answer["segments"], answer["gaps"]) == (True, 2, [])
+    assert answer["sides"] == [
+        {
+            "route": "events",
+            "side": "new",
+            "backend": "new",
+            "balance": balance(pending=2),
+            "oldest_pending_age": 3.25,
+            "marked": 2,
+            "paused": "401",
+        },
+        {
+            "route": "gone",
+            "side": "old",
+            "backend": "",
+            "balance": balance(delivered=1),
+            "oldest_pending_age": 0.0,
+            "marked": 0,
+            "paused": "",
+        },
+    ]
 
 
 async def test_without_a_ledger_the_record_is_unavailable(make_plane: MakePlane) -> None:

@@ -89,6 +89,28 @@ def test_waits_for_a_dying_instance_and_its_port(state_dir: Path) -> None:
         os.close(lock)
 
 
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_port_is_waited_for_after_a_killed_instance_alone(state_dir: Path, killed: bool) -> None:
+    before = take(make_settings(state_dir))
+    if not killed:
+        before.stopped_cleanly()
+    before.close()
+    blocker = socket.create_server(("127.0.0.1", 0))
+    address = address_text(blocker)
+    clock = Clock()
+    clock.on_sleep = lambda: blocker.close() if clock.now > 0.5 else None
+    try:
+        if killed:
+            take(make_settings(state_dir, listen=[address]), clock=clock, sleep=clock.sleep).close()
+            assert clock.now > 0.5
+            return
+        with pytest.raises(RefuseToStart, match="cannot listen on"):
+            take(make_settings(state_dir, listen=[address]), clock=clock, sleep=clock.sleep)
+        assert clock.now == 0.0
+    finally:
+        blocker.close()
+
+
 def test_a_taken_port_is_refused_at_once_by_name(state_dir: Path) -> None:
     clock = Clock()
     with socket.create_server(("127.0.0.1", 0)) as taken:
