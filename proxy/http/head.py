@@ -6,7 +6,8 @@ callbacks cost as much as this whole function, and each of its leniencies would 
 again in the raw bytes); DECISIONS.md has the figures.
 
 Header lines repeat from request to request, so a parsed line is kept: `HeadParser` looks a line up in
-a dict and parses only what it has not seen. A head all of whose lines were seen before is kept whole.
+a dict and parses only what it has not seen. A head all of whose lines were seen before is kept whole;
+one that differs from such a head by a line or two, as an event id does, is made from it.
 The dicts are emptied when full, and what is long never enters.
 """
 
@@ -16,6 +17,7 @@ import re
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/(\d)\.(\d)")
@@ -68,6 +70,7 @@ _RESPONSE_KINDS: Final = {
 } | dict.fromkeys((b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"proxy-authenticate"), DROPPED)
 
 _NOT_HOP_BY_HOP: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-event-id"})
+_FRESH_LINES: Final = 2
 _KEPT_NAMES: Final = 256
 _KEPT_PER_NAME: Final = 512
 _KEPT_LINES: Final = 8192
@@ -100,6 +103,7 @@ class RequestHead(msgspec.Struct, eq=False):
     lines: end-to-end header lines in our own form, joined, Host first among equals
     length: bytes of body to come, 0 without one; chunked: the body comes in chunks
     wanted: values of the headers that some route reads, by lower-case name
+    names: lower-case names of its headers, and those that Connection names
     match: what `proxy.http.matching` found for it, kept here
     """
 
@@ -115,6 +119,7 @@ class RequestHead(msgspec.Struct, eq=False):
     chunked: bool = False
     expects_continue: bool = False
     wanted: dict[bytes, bytes] | None = None
+    names: frozenset[bytes] = frozenset()
     match: Any = None
 
 
@@ -151,6 +156,34 @@ class HeadParser:
         if known is not None:
             return known
         lines = raw.split(b"\r\n")
+        kept = self._lines
+        fresh = [line for line in lines[1:] if line not in kept]
+        if 0 < len(fresh) <= _FRESH_LINES and len(lines) <= self._max_headers:
+            extended = self._extend(lines, fresh)
+            if extended is not None:
+                return extended
+        return self._parse_whole(raw, lines)
+
+    def _extend(self, lines: list[bytes], fresh: list[bytes]) -> RequestHead | None:
+        """A known head with a line or two that never came before, such as an event id; None when it is not that."""
+        familiar = [line for line in lines if line not in fresh]
+        raw = b"\r\n".join(familiar)
+        base = self._heads.get(raw) or self._parse_whole(raw, familiar)
+        if not isinstance(base, RequestHead):
+            return None
+        out, wanted, names = [base.lines], base.wanted, base.names
+        for line in fresh:
+            header = self._learn(line)
+            if header is None or header.kind not in (PLAIN, DROPPED) or header.name in names:
+                return None  # the whole parse says what it is
+            names = names | {header.name}
+            if header.kind == PLAIN:
+                out.append(header.out)
+            if header.wanted:
+                wanted = {**(wanted or {}), header.name: header.value}
+        return replace(base, lines=b"".join(out), wanted=wanted)
+
+    def _parse_whole(self, raw: bytes, lines: list[bytes]) -> RequestHead | Refusal:
         match = _REQUEST_LINE.fullmatch(lines[0])
         if match is None:
             return _bad_request_line(lines[0], self._max_target_size)
@@ -199,6 +232,7 @@ class HeadParser:
             if nominated & _NOT_HOP_BY_HOP:
                 return Refusal(400, "Connection names a header that is not hop-by-hop")
             plain = [header for header in plain if header.name not in nominated]
+        head.names = frozenset([header.name for header in plain + special]) | (nominated or frozenset())
         host = [header.out for header in special if header.kind == HOST]
         head.lines = b"".join(host + [header.out for header in plain])
         return None
