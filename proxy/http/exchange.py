@@ -236,7 +236,7 @@ class Exchange(msgspec.Struct, eq=False):
             self.plane.ledger.report(self.event.n, side, STATE_DISCARDED, status)
         elif self.route.settings.durability == "off":
             self.lose(side)
-        elif self.is_answered or self.standing[self.authority] in (OK, SAFE):
+        elif self.is_answered or self.standing[self.authority] == OK or self.handed >> self.authority & 1:
             remedies.hand(self, side, status)
         else:
             self.standing[side] = FAILED
