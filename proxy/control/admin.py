@@ -164,8 +164,10 @@ def _expected(header: str | None) -> int | None:
 
 def believed_hosts(settings: Settings) -> frozenset[str]:
     """Host names of this instance beside loopback: those of `admin.hosts` and the address that it listens on."""
-    own = [] if settings.admin.tcp == "off" else [parse_address(settings.admin.tcp).host]
-    return frozenset(name.lower() for name in (*settings.admin.hosts, *own))
+    own = "" if settings.admin.tcp == "off" else parse_address(settings.admin.tcp).host
+    # "All addresses" is no address: browsers take 0.0.0.0 for this machine.
+    names = settings.admin.hosts if own in ("", "0.0.0.0", "::") else (*settings.admin.hosts, own)  # noqa: S104
+    return frozenset(name.lower() for name in names)
 
 
 class _Bound(NamedTuple):

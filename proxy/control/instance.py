@@ -11,7 +11,7 @@ from typing import Final
 
 from config.model import Route, Settings
 from proxy.control.audit import Audit
-from proxy.control.changes import Changes
+from proxy.control.changes import APPLY_WAIT, Changes
 from proxy.control.peers import Peers
 from proxy.control.probes import Probes
 from proxy.control.state import LiveState
@@ -32,7 +32,10 @@ VERSION: Final = _version()
 
 @dataclass
 class Instance:
-    """The parts. clock: monotonic seconds; wall: seconds since 1970; stop: asks the launcher to stop everything."""
+    """The parts. clock: monotonic seconds; wall: seconds since 1970; stop: asks the launcher to stop everything.
+
+    changed_at: when the live state came, on the clock.
+    """
 
     settings: Settings
     changes: Changes
@@ -47,11 +50,16 @@ class Instance:
     wall: Callable[[], float]
     stop: Callable[[], None]
     state: LiveState | None = None
+    changed_at: float = 0.0
     draining: bool = False
     routes: dict[str, Route] = field(init=False)
 
     def __post_init__(self) -> None:
         self.routes = {route.name: route for route in self.settings.routes}
+
+    def take(self, state: LiveState) -> None:
+        """This is the live state from now on."""
+        self.state, self.changed_at = state, self.clock()
 
     @property
     def epoch(self) -> int:
@@ -65,7 +73,9 @@ class Instance:
             reasons.append("draining")
         if self.state is None:
             reasons.append("there is no live routing yet")
-        applied, wanted = self.peers.applied(self.epoch), self.settings.workers
+        # Workers that are just about to apply a change serve well meanwhile: readiness must not flicker for it.
+        epoch = 1 if self.clock() - self.changed_at < APPLY_WAIT else self.epoch
+        applied, wanted = self.peers.applied(epoch), self.settings.workers
         if applied < wanted:
             reasons.append(f"{applied} of {wanted} workers have applied epoch {self.epoch}")
         if self.peers.ledger is None:

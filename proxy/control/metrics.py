@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from proxy.control.instance import VERSION, Instance
 from proxy.control.status import counters, worst_breaker
-from proxy.control.tally import Series, Sums
+from proxy.control.sums import Series, Sums
 
 BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds in seconds."""

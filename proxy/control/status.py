@@ -6,7 +6,8 @@ from proxy.control.audit import iso
 from proxy.control.instance import VERSION, Instance
 from proxy.control.link import LedgerStats, SideStats
 from proxy.control.state import RouteState
-from proxy.control.tally import Answers, Sums, Window, empty_balance
+from proxy.control.sums import Answers, Sums
+from proxy.control.tally import Window, empty_balance
 from proxy.control.views import (
     DependencyView,
     LedgerCounts,

@@ -95,8 +95,9 @@ class Supervisor:
         places = self._inherited.places
         # First all that may refuse, so that a refusal has changed nothing that others see.
         self.admin.bind(places.admin_socket)
-        self.instance.state = await self.instance.changes.reconcile()
-        self._peers.set_routing(self.instance.state.routing)
+        state = await self.instance.changes.reconcile()
+        self.instance.take(state)
+        self._peers.set_routing(state.routing)
         await self._peers.start(listen_unix(places.control_socket))
         await self.admin.serve()
         self._tasks = [
@@ -185,7 +186,7 @@ class Supervisor:
         """Hand each new state to everybody."""
         async for state in self._store.watch():
             if state != self.instance.state:
-                self.instance.state = state
+                self.instance.take(state)
                 self._peers.set_routing(state.routing)
 
     async def _save_counters(self) -> None:

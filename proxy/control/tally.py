@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from math import sqrt
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,108 +20,16 @@ from typing import Final, NamedTuple
 import msgspec
 
 from proxy.control.files import write_whole
-from proxy.control.link import LedgerStats, Requests, WorkerStats
+from proxy.control.link import LedgerStats, WorkerStats
+from proxy.control.sums import FAILURES, Sums
 from proxy.core.event import NEW, OLD
 from proxy.core.owed import STATE_NAMES
-from proxy.core.sketch import Sketch
 
 log = logging.getLogger(__name__)
 
 WINDOW: Final = 10.0
 """Seconds that rates, quantiles and the observed weight look back."""
 _SAMPLE_EVERY: Final = 0.9
-FAILURES: Final = ("5xx", "error")
-"""Code classes that count as failures of a backend; a 4xx is the client's."""
-
-
-class Series(NamedTuple):
-    """What answers are counted by. side: OLD or NEW; role: authority or copy."""
-
-    route: str
-    side: int
-    backend: str
-    role: str
-
-
-class Answers:
-    """Answers of one series: counts by code class and a sketch of the latencies."""
-
-    def __init__(self) -> None:
-        self.classes: Counter[str] = Counter()
-        self.latency: Counter[int] = Counter()
-
-    def add(self, requests: Requests, sign: int) -> None:
-        """Add (1) or take away (-1) what a worker said."""
-        for name, count in requests.code_classes.items():
-            self.classes[name] += sign * count
-        for index, count in requests.latency.items():
-            self.latency[index] += sign * count
-
-    @property
-    def total(self) -> int:
-        """All answers and failures."""
-        return sum(self.classes.values())
-
-    @property
-    def failed(self) -> int:
-        """Those that were failures of the backend."""
-        return sum(self.classes[name] for name in FAILURES)
-
-    @property
-    def sketch(self) -> Sketch:
-        """The latencies, in seconds."""
-        return Sketch({index: count for index, count in self.latency.items() if count > 0})
-
-
-class Sums:
-    """A sum of workers' figures."""
-
-    def __init__(self, stats: Iterable[WorkerStats] = ()) -> None:
-        self.accepted: Counter[str] = Counter()
-        self.chosen: dict[str, list[int]] = {}
-        self.requests: dict[Series, Answers] = {}
-        self.counters: Counter[str] = Counter()
-        for each in stats:
-            self.add(each)
-
-    def add(self, stats: WorkerStats, sign: int = 1) -> None:
-        """Add (1) or take away (-1) one worker's figures."""
-        for route, count in stats.accepted.items():
-            self.accepted[route] += sign * count
-        for route, (old, new) in stats.chosen.items():
-            chosen = self.chosen.setdefault(route, [0, 0])
-            chosen[OLD] += sign * old
-            chosen[NEW] += sign * new
-        for each in stats.requests:
-            self.requests.setdefault(Series(each.route, each.side, each.backend, each.role), Answers()).add(each, sign)
-        for name, count in stats.counters.items():
-            self.counters[name] += sign * count
-
-    def side(self, route: str, side: int) -> Answers:
-        """All roles of one side of a route together."""
-        together = Answers()
-        for series, answers in self.requests.items():
-            if series.route == route and series.side == side:
-                together.classes.update(answers.classes)
-                together.latency.update(answers.latency)
-        return together
-
-    def as_stats(self) -> WorkerStats:
-        """The sum in the form in which a worker would say it."""
-        return WorkerStats(
-            epoch=0,
-            accepted=dict(self.accepted),
-            chosen={route: (old, new) for route, (old, new) in self.chosen.items()},
-            requests=[
-                Requests(*series, code_classes=dict(answers.classes), latency=dict(answers.latency))
-                for series, answers in self.requests.items()
-            ],
-            breakers={},
-            open_connections={},
-            clients=0,
-            in_flight=0,
-            counters=dict(self.counters),
-        )
 
 
 class Sample(NamedTuple):

@@ -85,6 +85,8 @@ async def test_a_worker_that_is_late_is_counted_as_such(plane: Plane, monkeypatc
     plane.workers[1].applies = False
     answer = await plane.change("stage", stage="dualwrite")
     assert (answer["applied"]["workers"], answer["applied"]["of"]) == (1, 2)
+    assert (await plane.ask("GET", "/readyz"))[0] == 200  # it is given the time to
+    plane.clock.now += 2
     ready, body = await plane.ask("GET", "/readyz")
     assert ready == 503
     assert body["reasons"] == ["1 of 2 workers have applied epoch 2"]

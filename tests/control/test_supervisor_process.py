@@ -99,17 +99,15 @@ def test_a_killed_supervisor_is_followed_by_one_that_goes_on(state_dir: Path, in
     instances.append(instance)
     wait_for(instance.status, "the first status")
     started_at = instance.status()["started_at"]
-    for weight in (5, 10, 15):
-        body = {"stage": "live", "weight": weight}
-        code, _ = instance.ask("PUT", "/api/v1/routes/-/stage", body)
-        assert code == 200
+    code, _ = instance.ask("PUT", "/api/v1/routes/-/stage", {"stage": "live", "weight": 15})
+    assert code == 200
     os.kill(instance.supervisors()[0], signal.SIGKILL)
     wait_for(lambda: len(instance.supervisors()) == 2, "the restart")
     status = wait_for(instance.status, "the second status")
-    assert (status["epoch"], status["routes"][0]["weight_target"]) == (4, 15.0)
+    assert (status["epoch"], status["routes"][0]["weight_target"]) == (2, 15.0)
     assert status["started_at"] == started_at
     _, history = instance.ask("GET", "/api/v1/history")
-    assert [each["epoch"] for each in history["entries"]] == [4, 3, 2, 1]
+    assert [each["epoch"] for each in history["entries"]] == [2, 1]
 
 
 def test_a_taken_admin_port_stops_the_start(state_dir: Path, instances: list[Instance]) -> None:

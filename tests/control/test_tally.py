@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from proxy.control.tally import Observed, Sums, Tally, wilson
+from proxy.control.sums import Sums
+from proxy.control.tally import Observed, Tally, wilson
 from proxy.core.event import NEW, OLD
 from tests.control.fakes import balance, ledger_stats, requests, worker_stats
 
