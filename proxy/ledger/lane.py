@@ -189,7 +189,7 @@ class Lane:
         key = item.event.key
         self._busy.pop(key, None)
         self._loaded.discard(item.seq)
-        self._settled[item.seq] = self._book.group_number + 1
+        self.remember_settled(item.seq)
         if self.stalls:
             self._clear_head(key, item.seq)
         if key in self._queues:
@@ -262,10 +262,14 @@ class Lane:
         """Something after the cursor is on disk."""
         self._more = True
 
+    def remember_settled(self, seq: int) -> None:
+        """The disk will go on to say that it is pending until the next group is committed."""
+        self._settled[seq] = self._book.group_number + 1
+
     def settled(self, seq: int, key: str) -> None:
-        """Settled by somebody else."""
+        """Settled by somebody else. Of an entry the book itself remembers that it is settled."""
         if self.is_loading or seq in self._loaded:
-            self._settled[seq] = self._book.group_number + 1
+            self.remember_settled(seq)
         self._unpark(key, seq)
         self._clear_head(key, seq)
 

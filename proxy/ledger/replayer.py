@@ -283,6 +283,7 @@ class Replayer:
             # Refused by the authority: refused at the other side. Given up: a person decides about both.
             state = REFUSED if 0 < status < 500 else DEAD
             if self._book.settle(item.seq, lane.route, other.side, event.bucket, state, 0, 0):
+                other.remember_settled(item.seq)
                 other.settled(item.seq, event.key)
         self._kick(other)
 
