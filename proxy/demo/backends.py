@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -181,11 +182,15 @@ def main() -> None:
     """Entry of the process."""
     parser = argparse.ArgumentParser(description="A toy event backend with injectable faults.")
     parser.add_argument("--name", required=True, help="what it calls itself in its answers")
-    parser.add_argument("--db", type=Path, required=True, help="SQLite file to store events in")
+    parser.add_argument(
+        "--db", type=Path, help="SQLite file to store events in (default: a new one in a temporary folder)"
+    )
     parser.add_argument("--port", type=int, required=True, help="port for events")
-    parser.add_argument("--control-port", type=int, required=True, help="port for faults")
+    parser.add_argument("--control-port", type=int, default=0, help="port for faults (default: any free one)")
     arguments = parser.parse_args()
-    uvloop.run(serve(arguments.name, arguments.db, arguments.port, arguments.control_port))
+    db = arguments.db or Path(tempfile.mkdtemp(prefix=f"crossfade-{arguments.name}-"), "events.db")
+    print(f"{arguments.name} takes events at http://127.0.0.1:{arguments.port} and stores them in {db}", flush=True)
+    uvloop.run(serve(arguments.name, db, arguments.port, arguments.control_port))
 
 
 if __name__ == "__main__":
