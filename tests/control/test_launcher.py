@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -93,8 +94,9 @@ def is_alive(pid: int) -> bool:
 def instances() -> Iterator[list[Instance]]:
     started: list[Instance] = []
     yield started
-    for each in reversed(started):
-        each.end()
+    with ExitStack() as ends:  # one that fails to end must not keep the others alive
+        for each in started:
+            ends.callback(each.end)
 
 
 def test_starts_everything_and_stops_in_order(state_dir: Path, instances: list[Instance]) -> None:

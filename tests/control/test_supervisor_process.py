@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,9 @@ class Instance:
 def instances(state_dir: Path) -> Iterator[list[Instance]]:
     started: list[Instance] = []
     yield started
-    for each in started:
-        each.end()
+    with ExitStack() as ends:  # one that fails to end must not keep the others alive
+        for each in started:
+            ends.callback(each.end)
 
 
 def test_a_killed_supervisor_is_followed_by_one_that_goes_on(state_dir: Path, instances: list[Instance]) -> None:
