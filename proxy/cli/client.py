@@ -128,8 +128,23 @@ class Admin:
                 hint="is that the admin address of a Crossfade instance?",
             )
         if not 200 <= response.status < 300:
+            if response.status == 401 and self._may_move_to(answer.get("admin_socket")):
+                return self._request(method, path, body, headers)
             raise _refusal(response.status, answer, self.address)
         return answer
+
+    def _may_move_to(self, path: object) -> bool:
+        """Found at the default address and refused for want of a token: its own socket may take us without.
+
+        Nothing was done yet, so asking again there repeats nothing. An address that somebody gave is kept.
+        """
+        is_default = len(self._target.endpoints) > 1 and self._target.token is None
+        if not is_default or not isinstance(path, str) or self.address.startswith("unix:"):
+            return False
+        if not os.access(path, os.R_OK | os.W_OK):
+            return False
+        self._found = Endpoint("unix", path, 0, f"unix:{path}")
+        return True
 
     def _authorization(self) -> dict[str, str]:
         endpoint, token = self._found, self._target.token

@@ -25,8 +25,14 @@ class Caller(NamedTuple):
     role: str
 
 
-def check_caller(access: Access, *, trusted: bool, authorization: str | None, tokens: Tokens) -> Caller:
-    """Who calls, if he may do this; raises Problem 401 or 403. trusted: over the Unix socket."""
+def check_caller(
+    access: Access, *, trusted: bool, authorization: str | None, tokens: Tokens, socket: str = ""
+) -> Caller:
+    """Who calls, if he may do this; raises Problem 401 or 403.
+
+    trusted: over the Unix socket; socket: its path, told to who comes over TCP without a token, so that a
+    user who may open it needs none.
+    """
     if trusted:
         return Caller("", "operator")
     if access == "open":
@@ -34,7 +40,7 @@ def check_caller(access: Access, *, trusted: bool, authorization: str | None, to
     if authorization is None:
         if access == "viewer" and not tokens.any:
             return Caller("", "viewer")
-        raise Problem(401, HOW_TO_GET_ONE)
+        raise Problem(401, HOW_TO_GET_ONE, admin_socket=socket)
     scheme, _, secret = authorization.partition(" ")
     token = tokens.find(secret.strip()) if scheme.lower() == "bearer" else None
     if token is None:

@@ -23,6 +23,7 @@ from config.model import Settings
 from config.units import parse_address
 from proxy.control.access import Caller, check_caller, check_origin, is_loopback
 from proxy.control.changes import Who
+from proxy.control.inherit import places_of
 from proxy.control.instance import Instance
 from proxy.control.operations import OPERATIONS, Operation
 from proxy.control.problems import Problem, problem_of, respond
@@ -109,6 +110,7 @@ def _endpoint(
             trusted=trusted,
             authorization=request.headers.get("Authorization"),
             tokens=instance.tokens,
+            socket=str(places_of(instance.settings).admin_socket.resolve()),
         )
         unknown = sorted(set(request.query) - known)
         if unknown and operation.access != "open":

@@ -68,6 +68,7 @@ class FakeAdmin:
         self.entries: list[Json] = []
         self.forced: Callable[[str, str], Answer | None] = lambda method, path: None
         self.applied_late = False
+        self.socket = ""
 
     def worker(self, index: int) -> Json:
         """One worker of the status, at the present epoch."""
@@ -96,7 +97,7 @@ class FakeAdmin:
         if given and given not in roles:
             raise Problem(401, "the token is not known")
         if not given and (method != "GET" or roles):
-            raise Problem(401, "a token is needed")
+            raise Problem(401, "a token is needed", admin_socket=self.socket)
         if method != "GET" and roles.get(given) != "operator":
             raise Problem(403, "a viewer may not change anything")
 

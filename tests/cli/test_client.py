@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,20 @@ def test_no_right_says_how_to_get_one(ctl: Ctl, tcp: tuple[FakeAdmin, str], toke
     assert done.code == 1
     assert "token create NAME --role operator" in done.err
     assert ctl(*words, "-o", "json").error["status"] == status
+
+
+def test_a_change_at_the_default_address_moves_to_the_socket(
+    ctl: Ctl, tcp: tuple[FakeAdmin, str], admin: FakeAdmin, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, url = tcp
+    elsewhere = home / "elsewhere.sock"
+    (home / "crossfade-state" / "admin.sock").rename(elsewhere)
+    monkeypatch.setattr("proxy.cli.endpoints.DEFAULT_URL", url)
+    assert ctl("set-weight", "25").code == 1, "there is no socket to move to"
+    fake.socket = str(elsewhere)
+    assert ctl("set-weight", "25").code == 0
+    assert admin.dials["events"].weight == 25
+    assert ctl("--admin", url, "set-weight", "50").code == 1, "an address that was given is kept"
 
 
 def test_an_operator_may(ctl: Ctl, tcp: tuple[FakeAdmin, str]) -> None:

@@ -116,3 +116,10 @@ def test_origins(host: str | None, origin: str | None, allowed: bool) -> None:
     with pytest.raises(Problem) as caught:
         check_origin(host, origin, frozenset())
     assert caught.value.status == 403
+
+
+def test_who_lacks_a_token_hears_where_the_socket_is(state_dir: Path) -> None:
+    tokens = Tokens(state_dir / "tokens.json")
+    with pytest.raises(Problem) as refused:
+        check_caller("operator", trusted=False, authorization=None, tokens=tokens, socket="/run/admin.sock")
+    assert refused.value.more == {"admin_socket": "/run/admin.sock"}
