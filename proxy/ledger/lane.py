@@ -84,6 +84,7 @@ class Lane:
         self._settled: dict[int, int] = {}
         self._released: dict[int, int] = {}
         self._left: set[int] = set()
+        self._reopened: set[str] = set()
 
     # reading
 
@@ -97,6 +98,7 @@ class Lane:
         """Where to read from, and which keys to leave out."""
         self.is_loading = True
         self._left.clear()
+        self._reopened.clear()
         # What was settled in a group that is on disk by now will not be seen as pending again.
         done = self._book.committed_number
         for memory in (self._settled, self._released):
@@ -116,7 +118,8 @@ class Lane:
         for item in chunk.items:
             seq, key = item.seq, item.event.key
             if (
-                seq in self._loaded
+                key in self._reopened
+                or seq in self._loaded
                 or seq in self._settled
                 or seq in self._left
                 or self._book.is_settled(seq, self.side)
@@ -249,6 +252,9 @@ class Lane:
         if not stall.parked and not stall.head:
             del self.stalls[key]
             self.read_again(stall.low)
+            if self.is_loading:
+                # What is being read of the key comes after events that were passed by: those first.
+                self._reopened.add(key)
         elif not stall.blocks:
             self.read_again(stall.head)
 
