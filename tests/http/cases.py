@@ -58,7 +58,7 @@ def event(*headers: bytes, line: bytes = b"POST /events HTTP/1.1", body: bytes =
         b"X-Event-Id: " + id,
         b"X-Crossfade-Role: authority",
         b"X-Crossfade-Attempt: 1",
-        b"Content-Length: %d" % len(body),
+        framing,
     )
     start = _lines(line, b"Host: a", b"X-Forwarded-Host: a", *headers)
     return start + _FORWARDED + ours + b"\r\n" + body
