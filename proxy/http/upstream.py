@@ -127,6 +127,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_chunks",
+        "_closing_at",
         "_head",
         "_head_at",
         "_left",
@@ -144,6 +145,7 @@ class Connection(asyncio.Protocol):
         self.served = 0
         self.idle_since = 0.0
         self._buffer = b""
+        self._closing_at = 0.0
         self._head: ResponseHead | None = None
         self._head_at = 0.0
         self._chunks: ChunkedBody | None = None
@@ -253,6 +255,10 @@ class Connection(asyncio.Protocol):
         assert transport is not None
         if reusable and (len(leg.request) <= _LARGE_REQUEST or transport.get_write_buffer_size() == 0):
             upstream.release(self)
+        elif leg.status < 300 and transport.get_write_buffer_size():
+            # It said yes before it has read the body: it still gets the rest.
+            self._closing_at = monotonic()
+            transport.close()
         else:
             self.abort()
         leg.owner.leg_done(leg)
@@ -279,6 +285,8 @@ class Connection(asyncio.Protocol):
         """Fail the leg whose answer's head is overdue; cut the rest of an answer that nobody reads."""
         leg = self.leg
         if leg is None:
+            if self._closing_at and now - self._closing_at > response_timeout:
+                self.abort()
             return
         if self._head is None:
             if now - leg.sent_at > response_timeout:
