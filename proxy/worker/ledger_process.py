@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 EXIT_FAILED: Final = 70
 ORPHAN_MARGIN: Final = 5.0
 """Seconds beyond `stop_grace` that an orphaned ledger waits for its workers' last words."""
+COME_BACK: Final = 1.0
+"""Seconds after its start in which an orphaned ledger's workers come back; they try every 50 ms."""
 _SWITCH_INTERVAL: Final = 0.0005
 """Seconds. The writing thread asks for Python's lock a few times per commit; 5 ms each would be the latency."""
 _CHECK_EVERY: Final = 0.1
@@ -66,6 +68,7 @@ class LedgerProcess:
 
     def __init__(self, inherited: Inherited, deliver: Deliver) -> None:
         self._inherited = inherited
+        self._started_at = time.monotonic()
         settings, places = inherited.settings, inherited.places
         store = Store(places.ledger, settings.ledger, time.time_ns)
         disk = Disk(places.ledger, settings.ledger.reserve, settings.ledger.min_free)
@@ -94,9 +97,13 @@ class LedgerProcess:
         log.info("the ledger is closed")
 
     async def _wait_for_workers(self) -> None:
-        """The workers are stopping too, and what they say last must be taken."""
+        """The workers are stopping too, and what they say last must be taken.
+
+        One that was just started waits for them to come back: they kept what its predecessor did not confirm.
+        """
         deadline = time.monotonic() + self._inherited.settings.stop_grace + ORPHAN_MARGIN
-        while self.keeper.server.connections and time.monotonic() < deadline:  # noqa: ASYNC110 - once per life
+        come_back = self._started_at + COME_BACK
+        while time.monotonic() < (deadline if self.keeper.server.connections else come_back):
             await asyncio.sleep(0.05)
 
     def _on_message(self, message: FromSupervisor) -> None:

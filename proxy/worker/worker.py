@@ -107,6 +107,8 @@ class Worker:
         """Take no more clients, finish what is in flight, make the record durable."""
         for server in self._servers:
             server.close()
+        for descriptor in self._listen_fds:
+            os.close(descriptor)  # else it would go on listening, and a successor could not, until we end
         self.service.stop()
         deadline = monotonic() + self._settings.stop_grace
         while (self.service.clients or not self.plane.is_idle) and monotonic() < deadline:
