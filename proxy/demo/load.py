@@ -227,6 +227,17 @@ def _answerer(body: bytes) -> str:
         return ""
 
 
+async def until_accepted(load: Load, more: int, seconds: float = 60.0) -> None:
+    """Wait until so many more events were accepted; raises TimeoutError, or what a sender raised."""
+    wanted = load.record.accepted + more
+
+    def are_accepted() -> bool:
+        load.check()
+        return load.record.accepted >= wanted
+
+    await wait_until(are_accepted, seconds, f"{more} more events")
+
+
 async def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
     """Poll until `true()`; raises TimeoutError naming `what` after `seconds`."""
     deadline = time.monotonic() + seconds
