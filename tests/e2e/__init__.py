@@ -1,0 +1,1 @@
+"""Crossfade as a whole, with real processes and faults."""

@@ -1,0 +1,94 @@
+"""A backend that breaks costs no event and no client an error, on whichever side it is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from proxy.demo.admin import Status
+from proxy.demo.load import Load, until_accepted, wait_until
+from proxy.demo.toy import ToyBackend
+from tests.harness.scene import NEVER_REVERT, Scene, scene
+
+pytestmark = pytest.mark.asyncio
+
+FAULTS: dict[str, tuple[str, dict[str, float]]] = {
+    "errors": ("errors", {}),
+    "every third fails": ("errors", {"status": 500, "every": 3}),
+    "stall": ("stall", {}),
+    "down": ("down", {}),
+    "flap": ("flap", {"seconds": 0.3}),
+    "half-close": ("half-close", {"every": 3}),
+    "slow": ("slow", {"seconds": 0.2}),
+}
+
+
+async def suffer(opened: Scene, load: Load, backend: ToyBackend, fault: str) -> None:
+    """Break one backend while the load goes on, mend it, and wait until events reach it again."""
+    kind, fields = FAULTS[fault]
+    await backend.fault(kind, **fields)
+    await asyncio.sleep(1.2)  # the outage's length: nothing is waited for
+    await backend.fault("none")
+    await opened.admin.until(lambda status: is_caught_up(status, backend), 30, f"the recovery from {fault}")
+    load.check()
+    assert load.record.client_errors == 0, (fault, load.record.errors_text())
+
+
+def is_caught_up(status: Status, backend: ToyBackend) -> bool:
+    side = status.routes[0].sides[backend.name]
+    return side.breaker == "closed" and side.ledger.pending <= 20
+
+
+@pytest.mark.parametrize("name", ["old", "new"])
+async def test_no_fault_of_a_backend_costs_an_event_or_a_client_error(name: str) -> None:
+    async with scene(stage="live", weight=50, trigger=NEVER_REVERT) as opened:
+        backend = opened.new if name == "new" else opened.old
+        load = opened.load(rate=200.0)
+        for fault in FAULTS:
+            await until_accepted(load, 40)
+            await suffer(opened, load, backend, fault)
+        await opened.verify(await load.stop())
+
+
+async def test_a_backend_that_answers_before_it_has_read_the_body() -> None:
+    # Larger than what the kernel's buffers take, so that the answer comes while most of the body is still to be sent.
+    def large(config: dict[str, Any]) -> None:
+        config["limits"] = {"max_event_size": "16MiB"}
+
+    async with scene(large, stage="live", weight=50, trigger=NEVER_REVERT) as opened:
+        await opened.new.fault("early")
+        load = opened.load(rate=20.0, pad=12_000_000, connections=3)
+        await until_accepted(load, 12)
+        record = await load.stop()
+        assert record.client_errors == 0, record.errors_text()
+        await opened.verify(record)
+
+
+async def test_an_early_refusal_reaches_the_client() -> None:
+    async with scene(stage="off") as opened:
+        await opened.old.fault("early", status=413)
+        load = opened.load(rate=60.0, pad=900_000)
+        await wait_until(lambda: load.record.statuses[413] >= 40, 40, "40 refusals")
+        record = await load.stop()
+        assert set(record.statuses) == {413}, record.statuses
+        assert not record.failures
+        assert opened.old.stored() == []
+
+
+async def test_the_proxy_reverts_by_itself_and_old_answers_on() -> None:
+    async with scene(stage="live", weight=50) as opened:
+        load = opened.load()
+        await until_accepted(load, 40)
+        await opened.new.fault("errors")
+        status = await opened.admin.until(lambda status: status.routes[0].latched, 15, "the revert")
+        assert status.routes[0].weight_target == 0
+        assert status.routes[0].latch_reason
+        reverted_at = load.record.accepted
+        await until_accepted(load, 200)
+        await opened.new.fault("none")
+        record = await load.stop()
+        assert {promise.by for promise in record.promises[reverted_at + 50 :]} == {"old"}
+        assert record.client_errors == 0, record.errors_text()
+        await opened.verify(record)

@@ -1,0 +1,157 @@
+"""A scene: the daemon between two toy backends, in a directory of its own, and what must hold at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from proxy.core.owed import PENDING, STATE_NAMES
+from proxy.demo.admin import Admin, Status
+from proxy.demo.comparison import Comparison, compare
+from proxy.demo.instance import Instance, basic_config
+from proxy.demo.load import Load, Record
+from proxy.demo.toy import ToyBackend
+from tests.harness.ledger import Receipt, all_receipts, count_states
+
+DRAIN_SECONDS = 45.0
+
+
+class Scene:
+    """Everything that runs, seen from a test."""
+
+    def __init__(self, directory: Path, old: ToyBackend, new: ToyBackend, instance: Instance) -> None:
+        self.directory = directory
+        self.old = old
+        self.new = new
+        self.instance = instance
+        self._loads: list[Load] = []
+
+    @property
+    def admin(self) -> Admin:
+        """The daemon's admin API."""
+        return self.instance.admin
+
+    def load(self, **arguments: Any) -> Load:
+        """A load, started; see `Load` for the arguments."""
+        load = Load(self.instance.address, **({"rate": 300.0, "keys": 200, "connections": 12} | arguments))
+        self._loads.append(load)
+        load.start()
+        return load
+
+    async def settled(self) -> tuple[Status, list[Receipt]]:
+        """Wait until nothing is pending, workers have the last epoch, and the ledger's sums are those of its receipts.
+
+        The status is up to a quarter of a second older than the receipts; with no load both come to agree,
+        and what they disagree about is the failure.
+        """
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while True:
+            status = await self.admin.until(_is_settled, DRAIN_SECONDS, "the drain of the ledger")
+            receipts = await all_receipts(self.admin)
+            problems = _unbalanced(status, receipts)
+            if not problems:
+                return status, receipts
+            assert time.monotonic() < deadline, problems
+            await asyncio.sleep(0.1)
+
+    async def verify(self, record: Record, *, sides: str = "both", ordered: bool = True) -> list[Receipt]:
+        """Stores, ledger and record agree event by event; the receipts.
+
+        sides: both, or either when each event belongs to one side alone.
+        """
+        _, receipts = await self.settled()
+        assert record.accepted > 0
+        found = {backend.name: compare(record, backend.stored()) for backend in (self.old, self.new)}
+        if sides == "both":
+            for name, comparison in found.items():
+                assert comparison.is_complete, (name, comparison.problems())
+        else:
+            _assert_on_either_side(found)
+        if ordered:
+            for name, comparison in found.items():
+                assert not comparison.misordered, (name, comparison.problems())
+        known = {receipt.id for receipt in receipts}
+        assert record.accepted_ids() <= known, "accepted, but the ledger has no receipt"
+        assert known <= record.digests.keys(), "the ledger has receipts of events that nobody sent"
+        return receipts
+
+    async def close(self) -> None:
+        """Stop everything, the loads first."""
+        for load in self._loads:
+            await load.cancel()
+        try:
+            await self.instance.stop()
+        finally:
+            await self.old.stop()
+            await self.new.stop()
+
+
+def _is_settled(status: Status) -> bool:
+    workers = status.workers
+    return (
+        all(route.pending == 0 for route in status.routes)
+        and status.ledger.alive
+        and len(workers) > 0
+        and all(worker.alive and worker.epoch == status.epoch for worker in workers)
+    )
+
+
+def _assert_on_either_side(found: dict[str, Comparison]) -> None:
+    lost_at_both = set(found["old"].lost) & set(found["new"].lost)
+    assert not lost_at_both, f"accepted, but stored nowhere: {sorted(lost_at_both)[:5]}"
+    for name, comparison in found.items():
+        assert not comparison.different, (name, comparison.problems())
+        assert not comparison.unknown, (name, comparison.problems())
+
+
+def _unbalanced(status: Status, receipts: list[Receipt]) -> list[str]:
+    """Where the ledger's sums are not exact, or not those of its receipts."""
+    problems = [] if status.ledger.balanced else ["the ledger says it is not balanced"]
+    for route in status.routes:
+        for name, side in route.sides.items():
+            counted = count_states(receipts, name)
+            if not side.ledger.owed == side.ledger.in_states == counted.total():
+                problems.append(
+                    f"{name}: owed {side.ledger.owed}, in states {side.ledger.in_states}, {counted.total()} receipts"
+                )
+            problems += [
+                f"{name}: {counted[state]} receipts are {state}, the sum says {getattr(side.ledger, state)}"
+                for state in STATE_NAMES[PENDING:]
+                if counted[state] != getattr(side.ledger, state)
+            ]
+    return problems
+
+
+@asynccontextmanager
+async def scene(
+    configure: Callable[[dict[str, Any]], None] | None = None, *, stage: str = "dualwrite", **route: Any
+) -> AsyncIterator[Scene]:
+    """A running scene. configure: changes the configuration; stage, route: the route's keys in it."""
+    directory = Path(tempfile.mkdtemp(prefix="cf-"))
+    old, new = ToyBackend("old", directory), ToyBackend("new", directory)
+    config = basic_config(old.url, new.url, stage=stage, **route)
+    if configure is not None:
+        configure(config)
+    opened = Scene(directory, old, new, Instance(directory, config))
+    try:
+        await old.ready()
+        await new.ready()
+        await opened.instance.start()
+        yield opened
+    except BaseException:
+        # pytest shows it with the failure: without the daemon's log a failure in CI cannot be understood.
+        print(opened.instance.log.read_text(errors="replace")[-20_000:] if opened.instance.log.exists() else "no log")
+        raise
+    finally:
+        await opened.close()
+        shutil.rmtree(directory)
+
+
+NEVER_REVERT = {"on_breaker": False, "error_rate": "100%"}
+"""A trigger that does not fire: faults are then seen at every weight."""
