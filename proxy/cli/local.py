@@ -112,21 +112,21 @@ def _write(file: str, text: str, *, force: bool) -> None:
 
 def check(args: argparse.Namespace) -> int:
     """`check FILE`."""
-    settings, _ = _load(args.file)
+    settings = _load(args.file)
     emit(args.output, _summary(args.file, settings), _summary_text)
     return OK
 
 
 def run(args: argparse.Namespace) -> int:
     """`run FILE`: this process becomes the launcher."""
-    settings, text = _load(args.file)
+    settings = _load(args.file)
     from proxy.control.launcher import launch
 
-    return launch(settings, Path(args.file), text)
+    return launch(settings, Path(args.file))
 
 
-def _load(file: str) -> tuple[Settings, bytes]:
-    """The settings and the very text they come from; Failure (exit 2) with everything that is wrong."""
+def _load(file: str) -> Settings:
+    """The settings in a file; Failure (exit 2) with everything that is wrong."""
     from config.document import MAX_BYTES
     from config.errors import ConfigErrors
     from config.loader import load
@@ -139,7 +139,7 @@ def _load(file: str) -> tuple[Settings, bytes]:
             USAGE, f"cannot read {file}: {error.strerror}", hint="write one with: proxyctl init --old URL --new URL"
         ) from None
     try:
-        return load(file, text=text), text
+        return load(file, text=text)
     except ConfigErrors as errors:
         raise _invalid(file, errors) from None
 

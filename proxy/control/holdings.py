@@ -10,6 +10,7 @@ import errno
 import fcntl
 import logging
 import os
+import pickle
 import socket
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from typing import Final
 from config.model import Settings
 from proxy.control.inherit import places_of
 from proxy.control.places import Places
+from proxy.control.salt import check_salt
 from proxy.control.sockets import address_text, listen_tcp
 from proxy.core.errors import RefuseToStart
 from proxy.ledger import marks
@@ -36,14 +38,13 @@ _POLL: Final = 0.05
 class Holdings:
     """Acquired at once by the constructor, which raises RefuseToStart; let go by `close`.
 
-    text: the configuration exactly as it was loaded. clock and sleep are given by tests.
+    clock and sleep are given by tests.
     """
 
     def __init__(
         self,
         settings: Settings,
         path: Path,
-        text: bytes,
         *,
         wait: float = WAIT,
         clock: Callable[[], float] = time.monotonic,
@@ -56,19 +57,20 @@ class Holdings:
         self._descriptors: list[int] = []
         self.sockets: list[socket.socket] = []
         try:
-            self._acquire(text)
+            self._acquire()
         except BaseException:
             self.close()
             raise
 
-    def _acquire(self, text: bytes) -> None:
+    def _acquire(self) -> None:
         prepare_directories(self.places)
         self.lock_fd, waited = self._take_lock()
+        check_salt(self.places.salt, self.settings.salt)
         for address in self.settings.listen:
             self.sockets.append(self._listen(address, patient=waited))
         self.marks_fd = self._keep(marks.create(len(self.settings.routes)))
         self.config_fd = self._keep(os.memfd_create("crossfade-config"))
-        os.write(self.config_fd, text)
+        os.write(self.config_fd, pickle.dumps(self.settings))
         self.lifeline_fd, lifeline_end = (self._keep(fd) for fd in os.pipe())
         del lifeline_end  # open in this process alone, for as long as it lives: that is its whole meaning
         self.ready_read_fd, self.ready_fd = (self._keep(fd) for fd in os.pipe())

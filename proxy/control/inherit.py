@@ -1,7 +1,7 @@
 """What a child process gets from the launcher: the configuration as it was loaded, and open descriptors.
 
 CROSSFADE_CONFIG_PATH   the file's path, for messages and relative paths
-CROSSFADE_CONFIG_FD     memfd with the very text that was loaded: a child started later reads no edited file
+CROSSFADE_CONFIG_FD     memfd with the settings that the launcher loaded: a child started later reads no edited file
 CROSSFADE_MARKS_FD      memfd of proxy.ledger.marks
 CROSSFADE_LISTEN_FDS    listening sockets for clients, "5,6", in the order of `listen`
 CROSSFADE_LIFELINE_FD   read end of a pipe whose write end only the launcher has: EOF = the launcher died
@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from config.loader import load
 from config.model import Settings
 from proxy.control.places import Places
 from proxy.core.errors import RefuseToStart
@@ -50,12 +50,11 @@ class Inherited:
         """Read it all; raises RefuseToStart when the process was not started by the launcher."""
         try:
             path = Path(environ["CROSSFADE_CONFIG_PATH"])
-            text = read_all(int(environ["CROSSFADE_CONFIG_FD"]))
+            settings = pickle.loads(read_all(int(environ["CROSSFADE_CONFIG_FD"])))  # noqa: S301 - the launcher's own
             numbers = {name: int(environ[f"CROSSFADE_{name}"]) for name in _NUMBERS}
             listen_fds = tuple(int(fd) for fd in environ["CROSSFADE_LISTEN_FDS"].split(","))
         except (KeyError, ValueError, OSError) as error:
             raise RefuseToStart(f"this process is started by `proxyctl run`, not by hand ({error!r})") from None
-        settings = load(path, text=text)
         return cls(
             settings=settings,
             places=places_of(settings),

@@ -77,9 +77,10 @@ def children_of(holdings: Holdings, modules: Sequence[str] | None = None) -> lis
     shared = (holdings.config_fd, holdings.marks_fd, holdings.lifeline_fd, holdings.ready_fd)
     listeners = tuple(each.fileno() for each in holdings.sockets)
     # The ledger holds the lock too: as long as there is a writer of the record, no other instance starts.
+    # Workers alone hold the listeners: when we are killed, the port is free as soon as they stop.
     return [
-        Child("ledger", ("-m", ledger), (*shared, *listeners, holdings.lock_fd)),
-        Child("supervisor", ("-m", supervisor), (*shared, *listeners)),
+        Child("ledger", ("-m", ledger), (*shared, holdings.lock_fd)),
+        Child("supervisor", ("-m", supervisor), shared),
         *(
             Child(f"worker {index}", ("-m", worker, "--index", str(index)), (*shared, *listeners))
             for index in range(holdings.settings.workers)
@@ -264,15 +265,15 @@ def reap_strangers(ours: set[int]) -> None:
         os.waitpid(ended.si_pid, 0)
 
 
-def launch(settings: Settings, path: Path, text: str | bytes, *, modules: Sequence[str] | None = None) -> int:
+def launch(settings: Settings, path: Path, *, modules: Sequence[str] | None = None) -> int:
     """Run an instance until it is stopped; the process's exit code.
 
-    text: the configuration file as it was loaded; modules: see `children_of`. Returns 0 after a graceful
-    stop, 2 when something refuses to start: the message is on stderr then, and nothing was overwritten.
+    path: the configuration file; modules: see `children_of`. Returns 0 after a graceful stop,
+    2 when something refuses to start: the message is on stderr then, and nothing was overwritten.
     """
     setup_logging(settings.log, "launcher")
     try:
-        holdings = Holdings(settings, path, text.encode() if isinstance(text, str) else text)
+        holdings = Holdings(settings, path)
     except RefuseToStart as refusal:
         log.error("refusing to start: %s", refusal)
         return 2

@@ -12,6 +12,8 @@ class Places:
         self.root = state_dir
         self.lock = state_dir / "lock"
         """Held with flock by launcher and ledger; its text is the launcher's process id."""
+        self.salt = state_dir / "salt.json"
+        """Fingerprint of the salt that the events of this directory were placed by."""
         self.routing = state_dir / "routing.json"
         self.audit = state_dir / "audit.jsonl"
         self.tokens = state_dir / "tokens.json"

@@ -95,17 +95,17 @@ def test_a_file_that_is_not_there(ctl: Ctl, words: list[str]) -> None:
     assert "cannot read gone.yaml: No such file or directory" in done.err
 
 
-def test_run_hands_the_launcher_what_was_loaded(ctl: Ctl, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_hands_the_launcher_what_was_loaded(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[Any] = []
 
-    def launch(settings: Any, path: Path, text: bytes) -> int:
-        called.append((settings.workers, path, text))
+    def launch(settings: Any, path: Path) -> int:
+        called.append((settings.workers, path))
         return 7
 
     assert ctl(*INIT).code == 0
     monkeypatch.setattr("proxy.control.launcher.launch", launch)
     assert ctl("run", "crossfade.yaml").code == 7
-    assert called == [(2, Path("crossfade.yaml"), (home / "crossfade.yaml").read_bytes())]
+    assert called == [(2, Path("crossfade.yaml"))]
 
 
 def test_demo_is_started_with_its_options(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pickle
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.control.helpers import make_settings
 
 
 def take(settings: Settings, **more: object) -> Holdings:
-    return Holdings(settings, Path("crossfade.yaml"), b"version: 1\n", **more)  # type: ignore[arg-type]
+    return Holdings(settings, Path("crossfade.yaml"), **more)  # type: ignore[arg-type]
 
 
 class Clock:
@@ -45,10 +46,10 @@ def test_takes_everything_with_tight_modes(state_dir: Path) -> None:
         assert (root / "run").stat().st_mode & 0o777 == 0o700
         assert (root / "lock").stat().st_mode & 0o777 == 0o600
         assert (root / "lock").read_text() == f"{os.getpid()}\n"
-        assert read_all(holdings.config_fd) == b"version: 1\n"
+        assert pickle.loads(read_all(holdings.config_fd)) == holdings.settings
         with socket.create_connection(holdings.sockets[0].getsockname()[:2]):
             pass
-        assert sorted(os.listdir(root)) == ["lock", "run"]
+        assert sorted(os.listdir(root)) == ["lock", "run", "salt.json"]
     finally:
         holdings.close()
 

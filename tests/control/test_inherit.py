@@ -31,7 +31,7 @@ admin: {tcp: off}
 def holdings(state_dir: Path) -> Iterator[Holdings]:
     path = state_dir / "crossfade.yaml"
     path.write_text(CONFIG)
-    held = Holdings(make_settings(state_dir / "state"), path, CONFIG.encode())
+    held = Holdings(make_settings(state_dir / "state"), path)
     yield held
     held.close()
 

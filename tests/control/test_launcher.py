@@ -24,7 +24,7 @@ from pathlib import Path
 from proxy.control.launcher import launch
 from tests.control.helpers import make_settings
 settings = make_settings(sys.argv[1], listen=[sys.argv[2]], stop_grace=sys.argv[3])
-sys.exit(launch(settings, Path("crossfade.yaml"), "version: 1", modules=MODULES))
+sys.exit(launch(settings, Path("crossfade.yaml"), modules=MODULES))
 """.replace("MODULES", repr(tuple(f"tests.control.standin_{name}" for name in ("ledger", "supervisor", "worker"))))
 
 

@@ -27,7 +27,7 @@ from config.loader import load
 from proxy.control.launcher import launch
 path = Path(sys.argv[1])
 standins = "tests.control.standin_ledger", "proxy.control.supervisor", "tests.control.standin_worker"
-sys.exit(launch(load(path), path, path.read_bytes(), modules=standins))
+sys.exit(launch(load(path), path, modules=standins))
 """
 CONFIG = """\
 version: 1
