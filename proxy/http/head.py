@@ -166,7 +166,7 @@ class HeadParser:
 
     def _extend(self, lines: list[bytes], fresh: list[bytes]) -> RequestHead | None:
         """A known head with a line or two that never came before, such as an event id; None when it is not that."""
-        familiar = [line for line in lines if line not in fresh]
+        familiar = lines[:1] + [line for line in lines[1:] if line not in fresh]
         raw = b"\r\n".join(familiar)
         base = self._heads.get(raw) or self._parse_whole(raw, familiar)
         if not isinstance(base, RequestHead):

@@ -326,6 +326,7 @@ def _chunks() -> list[Case]:
         "empty size": b"\r\n{}\r\n0\r\n\r\n",
         "size of sixteen digits": b"0000000000000002\r\n{}\r\n0\r\n\r\n",
         "data longer than its size": b"1\r\n{}\r\n0\r\n\r\n",
+        "data that is followed by other bytes": b"2\r\n{}xx0\r\n\r\n",
         "data that ends in LF": b"2\r\n{}\n0\r\n\r\n",
         "size that ends in LF": b"2\n{}\r\n0\r\n\r\n",
         "size that ends in CR": b"2\r{}\r\n0\r\n\r\n",
