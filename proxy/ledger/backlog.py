@@ -53,6 +53,16 @@ class Backlog:
         if self._counts[at] == 0:
             self._marks.set(index, side, bucket, False)
 
+    def clear_others(self) -> None:
+        """Clear the marks of all buckets without backlog: they are of a ledger before this one.
+
+        Marks that are right were never cleared, so that no worker could see one missing meanwhile.
+        """
+        for at, n in enumerate(self._counts):
+            if n == 0:
+                index, bucket = divmod(at, BUCKETS)
+                self._marks.set(index // 2, index % 2, bucket, False)
+
     def count(self, route: str, side: int, bucket: int) -> int:
         """How many events of this bucket wait."""
         index = self._routes.get(route)

@@ -93,7 +93,6 @@ class Keeper:
         self._query_thread = ThreadPoolExecutor(1, "ledger-queries")
         routes = {route.name: index for index, route in enumerate(settings.routes)}
         sides = [Side(r.name, side, name) for r in settings.routes for side, name in ((OLD, r.old), (NEW, r.new))]
-        marks.clear_all()
         backlog = Backlog(routes, marks)
         self._query_reader = Reader(lambda: store.segments)
         self.replayer = Replayer(
@@ -126,6 +125,8 @@ class Keeper:
             log.error("events are owed to a route that is not configured any more", extra={"route": route, "events": n})
         self.book.restore(self._store.streams(), self._store.last_stream_id, self._store.held_rows())
         self.book.granted.clear()
+        self.backlog.clear_others()
+        self._marks.set_flag(FAILED, False)
 
     # start and stop
 

@@ -23,7 +23,7 @@ from proxy.core.event import REFUSED as TURNED_AWAY
 from proxy.core.owed import DEAD, DELIVERED, PENDING, REFUSED
 from proxy.ledger.backoff import Backoff
 from proxy.ledger.book import Book
-from proxy.ledger.gate import Gate
+from proxy.ledger.gate import CallLater, Gate
 from proxy.ledger.group import Group
 from proxy.ledger.lane import Lane
 from proxy.ledger.reader import Chunk, Item, Reader
@@ -72,15 +72,15 @@ class Replayer:
         self.gates: dict[str, Gate] = {}
         self.counters: Counter[str] = Counter()
 
-    def attach(self, book: Book) -> None:
-        """Make the lanes, on the book that they look into."""
+    def attach(self, book: Book, call_later: CallLater | None = None) -> None:
+        """Make the lanes, on the book that they look into. call_later: the loop's, unless it is given."""
         self._book = book
-        loop = asyncio.get_running_loop()
+        self._call_later = call_later or asyncio.get_running_loop().call_later
         for route, side, backend in self._sides:
             gate = self.gates.get(backend)
             if gate is None:
                 concurrency = self._settings.replay_concurrency
-                gate = self.gates[backend] = Gate(backend, concurrency, self._backoff, loop.call_later, self._pump)
+                gate = self.gates[backend] = Gate(backend, concurrency, self._backoff, self._call_later, self._pump)
                 self._by_gate[backend] = []
             lane = self._lanes[route, side] = Lane(route, side, gate, book)
             self._by_gate[backend].append(lane)
@@ -172,16 +172,19 @@ class Replayer:
         future = asyncio.get_running_loop().run_in_executor(
             self._thread, self._reader.pending, lane.route, lane.side, start, without, CHUNK_ROWS, CHUNK_BYTES
         )
-        future.add_done_callback(lambda done: self._loaded(lane, done))
+        future.add_done_callback(lambda done: self._read(lane, done))
 
-    def _loaded(self, lane: Lane, done: asyncio.Future[Chunk]) -> None:
+    def _read(self, lane: Lane, done: asyncio.Future[Chunk]) -> None:
         if done.cancelled() or not self._is_running:
             return
         error = done.exception()
         if error is not None:
             self._die(f"the ledger could not read what is pending: {error!r}")
             return
-        for item, state in lane.end_load(done.result()):
+        self._loaded(lane, done.result())
+
+    def _loaded(self, lane: Lane, chunk: Chunk) -> None:
+        for item, state in lane.end_load(chunk):
             if not item.has_body:
                 log.error("an event that is owed has no body: it is a dead letter", extra={"seq": item.seq})
                 self.counters["bodies_missing"] += 1
@@ -195,9 +198,12 @@ class Replayer:
             if found is None:
                 return
             gate.started()
-            task = asyncio.create_task(self._run(gate, *found), name=f"replay to {gate.backend}")
-            self._runners.add(task)
-            task.add_done_callback(self._ended)
+            self._start(gate, *found)
+
+    def _start(self, gate: Gate, lane: Lane, item: Item) -> None:
+        task = asyncio.create_task(self._run(gate, lane, item), name=f"replay to {gate.backend}")
+        self._runners.add(task)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._runners.discard(task)
@@ -310,7 +316,7 @@ class Replayer:
             self._book.settle(item.seq, lane.route, lane.side, event.bucket, PENDING, outcome.status, item.attempts + 1)
             self._need()
             wait = self._backoff.delay(stall.failures)
-            stall.timer = asyncio.get_running_loop().call_later(wait, self._retry, lane, event.key)
+            stall.timer = self._call_later(wait, lambda: self._retry(lane, event.key))
         gate.failed()
 
     def _retry(self, lane: Lane, key: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import apsw
 
-from config.model import Backend, Ledger, Match, Route, Settings
+from config.model import Ledger, Settings
 from proxy.core.event import BOTH, DELIVERED, Attempt, Event, Outcome
 from proxy.core.owed import STATE_NAMES
 from proxy.ledger.backlog import Backlog
@@ -109,7 +109,7 @@ class Desk:
     """A book on a store, without a loop: commits are calls."""
 
     def __init__(self, directory: Path, **ledger: Any) -> None:
-        self.settings = Ledger(**ledger)
+        self.settings = Ledger.model_validate(ledger)
         self.directory = directory
         self.clock = Clock()
         self.open()
@@ -361,8 +361,3 @@ async def until(condition: Callable[[], object], what: str, seconds: float = 20.
                 await asyncio.sleep(0.005)
     except TimeoutError:
         raise AssertionError(f"waited {seconds:g} s for: {what}") from None
-
-
-BACKEND = Backend(url="http://127.0.0.1:1")
-MATCH = Match(path="/")
-PLAIN_ROUTE = Route(name=ROUTE, match=MATCH)
