@@ -53,9 +53,15 @@ class Service:
         for client in tuple(self.clients):
             client.check_time(now)
 
+    def last_call(self) -> None:
+        """Every connection ends with its next answer, which says so."""
+        self.is_stopping = True
+        for client in self.clients:
+            client.last_call()
+
     def stop(self) -> None:
         """Close idle connections now and busy ones after their answer."""
-        self.is_stopping = True
+        self.last_call()
         for client in tuple(self.clients):
             client.stop()
 
@@ -163,11 +169,14 @@ class Client(asyncio.Protocol):
         elif not self.is_busy:
             self._go_on()
 
+    def last_call(self) -> None:
+        """The next answer is the last."""
+        self._keep_alive = False
+
     def stop(self) -> None:
         """Close now when idle, else after the answer."""
-        self._keep_alive = False
-        if not self.is_busy and self._head is None and not self._buffer:
-            self._close()
+        if not self.is_busy and self._head is None and not self._buffer and not self._is_closing:
+            self._close(End.LINGER)  # a request that is on its way here must not turn this into a reset
 
     def check_time(self, now: float) -> None:
         """Cut a client that is idle or slow."""

@@ -32,6 +32,8 @@ from proxy.worker.stats import worker_stats
 log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 4096
+LAST_CALL: Final = 0.5
+"""Seconds that idle connections stay open at a stop: a request that is on its way is still answered."""
 
 
 class Worker:
@@ -109,8 +111,12 @@ class Worker:
             server.close()
         for descriptor in self._listen_fds:
             os.close(descriptor)  # else it would go on listening, and a successor could not, until we end
-        self.service.stop()
         deadline = monotonic() + self._settings.stop_grace
+        self.service.last_call()
+        hang_up_at = min(monotonic() + LAST_CALL, deadline)
+        while self.service.clients and monotonic() < hang_up_at:
+            await asyncio.sleep(0.01)
+        self.service.stop()
         while (self.service.clients or not self.plane.is_idle) and monotonic() < deadline:
             await asyncio.sleep(0.01)
         if self.service.clients:
