@@ -127,10 +127,13 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_chunks",
-        "_closing_at",
         "_head",
         "_head_at",
+        "_is_draining",
+        "_is_reusable",
         "_left",
+        "_progress_at",
+        "_unsent",
         "_upstream",
         "idle_since",
         "leg",
@@ -145,7 +148,11 @@ class Connection(asyncio.Protocol):
         self.served = 0
         self.idle_since = 0.0
         self._buffer = b""
-        self._closing_at = 0.0
+        # After an early answer: the rest of the request goes out, and so many bytes are still here.
+        self._is_draining = False
+        self._is_reusable = False
+        self._unsent = 0
+        self._progress_at = 0.0
         self._head: ResponseHead | None = None
         self._head_at = 0.0
         self._chunks: ChunkedBody | None = None
@@ -256,9 +263,9 @@ class Connection(asyncio.Protocol):
         if reusable and (len(leg.request) <= _LARGE_REQUEST or transport.get_write_buffer_size() == 0):
             upstream.release(self)
         elif leg.status < 300 and transport.get_write_buffer_size():
-            # It said yes before it has read the body: it still gets the rest.
-            self._closing_at = monotonic()
-            transport.close()
+            # It said yes before it has read the body: it still gets the rest, and no end of ours before it read it.
+            self._is_draining, self._is_reusable = True, reusable
+            self._unsent, self._progress_at = transport.get_write_buffer_size(), monotonic()
         else:
             self.abort()
         leg.owner.leg_done(leg)
@@ -285,14 +292,26 @@ class Connection(asyncio.Protocol):
         """Fail the leg whose answer's head is overdue; cut the rest of an answer that nobody reads."""
         leg = self.leg
         if leg is None:
-            if self._closing_at and now - self._closing_at > response_timeout:
-                self.abort()
+            if self._is_draining:
+                self._check_rest(now, response_timeout)
             return
         if self._head is None:
             if now - leg.sent_at > response_timeout:
                 self._fail(504, f"no answer within {response_timeout:g} s")
         elif leg.is_unwanted and now - self._head_at > response_timeout:
             self._truncate(leg)
+
+    def _check_rest(self, now: float, response_timeout: float) -> None:
+        """Watch the rest of a request that was answered early: it goes out, or stops going out."""
+        assert self.transport is not None
+        unsent = self.transport.get_write_buffer_size()
+        if unsent == 0 and self._is_reusable:
+            self._is_draining = False
+            self._upstream.release(self)
+        elif unsent != self._unsent:
+            self._unsent, self._progress_at = unsent, now
+        elif now - self._progress_at > response_timeout:
+            self.abort()
 
     def abort(self) -> None:
         """Close at once."""
