@@ -207,8 +207,13 @@ def test_a_terminal_is_redrawn_in_colour(admin: FakeAdmin, monkeypatch: pytest.M
 
 
 def test_ctrl_c_ends_a_watch_cleanly(admin: FakeAdmin) -> None:
+    # A shell starts background jobs with SIGINT ignored, and children inherit that: set what a terminal gives.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from proxy.cli.main import main; sys.exit(main(['status', '-w']))"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "proxy.cli.main", "status", "-w"],
+        [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from proxy.demo.admin import Status
-from proxy.demo.load import until_accepted
+from proxy.demo.load import until_accepted, wait_until
 from tests.harness.scene import NEVER_REVERT, Scene, scene
 
 IS_SOAK = os.environ.get("CROSSFADE_SOAK") == "1"
@@ -35,9 +35,18 @@ async def kill(opened: Scene, role: str, chosen: random.Random) -> None:
         await launcher.ended(10)
         await opened.instance.start()
     else:
-        os.kill(chosen.choice(opened.instance.pids(role)), signal.SIGKILL)
+        before = set(opened.instance.pids(role))
+        victim = chosen.choice(sorted(before))
+        os.kill(victim, signal.SIGKILL)
         opened.instance.check()
+        await wait_until(lambda: has_successor(opened, role, victim, len(before)), 30, f"a new {role}")
     await opened.admin.until(is_whole, 30, f"the recovery from the end of a {role}")
+
+
+def has_successor(opened: Scene, role: str, victim: int, wanted: int) -> bool:
+    """Are there as many processes of this role again, and the victim not among them?"""
+    pids = opened.instance.pids(role)
+    return victim not in pids and len(pids) == wanted
 
 
 def is_whole(status: Status) -> bool:
