@@ -86,12 +86,13 @@ class WorkerStatus(msgspec.Struct):
 
 
 class LedgerStatus(msgspec.Struct):
-    """The ledger process."""
+    """The ledger process. gaps: spans of time whose record may be incomplete."""
 
     alive: bool
     balanced: bool
     pending: int
     dead: int
+    gaps: int
 
 
 class Status(msgspec.Struct):

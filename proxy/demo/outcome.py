@@ -83,7 +83,7 @@ class Outcome:
             "client_errors": self.client_errors,
             "reverts": self.reverts,
             "time_to_revert_s": round(self.time_to_revert, 3),
-            "weights": self.weights,
+            "weights": [int(weight) if weight == int(weight) else weight for weight in self.weights],
             "ledger": {"pending": self.pending, "dead": self.status.ledger.dead, "balanced": self.is_balanced},
             "duration_s": round(self.duration, 1),
         }

@@ -17,7 +17,7 @@ def status(*, owed: int = 10, delivered: int = 10, pending: int = 0, balanced: b
     ledger = SideLedger(owed, pending, 0, delivered, 0, 0, 0, 0, 0)
     sides = {name: Side("closed", 0.0, 0.0, None, ledger) for name in ("old", "new")}
     route = RouteStatus("events", "rampdown", 100.0, None, False, None, 10, sides)
-    return Status(9, True, [route], [], LedgerStatus(True, balanced, pending, 0))
+    return Status(9, True, [route], [], LedgerStatus(True, balanced, pending, 0, 0))
 
 
 GOOD = Outcome(

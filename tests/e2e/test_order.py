@@ -40,12 +40,12 @@ async def test_answered_order_holds_through_an_outage(fault: str, weight: int) -
     async with scene(ordering="answered", trigger=NEVER_REVERT, **place) as opened:
         record = await outage_of_new(opened, fault, shared=True)
         assert record.client_errors == 0, record.errors_text()
-        await opened.verify(record, ordered=True)
+        await opened.verify(record)
 
 
 async def test_strict_order_is_the_same_at_both_sides() -> None:
     async with scene(stage="live", weight=50, ordering="strict", trigger=NEVER_REVERT) as opened:
         record = await outage_of_new(opened, "errors", shared=True)
         assert record.client_errors == 0, record.errors_text()
-        await opened.verify(record, ordered=True)
+        await opened.verify(record)
         assert order_by_key(record, opened.old.stored()) == order_by_key(record, opened.new.stored())
