@@ -93,7 +93,9 @@ class LinkClient:
                 reader, writer = await asyncio.open_unix_connection(str(self._path))
             except OSError as error:
                 if was_reachable:
-                    log.warning("no supervisor at %s (%s); serving on and trying again", self._path, error)
+                    # At the start all processes are born together, so a supervisor that is not there yet is no news.
+                    level = logging.WARNING if self.connections else logging.INFO
+                    log.log(level, "no supervisor at %s (%s); serving on and trying again", self._path, error)
                 was_reachable = False
             else:
                 was_reachable = True
