@@ -152,12 +152,14 @@ class Rig:
         for wire in self.wires:
             wire.close()
         self.service.stop()
-        await until(lambda: not self.service.clients, "every client has gone")
-        self.plane.close()
-        self.ledger.close()
-        self.fake.stop()
-        for backend in (self.old, self.new, self.other):
-            backend.stop()
+        try:
+            await until(lambda: not self.service.clients, "every client has gone")
+        finally:
+            self.plane.close()
+            self.ledger.close()
+            self.fake.stop()
+            for backend in (self.old, self.new, self.other):
+                backend.stop()
         await until(lambda: not any(upstream.open for upstream in self.upstreams.values()), "connections are closed")
 
     # what a test does

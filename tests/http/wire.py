@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -112,5 +114,6 @@ class Wire:
         self.writer.close()
 
     def reset(self) -> None:
-        """Leave without a word."""
+        """Leave with a reset: an end alone could be that of a client that still wants its answer."""
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
