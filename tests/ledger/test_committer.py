@@ -1,0 +1,129 @@
+"""Group commit: when it commits, and what it does when the disk fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+import pytest_asyncio
+
+from proxy.ledger.committer import Committer
+from proxy.ledger.disk import Disk
+from proxy.ledger.entry import Stream
+from tests.ledger.support import Desk, event, frame, until
+
+pytestmark = pytest.mark.asyncio
+
+
+class Bench:
+    """A committer on a desk, and what it said."""
+
+    def __init__(self, directory: Path) -> None:
+        self.desk = Desk(directory / "ledger")
+        self.stream = self.desk.book.hello("s1", 0)
+        self.durable: list[int] = []
+        self.low: list[bool] = []
+        self.deaths: list[str] = []
+        self.frames = 0
+        self.committer = Committer(
+            self.desk.book, self.desk.store, Disk(directory / "ledger", 0, 0), interval=30.0, now_ns=self.desk.clock,
+            durable=self.tell, low=self.low.append, die=self.deaths.append,
+        )  # fmt: skip
+
+    def tell(self, streams: list[Stream]) -> None:
+        self.durable += [stream.durable for stream in streams]
+
+    def say(self, *, urgent: bool) -> None:
+        self.frames += 1
+        self.desk.book.take_frame(self.stream, frame(self.frames, [event(self.frames)]))
+        self.committer.need(urgent=urgent)
+
+    def fail(self, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> Callable[[], int]:
+        """Let the next commits raise; how many are left to be raised."""
+        left, real = list(errors), self.desk.store.commit
+
+        def commit(group: Any) -> None:
+            if left:
+                raise left.pop(0)
+            real(group)
+
+        monkeypatch.setattr(self.desk.store, "commit", commit)
+        return lambda: len(left)
+
+
+@pytest_asyncio.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    bench.committer.start()
+    yield bench
+    if not bench.deaths:
+        await bench.committer.close()
+    bench.committer.release_thread()
+    bench.desk.store.close()
+
+
+async def test_an_urgent_frame_does_not_wait_for_the_interval(bench: Bench) -> None:
+    bench.say(urgent=False)
+    bench.say(urgent=True)
+    await until(lambda: bench.durable == [2], "one commit for both")
+    assert bench.committer.counters["commits"] == 1
+    assert 0 < bench.committer.p99() < 30
+
+
+async def test_what_comes_during_a_commit_goes_out_with_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, real = threading.Event(), bench.desk.store.commit
+
+    def slow(group: Any) -> None:
+        assert gate.wait(20)
+        real(group)
+
+    monkeypatch.setattr(bench.desk.store, "commit", slow)
+    bench.say(urgent=True)
+    await asyncio.sleep(0)
+    await until(lambda: not bench.desk.book.has_changes(), "the first is being written")
+    for _ in range(5):
+        bench.say(urgent=True)
+    gate.set()
+    await until(lambda: bench.durable == [1, 6], "then the five together")
+    assert bench.committer.counters["commits"] == 2
+
+
+async def test_flush_waits_for_everything(bench: Bench) -> None:
+    bench.say(urgent=False)
+    await bench.committer.flush()
+    assert bench.durable == [1]
+    await bench.committer.flush()
+
+
+async def test_a_full_disk_is_tried_again_and_shown(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.fail(monkeypatch, apsw.FullError("full"), apsw.FullError("full"))
+    bench.say(urgent=True)
+    await until(lambda: bench.durable == [1], "written in the end")
+    assert bench.low == [True, True]
+    assert bench.committer.counters["disk_full"] == 2
+    assert bench.deaths == []
+
+
+@pytest.mark.parametrize(
+    "error", [apsw.IOError("fsync failed"), apsw.CorruptError("malformed"), OSError(5, "Input/output error")]
+)
+async def test_a_failed_write_ends_the_ledger_and_acknowledges_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    left = bench.fail(monkeypatch, error, RuntimeError("it must not be tried again"))
+    bench.say(urgent=True)
+    await until(lambda: bench.deaths, "it ends")
+    assert "could not write" in bench.deaths[0]
+    bench.say(urgent=True)
+    await asyncio.sleep(0.01)
+    assert bench.durable == []
+    assert left() == 1, "never again on the same connection"
+    task = bench.committer._task
+    assert task is not None
+    with pytest.raises(type(error)):
+        await task

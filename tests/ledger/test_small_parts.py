@@ -1,0 +1,258 @@
+"""Bulk statements, backlog, turns, back-off, gate: one part at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.ledger.backlog import Backlog
+from proxy.ledger.backoff import Backoff
+from proxy.ledger.bulk import Bulk
+from proxy.ledger.gate import FAILURES_IN_A_ROW, Gate
+from proxy.ledger.turns import Place, Turns
+from tests.ledger.support import ROUTE, FakeMarks
+
+# bulk
+
+
+@given(st.integers(0, 700))
+def test_bulk_writes_every_row_once(n: int) -> None:
+    connection = apsw.Connection(":memory:")
+    connection.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b)")
+    flat: list[apsw.SQLiteValue] = [value for i in range(n) for value in (i, f"v{i}")]
+    assert Bulk("INSERT INTO t VALUES", 2).run(connection, flat) == n
+    assert connection.execute("SELECT * FROM t ORDER BY a").fetchall() == [(i, f"v{i}") for i in range(n)]
+
+
+def test_bulk_counts_what_it_changed_and_refuses_half_a_row() -> None:
+    connection = apsw.Connection(":memory:")
+    connection.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b); INSERT INTO t VALUES (1, 0), (2, 0)")
+    update = Bulk("WITH u (x, y) AS (VALUES", 2, ") UPDATE t SET b = u.y FROM u WHERE a = u.x")
+    assert update.run(connection, [1, 5, 7, 5]) == 1
+    with pytest.raises(ValueError, match="not whole rows"):
+        update.run(connection, [1, 5, 7])
+
+
+# backlog
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 1), st.integers(0, 3)), max_size=60))
+def test_a_mark_is_set_exactly_while_its_bucket_has_a_backlog(steps: list[tuple[bool, int, int]]) -> None:
+    marks = FakeMarks()
+    backlog = Backlog({ROUTE: 0, "other": 1}, marks)
+    counts: dict[tuple[int, int], int] = {}
+    for enters, side, bucket in steps:
+        n = counts.get((side, bucket), 0)
+        if enters:
+            backlog.enter("other", side, bucket)
+            counts[side, bucket] = n + 1
+        elif n:
+            backlog.leave("other", side, bucket)
+            counts[side, bucket] = n - 1
+        else:
+            with pytest.raises(RuntimeError, match="no backlog"):
+                backlog.leave("other", side, bucket)
+        assert marks.marked == {(1, side, bucket) for (side, bucket), n in counts.items() if n}
+        assert backlog.marked("other", 1) == sum(1 for (each, _), n in counts.items() if each == 1 and n)
+
+
+def test_routes_that_are_not_configured_have_no_marks() -> None:
+    marks = FakeMarks()
+    backlog = Backlog({ROUTE: 0}, marks)
+    backlog.enter("gone", 0, 5)
+    backlog.leave("gone", 0, 5)
+    assert not marks.marked
+    assert backlog.count("gone", 0, 5) == backlog.marked("gone", 0) == 0
+
+
+def test_marks_of_a_ledger_before_are_cleared_where_there_is_no_backlog() -> None:
+    marks = FakeMarks()
+    marks.marked = {(0, 1, 7), (0, 1, 8)}
+    backlog = Backlog({ROUTE: 0}, marks)
+    backlog.enter(ROUTE, 1, 7, 3)
+    backlog.clear_others()
+    assert marks.marked == {(0, 1, 7)}
+
+
+# turns
+
+
+def test_turns_of_one_key_come_in_order_and_keys_do_not_wait_for_each_other() -> None:
+    granted: list[Place] = []
+    turns = Turns(granted.append)
+    for place in ((1, 1), (1, 2), (2, 1)):
+        turns.want("r", "k", place)
+    turns.want("r", "other", (1, 3))
+    assert granted == [(1, 1), (1, 3)]
+    turns.done("r", "k", (1, 2))
+    assert granted == [(1, 1), (1, 3)], "it left the line without having been served"
+    turns.done("r", "k", (1, 1))
+    assert granted == [(1, 1), (1, 3), (2, 1)]
+    assert turns.holders(2) == [(2, 1)]
+    turns.done("r", "k", (9, 9))
+    turns.done("r", "unknown", (9, 9))
+    turns.done("r", "k", (2, 1))
+    turns.done("r", "other", (1, 3))
+    assert len(turns) == 0
+
+
+@given(st.lists(st.integers(0, 9), max_size=60))
+def test_at_most_one_of_a_key_has_its_turn(steps: list[int]) -> None:
+    granted: list[Place] = []
+    turns = Turns(granted.append)
+    line: list[Place] = []
+    for n, step in enumerate(steps):
+        if step < 5 or not line:
+            turns.want("r", "k", (0, n))
+            line.append((0, n))
+        else:
+            place = line.pop(step % len(line))
+            turns.done("r", "k", place)
+        assert [each for each in granted if each in line] == line[:1]
+
+
+# backoff
+
+
+def test_waits_grow_with_jitter_up_to_the_longest() -> None:
+    backoff = Backoff(0.1, 30.0)
+    for failures, least, most in ((1, 0.05, 0.1), (2, 0.1, 0.2), (5, 0.8, 1.6), (9, 12.8, 25.6), (500, 15.0, 30.0)):
+        waits = [backoff.delay(failures) for _ in range(200)]
+        assert least <= min(waits)
+        assert max(waits) <= most
+        assert len(set(waits)) > 1 or failures == 1
+
+
+# gate
+
+
+class FakeTimer:
+    def __init__(self, seconds: float, call: Callable[[], None]) -> None:
+        self.seconds = seconds
+        self.call = call
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class GateScript:
+    """A gate with timers that a test fires."""
+
+    def __init__(self, concurrency: int = 4) -> None:
+        self.timers: list[FakeTimer] = []
+        self.opened: list[Gate] = []
+        self.gate = Gate("new", concurrency, Backoff(0.1, 1.0), self.call_later, self.opened.append)
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Any:
+        self.timers.append(FakeTimer(seconds, call))
+        return self.timers[-1]
+
+    def fire(self) -> None:
+        timer = self.timers[-1]
+        assert not timer.is_cancelled
+        timer.call()
+
+    def fly(self, *, fails: bool = False) -> None:
+        assert self.gate.may_start()
+        self.gate.started()
+        self.gate.ended()
+        if fails:
+            self.gate.failed()
+        else:
+            self.gate.succeeded()
+
+
+def test_an_open_gate_lets_so_many_through() -> None:
+    gate = GateScript(concurrency=2).gate
+    gate.started()
+    gate.started()
+    assert not gate.may_start()
+    gate.ended()
+    assert gate.may_start()
+
+
+def test_a_pause_ends_with_one_trial() -> None:
+    script = GateScript()
+    gate = script.gate
+    gate.pause("refused", shown=False)
+    assert not gate.may_start()
+    assert gate.paused == ""
+    script.fire()
+    assert script.opened == [gate]
+    assert gate.may_start()
+    gate.started()
+    assert not gate.may_start(), "one at a time"
+    gate.ended()
+    assert gate.succeeded()
+    assert gate.may_start()
+    assert gate.is_open
+
+
+def test_a_failed_trial_pauses_longer() -> None:
+    script = GateScript()
+    script.gate.pause("refused", shown=False)
+    for _ in range(4):
+        script.fire()
+        script.gate.started()
+        script.gate.ended()
+        script.gate.pause("refused", shown=False)
+    assert len(script.timers) == 5
+    assert script.timers[-1].seconds > script.timers[0].seconds
+
+
+def test_failures_that_arrive_during_a_pause_do_not_prolong_it() -> None:
+    script = GateScript()
+    for _ in range(4):
+        script.gate.started()
+    for _ in range(4):
+        script.gate.ended()
+        script.gate.pause("refused", shown=False)
+    assert len(script.timers) == 1
+
+
+def test_a_person_must_mend_a_wrong_credential() -> None:
+    script = GateScript()
+    script.gate.pause("status 403", shown=True)
+    assert script.gate.paused == "status 403"
+    script.gate.try_now()
+    assert not script.gate.may_start(), "a healthy probe says nothing about our credential"
+    script.fire()
+    script.gate.started()
+    script.gate.ended()
+    script.gate.succeeded()
+    assert script.gate.paused == ""
+
+
+def test_a_sign_of_life_ends_a_pause_early() -> None:
+    script = GateScript()
+    script.gate.try_now()
+    assert script.opened == [], "it is open"
+    script.gate.pause("refused", shown=False)
+    script.gate.try_now()
+    assert script.timers[0].is_cancelled
+    assert script.gate.may_start()
+
+
+def test_many_failures_in_a_row_are_the_backends() -> None:
+    script = GateScript()
+    for _ in range(FAILURES_IN_A_ROW - 1):
+        script.fly(fails=True)
+    script.fly()
+    for _ in range(FAILURES_IN_A_ROW):
+        assert script.gate.is_open
+        script.fly(fails=True)
+    assert not script.gate.is_open
+
+
+def test_a_closed_gate_starts_nothing() -> None:
+    script = GateScript()
+    script.gate.pause("refused", shown=False)
+    script.gate.close()
+    assert script.timers[0].is_cancelled
+    assert not script.gate.may_start()
