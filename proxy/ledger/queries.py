@@ -72,7 +72,7 @@ class Queries:
                 raise BadQuestion("replay needs a side, old or new")
             if not self._retain_bodies:
                 raise BadQuestion("bodies of settled events are not kept: set ledger.retain_bodies to replay them")
-            moved, bare = await self._moves.replay(int(args.get("since_ns") or 0), side, route)
+            moved, bare = await self._moves.replay(_whole(args, "since_ns") or 0, side, route)
             return {"replayed": moved, "without_body": bare}
         if op in ("dead_requeue", "dead_discard"):
             ids = args.get("ids")
@@ -117,9 +117,9 @@ class Queries:
 
     def events(self, args: dict[str, Any]) -> dict[str, Any]:
         """Receipts that fit, and where the next page begins."""
-        limit = max(1, min(int(args.get("limit") or 100), MAX_LIMIT))
+        limit = max(1, min(_whole(args, "limit") or 100, MAX_LIMIT))
         wanted = args.get("id")
-        after = int(args.get("after_seq") or 0)
+        after = _whole(args, "after_seq") or 0
         where, values = _conditions(args)
         found: list[dict[str, Any]] = []
         more = False
@@ -160,9 +160,10 @@ def _conditions(args: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
         if args.get(name) is not None:
             parts.append(f"{name} = ?")
             values.append(str(args[name]))
-    if args.get("since_ns") is not None:
+    since_ns = _whole(args, "since_ns")
+    if since_ns is not None:
         parts.append("accepted_ns >= ?")
-        values.append(int(args["since_ns"]))
+        values.append(since_ns)
     side, state = _side(args.get("side")), _state(args.get("state"))
     sides = SIDES if side is None else (SIDES[side],)
     if state is not None:
@@ -174,6 +175,13 @@ def _conditions(args: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
     elif side is not None:
         parts.append(f"{SIDES[side]}_state != {NOT_OWED}")
     return " AND ".join(parts), tuple(values)
+
+
+def _whole(args: dict[str, Any], name: str) -> int | None:
+    value = args.get(name)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise BadQuestion(f"{name} must be a whole number, not {value!r}")
 
 
 def _side(value: Any) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import cast
 
-from proxy.core.owed import DELIVERED
+from proxy.core.owed import DEAD, DELIVERED, DISCARDED, PENDING, REFUSED
 from proxy.ledger.book import Book
 from proxy.ledger.gate import Gate
 from proxy.ledger.lane import Lane
@@ -64,3 +64,101 @@ def test_what_is_read_while_a_failed_event_succeeds_does_not_overtake_what_was_d
         delivered = take(lane)
         assert delivered.seq == seq
         lane.finish(delivered)
+
+
+def test_an_event_that_is_parked_after_it_was_passed_by_blocks_what_comes_after_it() -> None:
+    held = {1}
+    book = nothing_known()
+    book.is_held = lambda seq, side: seq in held  # type: ignore[method-assign]
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), book)
+    lane.begin_load()
+    load(lane, 1, next_seq=2)
+    assert lane.next() is None, "its worker is on it, and nobody was promised an order"
+    lane.parked(1, "k")  # now it is: the client may be answered, and send 2
+    lane.has_more()
+    assert lane.begin_load() == (2, ["k"])
+    load(lane, next_seq=3)
+    held.clear()
+    lane.handed(1, "k")
+    assert lane.begin_load() == (1, [])
+    load(lane, 1, 2, next_seq=3)
+    first = take(lane)
+    assert first.seq == 1
+    assert lane.next() is None
+    lane.finish(first)
+    assert take(lane).seq == 2
+
+
+def test_a_failing_key_holds_no_memory_and_comes_back_with_one_event() -> None:
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
+    lane.begin_load()
+    load(lane, 1, 2, 3, next_seq=4)
+    stall = lane.stall(take(lane))
+    stall.failures = 1
+    assert lane.queued == 0
+    assert not lane.wants_load(), "there is nothing else to read"
+    lane.retry("k")
+    assert lane.wants_load()
+    assert lane.begin_load() == (1, [])
+    load(lane, 1, 2, 3, next_seq=4)
+    assert lane.queued == 1
+    lane.finish(take(lane))
+    assert not lane.stalls
+    assert lane.begin_load() == (1, [])
+
+
+def test_what_was_put_back_goes_first() -> None:
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
+    lane.begin_load()
+    load(lane, 1, 2, next_seq=3)
+    first = take(lane)
+    lane.put_back(first)
+    assert take(lane) is first
+    assert lane.next() is None
+
+
+def test_what_was_settled_meanwhile_is_not_read_again() -> None:
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
+    lane.begin_load()
+    load(lane, 1, 2, next_seq=3)
+    lane.finish(take(lane))
+    lane.read_again(1)
+    assert lane.begin_load() == (1, [])
+    lane.left(2)
+    load(lane, 1, 2, 3, next_seq=4)
+    assert [take(lane).seq] == [2], "it was queued before"
+    assert lane.queued == 2
+
+
+def test_while_the_gate_is_shut_only_one_chunk_is_kept_for_its_trial() -> None:
+    gate = SimpleNamespace(is_open=False)
+    lane = Lane(ROUTE, 1, cast(Gate, gate), nothing_known())
+    assert lane.wants_load()
+    lane.begin_load()
+    load(lane, 1, next_seq=2)
+    lane.has_more()
+    assert not lane.wants_load()
+    gate.is_open = True
+    assert lane.wants_load()
+
+
+def test_the_other_side_waits_for_its_authority() -> None:
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
+    waiting = item(1)
+    waiting.event.after_authority, waiting.other_state = True, PENDING
+    lane.begin_load()
+    assert lane.end_load(Chunk([waiting, item(2)], 3, False)) == []
+    assert lane.next() is None
+    lane.released(1, "k")
+    assert lane.begin_load() == (1, [])
+    assert lane.end_load(Chunk([waiting, item(2)], 3, False)) == []
+    assert take(lane).seq == 1
+
+
+def test_what_can_never_be_delivered_is_given_back() -> None:
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
+    refused, bare = item(1), item(2)
+    refused.event.after_authority, refused.other_state = True, REFUSED
+    bare.has_body = False
+    lane.begin_load()
+    assert lane.end_load(Chunk([refused, bare], 3, False)) == [(refused, DISCARDED), (bare, DEAD)]
