@@ -107,6 +107,11 @@ class Peers:
         """Serve on a listening Unix socket."""
         self._server = await asyncio.start_unix_server(self._converse, sock=listener)
 
+    def stop_listening(self) -> None:
+        """Nobody new: a successor's processes must not register here."""
+        if self._server is not None:
+            self._server.close()
+
     async def close(self) -> None:
         """Close every link."""
         if self._server is not None:

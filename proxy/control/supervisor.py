@@ -134,6 +134,7 @@ class Supervisor:
             self._drain()
             log.info("stopping: %s", why)
             if why == "the launcher died":
+                self._peers.stop_listening()
                 await self._peers.wait_empty(self._inherited.settings.stop_grace + ORPHAN_GRACE)
         finally:
             stopping.cancel()

@@ -32,7 +32,7 @@ from proxy.ledger.book import Book
 from proxy.ledger.committer import Committer
 from proxy.ledger.disk import Disk
 from proxy.ledger.entry import Stream
-from proxy.ledger.marks import FAILED, LOW_DISK, Marks
+from proxy.ledger.marks import FAILED, LOW_DISK, RESTORED, Marks
 from proxy.ledger.moves import Moves
 from proxy.ledger.queries import Queries
 from proxy.ledger.reader import Reader
@@ -127,6 +127,7 @@ class Keeper:
         self.book.granted.clear()
         self.backlog.clear_others()
         self._marks.set_flag(FAILED, False)
+        self._marks.set_flag(RESTORED, True)
 
     # start and stop
 

@@ -4,7 +4,7 @@ The launcher makes the memory (a memfd) and every process inherits it, so it out
 Only the ledger writes; a worker reads one byte before it sends an event. A set mark means: events of
 this bucket that this side has not got yet are in the ledger, so hand it the next one too.
 
-    offset 0   flags: LOW_DISK, FAILED        offset 64 + (route * 2 + side) * 10,000 + bucket: the mark
+    offset 0   flags: LOW_DISK, FAILED, RESTORED        offset 64 + (route * 2 + side) * 10,000 + bucket: the mark
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ LOW_DISK: Final = 0
 """Flag: the disk is nearly full; new events get 503 before dispatch."""
 FAILED: Final = 1
 """Flag: the ledger could not make its records durable and is restarting."""
+RESTORED: Final = 2
+"""Flag: a ledger has shown here what it found on disk; until then no mark means nothing."""
 
 
 def create(routes: int) -> int:

@@ -121,6 +121,16 @@ async def test_a_peer_that_ends_is_gone(scene: Scene) -> None:
     assert sorted(scene.heard.left) == ["ledger-1", "worker-0"]
 
 
+async def test_an_orphan_takes_nobody_new_and_keeps_whom_it_has(scene: Scene) -> None:
+    scene.worker(0, "present")
+    await eventually(lambda: scene.heard.joined == ["present"], "the worker joined")
+    scene.peers.stop_listening()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_unix_connection(str(scene.path))
+    assert scene.heard.joined == ["present"]
+    assert scene.heard.left == []
+
+
 async def test_questions_and_answers(scene: Scene) -> None:
     with pytest.raises(LedgerUnavailable, match="not connected"):
         await scene.peers.ask("summary", {})

@@ -9,6 +9,7 @@ import pytest
 from proxy.core.event import PAUSE, REFUSED, RETRY, UNREACHABLE, Outcome
 from proxy.core.owed import DELIVERED
 from proxy.core.routing import Dials, Routing
+from proxy.ledger.marks import RESTORED
 from proxy.ledger.protocol import HANDED, PARKED
 from tests.ledger.support import ROUTE, Ledgers, bucket, event, rows, until
 
@@ -32,6 +33,13 @@ async def test_a_frame_that_nobody_waits_for_is_durable_within_the_interval(ledg
     worker = await ledgers.worker()
     worker.say([event(1)])
     await until(lambda: worker.durable == 1, "the frame is durable")
+
+
+async def test_marks_count_only_once_a_ledger_has_shown_what_it_found(ledgers: Ledgers) -> None:
+    assert not ledgers.marks.flag(RESTORED)
+    await ledgers.start()
+    assert ledgers.marks.flag(RESTORED)
+    await ledgers.stop()
 
 
 async def test_handed_events_are_delivered_in_order_and_the_mark_is_cleared(ledgers: Ledgers) -> None:
