@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _FIRST: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]|\r\n?")
 _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)(?!$)|\x00")
 _PIPELINE_HIGH: Final = 64 * 1024
+_STREAM_HIGH: Final = 256 * 1024
 _LINGER: Final = 1.0
 """Seconds."""
 
@@ -85,6 +86,7 @@ class Client(asyncio.Protocol):
         "_left",
         "_method",
         "_minor",
+        "_queued",
         "_service",
         "_since",
         "_stream",
@@ -112,6 +114,7 @@ class Client(asyncio.Protocol):
         self._keep_alive = True
         self._method = b""
         self._minor = 1
+        self._queued = 0
         self._since = 0.0
         self.peer = ""
         self._forwarded = b""
@@ -431,6 +434,16 @@ class Client(asyncio.Protocol):
         if self._transport is not None:
             piece = b"%x\r\n%b\r\n" % (len(data), data) if self._chunks_out else data
             self._service.plane.tick.write(self._transport, piece)
+            self._queued += len(piece)
+            if self._queued > _STREAM_HIGH and self._stream is not None:
+                # One iteration may read megabytes before the tick's write can say that the client is slow.
+                self._queued = 0
+                self._stream.pause()
+                self._service.loop.call_soon(self._resume_stream)
+
+    def _resume_stream(self) -> None:
+        if self._stream is not None and not self._is_full:
+            self._stream.resume()
 
     def end_stream(self, truncated: bool) -> None:
         """Its end. A truncated answer ends with the connection, so that the client can tell."""
