@@ -26,7 +26,7 @@ from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
 from proxy.http.values import headers_read
 from proxy.ledger.client import LedgerClient
-from proxy.ledger.marks import Marks
+from proxy.ledger.marks import RESTORED, Marks
 from proxy.worker.stats import worker_stats
 
 log = logging.getLogger(__name__)
@@ -50,13 +50,14 @@ class Worker:
         self.ledger = LedgerClient(inherited.places.ledger_socket, stream, index, loop)
         self.tick = Tick(loop, self.ledger.flush)
         self.ledger.resume = self.tick.run
+        self._marks = Marks(inherited.marks_fd)
         upstreams = {name: Upstream(name, backend, loop, self.tick) for name, backend in settings.backends.items()}
         self.plane = DataPlane(
             settings.routes,
             settings.default,
             upstreams,
             self.ledger,
-            Marks(inherited.marks_fd),
+            self._marks,
             self.tick,
             loop,
             seed_of(settings.salt),
@@ -84,6 +85,10 @@ class Worker:
         self.link.start()
         self.plane.start()
         await self._routed.wait()
+        # The marks of a new instance are empty until the ledger has found what a predecessor left undelivered:
+        # an event taken before that would overtake it.
+        while not self._marks.flag(RESTORED):
+            await asyncio.sleep(0.01)
         for descriptor in self._listen_fds:
             listener = socket.socket(fileno=os.dup(descriptor))
             listener.setblocking(False)
