@@ -20,8 +20,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, Protocol
 
+import msgspec
+
 from proxy.core.event import Event
-from proxy.ledger.protocol import Durable, Frame, Hello, Report, Turn, Unpacker, Welcome, from_ledger, pack
+from proxy.ledger.protocol import Durable, Frame, FromLedger, Hello, Report, Turn, Unpacker, Welcome, from_ledger, pack
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ class LedgerClient:
         self._turns: list[int] = []
         self._urgent = False
         self._frame = 1
-        self._unsent = b""
+        self._unsent = bytearray()
         self._kept: deque[tuple[int, bytes]] = deque()
         self._kept_bytes = 0
         self._durable = 0
@@ -147,15 +149,21 @@ class LedgerClient:
             self._lost(f"send failed: {error}")
             return
         if sent < len(data):
-            self._unsent = data[sent:]
+            self._unsent += data[sent:]
             self._loop.add_writer(self._socket, self._writable)
 
     def _writable(self) -> None:
-        data, self._unsent = self._unsent, b""
         assert self._socket is not None
-        self._loop.remove_writer(self._socket)
-        self._send(data)
+        try:
+            sent = self._socket.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lost(f"send failed: {error}")
+            return
+        del self._unsent[:sent]
         if not self._unsent:
+            self._loop.remove_writer(self._socket)
             self.resume()
 
     # the connection
@@ -187,7 +195,7 @@ class LedgerClient:
         self._socket.close()
         self._socket = None
         held = bool(self._unsent)
-        self._unsent = b""
+        self._unsent.clear()
         if self.is_connected:
             self.is_connected = False
             self.away_since = monotonic()
@@ -210,16 +218,23 @@ class LedgerClient:
         if not data:
             self._lost("closed by the ledger")
             return
-        for payload in self._unpacker.feed(data):
-            message = from_ledger.decode(payload)
-            if type(message) is Durable:
-                self._made_durable(message.number)
-            elif type(message) is Turn:
-                waiter = self._turn_waiters.pop(message.n, None)
-                if waiter is not None:
-                    waiter.turn_came()
-            elif type(message) is Welcome:
-                self._welcomed(message.durable)
+        try:
+            messages = [from_ledger.decode(payload) for payload in self._unpacker.feed(data)]
+        except (ValueError, msgspec.DecodeError) as error:
+            self._lost(f"not a message: {error}")
+            return
+        for message in messages:
+            self._hear(message)
+
+    def _hear(self, message: FromLedger) -> None:
+        if type(message) is Durable:
+            self._made_durable(message.number)
+        elif type(message) is Turn:
+            waiter = self._turn_waiters.pop(message.n, None)
+            if waiter is not None:
+                waiter.turn_came()
+        elif type(message) is Welcome:
+            self._welcomed(message.durable)
 
     def _welcomed(self, durable: int) -> None:
         """Send again, in order, every frame that the ledger does not have."""

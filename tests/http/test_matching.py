@@ -1,0 +1,91 @@
+"""Routes: the first whose host, path and method all match."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from config.model import Match
+from proxy.http.head import HeadParser, RequestHead
+from proxy.http.matching import Matcher
+
+
+class Rule:
+    """Something that stands under a match."""
+
+    def __init__(self, **match: Any) -> None:
+        self.match = Match.model_validate({"methods": ("POST",)} | match)
+
+
+def head(path: bytes, method: bytes = b"POST", host: bytes = b"a.example") -> RequestHead:
+    found = HeadParser(frozenset(), 100, 8192).parse(method + b" " + path + b" HTTP/1.1\r\nHost: " + host)
+    assert isinstance(found, RequestHead)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "params"),
+    [
+        ("/a/b", b"/a/b", {}),
+        ("/a/b", b"/a/b?c=d", {}),
+        ("/a/b", b"/a/b/", None),
+        ("/a/b", b"/a", None),
+        ("/a/b", b"/A/b", None),
+        ("/a.b", b"/axb", None),
+        ("/a/*", b"/a/b/c", {}),
+        ("/a/*", b"/a/", {}),
+        ("/a/*", b"/a", {}),
+        ("/a/*", b"/ab", None),
+        ("/*", b"/", {}),
+        ("/*", b"/a", {}),
+        ("/a/{id}", b"/a/7", {"id": "7"}),
+        ("/a/{id}", b"/a/%41", {"id": "%41"}),
+        ("/a/{id}", b"/a/", None),
+        ("/a/{id}", b"/a/7/b", None),
+        ("/a/{id}/b/{other}", b"/a/7/b/x", {"id": "7", "other": "x"}),
+        ("/a/{id}/*", b"/a/7/b/c", {"id": "7"}),
+        ("/a/{id}", b"/a/7%0a", {"id": "7%0a"}),
+    ],
+)
+def test_a_path(pattern: str, path: bytes, params: dict[str, str] | None) -> None:
+    rule = Rule(path=pattern)
+    found, given = Matcher([rule]).find(head(path))
+    assert (found is rule) == (params is not None)
+    assert dict(given) == (params or {})
+
+
+def test_the_first_match_wins() -> None:
+    rules = [Rule(path="/a/b"), Rule(path="/a/*"), Rule(path="/*", methods=("POST", "PUT"))]
+    matcher = Matcher(rules)
+    for path, method, index in ((b"/a/b", b"POST", 0), (b"/a/c", b"POST", 1), (b"/a/b", b"PUT", 2), (b"/", b"POST", 2)):
+        assert matcher.find(head(path, method))[0] is rules[index]
+    assert matcher.find(head(b"/a/b", b"GET"))[0] is None
+
+
+@pytest.mark.parametrize(
+    ("host", "is_found"),
+    [
+        (b"events.example", True),
+        (b"EVENTS.Example", True),
+        (b"events.example:8080", True),
+        (b"example", False),
+        (b"x.events.example", False),
+        (b"[::1]:80", False),
+    ],
+)
+def test_a_host(host: bytes, is_found: bool) -> None:
+    matcher = Matcher([Rule(path="/*", host="Events.example")])
+    assert (matcher.find(head(b"/", host=host))[0] is not None) is is_found
+
+
+def test_an_ipv6_host() -> None:
+    matcher = Matcher([Rule(path="/*", host="[::1]")])
+    assert matcher.find(head(b"/", host=b"[::1]:80"))[0] is not None
+    assert matcher.find(head(b"/", host=b"[::1]"))[0] is not None
+
+
+def test_what_was_found_is_kept_with_the_head() -> None:
+    matcher = Matcher([Rule(path="/a/{id}")])
+    request = head(b"/a/7")
+    assert matcher.find(request) is matcher.find(request)
