@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable
 from typing import Final, NoReturn
 
+import apsw
 import uvloop
 
 from config.model import Settings
@@ -198,6 +199,10 @@ def _die_at_once(why: str) -> NoReturn:
 def main() -> int:
     """The process's main; its exit code."""
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    # SQLite counts its memory under a lock of its own; nobody reads that.
+    apsw.shutdown()
+    apsw.config(apsw.SQLITE_CONFIG_MEMSTATUS, False)
+    apsw.initialize()
     gc.freeze()  # what lives as long as the process is not looked at again
     gc.set_threshold(50_000, 20, 50)
     logging.basicConfig(level=logging.INFO)

@@ -370,6 +370,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def say(self, worker: Worker, sent: Sent, side: int, what: int) -> None:
         """A worker reports. what: 0 to 4 delivered, 5 refused, 6 and 7 parked, else handed over."""
         n = sent.event.n
+        if (side, sent.event.id) in self.refuses:
+            what = 5
+        elif sent.event.id in self.log[side] and what == 5:
+            what = 0
         if what <= 4:
             self.log[side].append(sent.event.id)
             worker.reports.append((n, side, DELIVERED, 200))
@@ -453,6 +457,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def end_delivery(self, index: int, outcome: Outcome) -> None:
         _, lane, item = self.replayer.flying[index]
+        if outcome.kind in (TAKEN, TURNED_AWAY):
+            # A backend that refused an event, or took it, says the same again.
+            if (lane.side, item.event.id) in self.refuses:
+                outcome = Outcome(TURNED_AWAY, 422)
+            elif item.event.id in self.log[lane.side]:
+                outcome = Outcome(TAKEN, 200)
         if outcome.kind == TAKEN:
             self.log[lane.side].append(item.event.id)
         elif outcome.kind == TURNED_AWAY:
@@ -509,11 +519,9 @@ class LedgerMachine(RuleBasedStateMachine):
         for worker in self.workers:
             self.flush(worker.index)
             for sent in worker.live.values():
-                for side, state in sent.sides.items():
+                for side, state in list(sent.sides.items()):
                     if state in (IN_FLIGHT, WAITING):
-                        self.log[side].append(sent.event.id)
-                        worker.reports.append((sent.event.n, side, DELIVERED, 200))
-                        sent.sides[side] = SETTLED
+                        self.say(worker, sent, side, 0)
             self.flush(worker.index)
             assert worker.stream is not None
             self.book.lost(worker.stream)
