@@ -21,6 +21,7 @@ from proxy.control.link import STATS_INTERVAL, Applied, BackendHealth, FromSuper
 from proxy.control.link_client import LinkClient
 from proxy.core.choose import seed_of
 from proxy.http.downstream import Client, Service
+from proxy.http.listener import Listener
 from proxy.http.plane import DataPlane
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
@@ -31,7 +32,6 @@ from proxy.worker.stats import worker_stats
 
 log = logging.getLogger(__name__)
 
-_BACKLOG: Final = 4096
 LAST_CALL: Final = 0.5
 """Seconds that idle connections stay open at a stop: a request that is on its way is still answered."""
 
@@ -44,7 +44,7 @@ class Worker:
         self._settings = settings
         self._loop = loop
         self._listen_fds = inherited.listen_fds
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[Listener] = []
         self._routed = asyncio.Event()
         stream = secrets.token_hex(8)
         self.ledger = LedgerClient(inherited.places.ledger_socket, stream, index, loop)
@@ -90,17 +90,19 @@ class Worker:
         while not self._marks.flag(RESTORED):
             await asyncio.sleep(0.01)
         for descriptor in self._listen_fds:
-            listener = socket.socket(fileno=os.dup(descriptor))
-            listener.setblocking(False)
-            self._servers.append(
-                await self._loop.create_server(lambda: Client(self.service), sock=listener, backlog=_BACKLOG)
-            )
+            listening = socket.socket(fileno=os.dup(descriptor))
+            listener = Listener(self._loop, listening, lambda: Client(self.service), self._cannot_accept)
+            listener.start()
+            self._listeners.append(listener)
         self._report()
         self._check_clients()
         gc.collect()
         gc.freeze()  # what lives as long as the process is not looked at again
         gc.set_threshold(50_000, 20, 50)
         log.info("worker serves", extra={"epoch": self.plane.epoch})
+
+    def _cannot_accept(self) -> None:
+        self.plane.count("accept_failures")
 
     def _report(self) -> None:
         self.link.send(worker_stats(self.plane, self.service))
@@ -112,8 +114,8 @@ class Worker:
 
     async def stop(self) -> None:
         """Take no more clients, finish what is in flight, make the record durable."""
-        for server in self._servers:
-            server.close()
+        for listener in self._listeners:
+            listener.close()
         for descriptor in self._listen_fds:
             os.close(descriptor)  # else it would go on listening, and a successor could not, until we end
         deadline = monotonic() + self._settings.stop_grace
