@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -74,15 +75,25 @@ def test_the_commands_of_the_readme_exist() -> None:
     assert {"demo", "test"} <= set(commands) <= targets
 
 
-def test_the_wheel_has_the_packages_and_their_data(tmp_path: Path) -> None:
+def test_the_wheel_has_the_packages_and_their_data_alone(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for folder in ("config", "proxy"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__", "crossfade-state"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    data = {
+        str(path.relative_to(source))
+        for path in (source / "config").rglob("*")
+        if path.suffix in {".yaml", ".json", ".md"}
+    }
+    state = source / "config" / "examples" / "crossfade-state"  # what the README's quick start leaves behind
+    state.mkdir()
+    (state / "salt.json").write_text("{}")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(build, cwd=source, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("crossfade-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert {"proxy/__init__.py", "proxy/py.typed", "config/model.py", "config/py.typed"} <= names
-    data = {
-        str(path.relative_to(ROOT)) for path in (ROOT / "config").rglob("*") if path.suffix in {".yaml", ".json", ".md"}
-    }
     assert data <= names
-    assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/")) or "crossfade-state" in name]
