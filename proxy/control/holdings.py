@@ -33,6 +33,8 @@ WAIT: Final = 15.0
 MAX_SOCKET_PATH: Final = 107
 """Bytes of a Unix socket's path on Linux (sun_path, less its final NUL)."""
 _POLL: Final = 0.05
+_OF_THE_FILE_SYSTEM: Final = "lost+found"
+"""Lies in every new ext4 volume that is mounted as a state directory."""
 
 
 class Holdings:
@@ -149,7 +151,10 @@ class Holdings:
 
 
 def prepare_directories(places: Places) -> None:
-    """Make the state directory (0700) and see that it can be written; raises RefuseToStart."""
+    """Make the state directory (0700) or use one of ours, and see that it can be written; raises RefuseToStart.
+
+    What exists keeps its mode: it may be somebody's on purpose, and a wrong path must not lock others out.
+    """
     for each in (places.ledger_socket, places.control_socket, places.admin_socket):
         if len(os.fsencode(each)) > MAX_SOCKET_PATH:
             raise RefuseToStart(
@@ -158,13 +163,41 @@ def prepare_directories(places: Places) -> None:
             )
     probe = places.root / f".probe-{os.getpid()}"
     try:
+        if places.root.exists() and not _may_be_ours(places):
+            raise RefuseToStart(
+                f"{places.root} holds files that are not Crossfade's, and nothing in it was touched; "
+                "give state_dir a directory of its own"
+            )
         for directory in (places.root, places.ledger_socket.parent):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            directory.chmod(0o700)
+            _make_directory(directory)
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
         raise RefuseToStart(f"cannot write in the state directory {places.root}: {error.strerror or error}") from None
+
+
+def _may_be_ours(places: Places) -> bool:
+    """Is a directory empty, or one that an instance has used before?"""
+    # `run` and `ledger` prove nothing beside strangers: many directories have such a folder.
+    if any(each.is_file() for each in (places.lock, places.salt, places.routing)):
+        return True
+    ours = {places.ledger_socket.parent.name, places.ledger.name, _OF_THE_FILE_SYSTEM}
+    return all(each.name in ours for each in places.root.iterdir())
+
+
+def _make_directory(directory: Path) -> None:
+    """Make it with mode 0700; one that exists is used as it is."""
+    try:
+        directory.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        mode = directory.stat().st_mode
+        if mode & 0o077:
+            log.warning(
+                "%s may be used by others (mode %o); to keep events private: chmod 700 %s",
+                directory,
+                mode & 0o777,
+                directory,
+            )
 
 
 def _holder(descriptor: int) -> str:

@@ -141,6 +141,34 @@ def test_a_state_directory_that_cannot_be_made_is_refused(state_dir: Path) -> No
     assert (state_dir / "file").read_text() == "mine"
 
 
+def test_a_directory_of_somebody_else_is_refused_and_left_alone(state_dir: Path) -> None:
+    (state_dir / "run").mkdir()
+    (state_dir / "letter").write_text("mine")
+    state_dir.chmod(0o755)
+    with pytest.raises(RefuseToStart, match=f"{state_dir} holds files that are not Crossfade's"):
+        take(make_settings(state_dir))
+    assert sorted(os.listdir(state_dir)) == ["letter", "run"]
+    assert state_dir.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("mark", [None, "lost+found", "run", "ledger", "lock", "salt.json", "routing.json"])
+def test_an_empty_directory_and_one_of_ours_keep_their_mode(
+    state_dir: Path, mark: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    if mark in ("run", "ledger", "lost+found"):
+        (state_dir / mark).mkdir(mode=0o700)
+    elif mark is not None:
+        (state_dir / mark).touch()
+        (state_dir / "notes.txt").touch()
+    for mode in (0o755, 0o700):
+        state_dir.chmod(mode)
+        caplog.clear()
+        prepare_directories(places_of(make_settings(state_dir)))
+        assert state_dir.stat().st_mode & 0o777 == mode
+        assert (f"{state_dir} may be used by others (mode 755)" in caplog.text) is (mode == 0o755)
+    assert (state_dir / "run").stat().st_mode & 0o777 == 0o700
+
+
 def test_the_lifeline_breaks_when_let_go(state_dir: Path) -> None:
     holdings = take(make_settings(state_dir))
     child_end = os.dup(holdings.lifeline_fd)
