@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -40,6 +40,8 @@ BACKOFF_RESET: Final = 10.0
 """Seconds: first wait before a restart, doubled up to the longest; a life this long starts anew."""
 MARGIN: Final = 5.0
 """Seconds beyond `stop_grace` until a child that does not stop is killed."""
+SAME_REQUEST: Final = 1.0
+"""Seconds in which another SIGTERM or SIGINT is the first one again: Ctrl-C and a service manager often send both."""
 STRANGERS_EVERY: Final = 5.0
 """Seconds between two looks for orphans that the kernel gave to process 1."""
 _ROOT: Final = str(Path(proxy.__file__).resolve().parent.parent)
@@ -107,18 +109,28 @@ def environment_of(holdings: Holdings) -> dict[str, str]:
 class Launcher:
     """Keeps the children of one instance running until it is told to stop."""
 
-    def __init__(self, holdings: Holdings, modules: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        holdings: Holdings,
+        modules: Sequence[str] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._holdings = holdings
+        self._clock = clock
         self._children = children_of(holdings, modules)
         self._environment = environment_of(holdings)
         self._stopping = False
         self._ready = False
         self._refused = False
+        self._asked_at = 0.0
+        self.had_to_kill = False
+        """A child did not stop by itself: what it had to finish may be undone, and a successor must look out."""
         self._stop: asyncio.Event = asyncio.Event()
         self._kill: asyncio.Event = asyncio.Event()
 
     async def run(self) -> int:
-        """Run until stopped; the exit code: 0, or 2 when a child refused to start."""
+        """Run until stopped; the exit code: 0, 1 when a child had to be killed, 2 when one refused to start."""
         loop = asyncio.get_running_loop()
         # Ignored signals stay ignored in a new program, so an early SIGUSR1 cannot kill a young supervisor.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -136,7 +148,9 @@ class Launcher:
             loop.remove_reader(self._holdings.ready_read_fd)
             for child in self._children:
                 child.signal(signal.SIGKILL)
-        return 2 if self._refused else 0
+            # Nobody is left to stop: one signal more, as the loop takes its handlers away, must not change how we end.
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+        return 2 if self._refused else 1 if self.had_to_kill else 0
 
     def _start(self, child: Child) -> None:
         if self._stopping:
@@ -213,10 +227,12 @@ class Launcher:
 
     def _on_stop(self, name: str) -> None:
         if self._stop.is_set():
-            log.warning("%s again: killing what still runs", name)
-            self._kill.set()
+            if self._clock() - self._asked_at >= SAME_REQUEST:
+                log.warning("%s again: killing what still runs", name)
+                self._kill.set()
             return
         log.info("%s: stopping", name)
+        self._asked_at = self._clock()
         self._stop.set()
 
     async def _stop_all(self) -> None:
@@ -241,6 +257,7 @@ class Launcher:
         for child in children:
             if child.is_running:
                 log.warning("%s did not stop in time: killing it", child.name)
+                self.had_to_kill = True
                 child.signal(signal.SIGKILL)
         await everyone_gone
 
@@ -268,7 +285,7 @@ def reap_strangers(ours: set[int]) -> None:
 def launch(settings: Settings, path: Path, *, modules: Sequence[str] | None = None) -> int:
     """Run an instance until it is stopped; the process's exit code.
 
-    path: the configuration file; modules: see `children_of`. Returns 0 after a graceful stop,
+    path: the configuration file; modules: see `children_of`. Returns 0 after a graceful stop, 1 after one by force,
     2 when something refuses to start: the message is on stderr then, and nothing was overwritten.
     """
     setup_logging(settings.log, "launcher")
@@ -278,8 +295,10 @@ def launch(settings: Settings, path: Path, *, modules: Sequence[str] | None = No
         log.error("refusing to start: %s", refusal)
         return 2
     try:
-        code = uvloop.run(Launcher(holdings, modules).run())
-        holdings.stopped_cleanly()
+        launcher = Launcher(holdings, modules)
+        code = uvloop.run(launcher.run())
+        if not launcher.had_to_kill:
+            holdings.stopped_cleanly()
         return code
     finally:
         holdings.close()

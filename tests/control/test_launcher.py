@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.control.launcher import Child, reap_strangers
+from proxy.control.holdings import Holdings
+from proxy.control.launcher import Child, Launcher, reap_strangers
 from proxy.control.sockets import address_text
-from tests.control.helpers import wait_for
+from tests.control.helpers import make_settings, wait_for
 
 ROOT = Path(__file__).parents[2]
 MAIN = """
@@ -172,15 +173,48 @@ def test_children_notice_the_launchers_death(state_dir: Path, instances: list[In
     wait_for(lambda: sum("lifeline" in line for line in instance.journal) == 4, "the end of the lifeline")
 
 
-def test_a_stubborn_child_is_killed_by_a_second_signal(state_dir: Path, instances: list[Instance]) -> None:
+def test_a_stubborn_child_is_killed_by_a_later_second_signal(state_dir: Path, instances: list[Instance]) -> None:
     instance = Instance(state_dir, worker0="stubborn")
     instances.append(instance)
     instance.wait_ready()
     instance.process.terminate()
     wait_for(lambda: "worker0 SIGTERM" in instance.journal, "the first signal")
+
+    def ask_again() -> bool:
+        instance.process.terminate()
+        return "SIGTERM again" in instance.stderr
+
+    wait_for(ask_again, "the second signal's effect")
+    assert instance.process.wait(20) == 1
+    assert "worker 0 did not stop in time: killing it" in instance.stderr
+    # No clean stop: a successor waits for what the killed ones may still hold.
+    assert (state_dir / "state" / "lock").read_text() == f"{instance.process.pid}\n"
+
+
+def test_a_graceful_stop_leaves_no_name_in_the_lock(state_dir: Path, instances: list[Instance]) -> None:
+    instance = Instance(state_dir)
+    instances.append(instance)
+    instance.wait_ready()
     instance.process.terminate()
     assert instance.process.wait(20) == 0
-    assert "worker 0 did not stop in time: killing it" in instance.stderr
+    assert (state_dir / "state" / "lock").read_text() == ""
+
+
+def test_signals_within_a_second_are_one_request(state_dir: Path) -> None:
+    now = 100.0
+    holdings = Holdings(make_settings(state_dir), Path("crossfade.yaml"))
+    try:
+        launcher = Launcher(holdings, clock=lambda: now)
+        launcher._on_stop("SIGINT")
+        now += 0.9
+        launcher._on_stop("SIGTERM")
+        assert launcher._stop.is_set()
+        assert not launcher._kill.is_set()
+        now += 0.2
+        launcher._on_stop("SIGTERM")
+        assert launcher._kill.is_set()
+    finally:
+        holdings.close()
 
 
 def test_the_lock_outlives_the_launcher_with_the_ledger(state_dir: Path, instances: list[Instance]) -> None:
