@@ -79,12 +79,19 @@ def read_store(path: Path) -> list[Stored]:
 
 
 def damage_store(path: Path, lost: int, different: int) -> None:
-    """Delete the first `lost` rows' events and spoil the next `different` ones: what a checker must find."""
+    """Delete the first `lost` events and spoil the next `different` ones: what a checker must find."""
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         with db:
-            ids = [row[0] for row in db.execute("SELECT id FROM event ORDER BY position LIMIT ?", (lost + different,))]
+            ids = [
+                row[0]
+                for row in db.execute(
+                    "SELECT id FROM event GROUP BY id ORDER BY min(position) LIMIT ?", (lost + different,)
+                )
+            ]
             db.executemany("DELETE FROM event WHERE id = ?", [(id,) for id in ids[:lost]])
-            db.executemany("UPDATE event SET body = body || 'x' WHERE id = ?", [(id,) for id in ids[lost:]])
+            db.executemany(
+                "UPDATE event SET body = CAST(body || 'x' AS BLOB) WHERE id = ?", [(id,) for id in ids[lost:]]
+            )
     finally:
         db.close()

@@ -1,0 +1,139 @@
+"""The demo as a user runs it: it proves what it says, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.demo import run as demo
+from proxy.demo.instance import basic_config
+from proxy.demo.store import Arrival, Store, damage_store, read_store
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "proxy.cli.main", "demo", "--fast"]
+
+
+@pytest.fixture
+def workshop() -> Iterator[Path]:
+    """Where the demo makes its own directory."""
+    path = Path(tempfile.mkdtemp(prefix="cf-"))
+    yield path
+    shutil.rmtree(path)
+
+
+def start(workshop: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(workshop)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def left_behind(workshop: Path) -> list[str]:
+    """Command lines of living processes that name a file of the demo's."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                line = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:
+                continue  # it has ended
+            if f"{workshop}/cf-".encode() in line:
+                found.append(line.replace(b"\0", b" ").decode(errors="replace")[:200])
+    return found
+
+
+def test_the_fast_demo_loses_nothing_and_says_so(workshop: Path) -> None:
+    with start(workshop, "-o", "json") as process:
+        out, story = process.communicate(timeout=100)
+    assert process.returncode == 0, story
+    result: dict[str, Any] = json.loads(out)
+    assert result["result"] == "ok"
+    assert result["lost"] == result["client_errors"] == 0
+    assert result["reverts"] >= 1
+    assert result["weights"] == [0, 10, 25, 50, 0, 25, 100]
+    assert result["ledger"] == {"pending": 0, "dead": 0, "balanced": True}
+    assert result["old"]["stored"] == result["new"]["stored"] == result["accepted"] > 1_000
+    lines = story.splitlines()
+    assert "lost 0" in lines[-1]
+    for told in ("new answers 503 from now on", "REVERTED to 0 %", "connection refused", "drained"):
+        assert told in story
+    assert left_behind(workshop) == []
+    assert list(workshop.iterdir()) == []
+
+
+def test_ctrl_c_stops_everything(workshop: Path) -> None:
+    with start(workshop) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "stage live" in line:
+                break
+        assert len(left_behind(workshop)) >= 6, "two backends, launcher, ledger, supervisor, two workers"
+        process.send_signal(signal.SIGINT)
+        rest, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "interrupted" in rest
+    assert str(workshop) in said, "it says where logs and stores are kept"
+    assert left_behind(workshop) == []
+
+
+def test_a_killed_demo_takes_its_children_with_it(workshop: Path) -> None:
+    with start(workshop) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "ready at" in line:
+                break
+        process.kill()
+    deadline = time.monotonic() + 30
+    while left_behind(workshop):
+        assert time.monotonic() < deadline, left_behind(workshop)
+        time.sleep(0.02)
+
+
+@pytest.mark.asyncio
+async def test_a_failed_start_says_why(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def misspelt(old: str, new: str) -> dict[str, Any]:
+        config = basic_config(old, new)
+        config["worker"] = config.pop("workers")
+        return config
+
+    monkeypatch.setattr(demo, "basic_config", misspelt)
+    monkeypatch.setattr(tempfile, "tempdir", str(workshop))
+    assert await demo.run(fast=True, keep=False) == 1
+    said = capsys.readouterr().out
+    assert "FAILED: crossfade ended with 2" in said
+    assert "did you mean 'workers'" in said
+    assert left_behind(workshop) == []
+
+
+@pytest.mark.asyncio
+async def test_a_bad_injection_starts_nothing() -> None:
+    with pytest.raises(ValueError, match="expected lost:N"):
+        await demo.run(fast=True, keep=False, inject="stolen:1")
+
+
+def test_damage_hits_the_first_events(workshop: Path) -> None:
+    store = Store(workshop / "db")
+    store.add([Arrival(id, "copy", "1", b"{}") for id in ("a", "b", "a", "c")])
+    store.close()
+    healthy = {row.id: row.digest for row in read_store(workshop / "db")}
+    damage_store(workshop / "db", lost=1, different=1)
+    rows = read_store(workshop / "db")
+    assert [row.id for row in rows] == ["b", "c"]
+    assert [row.digest == healthy[row.id] for row in rows] == [False, True]
