@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from config.model import Limits
 from proxy.http.answers import CONTINUE, accepted, problem
 from proxy.http.chunked import BadChunk, ChunkedBody
-from proxy.http.head import BY_LENGTH, HeadParser, Refusal, RequestHead, ResponseHead
+from proxy.http.head import BY_LENGTH, HeadParser, Refusal, RequestHead, ResponseHead, refuse_request_line
 from proxy.http.request import context_of, forwarded_lines
 from proxy.http.tick import End
 from proxy.http.upstream import Leg
@@ -155,7 +155,10 @@ class Client(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client has sent all it will; an answer that is due still goes out."""
         self._keep_alive = False
-        return self.is_busy
+        if not self.is_busy and self._transport is not None:
+            self._is_closing = True
+            self._service.plane.tick.end(self._transport, End.CLOSE)  # after what this iteration has queued
+        return True
 
     def pause_writing(self) -> None:
         """The client reads slowly: its stream waits, and so do its next requests."""
@@ -283,6 +286,8 @@ class Client(asyncio.Protocol):
                 self._refuse(431, f"request head longer than {limits.max_head_size} bytes")
         elif _BARE.search(data) or _FIRST.match(data) is None:
             self._refuse(400, "malformed request")
+        elif (refusal := refuse_request_line(data.lstrip(b"\r\n"), limits.max_target_size)) is not None:
+            self._refuse(refusal.status, refusal.reason)
         else:
             self._buffer = data
 

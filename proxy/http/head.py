@@ -70,6 +70,7 @@ _RESPONSE_KINDS: Final = {
 } | dict.fromkeys((b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"proxy-authenticate"), DROPPED)
 
 _NOT_HOP_BY_HOP: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-event-id"})
+_EVENT_ID: Final = b"x-event-id"
 _FRESH_LINES: Final = 2
 _KEPT_NAMES: Final = 256
 _KEPT_PER_NAME: Final = 512
@@ -103,6 +104,7 @@ class RequestHead(msgspec.Struct, eq=False):
     lines: end-to-end header lines in our own form, joined, Host first among equals
     length: bytes of body to come, 0 without one; chunked: the body comes in chunks
     wanted: values of the headers that some route reads, by lower-case name
+    id_line: its X-Event-Id line, which an event replaces by its own
     names: lower-case names of its headers, and those that Connection names
     match: what `proxy.http.matching` found for it, kept here
     """
@@ -120,6 +122,7 @@ class RequestHead(msgspec.Struct, eq=False):
     expects_continue: bool = False
     wanted: dict[bytes, bytes] | None = None
     names: frozenset[bytes] = frozenset()
+    id_line: bytes = b""
     match: Any = None
 
 
@@ -171,7 +174,7 @@ class HeadParser:
         base = self._heads.get(raw) or self._parse_whole(raw, familiar)
         if not isinstance(base, RequestHead):
             return None
-        out, wanted, names = [base.lines], base.wanted, base.names
+        out, wanted, names, id_line = [base.lines], base.wanted, base.names, base.id_line
         for line in fresh:
             header = self._learn(line)
             if header is None or header.kind not in (PLAIN, DROPPED) or header.name in names:
@@ -179,9 +182,11 @@ class HeadParser:
             names = names | {header.name}
             if header.kind == PLAIN:
                 out.append(header.out)
+            elif header.name == _EVENT_ID:
+                id_line = header.out
             if header.wanted:
                 wanted = {**(wanted or {}), header.name: header.value}
-        return replace(base, lines=b"".join(out), wanted=wanted)
+        return replace(base, lines=b"".join(out), wanted=wanted, id_line=id_line)
 
     def _parse_whole(self, raw: bytes, lines: list[bytes]) -> RequestHead | Refusal:
         match = _REQUEST_LINE.fullmatch(lines[0])
@@ -233,6 +238,7 @@ class HeadParser:
                 return Refusal(400, "Connection names a header that is not hop-by-hop")
             plain = [header for header in plain if header.name not in nominated]
         head.names = frozenset([header.name for header in plain + special]) | (nominated or frozenset())
+        head.id_line = b"".join([header.out for header in special if header.name == _EVENT_ID])
         host = [header.out for header in special if header.kind == HOST]
         head.lines = b"".join(host + [header.out for header in plain])
         return None
@@ -334,6 +340,14 @@ def _apply_connection(head: RequestHead, special: list[Header]) -> set[bytes] | 
     elif b"keep-alive" in tokens:
         head.keep_alive = True
     return tokens - {b"close", b"keep-alive", b"upgrade", b"te", b""} or None
+
+
+def refuse_request_line(data: bytes, max_target_size: int) -> Refusal | None:
+    """Why a head that is not complete will be refused for its first line anyway; None while it may be well."""
+    line, end, _ = data.partition(b"\r\n")
+    if not end or _REQUEST_LINE.fullmatch(line) is not None:
+        return None
+    return _bad_request_line(line, max_target_size)
 
 
 def _bad_request_line(line: bytes, max_target_size: int) -> Refusal:

@@ -147,8 +147,11 @@ class DataPlane:
         if event_id is None:
             event_id = self._ids.make(wall)
         elif not is_safe_id(event_id):
-            self._refuse(client, 400, "the event id must be 1-512 visible ASCII characters", "refused_bad_id")
-            return None
+            if event_id.encode("latin-1", "replace") in (head.wanted or {}).values():
+                self._refuse(client, 400, "the event id must be 1-512 visible ASCII characters", "refused_bad_id")
+                return None
+            self.count("unusable_ids")  # from the body: no header can carry it, so the event gets one of ours
+            event_id, is_clients_id = self._ids.make(wall), False
         if key is None:
             self.count("key_missing")
             if route.settings.key_missing == "reject":
@@ -234,6 +237,7 @@ class DataPlane:
         now = monotonic()
         for upstream in self.upstreams.values():
             upstream.check_times(now)
+        self.ledger.check_time(now)
         away = self.ledger.away_since
         if away is not None and now - away > _AWAY:
             self.ledger.fail_waiters()

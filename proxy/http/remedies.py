@@ -156,9 +156,9 @@ def _fail_over(x: Exchange, status: int, *, copy_on: bool) -> Remedy | None:
         report(number, other, ANSWERED, 0)
         hand(x, side, status)
     else:
-        report(number, side, DISCARDED, status)
-        report(number, other, OWED, 0)
+        report(number, other, OWED, 0)  # first: between two reports the event must not look done
         report(number, other, ANSWERED, 0)
+        report(number, side, DISCARDED, status)
         x.standing[side] = ABSENT
     if x.legs[other] is None:
         x.standing[other] = WAITING
@@ -187,7 +187,8 @@ def authority_has_backlog(x: Exchange, is_recorded: bool, now: float) -> None:
     )
     other = 1 - x.authority
     other_is_free = x.plane.marks[x.route.bases[other] + x.event.bucket] == 0 and x.route.sides[other].is_well
-    expired = x.started_at and now - x.started_at >= settings.drain_wait
+    is_in_vain = chosen is Remedy.ACCEPT and not x.route.sides[x.authority].is_well
+    expired = is_in_vain or (x.started_at and now - x.started_at >= settings.drain_wait)
     if (chosen is Remedy.FAILOVER and other_is_free and settings.ack == "authority") or expired:
         if not is_recorded:
             x.plane.ledger.add(x.event)

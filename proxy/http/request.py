@@ -34,5 +34,5 @@ def event_request(context: bytes, event_id: bytes, role: bytes, attempt: int, bo
 def plain_request(context: bytes, head: RequestHead, body: bytes) -> bytes:
     """A whole request that is passed through: framed when it has a body or its method expects one."""
     if body or head.length or head.chunked or head.method in (b"POST", b"PUT", b"PATCH"):
-        return b"%bContent-Length: %d\r\n\r\n%b" % (context, len(body), body)
-    return b"%b\r\n" % context
+        return b"%b%bContent-Length: %d\r\n\r\n%b" % (context, head.id_line, len(body), body)
+    return b"%b%b\r\n" % (context, head.id_line)

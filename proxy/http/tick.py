@@ -23,13 +23,15 @@ class End(Enum):
 class Tick:
     """The queue of writes. flush: sends the records; false while they cannot all leave (writes are held)."""
 
-    __slots__ = ("_flush", "_loop", "_scheduled", "_writes")
+    __slots__ = ("_flush", "_loop", "_scheduled", "_writes", "runs")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, flush: Callable[[], bool]) -> None:
         self._loop = loop
         self._flush = flush
         self._scheduled = False
         self._writes: list[tuple[asyncio.WriteTransport, bytes | End]] = []
+        self.runs = 0
+        """How often everything queued was written."""
 
     def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
         """Write at the end of this iteration."""
@@ -54,6 +56,7 @@ class Tick:
         self._scheduled = False
         if not self._flush():
             return
+        self.runs += 1
         writes, self._writes = self._writes, []
         for transport, data in writes:
             if type(data) is bytes:

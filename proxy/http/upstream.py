@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _MAX_RESPONSE_HEAD: Final = 64 * 1024
 _LARGE_REQUEST: Final = 64 * 1024
 _KEPT_ANSWER: Final = 64 * 1024
+_PIECE_TIMEOUT: Final = 60.0
+"""Seconds without a byte within an answer's body, unless we are not reading."""
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"})
 
 
@@ -73,6 +75,7 @@ class Leg(msgspec.Struct, eq=False):
     truncated: the answer broke off after its head
     is_started: the owner was told of the head before the body's end
     is_overfull: kept pieces of a copy's answer grew too long and were dropped
+    is_paused: we are not reading it, because its reader is slow
     is_unwanted: nobody reads the rest of its answer; it is only read so that the connection can be used again
     """
 
@@ -93,6 +96,7 @@ class Leg(msgspec.Struct, eq=False):
     is_started: bool = False
     is_overfull: bool = False
     is_unwanted: bool = False
+    is_paused: bool = False
     connection: Connection | None = None
     sent_at: float = 0.0
 
@@ -107,13 +111,15 @@ class Leg(msgspec.Struct, eq=False):
 
     def pause(self) -> None:
         """Stop reading the answer: its reader is slow."""
+        self.is_paused = True
         if self.connection is not None and self.connection.transport is not None:
             self.connection.transport.pause_reading()
 
     def resume(self) -> None:
         """Go on reading."""
-        if self.connection is not None and self.connection.transport is not None:
-            self.connection.transport.resume_reading()
+        self.is_paused = False
+        if self.connection is not None:
+            self.connection.resume()
 
     def abandon(self) -> None:
         """Nobody wants the rest of the answer; its connection is closed."""
@@ -125,12 +131,14 @@ class Connection(asyncio.Protocol):
     """One connection to a backend. Idle unless `leg` is set."""
 
     __slots__ = (
+        "_begun",
         "_buffer",
         "_chunks",
         "_head",
         "_head_at",
         "_is_draining",
         "_is_reusable",
+        "_is_unwritten",
         "_left",
         "_progress_at",
         "_unsent",
@@ -148,6 +156,8 @@ class Connection(asyncio.Protocol):
         self.served = 0
         self.idle_since = 0.0
         self._buffer = b""
+        self._begun = -1
+        self._is_unwritten = False
         # After an early answer: the rest of the request goes out, and so many bytes are still here.
         self._is_draining = False
         self._is_reusable = False
@@ -166,6 +176,7 @@ class Connection(asyncio.Protocol):
         self.leg = leg
         leg.connection = self
         leg.sent_at = monotonic()
+        self._begun = self._upstream.tick.runs
         assert self.transport is not None
         self._upstream.tick.write(self.transport, leg.request)
 
@@ -173,6 +184,10 @@ class Connection(asyncio.Protocol):
         leg = self.leg
         if leg is None:
             self.abort()  # bytes that answer no request
+            return
+        if self._begun == self._upstream.tick.runs:  # nor do these: it has not been written yet
+            self._is_unwritten = self.transport is not None and self._upstream.tick.drop_writes(self.transport)
+            self.abort()
             return
         if self._head is not None:
             self._body(leg, data)
@@ -203,7 +218,9 @@ class Connection(asyncio.Protocol):
         if framing == NO_BODY or (framing == BY_LENGTH and len(data) >= head.length):
             length = 0 if framing == NO_BODY else head.length
             leg.body = data if len(data) == length else data[:length]
-            self._finish(leg, head.keep_alive and len(data) == length)
+            # A 204 that announces a body may well send it, and it would answer the next request.
+            is_clear = head.length <= 0 or framing == BY_LENGTH or leg.method == b"HEAD" or head.status == 304
+            self._finish(leg, head.keep_alive and len(data) == length and is_clear)
             return
         self._buffer = b""
         if framing == BY_CHUNKS:
@@ -222,7 +239,7 @@ class Connection(asyncio.Protocol):
         else:
             self._left = head.length - len(data) if framing == BY_LENGTH else -1
         self._head = head
-        self._head_at = monotonic()
+        self._head_at = self._progress_at = monotonic()
         leg.owner.leg_started(leg)
         if data and self.leg is leg:
             leg.owner.leg_data(leg, data)
@@ -244,6 +261,7 @@ class Connection(asyncio.Protocol):
             data = data[: self._left]
             self._left -= len(data)
             ended = self._left == 0
+        self._progress_at = monotonic()
         if data:
             leg.owner.leg_data(leg, data)
         if ended and self.leg is leg:
@@ -298,7 +316,10 @@ class Connection(asyncio.Protocol):
         if self._head is None:
             if now - leg.sent_at > response_timeout:
                 self._fail(504, f"no answer within {response_timeout:g} s")
-        elif leg.is_unwanted and now - self._head_at > response_timeout:
+        elif leg.is_unwanted:
+            if now - self._head_at > response_timeout:
+                self._truncate(leg)
+        elif not leg.is_paused and now - self._progress_at > _PIECE_TIMEOUT:
             self._truncate(leg)
 
     def _check_rest(self, now: float, response_timeout: float) -> None:
@@ -313,6 +334,12 @@ class Connection(asyncio.Protocol):
         elif now - self._progress_at > response_timeout:
             self.abort()
 
+    def resume(self) -> None:
+        """Read on; the time that its reader took is not the backend's."""
+        self._progress_at = monotonic()
+        if self.transport is not None:
+            self.transport.resume_reading()
+
     def abort(self) -> None:
         """Close at once."""
         if self.transport is not None:
@@ -323,7 +350,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         transport, self.transport = self.transport, None
-        unsent = transport is not None and self._upstream.tick.drop_writes(transport)
+        unsent = (transport is not None and self._upstream.tick.drop_writes(transport)) or self._is_unwritten
         leg = self.leg
         if leg is not None and self._may_repeat(leg, unsent):
             leg.repeated = True  # the pooled connection was stale: once more, on a fresh one
@@ -388,6 +415,8 @@ class Upstream:
         self.open = 0
         """Connections that are open or being opened."""
         self.is_closed = False
+        self.trouble = ""
+        """Why the last connection could not be made, for the log."""
         self._loop = loop
         parts = urlsplit(settings.url)
         self._host, self._port = parts.hostname or "", parts.port or 80
@@ -457,7 +486,8 @@ class Upstream:
 
     def _not_connected(self, leg: Leg, why: str) -> None:
         self.open -= 1
-        self._refuse(leg, 502, f"cannot connect to {self._host}:{self._port}: {why}")
+        self.trouble = f"cannot connect to {self._host}:{self._port}: {why}"
+        self._refuse(leg, 502, f"cannot connect to the backend {self.name}")  # clients need not know where it is
         self._serve_waiting()
 
     def repeat(self, leg: Leg) -> None:
@@ -496,7 +526,9 @@ class Upstream:
         if leg.status < 500:
             self.breaker.succeeded()
         elif self.breaker.failed(monotonic()):
-            log.warning("breaker opened", extra={"backend": self.name, "reason": leg.reason or f"status {leg.status}"})
+            reason = self.trouble or leg.reason or f"status {leg.status}"
+            log.warning("breaker opened", extra={"backend": self.name, "reason": reason})
+        self.trouble = ""
 
     def check_times(self, now: float) -> None:
         """Every 100 ms: overdue answers, overdue waiting, idle connections past their time."""

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 KEPT_BYTES: Final = 64 * 2**20
 """Frames kept while they are not durable; past this the client is full."""
+TAKES_NOTHING: Final = 1.0
+CONFIRMS_NOTHING: Final = 5.0
+"""Seconds. A slow disk confirms late but takes what it gets, hence the longer bound."""
 _RECONNECT: Final = 0.05
 _SEND_BUFFER: Final = 4 * 2**20
 
@@ -67,7 +70,8 @@ class LedgerClient:
         self._kept: deque[tuple[int, bytes]] = deque()
         self._kept_bytes = 0
         self._durable = 0
-        self._waiters: deque[tuple[int, Waiter]] = deque()
+        self._waiters: deque[tuple[int, Waiter, float]] = deque()
+        self._progress_at = 0.0
         self._turn_waiters: dict[int, Waiter] = {}
         self._closing = False
         self._attempt: asyncio.TimerHandle | None = None
@@ -96,7 +100,7 @@ class LedgerClient:
     def wait_durable(self, waiter: Waiter) -> None:
         """Tell `waiter` when everything said so far is on disk; the ledger commits at once."""
         self._urgent = True
-        self._waiters.append((self._frame, waiter))
+        self._waiters.append((self._frame, waiter, monotonic()))
 
     def wait_turn(self, event: Event, waiter: Waiter) -> None:
         """Tell `waiter` when `event`, just added, is the only outstanding one of its key."""
@@ -105,7 +109,7 @@ class LedgerClient:
 
     def fail_waiters(self) -> None:
         """Tell everybody who waits that the ledger is away; what was said is still kept for it."""
-        for _, waiter in self._waiters:
+        for _, waiter, _ in self._waiters:
             waiter.record_unsafe()
         for waiter in self._turn_waiters.values():
             waiter.record_unsafe()
@@ -150,6 +154,7 @@ class LedgerClient:
             return
         if sent < len(data):
             self._unsent += data[sent:]
+            self._progress_at = monotonic()
             self._loop.add_writer(self._socket, self._writable)
 
     def _writable(self) -> None:
@@ -162,9 +167,22 @@ class LedgerClient:
             self._lost(f"send failed: {error}")
             return
         del self._unsent[:sent]
+        self._progress_at = monotonic()
         if not self._unsent:
             self._loop.remove_writer(self._socket)
             self.resume()
+
+    def check_time(self, now: float) -> None:
+        """Let go of a ledger that is there but does nothing, so that the rules for one that is away apply.
+
+        Held writes would hold everything else, and who waits for it would wait for ever.
+        """
+        if not self.is_connected:
+            return
+        if self._unsent and now - self._progress_at > TAKES_NOTHING:
+            self._lost(f"it took nothing for {TAKES_NOTHING:g} s")
+        elif self._waiters and now - self._waiters[0][2] > CONFIRMS_NOTHING:
+            self._lost(f"it confirmed nothing for {CONFIRMS_NOTHING:g} s")
 
     # the connection
 
