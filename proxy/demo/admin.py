@@ -49,11 +49,11 @@ class SideLedger(msgspec.Struct):
 
 
 class Side(msgspec.Struct):
-    """One side of a route. rate: events/s; error_rate: 0-1; p99: seconds."""
+    """One side of a route. rate: events/s; error_rate: 0-1, None without events; p99: seconds."""
 
     breaker: str
     rate: float
-    error_rate: float
+    error_rate: float | None
     p99: float | None
     ledger: SideLedger
 

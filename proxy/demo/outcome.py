@@ -45,8 +45,13 @@ class Outcome:
 
     @property
     def lost(self) -> int:
-        """Accepted events that a store lacks, or holds with another body."""
-        return sum(len(side.lost) + len(side.different) for side in (self.old, self.new))
+        """Accepted events that a store lacks."""
+        return sum(len(side.lost) for side in (self.old, self.new))
+
+    @property
+    def different(self) -> int:
+        """Events that a store holds with another body than was sent."""
+        return sum(len(side.different) for side in (self.old, self.new))
 
     @property
     def is_ok(self) -> bool:
@@ -105,7 +110,8 @@ class Outcome:
             for name, side in (("old", self.old), ("new", self.new))
         )
         return (
-            f"{'ok' if self.is_ok else 'FAILED'}: lost {self.lost} of {self.accepted:,} accepted; {stores}; "
+            f"{'ok' if self.is_ok else 'FAILED'}: lost {self.lost} of {self.accepted:,} accepted"
+            f"{f', different {self.different}' if self.different else ''}; {stores}; "
             f"client errors {self.client_errors}; reverts {self.reverts} "
             f"(after {self.time_to_revert:.1f} s); "
             f"ledger pending {self.pending}, {balance}; {self.duration:.0f} s"

@@ -146,16 +146,16 @@ def figures(status: Status, load: Load) -> list[str]:
     latch = "   LATCHED" if route.latched else ""
     return [
         "",
-        f"  load    {load.record.accepted:>8,} accepted   {load.record.client_errors} errors   {load.rate:g}/s",
-        f"  route   {route.stage}, weight {route.weight_target:g} %{observed}{latch}",
+        f"  load {load.record.accepted:>8,} accepted   {load.record.client_errors} errors   {load.rate:g}/s",
+        f"  route {route.stage}, weight {route.weight_target:g} %{observed}{latch}",
         *(_side_line(name, route) for name in ("old", "new")),
     ]
 
 
 def _side_line(name: str, route: RouteStatus) -> str:
     side = route.sides[name]
-    p99 = "      -" if side.p99 is None else f"{side.p99 * 1000:7.1f}"
+    p99 = "-" if side.p99 is None else f"{side.p99 * 1000:.1f} ms"
     return (
-        f"  {name}     {side.rate:6.0f}/s   errors {side.error_rate:6.1%}   p99 {p99} ms   "
-        f"breaker {side.breaker:9}   pending {side.ledger.pending:,}"
+        f"  {name}  {side.rate:5.0f}/s  errors {side.error_rate:6.1%}  p99 {p99:>9}"
+        f"  pending {side.ledger.pending:>6,}  {side.breaker}"
     )

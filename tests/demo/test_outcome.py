@@ -83,6 +83,11 @@ def test_problems_name_what_is_missing() -> None:
     assert bad.lost == 2
 
 
+def test_a_different_body_is_not_called_lost() -> None:
+    bad = replace(GOOD, new=replace(COMPLETE, different=("a",)))
+    assert bad.summary().startswith("FAILED: lost 0 of 10 accepted, different 1;")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
