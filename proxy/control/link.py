@@ -9,6 +9,7 @@ and connect again to a new supervisor; they keep serving the last epoch while th
       Applied(epoch)                -->
       WorkerStats / LedgerStats     -->         every 250 ms
                                     <--         BackendHealth(...)     what the probes found
+                                    <--         BackendRecovered(...)  deliveries to it go on: to the workers
                                     <--         Ask(id, op, args)      to the ledger alone
       Reply(id, result | error)     -->
 """
@@ -79,7 +80,8 @@ class SideStats(msgspec.Struct):
     """One side of one route in the ledger. balance: `proxy.core.owed.Balance.as_dict()`.
 
     oldest_pending_age: seconds, 0 without one; marked: buckets with a backlog; paused: why
-    deliveries to this side are paused (a status that says our credential is wrong), or empty.
+    deliveries to this side are paused (a status that says our credential is wrong), or empty;
+    is_open: false while no deliveries are made because the backend itself fails, for whatever reason.
     """
 
     route: str
@@ -89,6 +91,7 @@ class SideStats(msgspec.Struct):
     oldest_pending_age: float
     marked: int
     paused: str = ""
+    is_open: bool = True
 
 
 class LedgerStats(msgspec.Struct, tag="ledger_stats"):
@@ -120,6 +123,12 @@ class BackendHealth(msgspec.Struct, tag="backend_health"):
     healthy: dict[str, bool]
 
 
+class BackendRecovered(msgspec.Struct, tag="backend_recovered"):
+    """Backends that take the ledger's deliveries again: a worker's breaker need not wait for an event to try with."""
+
+    backends: list[str]
+
+
 class Ask(msgspec.Struct, tag="ask"):
     """A question to the ledger. op and args: see proxy/ledger/queries.py."""
 
@@ -137,7 +146,7 @@ class Reply(msgspec.Struct, tag="reply"):
 
 
 ToSupervisor = Register | Applied | WorkerStats | LedgerStats | Reply
-FromSupervisor = SetRouting | BackendHealth | Ask
+FromSupervisor = SetRouting | BackendHealth | BackendRecovered | Ask
 
 encoder: Final = msgspec.msgpack.Encoder()
 to_supervisor: Final = msgspec.msgpack.Decoder(ToSupervisor)

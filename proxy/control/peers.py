@@ -18,6 +18,7 @@ from proxy.control.link import (
     Applied,
     Ask,
     BackendHealth,
+    BackendRecovered,
     FromSupervisor,
     LedgerStats,
     Register,
@@ -134,6 +135,11 @@ class Peers:
         self._health = dict(healthy)
         for peer in self._everybody():
             peer.send(BackendHealth(self._health))
+
+    def backends_recovered(self, backends: list[str]) -> None:
+        """Tell the workers that backends take deliveries again."""
+        for peer in self.workers.values():
+            peer.send(BackendRecovered(backends))
 
     def applied(self, epoch: int) -> int:
         """How many workers use this epoch or a later one."""

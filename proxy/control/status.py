@@ -104,7 +104,7 @@ def _side(instance: Instance, route: str, side: int, backend: str, window: Windo
         backend=backend,
         url=instance.settings.backends[backend].url,
         rate=_rate(answers.total, window),
-        error_rate=round(answers.failed / answers.total, 6) if answers.total else 0.0,
+        error_rate=round(answers.failed / answers.total, 6) if answers.total else None,
         p50=_quantile(answers, 0.5),
         p95=_quantile(answers, 0.95),
         p99=_quantile(answers, 0.99),

@@ -87,6 +87,8 @@ class Supervisor:
         self.admin = AdminServer(self.instance, Handlers(self.instance).table())
         self._tasks: list[asyncio.Task[None]] = []
         self._said_ready = False
+        self._failing: set[str] = set()
+        """Backends to which the ledger makes no deliveries now."""
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -159,6 +161,7 @@ class Supervisor:
         log.log(level, "%s %d left", peer.kind, peer.index, extra={"peer": peer.pid})
         if peer.kind == "ledger":
             self._tally.ledger_left()
+            self._failing.clear()  # a new ledger says nothing of what the last one waited for
         else:
             self._tally.left(peer.index)
 
@@ -172,6 +175,11 @@ class Supervisor:
     def ledger_said(self, _peer: Peer, stats: LedgerStats) -> None:
         """The ledger's figures."""
         self._tally.take_ledger(stats)
+        failing = {side.backend for side in stats.sides if not side.is_open}
+        recovered = sorted(self._failing - failing)
+        self._failing = failing
+        if recovered:
+            self._peers.backends_recovered(recovered)
         self._say_ready()
 
     def _say_ready(self) -> None:

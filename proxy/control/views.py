@@ -30,12 +30,15 @@ class LedgerCounts(msgspec.Struct):
 
 
 class SideView(msgspec.Struct):
-    """One side of a route over the last ten seconds. healthy: null without a probe's verdict."""
+    """One side of a route over the last ten seconds.
+
+    error_rate and quantiles are null without an event in that time, healthy without a probe's verdict.
+    """
 
     backend: str
     url: str
     rate: float
-    error_rate: float
+    error_rate: float | None
     p50: float | None
     p95: float | None
     p99: float | None

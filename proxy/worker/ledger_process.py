@@ -179,6 +179,7 @@ def _sides(settings: Settings, keeper: Keeper, figures: Figures) -> list[SideSta
                 oldest_pending_age=max(0.0, (now - oldest) / 1e9) if oldest else 0.0,
                 marked=keeper.backlog.marked(route, side),
                 paused=gate.paused if gate is not None else "",
+                is_open=gate is None or gate.is_open,
             )
         )
     return sides

@@ -17,7 +17,15 @@ from time import monotonic
 from typing import Final
 
 from proxy.control.inherit import Inherited
-from proxy.control.link import STATS_INTERVAL, Applied, BackendHealth, FromSupervisor, Register, SetRouting
+from proxy.control.link import (
+    STATS_INTERVAL,
+    Applied,
+    BackendHealth,
+    BackendRecovered,
+    FromSupervisor,
+    Register,
+    SetRouting,
+)
 from proxy.control.link_client import LinkClient
 from proxy.core.choose import seed_of
 from proxy.http.downstream import Client, Service
@@ -78,6 +86,9 @@ class Worker:
         elif type(message) is BackendHealth:
             for name, healthy in message.healthy.items():
                 self.plane.upstreams[name].is_healthy = healthy
+        elif type(message) is BackendRecovered:
+            for name in message.backends:
+                self.plane.upstreams[name].breaker.succeeded()
 
     async def start(self) -> None:
         """Connect to ledger and supervisor, wait for the routing, then take clients."""

@@ -18,6 +18,7 @@ from proxy.control.link import (
     Applied,
     Ask,
     BackendHealth,
+    BackendRecovered,
     FromSupervisor,
     LedgerStats,
     Register,
@@ -108,6 +109,7 @@ class FakeWorker:
         self.applies = applies
         self.routings: list[SetRouting] = []
         self.health: list[BackendHealth] = []
+        self.recovered: list[list[str]] = []
         register = Register(kind, index, os.getpid(), life or f"{kind}-{index}")
         self.link = LinkClient(path, register, self.take)
 
@@ -119,6 +121,8 @@ class FakeWorker:
                     self.link.send(Applied(routing.epoch))
             case BackendHealth():
                 self.health.append(message)
+            case BackendRecovered(backends):
+                self.recovered.append(backends)
 
     @property
     def epoch(self) -> int:

@@ -70,7 +70,7 @@ async def test_an_idle_status_has_no_invented_figures(plane: Plane) -> None:
     assert route["weight_observed_interval"] is None
     assert route["rate"] == 0.0
     side = route["sides"]["new"]
-    assert (side["p50"], side["p99"], side["healthy"], side["error_rate"]) == (None, None, None, 0.0)
+    assert (side["p50"], side["p99"], side["healthy"], side["error_rate"]) == (None, None, None, None)
     assert side["breaker"] == "closed"
 
 

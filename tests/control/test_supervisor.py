@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from proxy.control.handlers import Handlers
+from proxy.control.link import LedgerStats
 from proxy.control.operations import OPERATIONS
 from proxy.core.errors import RefuseToStart
 from tests.control.conftest import MakePlane
-from tests.control.fakes import FakeWorker, Plane, ledger_stats
+from tests.control.fakes import FakeLedger, FakeWorker, Plane, ledger_stats
 from tests.control.helpers import eventually
 
 pytestmark = pytest.mark.asyncio
@@ -112,6 +113,35 @@ async def test_probes_tell_workers_and_ledger(make_plane: MakePlane) -> None:
         await each.informed()
         assert each.health[-1].healthy == {"new": False}
     assert (await plane.get("/api/v1/status"))["routes"][0]["sides"]["new"]["healthy"] is False
+
+
+def of_new(*, is_open: bool) -> LedgerStats:
+    stats = ledger_stats()
+    stats.sides[1].is_open = is_open
+    return stats
+
+
+async def test_workers_hear_that_a_backend_takes_deliveries_again(plane: Plane) -> None:
+    assert plane.ledger is not None
+    for is_open in (True, False, False, True, True):
+        plane.ledger.tell(of_new(is_open=is_open))
+    await eventually(lambda: all(worker.recovered for worker in plane.workers), "the recovery")
+    assert [worker.recovered for worker in plane.workers] == [[["new"]], [["new"]]]
+
+
+async def test_a_new_ledger_does_not_vouch_for_a_backend(plane: Plane) -> None:
+    assert plane.ledger is not None
+    plane.ledger.tell(of_new(is_open=False))
+    await eventually(lambda: plane.supervisor._failing == {"new"}, "the failure")
+    await plane.ledger.link.close()
+    await eventually(lambda: plane.supervisor.instance.peers.ledger is None)
+    plane.ledger = FakeLedger(plane.places.control_socket, "ledger-2")
+    plane.ledger.link.start()
+    await plane.until_ready()
+    for is_open in (True, False, True):
+        plane.ledger.tell(of_new(is_open=is_open))
+    await eventually(lambda: plane.workers[0].recovered, "the recovery")
+    assert plane.workers[0].recovered == [["new"]]
 
 
 async def test_every_operation_has_a_handler(plane: Plane) -> None:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TypeVar, cast
 
 import pytest
@@ -20,6 +21,7 @@ from proxy.control.inherit import Inherited, places_of
 from proxy.control.link import (
     Applied,
     BackendHealth,
+    BackendRecovered,
     FromSupervisor,
     Register,
     SetRouting,
@@ -223,6 +225,20 @@ async def test_what_the_probe_finds_counts_for_the_next_event() -> None:
         assert (await wire.ask(event_bytes("e2"))).status == 200
         await until(lambda: found.new.ids() == ["e2"], "the copy")
         wire.close()
+        await found.worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_backend_that_the_ledger_found_well_needs_no_trial() -> None:
+    async with scene() as found:
+        await serving(found)
+        breakers = {name: upstream.breaker for name, upstream in found.worker.plane.upstreams.items()}
+        for breaker in breakers.values():
+            while not breaker.failed(monotonic()):
+                pass
+        found.supervisor.say(BackendRecovered(["new"]))
+        await until(lambda: breakers["new"].is_closed, "heard")
+        assert not breakers["old"].is_closed
         await found.worker.stop()
 
 
