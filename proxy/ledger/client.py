@@ -81,6 +81,8 @@ class LedgerClient:
         self.away_since: float | None = monotonic()
         """Since when there is no ledger, monotonic seconds; None while connected."""
         self.resume: Callable[[], object] = bool
+        self.forgotten: Callable[[], object] = bool
+        """Called when the ledger knows less of this stream than it once confirmed: it cannot go on."""
 
     # what the data plane says
 
@@ -256,6 +258,10 @@ class LedgerClient:
 
     def _welcomed(self, durable: int) -> None:
         """Send again, in order, every frame that the ledger does not have."""
+        if durable < self._durable:
+            log.error("the ledger has forgotten this stream", extra={"durable": self._durable, "known": durable})
+            self.forgotten()
+            return
         self._made_durable(durable)
         self.is_connected = True
         self.away_since = None

@@ -44,6 +44,14 @@ LAST_CALL: Final = 0.5
 """Seconds that idle connections stay open at a stop: a request that is on its way is still answered."""
 
 
+def _start_anew() -> None:
+    """This stream is over; the launcher starts another worker, which has a new one.
+
+    It happens when a worker was frozen while the ledger was replaced: the ledger has taken its events over.
+    """
+    os._exit(1)
+
+
 class Worker:
     """Everything one worker process has. index: from 0."""
 
@@ -58,6 +66,7 @@ class Worker:
         self.ledger = LedgerClient(inherited.places.ledger_socket, stream, index, loop)
         self.tick = Tick(loop, self.ledger.flush)
         self.ledger.resume = self.tick.run
+        self.ledger.forgotten = _start_anew
         self._marks = Marks(inherited.marks_fd)
         upstreams = {name: Upstream(name, backend, loop, self.tick) for name, backend in settings.backends.items()}
         self.plane = DataPlane(

@@ -374,3 +374,24 @@ async def test_records_leave_before_anything_is_written() -> None:
     is_open = True
     tick.run()
     assert notes == ["flush", "flush", "one write c"]
+
+
+@pytest.mark.asyncio
+async def test_a_ledger_that_has_forgotten_the_stream_ends_it(path: Path) -> None:
+    client, ledger = await connected(path)
+    forgotten: list[bool] = []
+    client.forgotten = lambda: forgotten.append(True)
+    client.add(event(1))
+    assert client.flush()
+    await ledger.read(1)
+    ledger.say(Durable(1))
+    await until(lambda: client.is_flushed)
+    ledger.drop()
+    await until(lambda: client.away_since is not None)
+    await ledger.accept()
+    await ledger.read(1)
+    ledger.say(Welcome(0))
+    await until(lambda: bool(forgotten))
+    assert not client.is_connected
+    client.close()
+    ledger.close()
