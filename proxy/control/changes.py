@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from config.model import Route, Settings
-from proxy.control.audit import Audit, Entry, iso
+from proxy.control.audit import Audit, Entry
 from proxy.control.peers import Peers
 from proxy.control.state import Conflict, ControlStore, LiveState, RouteState, reconcile
 from proxy.control.tally import Tally
@@ -67,7 +67,7 @@ def position(state: RouteState) -> dict[str, Any]:
 
 
 class Changes:
-    """The one who changes. clock: monotonic seconds; wall: seconds since 1970."""
+    """The one who changes. clock: monotonic seconds."""
 
     def __init__(
         self,
@@ -78,7 +78,6 @@ class Changes:
         tally: Tally,
         *,
         clock: Callable[[], float],
-        wall: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._routes = {route.name: route for route in settings.routes}
@@ -87,7 +86,6 @@ class Changes:
         self._peers = peers
         self._tally = tally
         self._clock = clock
-        self._wall = wall
         self._one_at_a_time = asyncio.Lock()
 
     async def reconcile(self) -> LiveState:
@@ -96,7 +94,7 @@ class Changes:
         Raises RefuseToStart when the configured stage of a new route is impossible.
         """
         state = await self._store.get()
-        wanted = reconcile(self._settings, state, iso(self._wall()))
+        wanted = reconcile(self._settings, state)
         epoch = state.revision if state is not None else 0
         if state is not None and not wanted.added and not wanted.dropped:
             return state
@@ -140,10 +138,8 @@ class Changes:
                 raise BadChange("there is no live state yet")
             if who.expected is not None and who.expected != state.revision:
                 raise Conflict(state.revision)
-            before = state.routes[name]
-            after = before.turned(
-                turn(before.dials), reason=latch_reason, now=iso(self._wall()), carry_over=route.carry_over
-            )
+            before = self._tally.dated(name, state.routes[name])
+            after = before.turned(turn(before.dials), reason=latch_reason)
             if after == before or who.dry_run:
                 return Changed(route, before, after, state.revision, state.revision, who.dry_run)
             entry = Entry(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.control.changes import Changed
 from proxy.control.link import LedgerStats
-from proxy.control.state import RouteState
+from proxy.control.state import RouteState, leaves_old_incomplete
 from proxy.control.status import side_stats
 from proxy.core.event import OLD
 from proxy.core.routing import COPY_BEST_EFFORT, COPY_DURABLE
@@ -16,10 +16,10 @@ def notes(action: str, changed: Changed, ledger: LedgerStats | None) -> list[str
     said = []
     if action == "rollback":
         said += _rollback(changed, ledger)
-    elif after.old_incomplete_since and not changed.before.old_incomplete_since:
-        said.append("from now on old does not get what new answers: a rollback will leave old incomplete")
     elif after.old_incomplete_since:
         said.append(f"old is incomplete since {after.old_incomplete_since}")
+    elif leaves_old_incomplete(after.dials, carry_over=changed.route.carry_over):
+        said.append("from now on old does not get what new answers: a rollback will leave old incomplete")
     if after.copy == COPY_BEST_EFFORT and changed.is_change:
         said.append("copies are best effort: new may lack events, so weight stays 0 in this stage")
     if action != "rollback" and after.latched:

@@ -22,7 +22,7 @@ class RouteState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One route. latch_reason: why the proxy reverted it, empty when not latched.
 
     old_incomplete_since: from this moment (ISO 8601, UTC) on, old lacks events that new answered;
-    empty while old is complete.
+    empty while old is complete. `proxy.control.completeness` finds it; it is written here with the next change.
     """
 
     weight: float = 0.0
@@ -36,15 +36,14 @@ class RouteState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What the workers need of it."""
         return Dials(self.weight, self.copy, self.latched)
 
-    def turned(self, dials: Dials, *, reason: str = "", now: str, carry_over: bool) -> RouteState:
-        """This route with other dials. reason: of a latch that is set now; now: ISO 8601."""
-        since = self.old_incomplete_since
+    def turned(self, dials: Dials, *, reason: str = "") -> RouteState:
+        """This route with other dials. reason: of a latch that is set now."""
         return RouteState(
             weight=dials.weight,
             copy=dials.copy,  # type: ignore[arg-type]
             latched=dials.latched,
             latch_reason=(self.latch_reason or reason) if dials.latched else "",
-            old_incomplete_since=since or (now if leaves_old_incomplete(dials, carry_over=carry_over) else ""),
+            old_incomplete_since=self.old_incomplete_since,
         )
 
 
@@ -107,21 +106,21 @@ class Reconciled(NamedTuple):
     dropped: tuple[str, ...]
 
 
-def reconcile(settings: Settings, state: LiveState | None, now: str) -> Reconciled:
+def reconcile(settings: Settings, state: LiveState | None) -> Reconciled:
     """Fit the live state to the configuration: a new route gets its configured stage, a missing one goes.
 
     Raises RefuseToStart when a configured stage and weight do not fit.
     """
     before = state.routes if state is not None else {}
-    routes = {route.name: before.get(route.name) or initial(route, now) for route in settings.routes}
+    routes = {route.name: before.get(route.name) or initial(route) for route in settings.routes}
     added = tuple(name for name in routes if name not in before)
     return Reconciled(routes, added, tuple(name for name in before if name not in routes))
 
 
-def initial(route: Route, now: str) -> RouteState:
+def initial(route: Route) -> RouteState:
     """The first state of a route, as its configuration says."""
     try:
         dials = with_stage(Dials(), route.stage, route.weight)
     except BadChange as error:
         raise RefuseToStart(f"route {route.name}: {error}") from None
-    return RouteState().turned(dials, now=now, carry_over=route.carry_over)
+    return RouteState().turned(dials)

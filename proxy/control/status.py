@@ -78,7 +78,7 @@ def side_stats(ledger: LedgerStats | None, route: str, side: int) -> SideStats |
 
 
 def _route(instance: Instance, name: str, state: RouteState, window: Window, total: Sums, now: float) -> RouteView:
-    route = instance.routes[name]
+    route, state = instance.routes[name], instance.tally.dated(name, state)
     observed = instance.tally.observed(name, now)
     return RouteView(
         name=name,

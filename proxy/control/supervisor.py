@@ -25,6 +25,7 @@ import uvloop
 from proxy.control.admin import AdminServer
 from proxy.control.audit import Audit
 from proxy.control.changes import Changes
+from proxy.control.completeness import Completeness
 from proxy.control.file_store import FileStore
 from proxy.control.guard import Guard
 from proxy.control.handlers import Handlers
@@ -35,6 +36,7 @@ from proxy.control.logs import setup_logging
 from proxy.control.peers import Peer, Peers
 from proxy.control.probes import Probes
 from proxy.control.sockets import listen_unix
+from proxy.control.state import LiveState
 from proxy.control.tally import Tally
 from proxy.control.tokens import Tokens
 from proxy.core.errors import RefuseToStart
@@ -68,7 +70,7 @@ class Supervisor:
         self._store = FileStore(places.routing, floor=audit.last_epoch())
         self._tally = Tally(places.control_socket.parent / "counters", inherited.started_ns)
         self._peers = Peers(settings.workers, self)
-        changes = Changes(settings, self._store, audit, self._peers, self._tally, clock=clock, wall=wall)
+        changes = Changes(settings, self._store, audit, self._peers, self._tally, clock=clock)
         self.instance = Instance(
             settings=settings,
             changes=changes,
@@ -83,6 +85,7 @@ class Supervisor:
             wall=wall,
             stop=ask_launcher_to_stop(inherited.launcher_pid),
         )
+        self._completeness = Completeness(self.instance.routes, self._tally, wall)
         self._guard = Guard(settings, changes, self._peers, self._tally)
         self.admin = AdminServer(self.instance, Handlers(self.instance).table())
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,8 +101,7 @@ class Supervisor:
         # First all that may refuse, so that a refusal has changed nothing that others see.
         self.admin.bind(places.admin_socket)
         state = await self.instance.changes.reconcile()
-        self.instance.take(state)
-        self._peers.set_routing(state.routing)
+        self._take(state)
         await self._peers.start(listen_unix(places.control_socket))
         await self.admin.serve()
         self._tasks = [
@@ -168,6 +170,9 @@ class Supervisor:
     def worker_said(self, peer: Peer, stats: WorkerStats) -> None:
         """A worker's figures: count them, judge the routes."""
         now = self._clock()
+        slot = self._tally.slot(peer.index)
+        if self._completeness.heard(peer.index, slot.latest if slot is not None else None, stats):
+            self._save()
         self._tally.take(peer.index, stats, now)
         self._guard.look(self.instance.state, now)
         self._say_ready()
@@ -195,8 +200,12 @@ class Supervisor:
         """Hand each new state to everybody."""
         async for state in self._store.watch():
             if state != self.instance.state:
-                self.instance.take(state)
-                self._peers.set_routing(state.routing)
+                self._take(state)
+
+    def _take(self, state: LiveState) -> None:
+        self.instance.take(state)
+        self._completeness.take(state)
+        self._peers.set_routing(state.routing)
 
     async def _save_counters(self) -> None:
         while True:

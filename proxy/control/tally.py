@@ -21,6 +21,7 @@ import msgspec
 
 from proxy.control.files import write_whole
 from proxy.control.link import LedgerStats, WorkerStats
+from proxy.control.state import RouteState
 from proxy.control.sums import FAILURES, Sums
 from proxy.core.event import NEW, OLD
 from proxy.core.owed import STATE_NAMES
@@ -105,6 +106,7 @@ class _Saved(msgspec.Struct):
     ledger_last: dict[str, int]
     climbs: dict[str, dict[str, Climb]]
     own: dict[str, int]
+    old_incomplete: dict[str, str] = {}
 
 
 class Tally:
@@ -125,6 +127,8 @@ class Tally:
         self._climbs: dict[str, dict[str, Climb]] = {"owed": {}, "delivered": {}}
         self.own: Counter[str] = Counter()
         """The supervisor's own counters, by name."""
+        self.old_incomplete: dict[str, str] = {}
+        """By route, since when (ISO 8601, UTC) old lacks events that new answered."""
         self._load()
 
     # --- workers -------------------------------------------------------------------------------------------
@@ -212,6 +216,11 @@ class Tally:
     def _connected(self) -> Iterator[Slot]:
         return (slot for slot in self._slots.values() if slot.connected)
 
+    def dated(self, route: str, state: RouteState) -> RouteState:
+        """A route's state with what is known of old's completeness."""
+        since = state.old_incomplete_since or self.old_incomplete.get(route, "")
+        return msgspec.structs.replace(state, old_incomplete_since=since)
+
     # --- ledger --------------------------------------------------------------------------------------------
 
     def ledger_joined(self, life: str) -> None:
@@ -257,6 +266,7 @@ class Tally:
             ledger_last=self._ledger_last,
             climbs=self._climbs,
             own=dict(self.own),
+            old_incomplete=self.old_incomplete,
         )
         write_whole(self._path, msgspec.msgpack.encode(saved), durable=False)
 
@@ -280,6 +290,7 @@ class Tally:
         self._ledger_last = saved.ledger_last
         self._climbs.update(saved.climbs)
         self.own.update(saved.own)
+        self.old_incomplete.update(saved.old_incomplete)
 
 
 def wilson(hits: int, total: int, z: float = 1.96) -> Observed | None:

@@ -139,6 +139,8 @@ async def test_notes_of_a_rollback_from_split(plane: Plane) -> None:
 
 async def test_notes_of_a_rollback_from_complete(plane: Plane) -> None:
     await plane.change("stage", stage="complete")
+    plane.workers[0].say(chosen={"events": (0, 1)})
+    await plane.heard(lambda: plane.supervisor.instance.tally.old_incomplete)
     answer = await plane.change("rollback")
     assert len(answer["notes"]) == 1
     assert answer["notes"][0].startswith("old is incomplete since 20")

@@ -6,24 +6,18 @@ import pytest
 
 from proxy.control.state import LiveState, RouteState, leaves_old_incomplete, reconcile
 from proxy.core.errors import RefuseToStart
-from proxy.core.routing import Dials, rearmed, rolled_back, with_stage, with_weight
+from proxy.core.routing import Dials, rearmed, rolled_back, with_stage
 from tests.control.helpers import make_settings
-
-NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
-
-
-def turned(state: RouteState, dials: Dials, now: str = NOW, reason: str = "", *, carry_over: bool = True) -> RouteState:
-    return state.turned(dials, now=now, reason=reason, carry_over=carry_over)
 
 
 def test_the_latch_keeps_its_first_reason_until_rearmed() -> None:
-    state = turned(RouteState(), with_stage(Dials(), "live", 25))
-    latched = turned(state, rolled_back(state.dials, latch=True), reason="breaker")
+    state = RouteState().turned(with_stage(Dials(), "live", 25))
+    latched = state.turned(rolled_back(state.dials, latch=True), reason="breaker")
     assert latched.latched
     assert latched.latch_reason == "breaker"
-    again = turned(latched, rolled_back(latched.dials, latch=True), reason="error rate")
+    again = latched.turned(rolled_back(latched.dials, latch=True), reason="error rate")
     assert again.latch_reason == "breaker"
-    open_again = turned(again, rearmed(again.dials))
+    open_again = again.turned(rearmed(again.dials))
     assert not open_again.latched
     assert open_again.latch_reason == ""
 
@@ -45,14 +39,12 @@ def test_the_latch_keeps_its_first_reason_until_rearmed() -> None:
 def test_when_old_becomes_incomplete(stage: str, weight: float | None, carry_over: bool, incomplete: bool) -> None:
     dials = with_stage(Dials(), stage, weight)
     assert leaves_old_incomplete(dials, carry_over=carry_over) is incomplete
-    assert turned(RouteState(), dials, carry_over=carry_over).old_incomplete_since == (NOW if incomplete else "")
 
 
-def test_old_stays_incomplete_from_the_first_moment() -> None:
-    complete = turned(RouteState(), with_stage(Dials(), "complete"))
-    back = turned(complete, rolled_back(complete.dials), LATER)
-    again = turned(back, with_weight(back.dials, 100), LATER)
-    assert again.old_incomplete_since == NOW
+def test_a_turn_keeps_what_is_known_of_olds_completeness() -> None:
+    state = RouteState(100.0, "none", old_incomplete_since="2026-01-01T00:00:00Z")
+    assert state.turned(rolled_back(state.dials)).old_incomplete_since == "2026-01-01T00:00:00Z"
+    assert RouteState().turned(with_stage(Dials(), "complete")).old_incomplete_since == ""
 
 
 def test_routing_carries_only_what_workers_need() -> None:
@@ -71,7 +63,7 @@ def test_new_routes_get_their_stage_and_missing_ones_go() -> None:
     )
     kept = RouteState(weight=50.0, copy="durable")
     before = LiveState(1, 3, {"kept": kept, "gone": RouteState()})
-    wanted = reconcile(settings, before, NOW)
+    wanted = reconcile(settings, before)
     assert wanted.routes == {"kept": kept, "fresh": RouteState(weight=25.0, copy="durable")}
     assert wanted.added == ("fresh",)
     assert wanted.dropped == ("gone",)
@@ -80,4 +72,4 @@ def test_new_routes_get_their_stage_and_missing_ones_go() -> None:
 def test_an_impossible_first_stage_is_refused_by_route() -> None:
     settings = make_settings("/x", routes=[{"name": "events", "match": {"path": "/a"}, "stage": "live"}])
     with pytest.raises(RefuseToStart, match="route events: stage live needs a weight"):
-        reconcile(settings, None, NOW)
+        reconcile(settings, None)
