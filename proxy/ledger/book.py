@@ -55,6 +55,9 @@ class Observer(Protocol):
     def released(self, route: str, side: int, seq: int, key: str) -> None:
         """This side waited for its authority's 2xx, which came."""
 
+    def answered(self, route: str, side: int, n: int) -> None:
+        """So many live events were delivered to this side, or refused by it, by their workers."""
+
     def left(self, route: str, side: int, seq: int) -> None:
         """This side is settled on disk; the book forgets it now. What was read of it before is stale."""
 
@@ -84,6 +87,7 @@ class Book:
         self._sides: tuple[dict[int, list[Any]], dict[int, list[Any]]] = ({}, {})
         self._streams_changed: set[int] = set()
         self._gaps: list[tuple[int, int, str]] = []
+        self._answered: Counter[tuple[str, int]] = Counter()
         self.group_number = 0
         """Of the group taken last."""
         self.committed_number = 0
@@ -275,6 +279,9 @@ class Book:
                 # A failover: the side that was to get it later answers it now.
                 self._set(entry, side, PENDING)
             if entry.state(side) in OPEN:
+                if code == REFUSED or (code == DELIVERED and entry.stage != NEW_ENTRY):
+                    # New ones that are delivered are counted with their group.
+                    self._answered[entry.route, side] += 1
                 self._settle_entry(entry, side, code, status, attempts=1)
             else:
                 self.counters["late_reports"] += 1
@@ -523,7 +530,18 @@ class Book:
                 stream.live.pop(e.n, None)
         for route, side in group.wake:
             self.observer.has_more(route, side)
+        self._tell_answers(group)
         return self._streams_durable(group)
+
+    def _tell_answers(self, group: Group) -> None:
+        """New events that were settled when they were written, and older ones settled since the last time."""
+        answered, self._answered = self._answered, Counter()
+        for (route, old, new), n in group.states.items():
+            for side, state in ((0, old), (1, new)):
+                if state == DELIVERED:
+                    answered[route, side] += n
+        for (route, side), n in answered.items():
+            self.observer.answered(route, side, n)
 
     def _wake(self, group: Group, entry: Entry) -> None:
         """Tell the replayer of an entry that came to disk with sides in the ledger's hands."""

@@ -53,6 +53,7 @@ class Gate:
         self._timer: Timer | None = None
         self._trial_due = False
         self._on_trial = False
+        self._live_since_pause = False
         self.is_open = True
 
     def may_start(self) -> bool:
@@ -78,17 +79,35 @@ class Gate:
         self._row = 0
         if self.is_open:
             return False
+        self._open()
+        return True
+
+    def saw_live(self, n: int) -> None:
+        """Workers got so many answers that settle events: the backend works, whatever single events show."""
+        self.successes += n
+        if self.is_open:
+            self._row = 0
+        else:
+            self._live_since_pause = True
+            self.try_now()
+
+    def _open(self) -> None:
         log.warning("deliveries to %s go on", self.backend)
         self._cancel()
         self.is_open = True
         self._on_trial = False
+        self._trial_due = False
         self._pauses = 0
         self.paused = ""
-        return True
 
     def failed(self) -> None:
         """One event failed in a way that may be its own."""
         self._row += 1
+        if self._on_trial and self._live_since_pause:
+            # The trial met an event that fails by itself: live ones were taken since the pause.
+            self._row = 1
+            self._open()
+            return
         if self._on_trial or self._row >= FAILURES_IN_A_ROW:
             self.pause(f"{self._row} failures in a row", shown=False)
 
@@ -102,6 +121,7 @@ class Gate:
         if self.is_open or (shown and not self.paused):
             log.warning("deliveries to %s are paused: %s", self.backend, why)
         self.is_open = False
+        self._live_since_pause = False
         self.paused = why if shown else ""
         self._timer = self._call_later(wait, self._trial)
 

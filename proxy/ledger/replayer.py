@@ -24,7 +24,6 @@ from proxy.core.owed import DEAD, DELIVERED, PENDING, REFUSED
 from proxy.ledger.backoff import Backoff
 from proxy.ledger.book import Book
 from proxy.ledger.gate import CallLater, Gate
-from proxy.ledger.group import Group
 from proxy.ledger.lane import Lane
 from proxy.ledger.reader import Chunk, Item, Reader
 
@@ -142,14 +141,11 @@ class Replayer:
             lane.read_again(seq)
             self._kick(lane)
 
-    def saw(self, group: Group) -> None:
-        """Learn from live deliveries which backends give answers."""
-        for (route, old, new), n in group.states.items():
-            for side, state in ((0, old), (1, new)):
-                lane = self._lanes.get((route, side)) if state == DELIVERED else None
-                if lane is not None:
-                    lane.gate.successes += n
-                    lane.gate.try_now()
+    def answered(self, route: str, side: int, n: int) -> None:
+        """Live events got so many answers: the backend works, so what fails meanwhile fails by itself."""
+        lane = self._lanes.get((route, side))
+        if lane is not None:
+            lane.gate.saw_live(n)
 
     def backend_is_healthy(self, backend: str) -> None:
         """A probe got an answer."""
@@ -248,10 +244,7 @@ class Replayer:
         """One attempt showed something."""
         gate = lane.gate
         kind = outcome.kind
-        if kind in (TAKEN, TURNED_AWAY) and gate.succeeded():
-            for each in self._by_gate[gate.backend]:
-                each.retry_young()
-                self._kick(each)
+        self._feed_gate(gate, outcome)
         if lane.is_settled(item):
             self.counters["delivered_twice"] += kind == TAKEN
             lane.finish(item)
@@ -265,14 +258,29 @@ class Replayer:
         elif kind == PAUSE:
             lane.put_back(item)
             self.counters["paused"] += 1
-            gate.pause(f"status {outcome.status}", shown=True)
         elif kind == UNREACHABLE:
             lane.put_back(item)
             self.counters["unreachable"] += 1
-            gate.pause(outcome.reason or "unreachable", shown=False)
         else:
             self._failed(lane, item, outcome)
         self._kick(lane)
+
+    def _feed_gate(self, gate: Gate, outcome: Outcome) -> None:
+        """What it showed of the backend counts even when the event was settled by somebody else meanwhile."""
+        was_open = gate.is_open
+        kind = outcome.kind
+        if kind in (TAKEN, TURNED_AWAY):
+            gate.succeeded()
+        elif kind == PAUSE:
+            gate.pause(f"status {outcome.status}", shown=True)
+        elif kind == UNREACHABLE:
+            gate.pause(outcome.reason or "unreachable", shown=False)
+        else:
+            gate.failed()
+        if gate.is_open and not was_open:
+            for each in self._by_gate[gate.backend]:
+                each.retry_young()
+                self._kick(each)
 
     def _settle(self, lane: Lane, item: Item, state: int, status: int) -> None:
         event = item.event
@@ -317,7 +325,6 @@ class Replayer:
             self._need()
             wait = self._backoff.delay(stall.failures)
             stall.timer = self._call_later(wait, lambda: self._retry(lane, event.key))
-        gate.failed()
 
     def _retry(self, lane: Lane, key: str) -> None:
         lane.retry(key)

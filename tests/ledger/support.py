@@ -88,6 +88,9 @@ class FakeObserver:
     def released(self, route: str, side: int, seq: int, key: str) -> None:
         self.told.append(("released", side, seq))
 
+    def answered(self, route: str, side: int, n: int) -> None:
+        self.told.append(("answered", side, n))
+
     def left(self, route: str, side: int, seq: int) -> None:
         self.told.append(("left", side, seq))
 

@@ -33,7 +33,7 @@ def test_a_healthy_event_is_written_once_and_settled_without_its_body(desk: Desk
     assert desk.bodies() == set()
     assert not stream.live
     assert not desk.book.on_disk
-    assert desk.observer.told == []
+    assert desk.observer.told == [("answered", 0, 1), ("answered", 1, 1)]
 
 
 def test_an_event_in_flight_is_written_with_its_body_and_updated_later(desk: Desk) -> None:
@@ -83,7 +83,7 @@ def test_a_handed_side_is_the_replayers_once_it_is_on_disk(desk: Desk) -> None:
     assert desk.marks.marked == {NEW_K}
     assert desk.observer.told == []
     desk.commit()
-    assert desk.observer.told == [("left", 0, 1), ("has_more", 1)]
+    assert desk.observer.told == [("left", 0, 1), ("has_more", 1), ("answered", 0, 1)]
     assert desk.book.settle(1, ROUTE, 1, bucket("k"), DELIVERED, 200, 1)
     assert not desk.marks.marked
     desk.commit()

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from proxy.core.event import PAUSE, REFUSED, RETRY, UNREACHABLE, Outcome
-from proxy.core.owed import DELIVERED
+from proxy.core.owed import DELIVERED, DISCARDED
+from proxy.core.owed import REFUSED as REFUSED_STATE
 from proxy.core.routing import Dials, Routing
 from proxy.ledger.marks import RESTORED
 from proxy.ledger.protocol import HANDED, PARKED
@@ -153,6 +154,41 @@ async def test_when_everything_fails_no_event_becomes_a_dead_letter(ledgers: Led
     assert keeper.counters()["gave_up"] == 0 if "gave_up" in keeper.counters() else True
     ledgers.backends.default[1] = Outcome(1, 200)
     await until(lambda: len(ledgers.backends.got) == 40, "all delivered in the end")
+
+
+@pytest.mark.parametrize("ledgers", [{"dead_after": 3}], indirect=True)
+async def test_an_event_that_fails_while_live_ones_succeed_becomes_a_dead_letter(ledgers: Ledgers) -> None:
+    keeper = await ledgers.start()
+    worker = await ledgers.worker()
+    ledgers.backends.answers[1, "id-1"] = Outcome(RETRY, 500)
+    await worker.say_durably([event(1, key="bad", handed=2)], [(1, 0, DELIVERED, 200)])
+    for n in range(2, 1000):
+        if ledgers.states()["id-1"] == ("delivered", "dead"):
+            break
+        # What its worker delivered by itself, some of it said together with the event and some later.
+        await worker.say_durably([event(n, key=f"k{n}")], [(n, 0, DELIVERED, 200), (n, 1, DELIVERED, 201)][: n % 2 + 1])
+        await worker.say_durably([], [(n, 1, DELIVERED, 201)][n % 2 :])
+        assert keeper.replayer.gates["new"].is_open, "one failing key is not the backend"
+    assert ledgers.states()["id-1"] == ("delivered", "dead")
+    assert ledgers.backends.got == []
+    assert keeper.counters()["gave_up"] == 1
+
+
+async def test_a_trial_of_what_was_settled_meanwhile_still_ends_the_trial(ledgers: Ledgers) -> None:
+    keeper = await ledgers.start()
+    worker = await ledgers.worker()
+    gate = keeper.replayer.gates["new"]
+    ledgers.backends.default[1] = Outcome(UNREACHABLE, 502, "connection refused")
+    await worker.say_durably([event(1, handed=2)])
+    await until(lambda: not gate.is_open, "paused")
+    ledgers.backends.open.clear()
+    await until(lambda: ledgers.backends.in_flight == 1, "a trial")
+    await worker.say_durably([], [(1, 0, REFUSED_STATE, 400), (1, 1, DISCARDED, 0)])
+    ledgers.backends.open.set()
+    await until(lambda: ledgers.backends.in_flight == 0, "the trial failed")
+    ledgers.backends.default[1] = Outcome(1, 200)
+    await worker.say_durably([event(2, key="other", handed=2)], [(2, 0, DELIVERED, 200)])
+    await until(lambda: ledgers.backends.order(1) == ["id-2"], "the gate opens again")
 
 
 async def test_an_unreachable_backend_costs_no_attempts(ledgers: Ledgers) -> None:

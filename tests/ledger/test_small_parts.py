@@ -250,6 +250,28 @@ def test_many_failures_in_a_row_are_the_backends() -> None:
     assert not script.gate.is_open
 
 
+def test_live_answers_between_failures_keep_the_gate_open() -> None:
+    script = GateScript()
+    for _ in range(3 * FAILURES_IN_A_ROW):
+        script.fly(fails=True)
+        script.gate.saw_live(2)
+    assert script.gate.is_open
+    assert script.gate.successes == 6 * FAILURES_IN_A_ROW
+
+
+def test_a_trial_that_fails_while_live_events_are_taken_failed_by_itself() -> None:
+    script = GateScript()
+    script.gate.pause("refused", shown=False)
+    script.gate.saw_live(1)
+    assert script.timers[0].is_cancelled
+    script.fly(fails=True)
+    assert script.gate.is_open
+    script.gate.pause("refused", shown=False)
+    script.fire()
+    script.fly(fails=True)
+    assert not script.gate.is_open, "nothing was taken since this pause"
+
+
 def test_a_closed_gate_starts_nothing() -> None:
     script = GateScript()
     script.gate.pause("refused", shown=False)
