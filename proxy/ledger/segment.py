@@ -160,9 +160,13 @@ class Segment:
             if held:
                 flat: list[apsw.SQLiteValue] = [value for row in held for value in row]
                 self._expect(_UPDATE_HELD.run(self.connection, flat), len(held))
+            closed: list[apsw.SQLiteValue] = []
             for side, rows in enumerate(sides):
                 if rows:
-                    self._update_side(side, rows, deltas, keep=group.retain_bodies)
+                    closed += self._update_side(side, rows, deltas)
+            if closed and not group.retain_bodies:
+                # Last: a side that settles here may be owed to the other side in the same transaction.
+                _DELETE_BODIES.run(self.connection, closed)
             self._save_balance("balance", deltas)
             self.connection.execute("COMMIT")
         except BaseException:
@@ -191,8 +195,9 @@ class Segment:
             self.connection.execute("INSERT INTO gap VALUES (?, ?, ?)", gap)
 
     def _update_side(
-        self, side: int, rows: list[SideRow], deltas: Counter[tuple[str, int, int]], *, keep: bool
-    ) -> None:
+        self, side: int, rows: list[SideRow], deltas: Counter[tuple[str, int, int]]
+    ) -> list[apsw.SQLiteValue]:
+        """Write one side's rows; the seqs whose body this side does not need any more."""
         flat: list[apsw.SQLiteValue] = []
         closed: list[apsw.SQLiteValue] = []
         for seq, route, before, state, status, attempts in rows:
@@ -204,8 +209,7 @@ class Segment:
                 if state not in OPEN and state != DEAD:
                     closed.append(seq)
         self._expect(_UPDATE_SIDES[side].run(self.connection, flat), len(rows))
-        if closed and not keep:
-            _DELETE_BODIES.run(self.connection, closed)
+        return closed
 
     def _expect(self, changed: int, expected: int) -> None:
         if changed != expected:

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.core.owed import DEAD, DELIVERED, DISCARDED, LOST, PENDING, REFUSED
 from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED
+from proxy.ledger.reader import Reader
 from tests.ledger.support import ROUTE, Desk, bucket, counted, event, frame, rows
 
 OLD_K = (0, 0, bucket("k"))
@@ -75,6 +76,27 @@ def test_a_parked_side_is_marked_until_its_report_comes(desk: Desk) -> None:
     assert not desk.marks.marked
     desk.commit()
     assert desk.states() == {"id-1": ("delivered", "delivered")}
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_failover_keeps_the_body_for_the_side_that_is_owed_now(desk: Desk, side: int) -> None:
+    stream = desk.book.hello("s1", 0)
+    desk.book.take_frame(stream, frame(1, [event(1, authority=side, owed=1 << side)]))
+    desk.commit()
+    other = 1 - side
+    desk.book.take_frame(
+        stream, frame(2, [], [(1, other, OWED, 0), (1, other, ANSWERED, 0), (1, side, DISCARDED, 502)])
+    )
+    desk.commit()
+    assert desk.bodies() == {"id-1"}
+    desk.book.lost(stream)
+    desk.book.hand_over(stream)
+    desk.commit()
+    found = Reader(lambda: desk.store.segments).pending(ROUTE, other, 0, [], 10, 10**6)
+    assert [(item.seq, item.event.body) for item in found.items] == [(1, b'{"n":1}')]
+    assert desk.book.settle(1, ROUTE, other, bucket("k"), DELIVERED, 200, 1)
+    desk.commit()
+    assert desk.bodies() == set()
 
 
 def test_a_handed_side_is_the_replayers_once_it_is_on_disk(desk: Desk) -> None:
