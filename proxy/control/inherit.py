@@ -5,7 +5,7 @@ CROSSFADE_CONFIG_FD     memfd with the settings that the launcher loaded: a chil
 CROSSFADE_MARKS_FD      memfd of proxy.ledger.marks
 CROSSFADE_LISTEN_FDS    listening sockets for clients, "5,6", in the order of `listen`
 CROSSFADE_LIFELINE_FD   read end of a pipe whose write end only the launcher has: EOF = the launcher died
-CROSSFADE_READY_FD      write end of a pipe on which the supervisor says that the instance is ready
+CROSSFADE_READY_FD      write end of a pipe: the supervisor says `ready ADMIN`, a child that refuses to start says why
 CROSSFADE_LAUNCHER_PID  whom the supervisor asks to stop
 CROSSFADE_STARTED_NS    wall clock at the launcher's start; also names this life of the instance
 """
@@ -13,6 +13,7 @@ CROSSFADE_STARTED_NS    wall clock at the launcher's start; also names this life
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pickle
 import signal
@@ -22,13 +23,18 @@ from pathlib import Path
 from typing import Final
 
 from config.model import Settings
+from proxy.control.logs import one_line
 from proxy.control.places import Places
 from proxy.core.errors import RefuseToStart
+
+log = logging.getLogger(__name__)
 
 EXIT_REFUSED: Final = 78
 """Exit code of a child that refuses to start (sysexits.h EX_CONFIG); its message is in the log."""
 
 _CHUNK: Final = 1 << 20
+_LONGEST_LINE: Final = 4000
+"""Bytes; a write of up to 4,096 to a pipe is never mixed with another's (pipe(7))."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,15 @@ def read_all(descriptor: int) -> bytes:
         parts.append(part)
         offset += len(part)
     return b"".join(parts)
+
+
+def say_refusal(reason: object, environ: Mapping[str, str] = os.environ) -> None:
+    """Tell the launcher why this child refuses to start; its exit code says that it does."""
+    line = one_line(str(reason)).encode()[:_LONGEST_LINE]
+    try:
+        os.write(int(environ["CROSSFADE_READY_FD"]), b"refused " + line + b"\n")
+    except (KeyError, ValueError, OSError) as error:
+        log.warning("the launcher could not be told the reason: %r", error)
 
 
 async def stop_requested(inherited: Inherited) -> str:

@@ -29,7 +29,7 @@ import proxy
 from config.model import Settings
 from proxy.control.holdings import Holdings
 from proxy.control.inherit import EXIT_REFUSED
-from proxy.control.logs import setup_logging
+from proxy.control.logs import one_line, setup_logging
 from proxy.core.errors import RefuseToStart
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,9 @@ class Launcher:
         self._environment = environment_of(holdings)
         self._stopping = False
         self._ready = False
-        self._refused = False
+        self._said = ""
+        self.refusal = ""
+        """Why a child refused to start; empty when none did."""
         self._asked_at = 0.0
         self.had_to_kill = False
         """A child did not stop by itself: what it had to finish may be undone, and a successor must look out."""
@@ -136,7 +138,7 @@ class Launcher:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number.name)
-        loop.add_reader(self._holdings.ready_read_fd, self._on_ready)
+        loop.add_reader(self._holdings.ready_read_fd, self._on_news)
         if os.getpid() == 1:
             self._reap_strangers()
         try:
@@ -150,7 +152,7 @@ class Launcher:
                 child.signal(signal.SIGKILL)
             # Nobody is left to stop: one signal more, as the loop takes its handlers away, must not change how we end.
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-        return 2 if self._refused else 1 if self.had_to_kill else 0
+        return 2 if self.refusal else 1 if self.had_to_kill else 0
 
     def _start(self, child: Child) -> None:
         if self._stopping:
@@ -196,9 +198,10 @@ class Launcher:
         if self._stopping:
             log.log(logging.INFO if code == 0 else logging.WARNING, "%s %s", child.name, how, extra={"child": pid})
             return
+        self._on_news()  # what it said before it ended
         if code == EXIT_REFUSED and not self._ready:
             log.error("%s refuses to start; stopping", child.name)
-            self._refused = True
+            self.refusal = self._said or f"{child.name} has a reason that its log tells"
             self._stop.set()
             return
         log.warning("%s %s unexpectedly", child.name, how, extra={"child": pid})
@@ -212,17 +215,23 @@ class Launcher:
         log.info("starting %s again in %g s", child.name, wait)
         asyncio.get_running_loop().call_later(wait, self._start, child)
 
-    def _on_ready(self) -> None:
-        """The supervisor says `ready ADMIN`, once per its life; only the first is news."""
+    def _on_news(self) -> None:
+        """A child said something: the supervisor `ready ADMIN`, once per its life; one that refuses why."""
         try:
-            said = os.read(self._holdings.ready_read_fd, 4096).decode(errors="replace").split()
+            lines = os.read(self._holdings.ready_read_fd, 65536).decode(errors="replace").splitlines()
         except BlockingIOError:
             return
-        if self._ready or said[:1] != ["ready"]:
-            return
+        for what, _, rest in (line.partition(" ") for line in lines):
+            if what == "refused":
+                self._said = rest
+            elif what == "ready" and not self._ready:
+                self._on_ready(rest)
+
+    def _on_ready(self, tcp: str) -> None:
+        """Only the first time is news."""
         self._ready = True
         clients = ", ".join(f"http://{address}" for address in self._holdings.addresses)
-        admin = ", ".join([f"unix:{self._holdings.places.admin_socket}", *said[1:2]])
+        admin = ", ".join([f"unix:{self._holdings.places.admin_socket}", *([tcp] if tcp else [])])
         print(f"crossfade is ready: {clients} (admin {admin})", file=sys.stderr, flush=True)
 
     def _on_stop(self, name: str) -> None:
@@ -286,19 +295,26 @@ def launch(settings: Settings, path: Path, *, modules: Sequence[str] | None = No
     """Run an instance until it is stopped; the process's exit code.
 
     path: the configuration file; modules: see `children_of`. Returns 0 after a graceful stop, 1 after one by force,
-    2 when something refuses to start: the message is on stderr then, and nothing was overwritten.
+    2 when something refuses to start: the last line on stderr says why then, and nothing was overwritten.
     """
     setup_logging(settings.log, "launcher")
     try:
         holdings = Holdings(settings, path)
     except RefuseToStart as refusal:
-        log.error("refusing to start: %s", refusal)
+        _say_refusal(str(refusal))
         return 2
     try:
         launcher = Launcher(holdings, modules)
         code = uvloop.run(launcher.run())
         if not launcher.had_to_kill:
             holdings.stopped_cleanly()
+        if launcher.refusal:
+            _say_refusal(launcher.refusal)
         return code
     finally:
         holdings.close()
+
+
+def _say_refusal(reason: str) -> None:
+    """For people, whatever the log's format; nothing comes after it."""
+    print(f"crossfade refuses to start: {one_line(reason)}", file=sys.stderr, flush=True)

@@ -62,10 +62,11 @@ class TextLines(logging.Formatter):
         parts = [record.getMessage(), *(f"{name}={value}" for name, value in _extras(record).items())]
         if record.exc_info:
             parts.append(self.formatException(record.exc_info))
-        return f"{head} {_one_line(' '.join(parts))}"
+        return f"{head} {one_line(' '.join(parts))}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """The text with control characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

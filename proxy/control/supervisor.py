@@ -29,7 +29,7 @@ from proxy.control.completeness import Completeness
 from proxy.control.file_store import FileStore
 from proxy.control.guard import Guard
 from proxy.control.handlers import Handlers
-from proxy.control.inherit import EXIT_REFUSED, Inherited, stop_requested
+from proxy.control.inherit import EXIT_REFUSED, Inherited, say_refusal, stop_requested
 from proxy.control.instance import Instance, ask_launcher_to_stop
 from proxy.control.link import LedgerStats, WorkerStats
 from proxy.control.logs import setup_logging
@@ -232,6 +232,7 @@ def main() -> int:
         uvloop.run(_main(inherited))
     except RefuseToStart as refusal:
         log.error("refusing to start: %s", refusal)
+        say_refusal(refusal)
         return EXIT_REFUSED
     return 0
 

@@ -8,7 +8,7 @@ import sys
 
 import uvloop
 
-from proxy.control.inherit import EXIT_REFUSED, Inherited, stop_requested
+from proxy.control.inherit import EXIT_REFUSED, Inherited, say_refusal, stop_requested
 from proxy.control.logs import setup_logging
 from proxy.core.errors import RefuseToStart
 from proxy.worker.worker import Worker
@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> int:
         setup_logging(inherited.settings.log, f"worker-{index}")
         uvloop.run(_serve(inherited, index))
     except RefuseToStart as error:
-        logging.getLogger(__name__).error("%s", error)
+        log.error("refusing to start: %s", error)
+        say_refusal(error)
         return EXIT_REFUSED
     return 0
 

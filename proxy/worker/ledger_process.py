@@ -23,7 +23,7 @@ import apsw
 import uvloop
 
 from config.model import Settings
-from proxy.control.inherit import EXIT_REFUSED, Inherited, stop_requested
+from proxy.control.inherit import EXIT_REFUSED, Inherited, say_refusal, stop_requested
 from proxy.control.link import (
     STATS_INTERVAL,
     Applied,
@@ -213,6 +213,7 @@ def main() -> int:
         uvloop.run(_main(inherited))
     except RefuseToStart as error:
         log.error("the ledger refuses to start: %s", error)
+        say_refusal(error)
         return EXIT_REFUSED
     return 0
 

@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+from proxy.control.inherit import say_refusal
+
 JOURNAL = Path(os.environ["STANDIN_JOURNAL"])
 NAME = ""
 BEHAVIOUR = ""
@@ -43,6 +45,7 @@ def main(name: str) -> None:
     signal.signal(signal.SIGTERM, on_signal)
     note("started")
     if BEHAVIOUR == "refuse":
+        say_refusal("this cannot be")
         sys.exit(78)
     if BEHAVIOUR.startswith("crash:") and JOURNAL.read_text().count(f"{name} started") <= int(BEHAVIOUR[6:]):
         sys.exit(1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from proxy.control.holdings import Holdings
-from proxy.control.inherit import Inherited, read_all, stop_requested
+from proxy.control.inherit import Inherited, read_all, say_refusal, stop_requested
 from proxy.control.launcher import environment_of
 from proxy.core.errors import RefuseToStart
 from tests.control.helpers import make_settings
@@ -91,3 +91,16 @@ async def test_the_lifelines_end_asks_to_stop(holdings: Holdings) -> None:
 
 def _with_lifeline(inherited: Inherited, descriptor: int) -> Inherited:
     return Inherited(**{**vars(inherited), "lifeline_fd": descriptor})
+
+
+def test_a_refusal_reaches_the_launcher_on_one_line(holdings: Holdings) -> None:
+    say_refusal("no\nroom " + "x" * 5000, environment_of(holdings))
+    said = os.read(holdings.ready_read_fd, 10_000)
+    assert said.startswith(b"refused no\\nroom xxx")
+    assert (said.count(b"\n"), said[-1:]) == (1, b"\n")
+    assert len(said) < 4096
+
+
+def test_a_refusal_that_nobody_can_hear_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    say_refusal("no", {})
+    assert "the launcher could not be told the reason" in caplog.text

@@ -142,7 +142,7 @@ def test_a_child_that_refuses_stops_the_instance(state_dir: Path, instances: lis
     )
     instances.append(instance)
     assert instance.process.wait(20) == 2
-    assert "refuses to start" in instance.stderr
+    assert instance.stderr.splitlines()[-1] == "crossfade refuses to start: this cannot be"
 
 
 def test_a_refusal_after_readiness_is_a_crash(state_dir: Path, instances: list[Instance]) -> None:
@@ -235,7 +235,7 @@ def test_a_taken_port_is_refused_before_anything_starts(state_dir: Path, instanc
         instance = Instance(state_dir, address=address_text(taken))
         instances.append(instance)
         assert instance.process.wait(20) == 2
-        assert f"cannot listen on {address_text(taken)}" in instance.stderr
+        assert instance.stderr.startswith(f"crossfade refuses to start: cannot listen on {address_text(taken)}")
     assert instance.journal == []
 
 
