@@ -89,7 +89,8 @@ class Holdings:
         waited = False
         while not _try_lock(descriptor):
             holder = _holder(descriptor) or "unknown"
-            if self._clock() >= deadline:
+            # A launcher that lives will not let go; only what a dead one left behind is worth waiting for.
+            if _is_somebody_else_alive(holder) or self._clock() >= deadline:
                 raise RefuseToStart(
                     f"{self.places.root} is in use by another instance (process {holder}); "
                     f"stop it, or give this one a state_dir of its own"
@@ -114,7 +115,10 @@ class Holdings:
                 return listen_tcp(address)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or self._clock() >= deadline:
-                    raise RefuseToStart(f"cannot listen on {address}: {error.strerror or error}") from None
+                    raise RefuseToStart(
+                        f"cannot listen on {address}: {error.strerror or error}; "
+                        "stop what uses it, or give `listen` another address"
+                    ) from None
             if not waited:
                 log.warning("%s is still in use; waiting up to %g s", address, self._wait)
             waited = True
@@ -203,6 +207,20 @@ def _make_directory(directory: Path) -> None:
 def _holder(descriptor: int) -> str:
     """The process id that a lock file names, or an empty text."""
     return os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+
+
+def _is_somebody_else_alive(pid: str) -> bool:
+    """Does another process with this number run? One that is not reaped yet is dead.
+
+    Our own number is that of a namesake: in a container the launcher is process 1 each time.
+    """
+    if not pid.isdecimal() or int(pid) == os.getpid():
+        return False
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def _try_lock(descriptor: int) -> bool:

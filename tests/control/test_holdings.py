@@ -6,6 +6,8 @@ import fcntl
 import os
 import pickle
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +67,28 @@ def test_two_instances_cannot_share_a_state_directory(state_dir: Path) -> None:
         first.close()
 
 
+@pytest.mark.parametrize("ending", ["alive", "not reaped", "gone"])
+def test_a_living_launcher_is_not_waited_for(state_dir: Path, ending: str) -> None:
+    launcher = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.write(lock, f"{launcher.pid}\n".encode())
+    clock = Clock()
+    try:
+        if ending != "alive":
+            launcher.kill()
+            os.waitid(os.P_PID, launcher.pid, os.WEXITED | os.WNOWAIT)
+        if ending == "gone":
+            launcher.wait()
+        with pytest.raises(RefuseToStart, match=f"in use by another instance \\(process {launcher.pid}\\)"):
+            take(make_settings(state_dir), wait=1.0, clock=clock, sleep=clock.sleep)
+        assert (clock.now == 0.0) is (ending == "alive")
+    finally:
+        os.close(lock)
+        launcher.kill()
+        launcher.communicate()
+
+
 def test_waits_for_a_dying_instance_and_its_port(state_dir: Path) -> None:
     blocker = socket.socket()
     blocker.bind(("127.0.0.1", 0))
@@ -116,7 +140,7 @@ def test_a_taken_port_is_refused_at_once_by_name(state_dir: Path) -> None:
     clock = Clock()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = address_text(taken)
-        with pytest.raises(RefuseToStart, match=f"cannot listen on {address}: Address already in use"):
+        with pytest.raises(RefuseToStart, match=f"cannot listen on {address}: Address already in use; .* `listen`"):
             take(make_settings(state_dir, listen=["127.0.0.1:0", address]), clock=clock, sleep=clock.sleep)
     assert clock.now == 0.0
     take(make_settings(state_dir)).close()  # the refusal let go of the lock
