@@ -108,14 +108,23 @@ class LedgerHandlers:
         if body.all == (body.ids is not None):
             raise Problem(422, 'name the events ("ids") or say "all": true, one of them')
         args = {"ids": body.ids, "side": _side(body.side), "route": body.route}
+        named = await self._count_named(body) if body.ids is not None else 0
         await self._record(call, action, {"ids": body.ids, "all": body.all, "side": body.side}, body.route or "")
         if call.who.dry_run:
-            wanted = None if body.ids is None else frozenset(body.ids)
             found = {"state": "dead", "side": args["side"], "route": body.route}
-            return views.Moved(await self._count(found, wanted), True)
+            return views.Moved(await self._count(found) if body.all else named, True)
         return views.Moved((await self._ask(op, args))["moved"], False)
 
-    async def _count(self, wanted: dict[str, Any], ids: frozenset[str] | None = None) -> int:
+    async def _count_named(self, body: DeadLetters) -> int:
+        """How many dead letters the ids name; a Problem with those that name none, because somebody mistyped them."""
+        wanted = {"state": "dead", "side": _side(body.side), "route": body.route}
+        counts = {id_: await self._count(wanted | {"id": id_}) for id_ in body.ids or ()}
+        unknown = [id_ for id_, count in counts.items() if count == 0]
+        if unknown:
+            raise Problem(404, f"nothing was moved: no dead letters are {', '.join(unknown)}", ids=unknown)
+        return sum(counts.values())
+
+    async def _count(self, wanted: dict[str, Any]) -> int:
         """How many events a change would move: one for each side where the event is in that state."""
         state, side = wanted["state"], wanted["side"]
         sides = SIDES if side is None else (SIDES[side],)
@@ -123,8 +132,7 @@ class LedgerHandlers:
         while True:
             page = await self._ask("events", _filter(**wanted, after_seq=after, limit=PAGE))
             for event in page["events"]:
-                if ids is None or event["id"] in ids:
-                    count += sum((event[name] or {}).get("state") == state for name in sides)
+                count += sum((event[name] or {}).get("state") == state for name in sides)
             if page["next_after_seq"] is None:
                 return count
             after = page["next_after_seq"]

@@ -123,6 +123,15 @@ def test_dead_letters_by_id_and_all(ctl: Ctl, admin: FakeAdmin, action: str) -> 
 
 
 @pytest.mark.parametrize("action", ["requeue", "discard"])
+def test_ids_that_name_nothing_fail_by_name(ctl: Ctl, admin: FakeAdmin, action: str) -> None:
+    problem = {"status": 404, "detail": "nothing was moved: no dead letters are x, y", "ids": ["x", "y"]}
+    admin.forced = lambda method, path: (404, problem)
+    done = ctl("dead", action, "x", "a", "y")
+    assert done.code == 1
+    assert "no dead letters are x, y" in done.err
+
+
+@pytest.mark.parametrize("action", ["requeue", "discard"])
 @pytest.mark.parametrize("words", [[], ["a", "--all"]])
 def test_ids_or_all(ctl: Ctl, admin: FakeAdmin, action: str, words: list[str]) -> None:
     assert ctl("dead", action, *words).code == 2

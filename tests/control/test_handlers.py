@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,6 +28,16 @@ def ledger_of(plane: Plane, **answers: Any) -> FakeLedger:
     assert plane.ledger is not None
     plane.ledger.answers = answers
     return plane.ledger
+
+
+def by_id(*dead: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A ledger in which these events are dead at both sides."""
+
+    def events(args: dict[str, Any]) -> dict[str, Any]:
+        assert args["state"] == "dead"
+        return {"events": [receipt(args["id"], old="dead")] if args["id"] in dead else [], "next_after_seq": None}
+
+    return events
 
 
 async def last_entry(plane: Plane) -> Any:
@@ -119,7 +130,7 @@ async def test_without_a_ledger_the_record_is_unavailable(make_plane: MakePlane)
 
 async def test_what_the_ledger_refuses_is_422(plane: Plane) -> None:
     ledger_of(plane, dead_requeue="its segment is gone")
-    status, problem = await plane.ask("POST", "/api/v1/dead/requeue", {"ids": ["a"]})
+    status, problem = await plane.ask("POST", "/api/v1/dead/requeue", {"all": True})
     assert (status, problem["detail"]) == (422, "its segment is gone")
 
 
@@ -130,12 +141,12 @@ async def test_dead_letters_are_moved_after_an_audit_line(plane: Plane) -> None:
         seen.append(json.loads(plane.places.audit.read_bytes().splitlines()[-1])["action"])
         return {"moved": 2}
 
-    ledger = ledger_of(plane, dead_requeue=move, dead_discard=move)
+    ledger = ledger_of(plane, events=by_id("a", "b"), dead_requeue=move, dead_discard=move)
     status, answer = await plane.ask("POST", "/api/v1/dead/requeue", {"ids": ["a", "b"], "reason": "mended"})
     assert (status, answer) == (200, {"moved": 2, "dry_run": False})
-    assert ledger.asked[0].args == {"ids": ["a", "b"], "side": None, "route": None}
+    assert ledger.asked[2].args == {"ids": ["a", "b"], "side": None, "route": None}
     await plane.ask("POST", "/api/v1/dead/discard", {"all": True, "side": "new", "route": "events"})
-    assert ledger.asked[1].args == {"ids": None, "side": 1, "route": "events"}
+    assert ledger.asked[3].args == {"ids": None, "side": 1, "route": "events"}
     assert seen == ["dead-requeue", "dead-discard"]
     entry = await last_entry(plane)
     assert entry["evidence"] == {"ids": None, "all": True, "side": "new"}
@@ -156,11 +167,25 @@ async def test_a_dry_run_counts_and_moves_nothing(plane: Plane) -> None:
     for body, moved in (
         ({"all": True}, 4),
         ({"all": True, "side": "new"}, 3),
-        ({"ids": ["b", "zz"]}, 2),
-        ({"ids": ["b"], "side": "old"}, 1),
     ):
         status, answer = await plane.ask("POST", "/api/v1/dead/discard", body | {"dry_run": True})
         assert (status, answer) == (200, {"moved": moved, "dry_run": True})
+    ledger.answers["events"] = by_id("a", "b")
+    for body, moved in (({"ids": ["a", "b"]}, 4), ({"ids": ["b"], "side": "old"}, 1)):
+        status, answer = await plane.ask("POST", "/api/v1/dead/discard", body | {"dry_run": True})
+        assert (status, answer) == (200, {"moved": moved, "dry_run": True})
+    assert {each.op for each in ledger.asked} == {"events"}
+    assert (await last_entry(plane))["action"] == "route-added"
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("operation", ["requeue", "discard"])
+async def test_ids_that_name_no_dead_letter_are_told(plane: Plane, operation: str, dry_run: bool) -> None:
+    ledger = ledger_of(plane, events=by_id("a"))
+    body = {"ids": ["x", "a", "y"], "dry_run": dry_run}
+    status, problem = await plane.ask("POST", f"/api/v1/dead/{operation}", body)
+    assert (status, problem["ids"]) == (404, ["x", "y"])
+    assert "x, y" in problem["detail"]
     assert {each.op for each in ledger.asked} == {"events"}
     assert (await last_entry(plane))["action"] == "route-added"
 
