@@ -88,7 +88,9 @@ def with_stage(dials: Dials, stage: str, weight: float | None = None) -> Dials:
         raise BadChange(f"stage {stage} has weight {fixed:g}")
     wanted = fixed if fixed is not None else check_weight(dials.weight if weight is None else weight)
     if fixed is None and not (0 < wanted < 100 if stage == "split" else 0 < wanted <= 100):
-        raise BadChange(f"stage {stage} needs a weight above 0{' and below 100' if stage == 'split' else ''}")
+        bounds = "above 0 and below 100" if stage == "split" else "above 0"
+        hint = "; add --weight 25" if weight is None else ""
+        raise BadChange(f"stage {stage} needs a weight {bounds}{hint}")
     return with_weight(Dials(0.0, _STAGE_COPY[stage], dials.latched), wanted)
 
 
