@@ -182,14 +182,17 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
         said.append("the ledger's balance does not add up: keep its files and report this")
     if ledger.gaps:
         said.append(f"{ledger.gaps} coverage gaps: events in them may be unrecorded")
+    paused = {side.backend: side.paused for route in routes for side in route.sides.values() if side.paused}
+    said += [
+        f"deliveries to {backend} are paused: {why}; mend its address or its credentials, they go on by themselves"
+        for backend, why in sorted(paused.items())
+    ]
     for route in routes:
         if route.latched:
             said.append(f"{route.name} is latched: {route.latch_reason}")
         if route.old_incomplete_since:
             said.append(f"{route.name}: old is incomplete since {route.old_incomplete_since}")
         for name, side in route.sides.items():
-            if side.paused:
-                said.append(f"{route.name}: deliveries to {name} are paused: {side.paused}")
             if side.ledger.dead:
                 said.append(f"{route.name}: {side.ledger.dead} dead letters at {name}")
     said += [

@@ -88,12 +88,23 @@ async def test_what_is_wrong_is_a_warning(plane: Plane) -> None:
         "not ready: 1 of 2 workers have applied epoch 1",
         "worker 1 is down",
         "1 coverage gaps: events in them may be unrecorded",
-        "events: deliveries to old are paused: 401 Unauthorized",
+        "deliveries to old are paused: 401 Unauthorized; mend its address or its credentials, they go on by themselves",
         "events: 2 dead letters at new",
     ]
     assert status["routes"][0]["sides"]["old"]["paused"] == "401 Unauthorized"
     assert status["routes"][0]["sides"]["old"]["ledger"]["oldest_age_s"] == 3.0
     assert status["workers"][1]["alive"] is False
+
+
+async def test_a_paused_backend_of_many_routes_is_one_warning(make_plane: MakePlane) -> None:
+    plane = make_plane(routes=[{"name": name, "match": {"path": f"/{name}"}} for name in ("one", "two")])
+    await plane.start()
+    assert plane.ledger is not None
+    sides = [SideStats(name, 1, "new", balance(pending=1), 3.0, 1, "status 401", False) for name in ("one", "two")]
+    plane.ledger.tell(ledger_stats(sides=sides))
+    await eventually(lambda: plane.supervisor.instance.tally.ledger)
+    (warning,) = (await plane.get("/api/v1/status"))["warnings"]
+    assert warning.startswith("deliveries to new are paused: status 401; ")
 
 
 async def test_a_ledger_that_is_down_is_shown(make_plane: MakePlane) -> None:
