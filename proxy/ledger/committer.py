@@ -22,7 +22,7 @@ from typing import Final, ParamSpec, TypeVar
 import apsw
 
 from proxy.ledger.book import Book
-from proxy.ledger.disk import Disk
+from proxy.ledger.disk import Disk, is_no_room
 from proxy.ledger.entry import Stream
 from proxy.ledger.segment import LedgerBroken
 from proxy.ledger.store import Store
@@ -111,7 +111,7 @@ class Committer:
                 await asyncio.sleep(RETRY_FULL)
 
     def _is_full(self, error: Exception) -> bool:
-        if isinstance(error, apsw.FullError):
+        if is_no_room(error):
             return True
         extended = getattr(error, "extendedresult", 0)
         return extended in _SHARED_MEMORY and self._disk.free() < _ALMOST_NOTHING

@@ -12,10 +12,19 @@ import os
 from pathlib import Path
 from typing import Final
 
+import apsw
+
 log = logging.getLogger(__name__)
 
 _HYSTERESIS: Final = 1.1
 """Low ends when this many times `min_free` is free, so that it does not flap."""
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Does it say that the disk is full? Files of our own say so by a number, SQLite by a class."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, apsw.FullError)
 
 
 class Disk:
@@ -72,7 +81,7 @@ class Disk:
         try:
             os.posix_fallocate(descriptor, 0, self._reserve)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_no_room(error):
                 raise
             # Others took the room between our look and now; the next check tries again.
             log.warning("no room for the reserve: %s", error)

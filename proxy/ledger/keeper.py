@@ -30,7 +30,7 @@ from proxy.core.routing import Routing
 from proxy.ledger.backlog import Backlog
 from proxy.ledger.book import Book
 from proxy.ledger.committer import Committer
-from proxy.ledger.disk import Disk
+from proxy.ledger.disk import Disk, is_no_room
 from proxy.ledger.entry import Stream
 from proxy.ledger.marks import FAILED, LOW_DISK, RESTORED, Marks
 from proxy.ledger.moves import Moves
@@ -265,7 +265,9 @@ class Keeper:
         if not self._disk.is_low and self._store.is_due_to_roll():
             try:
                 self._store.roll()
-            except (apsw.FullError, apsw.CantOpenError) as error:
+            except (apsw.FullError, apsw.CantOpenError, OSError) as error:
+                if isinstance(error, OSError) and not is_no_room(error):
+                    raise
                 log.error("no room for a new segment, going on in the old one: %s", error)
                 self._counters["rolls_failed"] += 1
         self._counters["segments_dropped"] += self._store.drop_old()

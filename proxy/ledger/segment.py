@@ -92,6 +92,25 @@ class Segment:
         """Make a new file, whole or not at all. streams, carried: what goes on from the segment before."""
         young = path.with_suffix(".new")
         young.unlink(missing_ok=True)
+        try:
+            cls._write(young, first_seq, created_ns, streams, carried)
+            os.rename(young, path)
+            directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+            return cls(path, number)
+        except BaseException:
+            # Numbering goes on in the segment before, so no later start may find this one.
+            young.unlink(missing_ok=True)
+            unlink_segment(path)
+            raise
+
+    @staticmethod
+    def _write(
+        young: Path, first_seq: int, created_ns: int, streams: Iterable[StreamRow], carried: BalanceTable
+    ) -> None:
         os.close(os.open(young, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         connection = apsw.Connection(str(young), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
@@ -109,13 +128,6 @@ class Segment:
             connection.execute("PRAGMA journal_mode = WAL")
         finally:
             connection.close()
-        os.rename(young, path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-        return cls(path, number)
 
     @classmethod
     def open(cls, path: Path, number: int) -> Segment:
@@ -266,6 +278,12 @@ class Segment:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def unlink_segment(path: Path) -> None:
+    """Remove a segment's files. The log first: without its file it would be taken for another file's."""
+    for ending in ("-wal", "-shm", ""):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
 def add_counts(table: BalanceTable, rows: Iterable[tuple[apsw.SQLiteValue, ...]]) -> BalanceTable:

@@ -28,7 +28,7 @@ from proxy.core.errors import RefuseToStart
 from proxy.core.owed import DEAD, DEFERRED, PENDING, RELEASED
 from proxy.ledger.group import Group, HeldRow, SideRow, StreamRow
 from proxy.ledger.schema import OPEN_STATES, RECEIPT_COLUMNS
-from proxy.ledger.segment import BalanceTable, Segment, add_counts, rows_of
+from proxy.ledger.segment import BalanceTable, Segment, add_counts, rows_of, unlink_segment
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Store:
         older = []
         for number in numbers[:-1]:
             if number <= dropped:
-                self._unlink(number)
+                unlink_segment(self._path(number))
             else:
                 older.append(Segment.open(self._path(number), number))
         self.segments = (*older, newest)
@@ -94,12 +94,6 @@ class Store:
 
     def _path(self, number: int) -> Path:
         return self._directory / f"segment-{number:08d}.db"
-
-    def _unlink(self, number: int) -> None:
-        # The log first: without its file it would be taken for another file's.
-        for ending in ("-wal", "-shm", ""):
-            path = self._path(number)
-            path.with_name(path.name + ending).unlink(missing_ok=True)
 
     @property
     def newest(self) -> Segment:
@@ -215,7 +209,7 @@ class Store:
         return newest.size >= self._settings.segment_size or age >= self._settings.segment_age
 
     def roll(self) -> None:
-        """Close the newest segment and begin the next. Raises apsw.FullError; then all is as before."""
+        """Close the newest segment and begin the next. When it raises all is as before: no file is left of it."""
         before = self.newest
         goes_on = [row for row in self._streams.values() if not row[5]]
         number = before.number + 1
@@ -236,7 +230,7 @@ class Store:
             self._carried = add_counts(self._carried, rows_of(oldest.balance))
             self.segments = self.segments[1:]
             oldest.close()
-            self._unlink(oldest.number)
+            unlink_segment(oldest.path)
             count += 1
         return count
 

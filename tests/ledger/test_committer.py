@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -101,7 +102,7 @@ async def test_flush_waits_for_everything(bench: Bench) -> None:
 
 
 async def test_a_full_disk_is_tried_again_and_shown(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.fail(monkeypatch, apsw.FullError("full"), apsw.FullError("full"))
+    bench.fail(monkeypatch, apsw.FullError("full"), OSError(errno.ENOSPC, "No space left on device"))
     bench.say(urgent=True)
     await until(lambda: bench.durable == [1], "written in the end")
     assert bench.low == [True, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from proxy.core.errors import RefuseToStart
 from proxy.core.owed import DEAD, DEFERRED, DELIVERED, PENDING, RELEASED
+from proxy.ledger import segment
 from proxy.ledger.schema import APPLICATION_ID, SCHEMA_VERSION
 from proxy.ledger.segment import LedgerBroken, Segment
 from tests.ledger.support import ROUTE, Desk, bucket, counted, event, frame, rows
@@ -149,6 +151,40 @@ def test_a_segment_that_was_never_finished_is_made_again(tmp_path: Path) -> None
     desk.store.roll()
     assert [segment.number for segment in desk.store.segments] == [1, 2]
     desk.store.close()
+
+
+@pytest.mark.parametrize("at", ["open", "fsync", "write"])
+def test_a_roll_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    desk = Desk(tmp_path / "ledger")
+    settle(desk, 1, 1)
+    with monkeypatch.context() as patch:
+        if at == "open":
+            patch.setattr(segment, "connect", raising(apsw.CantOpenError("no room for its log")))
+        elif at == "fsync":
+            patch.setattr(os, "fsync", raising(OSError(errno.ENOSPC, "no room")))
+        else:
+            patch.setattr(segment, "SCHEMA", "CREATE TABLE half (a INTEGER); SELECT no_such_function();")
+        with pytest.raises((OSError, apsw.Error)):
+            desk.store.roll()
+    assert sorted(name for name in os.listdir(tmp_path / "ledger") if "00000002" in name) == []
+    settle(desk, 2, 2)
+    settle(desk, 3, 3)
+    desk.crash()
+    desk.open()
+    assert desk.store.next_seq == 4
+    assert desk.book.hello("s1", 0).durable == 3
+    desk.store.roll()
+    assert [each.number for each in desk.store.segments] == [1, 2]
+    desk.store.close()
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    """A call that fails so."""
+
+    def call(*args: object, **kwargs: object) -> None:
+        raise error
+
+    return call
 
 
 def test_numbers_go_on_after_a_restart(tmp_path: Path) -> None:
