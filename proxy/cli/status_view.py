@@ -6,6 +6,8 @@ events  live  weight 25 % (observed 24.7 %, 23.9 to 25.6 %)  copy durable  120/s
   side  backend  rate    errors  p50     p95     p99     breaker  health   pending  oldest  deferred  dead
   old   old      90.1/s  0 %     1.2 ms  3.4 ms  5.6 ms  closed   healthy  0        -       0         0
   new   new      29.9/s  0 %     ...
+
+the rest -> old: 17 passed
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ def render(status: Json) -> str:
     lines = [_head(status)]
     for route in status.get("routes", []):
         lines += ["", *_route(route)]
+    if status.get("default"):
+        lines += ["", f"the rest -> {clean(status['default'])}: {count(status.get('passed_through'))} passed"]
     lines += ["", *_workers(status), "", *_ledger(status.get("ledger") or {})]
     lines += _dependencies(status.get("dependencies", []))
     lines += [red(f"warning: {clean(warning)}") for warning in status.get("warnings", [])]

@@ -40,6 +40,8 @@ def status(instance: Instance) -> Status:
         not_ready=not_ready,
         draining=instance.draining,
         routes=routes,
+        default=instance.settings.default,
+        passed_through=total.counters["passed_through"],
         workers=workers,
         ledger=ledger,
         dependencies=[

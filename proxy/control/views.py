@@ -107,7 +107,10 @@ class DependencyView(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """Everything at a glance. not_ready: why /readyz says no."""
+    """Everything at a glance. not_ready: why /readyz says no.
+
+    default: the backend that gets what fits no route, null when that is answered with 404; passed_through: how many did.
+    """
 
     version: str
     epoch: int
@@ -116,6 +119,8 @@ class Status(msgspec.Struct):
     not_ready: list[str]
     draining: bool
     routes: list[RouteView]
+    default: str | None
+    passed_through: int
     workers: list[WorkerView]
     ledger: LedgerView
     dependencies: list[DependencyView]

@@ -38,6 +38,12 @@ def test_a_healthy_instance_at_a_glance(ctl: Ctl, admin: FakeAdmin) -> None:
     assert "warning" not in done.out
 
 
+def test_what_fits_no_route_is_counted(ctl: Ctl, admin: FakeAdmin) -> None:
+    assert "the rest" not in ctl("status").out
+    admin.status |= {"default": "old", "passed_through": 1204}
+    assert "the rest -> old: 1,204 passed" in ctl("status").out.splitlines()
+
+
 def test_what_is_wrong_is_said_with_what_to_do(ctl: Ctl, admin: FakeAdmin) -> None:
     admin.dials["events"] = Dials(0.0, "durable", latched=True)
     ledger = admin.sides["new"]["ledger"] | {"pending": 1204, "oldest_age_s": 75.0, "dead": 2, "lost": 3}

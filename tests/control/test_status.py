@@ -107,6 +107,17 @@ async def test_a_paused_backend_of_many_routes_is_one_warning(make_plane: MakePl
     assert warning.startswith("deliveries to new are paused: status 401; ")
 
 
+async def test_what_fits_no_route_is_in_the_status(make_plane: MakePlane) -> None:
+    plane = make_plane(default="old")
+    await plane.start()
+    for worker in plane.workers:
+        worker.say(counters={"passed_through": 3})
+    total = plane.supervisor.instance.tally.total
+    await eventually(lambda: total().counters["passed_through"] == 6)
+    status = await plane.get("/api/v1/status")
+    assert (status["default"], status["passed_through"]) == ("old", 6)
+
+
 async def test_a_ledger_that_is_down_is_shown(make_plane: MakePlane) -> None:
     plane = make_plane()
     await plane.start(everybody=False)
