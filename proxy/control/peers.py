@@ -34,6 +34,8 @@ from proxy.core.routing import Routing
 
 log = logging.getLogger(__name__)
 
+LEDGER_FIRST_WAIT: Final = 1.0
+"""Seconds that workers wait for the ledger to apply a routing before them: no rollback hangs on a ledger."""
 ANSWER_WAIT: Final = 5.0
 """Seconds that the ledger has for an answer."""
 
@@ -93,6 +95,7 @@ class Peers:
         self._expected = workers
         self._listener = listener
         self._routing: Routing | None = None
+        self._ledger_routing: Routing | None = None
         self._health: dict[str, bool] = {}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
@@ -126,9 +129,34 @@ class Peers:
 
     def set_routing(self, routing: Routing) -> None:
         """Give everybody, present and future, this routing."""
+        self._give_ledger(routing)
         self._routing = routing
-        for peer in self._everybody():
+        for peer in self.workers.values():
             peer.send(SetRouting(routing))
+
+    async def set_routing_ledger_first(self, routing: Routing) -> bool:
+        """The same, but workers get it when the ledger has applied it; false when it did not within the wait.
+
+        When buckets become old's again, the ledger marks them first, so that no event goes to old before
+        the deferred ones of its bucket.
+        """
+        self._give_ledger(routing)
+        is_applied = True
+        try:
+            async with asyncio.timeout(LEDGER_FIRST_WAIT):
+                while self.ledger is None or self.ledger.applied < routing.epoch:
+                    await self._next_news()
+        except TimeoutError:
+            is_applied = False
+        self._routing = routing
+        for peer in self.workers.values():
+            peer.send(SetRouting(routing))
+        return is_applied
+
+    def _give_ledger(self, routing: Routing) -> None:
+        self._ledger_routing = routing
+        if self.ledger is not None:
+            self.ledger.send(SetRouting(routing))
 
     def set_health(self, healthy: dict[str, bool]) -> None:
         """Give everybody, present and future, what the probes found."""
@@ -227,8 +255,9 @@ class Peers:
         if before is not None:
             self._part(before)
         self._listener.peer_joined(peer)
-        if self._routing is not None:
-            peer.send(SetRouting(self._routing))
+        routing = self._ledger_routing if peer.kind == "ledger" else self._routing
+        if routing is not None:
+            peer.send(SetRouting(routing))
         if self._health:
             peer.send(BackendHealth(self._health))
         self._tell()

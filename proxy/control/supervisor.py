@@ -39,6 +39,7 @@ from proxy.control.sockets import listen_unix
 from proxy.control.state import LiveState
 from proxy.control.tally import Tally
 from proxy.control.tokens import Tokens
+from proxy.core.choose import takes_back
 from proxy.core.errors import RefuseToStart
 from proxy.ledger.marks import Marks
 
@@ -101,7 +102,8 @@ class Supervisor:
         # First all that may refuse, so that a refusal has changed nothing that others see.
         self.admin.bind(places.admin_socket)
         state = await self.instance.changes.reconcile()
-        self._take(state)
+        self._note(state)
+        self._peers.set_routing(state.routing)
         await self._peers.start(listen_unix(places.control_socket))
         await self.admin.serve()
         self._tasks = [
@@ -199,13 +201,33 @@ class Supervisor:
     async def _follow_state(self) -> None:
         """Hand each new state to everybody."""
         async for state in self._store.watch():
-            if state != self.instance.state:
-                self._take(state)
+            if state == self.instance.state:
+                continue
+            back = self._taken_back(self.instance.state, state)
+            self._note(state)
+            if not back:
+                self._peers.set_routing(state.routing)
+            elif not await self._peers.set_routing_ledger_first(state.routing):
+                self._tally.own["routings_before_ledger"] += 1
+                log.warning(
+                    "the ledger did not apply epoch %d in time: deferred events of %s may reach old after later ones",
+                    state.revision,
+                    ", ".join(back),
+                )
 
-    def _take(self, state: LiveState) -> None:
+    def _taken_back(self, before: LiveState | None, after: LiveState) -> list[str]:
+        """Routes of which deferred events are to be delivered now."""
+        if before is None:
+            return []
+        return [
+            name
+            for name, route in self.instance.routes.items()
+            if route.carry_over and takes_back(before.routes[name].dials, after.routes[name].dials)
+        ]
+
+    def _note(self, state: LiveState) -> None:
         self.instance.take(state)
         self._completeness.take(state)
-        self._peers.set_routing(state.routing)
 
     async def _save_counters(self) -> None:
         while True:

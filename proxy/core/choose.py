@@ -65,3 +65,17 @@ def plan(dials: Dials, *, carry_over: bool) -> Plan:
         old = Choice(OLD, 1 << OLD, 0, False)
         new = Choice(NEW, BOTH, 1 << OLD, False) if keeps else Choice(NEW, 1 << NEW, 0, False)
     return Plan(round(dials.weight * BUCKETS / 100), old, new)
+
+
+def keeps_deferred_below(dials: Dials) -> int:
+    """What is deferred to old stays so for buckets below this one; that of all others is to be delivered now.
+
+    A bucket that is old's (again) gets it, and with durable copy all do, since old is to be complete then.
+    At `complete` everything is kept until its bound.
+    """
+    return 0 if dials.copy == COPY_DURABLE else plan(dials, carry_over=True).threshold
+
+
+def takes_back(before: Dials, after: Dials) -> bool:
+    """Does this change deliver deferred events? Then the ledger must apply it before any worker does."""
+    return keeps_deferred_below(after) < keeps_deferred_below(before)

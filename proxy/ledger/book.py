@@ -26,8 +26,12 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from proxy.core.choose import BUCKETS
+from proxy.core.event import NEW, OLD
 from proxy.core.owed import DEAD, DEFERRED, DELIVERED, DISCARDED, LOST, NOT_OWED, OPEN, PENDING, REFUSED
+from proxy.core.routing import Routing
 from proxy.ledger.backlog import Backlog
+from proxy.ledger.carry import Carry, Due
 from proxy.ledger.entry import IN_FLIGHT, NEW_ENTRY, ON_DISK, Entry, LedgerFrame, Stream
 from proxy.ledger.group import Group, StreamRow
 from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED, Report
@@ -71,6 +75,7 @@ class Book:
     def __init__(self, backlog: Backlog, observer: Observer, *, next_seq: int, retain_bodies: bool = False) -> None:
         self.backlog = backlog
         self.observer = observer
+        self.carry = Carry(backlog)
         self.granted: list[Place] = []
         self.turns = Turns(self.granted.append)
         self.streams: dict[str, Stream] = {}
@@ -244,8 +249,16 @@ class Book:
             if entry.deferred & entry.owed & bit:
                 entry.held &= ~bit
                 self._set(entry, side, DEFERRED)
+                if side == OLD:
+                    self._begin_deferred(entry)
             elif entry.handed & entry.owed & bit:
                 self._hand(entry, side)
+
+    def _begin_deferred(self, entry: Entry) -> None:
+        if self.carry.is_due(entry.route, entry.bucket, entry.epoch):
+            self._make_due(entry)
+        else:
+            self.carry.note(entry.route, entry.bucket)
 
     def _take_reports(self, stream: Stream, reports: list[Report]) -> None:
         live = stream.live
@@ -349,6 +362,22 @@ class Book:
             self.observer.handed(entry.route, side, entry.seq, entry.key)
         if entry.after_authority and side != entry.authority:
             self._review_order(entry, entry.authority)
+        self._review_due(entry)
+
+    def _make_due(self, entry: Entry) -> None:
+        """What was deferred of it is to be delivered: marked now, and pending once its worker has new's answer.
+
+        Until then new may still refuse it, and old must not get what the client is refused.
+        """
+        entry.special = True
+        entry.backlog |= 1 << OLD
+        self.backlog.enter(entry.route, OLD, entry.bucket)
+        self.counters["carried_over"] += 1
+        self._review_due(entry)
+
+    def _review_due(self, entry: Entry) -> None:
+        if entry.old_state == DEFERRED and entry.backlog & (1 << OLD) and not entry.held & (1 << NEW):
+            self._set(entry, OLD, PENDING)
 
     def _settle_entry(self, entry: Entry, side: int, state: int, status: int, attempts: int) -> None:
         bit = 1 << side
@@ -361,6 +390,7 @@ class Book:
             self.observer.settled(entry.route, side, entry.seq, entry.key)
         if entry.after_authority and side == entry.authority:
             self._review_order(entry, side)
+        self._review_due(entry)
 
     def _review_order(self, entry: Entry, authority: int) -> None:
         """`after_authority`: the other side, if the ledger's, goes out after the authority's 2xx or not at all."""
@@ -372,6 +402,21 @@ class Book:
             self.observer.released(entry.route, other, entry.seq, entry.key)
         elif state not in (PENDING, NOT_OWED):
             self._settle_entry(entry, other, DISCARDED, 0, 0)
+
+    def turn(self, routing: Routing) -> list[Due]:
+        """A new epoch: see `Carry.turn`. Entries that are due become pending here, other rows are the caller's."""
+        found = self.carry.turn(routing)
+        if found:
+            due_from = {due.route: due.from_bucket for due in found}
+            live = [entry for stream in self.streams.values() for entry in stream.live.values()]
+            for entry in (*live, *self.on_disk.values()):
+                if (
+                    entry.old_state == DEFERRED
+                    and not entry.backlog & (1 << OLD)
+                    and entry.bucket >= due_from.get(entry.route, BUCKETS)
+                ):
+                    self._make_due(entry)
+        return found
 
     # what the replayer says
 
@@ -496,9 +541,13 @@ class Book:
             group.held.append((e.seq, e.held, e.authority, e.owed))
             if e.changed & 1:
                 before = e.on_disk >> 4
+                if before != e.old_state == PENDING:
+                    group.opened.append((e, OLD))
                 group.sides[0].append((e.seq, e.route, before, e.old_state, e.old_status, e.old_attempts))
             if e.changed & 2:
                 before = e.on_disk & 15
+                if before != e.new_state == PENDING:
+                    group.opened.append((e, NEW))
                 group.sides[1].append((e.seq, e.route, before, e.new_state, e.new_status, e.new_attempts))
             e.changed = 0
             e.on_disk = e.old_state * 16 + e.new_state
@@ -528,6 +577,9 @@ class Book:
                         self.observer.left(e.route, side, e.seq)
             if stream is not None:
                 stream.live.pop(e.n, None)
+        for e, side in group.opened:
+            if e.backlog & ~e.held & (1 << side) and e.state(side) == PENDING:
+                self.observer.handed(e.route, side, e.seq, e.key)
         for route, side in group.wake:
             self.observer.has_more(route, side)
         self._tell_answers(group)

@@ -94,6 +94,14 @@ class Committer:
             await asyncio.sleep(0)
             await self._idle.wait()
 
+    async def written(self) -> None:
+        """Wait until everything said before this call is durable, whatever comes meanwhile."""
+        wanted = self._book.group_number + self._book.has_changes()
+        while self._book.committed_number < wanted:
+            self.need(urgent=True)
+            await asyncio.sleep(0)
+            await self._idle.wait()
+
     async def write(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in the writing thread, again and again while the disk is full."""
         loop = asyncio.get_running_loop()

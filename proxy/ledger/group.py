@@ -26,7 +26,7 @@ class Group:
 
     __slots__ = (
         "number", "retain_bodies", "receipts", "bodies", "states", "held", "sides", "streams", "gaps",
-        "last_seq", "newest_ns", "entries", "applied", "wake",
+        "last_seq", "newest_ns", "entries", "applied", "opened", "wake",
     )  # fmt: skip
 
     def __init__(self, number: int, *, retain_bodies: bool = False) -> None:
@@ -44,5 +44,7 @@ class Group:
         self.entries: list[Entry] = []
         self.applied: set[int] = set()
         """Numbers of segments that have their part already: a retry after a full disk writes it once."""
+        self.opened: list[tuple[Entry, int]] = []
+        """Entries on disk of which a side becomes pending with this."""
         self.wake: set[tuple[str, int]] = set()
         """(route, side) that have rows to deliver once this is durable."""

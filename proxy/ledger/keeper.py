@@ -13,9 +13,8 @@ they know; streams that are not back after `GAP_AFTER` leave a coverage gap in t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,10 +24,11 @@ import apsw
 
 from config.model import Settings
 from proxy.core.event import NEW, OLD, Deliver
-from proxy.core.owed import DEFERRED, PENDING
+from proxy.core.owed import PENDING
 from proxy.core.routing import Routing
 from proxy.ledger.backlog import Backlog
 from proxy.ledger.book import Book
+from proxy.ledger.carry import Due
 from proxy.ledger.committer import Committer
 from proxy.ledger.disk import Disk, is_no_room
 from proxy.ledger.entry import Stream
@@ -49,7 +49,8 @@ GAP_AFTER: Final = 5.0
 FORGET_AFTER: Final = 30.0
 DISK_EVERY: Final = 0.5
 UPKEEP_EVERY: Final = 1.0
-CARRY_OVER_EVERY: Final = 0.5
+ROUTING_GRACE: Final = 10.0
+"""Seconds after a start that deliveries to old wait for the routing, where deferred events may have to go first."""
 HEARTBEAT_EVERY: Final = 5.0
 """Seconds between two notes that a quiet stream is alive: after a power cut the gap begins at the last one."""
 
@@ -88,7 +89,9 @@ class Keeper:
         self._is_stopping = False
         self.is_low = False
         """New events are refused because the disk is nearly full."""
+        self._due: deque[tuple[Due, int]] = deque()
         self._wake_carry_over = asyncio.Event()
+        self._held_back: set[str] = set()
         self._counters: Counter[str] = Counter()
         self._query_thread = ThreadPoolExecutor(1, "ledger-queries")
         routes = {route.name: index for index, route in enumerate(settings.routes)}
@@ -124,6 +127,12 @@ class Keeper:
         for route, n in orphans.items():
             log.error("events are owed to a route that is not configured any more", extra={"route": route, "events": n})
         self.book.restore(self._store.streams(), self._store.last_stream_id, self._store.held_rows())
+        for route, side, bucket, _ in self._store.deferred_by_bucket():
+            if side == OLD:
+                self.book.carry.note(route, bucket)
+        self._held_back = self.book.carry.unsure()
+        for route in self._held_back:
+            self.replayer.hold(route, OLD)
         self.book.granted.clear()
         self.backlog.clear_others()
         self._marks.set_flag(FAILED, False)
@@ -139,6 +148,8 @@ class Keeper:
         await self.server.start(path)
         self._later(RESUME_GRACE, self._begin_replay, awaited)
         self._later(GAP_AFTER, self._close_awaited, awaited)
+        if self._held_back:
+            self._later(ROUTING_GRACE, self._routing_is_late)
         for seconds, work in (
             (DISK_EVERY, self._look_at_disk),
             (UPKEEP_EVERY, self._keep_up),
@@ -276,22 +287,46 @@ class Keeper:
     # routing
 
     def set_routing(self, routing: Routing) -> None:
-        """A new epoch. A route at weight 0 is delivered what was deferred."""
-        self._routing = routing
-        self._wake_carry_over.set()
+        """A new epoch. When this returns the marks are such that workers may be told of it.
+
+        What was deferred in buckets that are old's again is moved afterwards; old gets nothing of the
+        route from us meanwhile, for what comes later must not overtake it.
+        """
+        for due in self.book.turn(routing):
+            log.warning(
+                "buckets are old's again: delivering what was deferred",
+                extra={"route": due.route, "buckets": len(due.buckets), "epoch": routing.epoch},
+            )
+            self.replayer.hold(due.route, OLD)
+            self._due.append((due, self.book.next_seq))
+        self._go_on()
+        if self._due:
+            self.committer.need()
+            self._wake_carry_over.set()
+
+    def _go_on(self) -> None:
+        """Deliveries to old that waited for the first routing."""
+        for route in self._held_back:
+            self.replayer.resume(route, OLD)
+        self._held_back = set()
+
+    def _routing_is_late(self) -> None:
+        if self._held_back:
+            log.warning("no routing from the supervisor: delivering to old without knowing what goes first")
+            self._counters["delivered_without_routing"] += 1
+            self._go_on()
 
     async def _carry_over(self) -> None:
-        """Deliver deferred events of routes at weight 0, also those that workers defer a moment later."""
+        """Move what is due, one turn of the dials after another."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake_carry_over.wait(), CARRY_OVER_EVERY)
+            await self._wake_carry_over.wait()
             self._wake_carry_over.clear()
-            for name, dials in self._routing.routes.items() if self._routing is not None else ():
-                if dials.weight == 0 and self._has_deferred(name):
-                    await self.moves.carry_over(name)
-
-    def _has_deferred(self, route: str) -> bool:
-        return any(counts[DEFERRED] for (name, _), counts in self._store.balance().items() if name == route)
+            while self._due:
+                due, before_seq = self._due.popleft()
+                await self.committer.written()
+                await self.moves.carry_over(due, before_seq, self.book.on_disk.__contains__)
+                self.book.carry.unmark(due.route, due.buckets)
+                self.replayer.resume(due.route, OLD)
 
     # figures
 

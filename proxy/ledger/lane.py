@@ -85,12 +85,15 @@ class Lane:
         self._released: dict[int, int] = {}
         self._left: set[int] = set()
         self._reopened: set[str] = set()
+        self._holds = 0
+        self._load_start = 0
+        self._is_stale = False
 
     # reading
 
     def wants_load(self) -> bool:
         """Is there room in memory and perhaps something to read?"""
-        if self.is_loading or not (self._more or self._again_from is not None):
+        if self.is_loading or self._holds or not (self._more or self._again_from is not None):
             return False
         return len(self._loaded) < (LOW_WATER if self.gate.is_open else 1)
 
@@ -107,11 +110,17 @@ class Lane:
         start = self._cursor if self._again_from is None else min(self._cursor, self._again_from)
         self._again_from = None
         self._more = False
+        self._load_start = start
         return start, [key for key, stall in self.stalls.items() if stall.blocks]
 
     def end_load(self, chunk: Chunk) -> list[tuple[Item, int]]:
         """Queue what was read; events that shall be settled without a delivery, and their state."""
         self.is_loading = False
+        if self._is_stale:
+            # Read before or while older rows became pending.
+            self._is_stale = False
+            self.read_again(self._load_start)
+            return []
         self._cursor = chunk.next_seq
         self._more = self._more or chunk.more
         hopeless: list[tuple[Item, int]] = []
@@ -170,7 +179,7 @@ class Lane:
 
     def next(self) -> Item | None:
         """The next event to deliver; its key waits until `finish` or `put_back`."""
-        while self._ready:
+        while self._ready and not self._holds:
             key = self._ready.popleft()
             queue = self._queues.get(key)
             if queue is None or key in self._busy:
@@ -257,6 +266,30 @@ class Lane:
                 self._reopened.add(key)
         elif not stall.blocks:
             self.read_again(stall.head)
+
+    # older rows that become pending
+
+    def hold(self) -> None:
+        """Deliver nothing until `resume`: rows older than some that were read are about to become pending."""
+        self._holds += 1
+
+    def resume(self) -> None:
+        """They are pending: forget what was read, so that everything is read again in its order."""
+        self._holds -= 1
+        if self._holds:
+            return
+        for queue in self._queues.values():
+            self._loaded.difference_update(item.seq for item in queue)
+            self.read_again(queue[0].seq)
+        self._queues.clear()
+        self._ready.clear()
+        self._is_stale = self.is_loading
+
+    def became_pending(self, seq: int) -> None:
+        """Rows from `seq` on, of whatever keys, are pending now."""
+        for stall in self.stalls.values():
+            stall.low = min(stall.low, seq)
+        self.read_again(seq)
 
     # news
 

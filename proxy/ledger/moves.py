@@ -1,6 +1,6 @@
 """Changes of state that are not an outcome of a delivery: carry-over, requeue, discard, replay of what was had.
 
-    roll back       deferred  -> pending     when a route's weight is 0
+    carry over      deferred  -> pending     buckets that are old's again, or all with durable copy
     requeue         dead      -> pending     a person
     discard         dead      -> discarded   a person
     replay          delivered -> pending     a person: a restored backend lacks it
@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
+from proxy.core.event import OLD
 from proxy.core.owed import DEAD, DEFERRED, DELIVERED, DISCARDED, PENDING
 from proxy.ledger.backlog import Backlog
+from proxy.ledger.carry import Due
 from proxy.ledger.committer import Committer
 from proxy.ledger.reader import Reader
 from proxy.ledger.store import Store
@@ -59,26 +61,23 @@ class Moves:
         self._lock = asyncio.Lock()
         self.counters: Counter[str] = Counter()
 
-    async def carry_over(self, route: str) -> int:
-        """A route is at weight 0: deliver to its sides what was deferred; how many events.
+    async def carry_over(self, due: Due, before_seq: int, is_known: Callable[[int], bool]) -> int:
+        """Make deferred rows below `before_seq` pending, oldest first; how many. The buckets are marked already.
 
-        The marks of all buckets concerned are set first, so that no event overtakes what is carried over.
+        is_known: whether the book has the event, and with it the task to change its row.
         """
-        total = 0
-        for side in (0, 1):
-            loop = asyncio.get_running_loop()
-            buckets = await loop.run_in_executor(self._thread, self._reader.buckets, route, side, DEFERRED)
-            for bucket in buckets:
-                self._backlog.enter(route, side, bucket)
-            try:
-                moved, _ = await self._move(side, DEFERRED, PENDING, route=route)
-                total += moved
-            finally:
-                for bucket in buckets:
-                    self._backlog.leave(route, side, bucket)
-        if total:
-            log.warning("rolled back: delivering what was deferred", extra={"route": route, "events": total})
-            self.counters["carried_over"] += total
+        loop = asyncio.get_running_loop()
+        total = from_seq = 0
+        while True:
+            reading = (due.route, due.from_bucket, from_seq, before_seq, CHUNK)
+            found = await loop.run_in_executor(self._thread, self._reader.deferred, *reading)
+            chosen = [row for row in found if not is_known(row[0])]
+            if chosen:
+                total += await self._move_chunk(OLD, DEFERRED, PENDING, chosen)
+            if len(found) < CHUNK:
+                break
+            from_seq = found[-1][0] + 1
+        self.counters["carried_over"] += total
         return total
 
     async def requeue(self, ids: list[str] | None, side: int | None, route: str | None) -> int:

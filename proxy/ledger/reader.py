@@ -17,7 +17,7 @@ import apsw
 import msgspec
 import orjson
 
-from proxy.core.event import SIDES, Event
+from proxy.core.event import OLD, SIDES, Event
 from proxy.core.owed import DEAD, DEFERRED, PENDING
 from proxy.ledger.schema import OPEN_STATES, connect
 from proxy.ledger.segment import Segment
@@ -60,6 +60,12 @@ FROM (
     WHERE bytes_before < ?5 ORDER BY r.seq
 )"""
     for side, other in (("old", "new"), ("new", "old"))
+)
+
+_DEFERRED: Final = (
+    "SELECT json_group_array(json_array(seq, bucket)) FROM (SELECT seq, bucket FROM receipt "
+    f"WHERE old_state IN {OPEN_STATES} AND old_state = {DEFERRED} AND route = ? AND seq >= ? AND seq < ? "
+    "AND bucket >= ? AND held = 0 ORDER BY seq LIMIT ?)"
 )
 
 
@@ -122,23 +128,23 @@ class Reader:
                     break
         return found
 
-    def buckets(self, route: str, side: int, state: int) -> list[int]:
-        """The buckets of a route that have an event in a state at a side."""
-        buckets: set[int] = set()
+    def deferred(
+        self, route: str, from_bucket: int, from_seq: int, before_seq: int, rows: int
+    ) -> list[tuple[int, str, int, bool]]:
+        """What is deferred to old in buckets from `from_bucket` on and no worker is on, as `candidates` gives it."""
+        found: list[tuple[int, str, int, bool]] = []
         for segment in self._segments():
-            counts = segment.balance.get((route, side))
-            if counts is not None and counts[state]:
+            counts = segment.balance.get((route, OLD))
+            if segment.last_seq >= from_seq and counts is not None and counts[DEFERRED]:
                 text = (
                     self._connection(segment.path)
-                    .execute(
-                        f"SELECT json_group_array(bucket) FROM (SELECT DISTINCT bucket FROM receipt "
-                        f"WHERE {SIDES[side]}_state IN {OPEN_STATES} AND {SIDES[side]}_state = ? AND route = ?)",
-                        (state, route),
-                    )
+                    .execute(_DEFERRED, (route, from_seq, before_seq, from_bucket, rows - len(found)))
                     .get
                 )
-                buckets.update(orjson.loads(str(text)))
-        return sorted(buckets)
+                found += [(seq, route, bucket, True) for seq, bucket in orjson.loads(str(text))]
+                if len(found) >= rows:
+                    break
+        return found
 
     def oldest_pending_ns(self, route: str, side: int) -> int:
         """When the oldest event that is pending at a side was accepted, wall clock ns; 0 without one."""

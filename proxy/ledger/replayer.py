@@ -138,7 +138,20 @@ class Replayer:
         """Rows from `seq` on became pending."""
         lane = self._lanes.get((route, side))
         if lane is not None:
-            lane.read_again(seq)
+            lane.became_pending(seq)
+            self._kick(lane)
+
+    def hold(self, route: str, side: int) -> None:
+        """Deliver nothing to this side until `resume`."""
+        lane = self._lanes.get((route, side))
+        if lane is not None:
+            lane.hold()
+
+    def resume(self, route: str, side: int) -> None:
+        """Go on, with everything that is pending in its order."""
+        lane = self._lanes.get((route, side))
+        if lane is not None:
+            lane.resume()
             self._kick(lane)
 
     def answered(self, route: str, side: int, n: int) -> None:

@@ -129,14 +129,21 @@ class Store:
 
     def pending_by_bucket(self) -> list[tuple[str, int, int, int]]:
         """(route, side, bucket, how many) of everything pending; counted in the index, no row is read."""
+        return self._by_bucket(PENDING)
+
+    def deferred_by_bucket(self) -> list[tuple[str, int, int, int]]:
+        """The same of everything deferred."""
+        return self._by_bucket(DEFERRED)
+
+    def _by_bucket(self, state: int) -> list[tuple[str, int, int, int]]:
         rows: list[tuple[str, int, int, int]] = []
         for segment in self.segments:
             for side, name in enumerate(("old", "new")):
-                if any(counts[PENDING] for (_, s), counts in segment.balance.items() if s == side):
+                if any(counts[state] for (_, s), counts in segment.balance.items() if s == side):
                     text = segment.connection.execute(
                         "SELECT json_group_array(json_array(route, bucket, n)) FROM ("
                         f"SELECT route, bucket, count(*) AS n FROM receipt WHERE {name}_state IN {OPEN_STATES} "
-                        f"AND {name}_state = {PENDING} GROUP BY route, bucket)"
+                        f"AND {name}_state = {state} GROUP BY route, bucket)"
                     ).get
                     rows += [(route, side, bucket, n) for route, bucket, n in orjson.loads(str(text))]
         return rows

@@ -17,6 +17,7 @@ import apsw
 from config.model import Ledger, Settings
 from proxy.core.event import BOTH, DELIVERED, Attempt, Event, Outcome
 from proxy.core.owed import STATE_NAMES
+from proxy.core.routing import Dials, Routing
 from proxy.ledger.backlog import Backlog
 from proxy.ledger.book import Book
 from proxy.ledger.disk import Disk
@@ -129,6 +130,8 @@ class Desk:
         for route, side, at, n in self.store.pending_by_bucket():
             self.backlog.enter(route, side, at, n)
         self.book.restore(self.store.streams(), self.store.last_stream_id, self.store.held_rows())
+        # At `complete` all that is deferred stays so.
+        self.book.turn(Routing(1, {ROUTE: Dials(100.0)}))
 
     def commit(self) -> list[Stream]:
         """Commit everything; streams with a new durable frame."""

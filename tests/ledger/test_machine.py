@@ -26,6 +26,7 @@ from proxy.core.event import BOTH, PAUSE, RETRY, UNREACHABLE, Event, Outcome
 from proxy.core.event import DELIVERED as TAKEN
 from proxy.core.event import REFUSED as TURNED_AWAY
 from proxy.core.owed import DELIVERED, DISCARDED, REFUSED, TRANSITIONS
+from proxy.core.routing import Dials, Routing
 from proxy.ledger.backlog import Backlog
 from proxy.ledger.book import Book
 from proxy.ledger.entry import Stream
@@ -175,6 +176,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for route, side, at, n in self.store.pending_by_bucket():
             self.backlog.enter(route, side, at, n)
         self.book.restore(self.store.streams(), self.store.last_stream_id, self.store.held_rows())
+        self.book.turn(Routing(1, {ROUTE: Dials(100.0)}))  # at `complete` all that is deferred stays so
         self.book.granted.clear()
         self.is_up = True
         self.is_replaying = False

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.owed import DEFERRED, DELIVERED
+from proxy.core.owed import DELIVERED
 from proxy.ledger.reader import Reader
 from tests.ledger.support import ROUTE, Desk, bucket, event, frame, short_directory
 
@@ -87,13 +87,24 @@ def test_an_event_comes_back_as_it_was(key: str, id: str, body: bytes, context: 
         desk.store.close()
 
 
-def test_buckets_of_what_is_deferred(tmp_path: Path) -> None:
+def test_what_is_deferred_by_bucket_and_seq(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "ledger")
     stream = desk.book.hello("s1", 0)
-    desk.book.take_frame(stream, frame(1, [event(n, key=f"k{n % 2}", authority=1, deferred=1) for n in range(1, 9)]))
+    desk.book.take_frame(stream, frame(1, [
+        event(n, key=f"k{n % 2}", owed=1, authority=1, deferred=1) for n in range(1, 9)
+    ]))  # fmt: skip
     desk.commit()
     reader = Reader(lambda: desk.store.segments)
-    assert reader.buckets(ROUTE, 0, DEFERRED) == sorted({bucket("k0"), bucket("k1")})
-    assert reader.buckets(ROUTE, 1, DEFERRED) == []
+    (low, high), key = sorted((bucket("k0"), bucket("k1"))), "k1" if bucket("k0") < bucket("k1") else "k0"
+    odd = int(key[1])
+    assert [row[0] for row in reader.deferred(ROUTE, low, 0, 100, 100)] == list(range(1, 9))
+    above = reader.deferred(ROUTE, low + 1, 0, 100, 100)
+    assert above == [(n, ROUTE, high, True) for n in range(1, 9) if n % 2 == odd]
+    assert reader.deferred(ROUTE, high + 1, 0, 100, 100) == []
+    assert [row[0] for row in reader.deferred(ROUTE, 0, 3, 7, 3)] == [3, 4, 5]
+    assert [row[0] for row in reader.deferred(ROUTE, 0, 6, 7, 3)] == [6]
+    assert {(route, side, at) for route, side, at, _ in desk.store.deferred_by_bucket()} == {
+        (ROUTE, 0, low), (ROUTE, 0, high),
+    }  # fmt: skip
     reader.close()
     desk.store.close()
