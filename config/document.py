@@ -32,6 +32,7 @@ MAX_VALUES = 20_000
 Loc = tuple[str | int, ...]
 """The way from the file's root to a value: keys and indices from 0."""
 
+_REFERENCE = re.compile(r"\$\{[^{}\n]*\}")
 _CORE = "tag:yaml.org,2002:"
 
 
@@ -106,15 +107,34 @@ def decode(raw: bytes) -> tuple[str, Problem | None]:
 def read(text: str, environ: Mapping[str, str]) -> Document:
     """Read a YAML text, with the references to `environ` replaced; everything wrong is in `problems`."""
     document = Document()
-    try:
-        root = _Nodes(text).get_single_node()
-        if root is None:
-            document.problems.append(Problem(WHOLE_FILE, "the file is empty; `proxyctl init` writes one to start from"))
+    blanks: list[int] = []
+    while True:
+        try:
+            root = _Nodes(text).get_single_node()
+        except YAMLError as error:
+            document.problems.append(_syntax_problem(text, error))
+            reference = _unquoted_reference(text, error)
+            if reference is None:
+                return document
+            # The one mistake whose extent is known: without it, the rest of the file can be read.
+            blanks.append(reference.start())
+            text = text[: reference.start()] + "x" * len(reference[0]) + text[reference.end() :]
         else:
-            _NodeReader(text, environ, document).read(root)
+            break
+    if root is None:
+        document.problems.append(Problem(WHOLE_FILE, "the file is empty; `proxyctl init` writes one to start from"))
+        return document
+    try:
+        _NodeReader(text, environ, document, blanks).read(root)
     except YAMLError as error:
         document.problems.append(_syntax_problem(text, error))
     return document
+
+
+def _unquoted_reference(text: str, error: YAMLError) -> re.Match[str] | None:
+    """The `${VAR}` that ended a plain scalar within {...} or [...] with its brace, if that is the error."""
+    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+    return _REFERENCE.match(text, max(0, mark.index - 1)) if mark else None
 
 
 def _at_offset(text: str, offset: int) -> Place:
@@ -145,10 +165,11 @@ def _syntax_problem(text: str, error: YAMLError) -> Problem:
 
 
 class _NodeReader:
-    """Turns nodes into values; one of these reads one file."""
+    """Turns nodes into values; one of these reads one file. blanks: where an error was reported and cut out."""
 
-    def __init__(self, text: str, environ: Mapping[str, str], document: Document) -> None:
+    def __init__(self, text: str, environ: Mapping[str, str], document: Document, blanks: list[int]) -> None:
         self._text = text
+        self._blanks = blanks
         self._environ = environ
         self._document = document
         self._resolver = _CoreResolver()
@@ -195,6 +216,8 @@ class _NodeReader:
             key = key_node.value
             if not isinstance(key_node, ScalarNode) or key_node.tag != _CORE + "str":
                 self._problem(key_node, "a key must be a string" + (f": '{key}'" if isinstance(key, str) else ""))
+            elif self._has_blank(key_node):
+                self._document.unread.add(loc)
             elif key == "<<" and key_node.style is None:
                 self._problem(key_node, "merge keys are not read here: write the keys out, or alias whole values")
             elif key in mapping:
@@ -205,7 +228,13 @@ class _NodeReader:
                 mapping[key] = self._value(value_node, (*loc, key))
         return mapping
 
+    def _has_blank(self, node: Node) -> bool:
+        return any(node.start_mark.index <= blank < node.end_mark.index for blank in self._blanks)
+
     def _scalar(self, node: ScalarNode, loc: Loc) -> Any:
+        if self._has_blank(node):
+            self._document.unread.add(loc)
+            return None
         kind, text = node.tag.removeprefix(_CORE), node.value
         if kind == "str" and "$" in text:
             text = self._expanded(node, loc)

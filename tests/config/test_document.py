@@ -77,6 +77,16 @@ def test_what_is_not_read(text: str, said: str) -> None:
         assert [(error.line, error.column) for error in found] == places
 
 
+def test_an_unquoted_reference_hides_no_other_error() -> None:
+    hidden = BASE.replace('{url: "http://127.0.0.1:9001"}', "{url: http://$§{HOST}:$§{PORT}, §conections: 3}")
+    text, places = marked(f"{hidden}log: {{$§{{KEY}}: info}}\nlisten: [$§{{LISTEN:-none}}]\n§lisen: a\n")
+    found = errors(text)
+    assert sorted((error.line, error.column) for error in found) == places
+    quotes = "inside {...} and [...] a ${VAR} must stand in quotes"
+    assert [error.message for error in found].count(quotes) == 4
+    assert {error.suggestion for error in found} >= {"connections", "listen"}
+
+
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n", "---\n", "\ufeff"])
 def test_empty_file(text: str) -> None:
     (error,) = errors(text)
