@@ -149,7 +149,9 @@ class Route(_Frozen):
         "parallel", description="copy with, or after, the authority's 2xx"
     )
     on_authority_down: Literal["failover", "accept", "fail"] = Field(
-        "failover", description="answer from the other side, 202 once durable, or the failure itself"
+        "failover",
+        description="answer from the other side, 202 once durable, or the failure itself: under `fail` the client was "
+        "told no, so the failed side is settled as discarded and not tried again",
     )
     carry_over: bool = Field(True, description="in split, keep what new answered for old, for a complete rollback")
     copy_wait: Duration = Field(
