@@ -109,7 +109,7 @@ class DependencyView(msgspec.Struct):
 class Status(msgspec.Struct):
     """Everything at a glance. not_ready: why /readyz says no.
 
-    default: the backend that gets what fits no route, null when that is answered with 404; passed_through: how many did.
+    default: the backend that gets what fits no route, null when that is answered with 404; passed_through: how much.
     """
 
     version: str
