@@ -135,6 +135,8 @@ def _fail_over(x: Exchange, status: int, *, copy_on: bool) -> Remedy | None:
     """Let the other side answer; a remedy to apply instead when it cannot, else None."""
     side, other = x.authority, 1 - x.authority
     known = x.standing[other]
+    if x.shadow:
+        return Remedy.ACCEPT  # as at weight 0, under which it was sent; new has a copy that nobody counts on
     instead = Remedy.ACCEPT if copy_on else Remedy.FAIL
     if side != x.event.authority:
         return instead  # the other side has failed before

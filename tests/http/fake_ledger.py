@@ -39,7 +39,6 @@ class FakeLedger:
         self.frames: dict[int, Frame] = {}
         self.durable = 0
         self.hellos: list[Hello] = []
-        self.sent_again: list[int] = []
         self.events: dict[str, Event] = {}
         """By id; of one id the last."""
         self.numbers: dict[str, list[int]] = {}
@@ -62,7 +61,11 @@ class FakeLedger:
             link.transport.abort()
         self._links.clear()
         self._path.unlink(missing_ok=True)
-        self.frames = {number: frame for number, frame in self.frames.items() if number <= self.durable}
+        kept = [frame for number, frame in self.frames.items() if number <= self.durable]
+        for known in (self.frames, self.events, self.numbers, self.reports):
+            known.clear()
+        for frame in kept:
+            self._note(frame)
 
     # what it was told
 
@@ -119,21 +122,21 @@ class FakeLedger:
         if message.number in self.frames or message.number <= self.durable:
             raise AssertionError(f"frame {message.number} came twice")
         assert message.number == max(self.frames, default=self.durable) + 1, "frames come in order"
-        self.frames[message.number] = message
-        for event in message.events:
-            if event.n in self.numbers.setdefault(event.id, []):
-                self.sent_again.append(event.n)
-            else:
-                self.numbers[event.id].append(event.n)
-            self.events[event.id] = event
-        for report in message.reports:
-            self.reports.setdefault(report.n, []).append(report)
+        self._note(message)
         self.wanted_turns += message.turns
         if not self.holds:
             self._commit(message.number)
         if self.grants:
             for number in message.turns:
                 self.grant(number)
+
+    def _note(self, frame: Frame) -> None:
+        self.frames[frame.number] = frame
+        for event in frame.events:
+            self.numbers.setdefault(event.id, []).append(event.n)
+            self.events[event.id] = event
+        for report in frame.reports:
+            self.reports.setdefault(report.n, []).append(report)
 
 
 class _Link(asyncio.Protocol):

@@ -183,10 +183,15 @@ class Rig:
 
     # what must hold
 
+    def is_settled(self) -> bool:
+        """No leg is on its way, nobody waits for the ledger, and everything said is durable."""
+        ledger = self.ledger
+        is_waiting = ledger._waiters or ledger._turn_waiters or not ledger.is_flushed
+        return self.plane.is_idle and not is_waiting and self.fake.durable >= max(self.fake.frames, default=0)
+
     async def settled(self) -> None:
-        """Wait until no leg is on its way and everything said is durable."""
-        await until(lambda: self.plane.is_idle, "no leg is on its way")
-        await until(lambda: self.ledger.is_flushed and self.fake.durable >= max(self.fake.frames, default=0), "durable")
+        """Wait until it is."""
+        await until(self.is_settled, "settled")
 
     def story(self, event_id: str) -> tuple[str, str]:
         """What the ledger heard of each side, (old, new), a letter per report.

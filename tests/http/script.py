@@ -20,6 +20,7 @@ class Script:
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
         self.accepted: tuple[set[str], set[str]] = (set(), set())
+        self.refused: tuple[set[str], set[str]] = (set(), set())
         self.early: list[str] = []
         rig.old.behave = self._side(0, "old")
         rig.new.behave = self._side(1, "new")
@@ -36,6 +37,8 @@ class Script:
             elif word == "closed":
                 connection.reset()
             elif word != "timeout":
+                if word == "400":
+                    self.refused[side].add(seen.id)
                 connection.write(reply(int(word), f"{name} says {word}".encode()))
 
         return behave
@@ -44,14 +47,13 @@ class Script:
         self.accepted[side].add(event_id)
         connection.write(reply(status))
 
-    def is_safe(self, event_id: str) -> bool:
-        """Each side that is owed has the event, will get it from the ledger, or has said no for good."""
-        event = self._rig.fake.events.get(event_id)
-        if event is None:
-            return False
-        words = orjson.loads(event.body)
-        return all(
-            event_id in self.accepted[side] or words[name] == "400" or self._rig.fake.promises(event_id, side)
-            for side, name in ((0, "old"), (1, "new"))
-            if event.owed >> side & 1
+    def has(self, event_id: str, side: int) -> bool:
+        """Has this side the event, will it get it from the ledger, or has it said no for good?"""
+        return (
+            event_id in self.accepted[side] or event_id in self.refused[side] or self._rig.fake.promises(event_id, side)
         )
+
+    def is_safe(self, event_id: str) -> bool:
+        """`has` for each side that the event is owed to."""
+        event = self._rig.fake.events.get(event_id)
+        return event is not None and all(self.has(event_id, side) for side in (0, 1) if event.owed >> side & 1)
