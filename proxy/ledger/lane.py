@@ -4,9 +4,10 @@
                         |                        |
                         +-- stalls: keys that must wait: failing, parked at a worker, or for the authority
 
-Only a window of the backlog is in memory. A stalled key holds no place in it: its events are dropped
-from memory and read again from `Stall.low` on, so a failing key blocks only itself. The lane decides;
-the replayer reads, delivers and keeps the time.
+Only a window of the backlog is in memory. A stalled key holds no event in it: its events are dropped
+from memory and read again from `Stall.low` on, so a failing key blocks only itself, as long as fewer
+than `MOST_STALLS` keys fail or wait; past that nothing further is read. The lane decides; the replayer
+reads, delivers and keeps the time.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ from proxy.ledger.reader import Chunk, Item
 LOW_WATER: Final = 500
 """With fewer events queued than this, the next chunk is read."""
 
+MOST_STALLS: Final = 5000
+"""Keys that wait, past which reading stops at the first event that would add one: about 2 MB, 0.3 ms a load."""
+_PRUNE_AT: Final = 1000
+"""Settled or released events remembered, past which those that the disk knows of are forgotten."""
+
 
 class Stall:
     """Why a key waits. low: from where on its events must be read again when it waits no longer.
 
     parked: seqs that workers are still trying and that block what comes after them;
     head: seq of the event that failed or waits for its authority, 0 without one; needs_authority: which;
-    failures: failed attempts in a row; counted: 5xx answers while others succeeded; seen: the gate's
+    failures: failed attempts in a row; counted: failing answers while others succeeded; seen: the gate's
     successes at the last failure; is_waiting: false while the head is tried again.
     """
 
@@ -83,6 +89,7 @@ class Lane:
         self._loaded: set[int] = set()
         self._settled: dict[int, int] = {}
         self._released: dict[int, int] = {}
+        self._prune_at = _PRUNE_AT
         self._left: set[int] = set()
         self._reopened: set[str] = set()
         self._holds = 0
@@ -93,7 +100,9 @@ class Lane:
 
     def wants_load(self) -> bool:
         """Is there room in memory and perhaps something to read?"""
-        if self.is_loading or self._holds or not (self._more or self._again_from is not None):
+        # With too many stalls only what is before the cursor is read: what they wait for may be there.
+        more = self._more and len(self.stalls) < MOST_STALLS
+        if self.is_loading or self._holds or not (more or self._again_from is not None):
             return False
         return len(self._loaded) < (LOW_WATER if self.gate.is_open else 1)
 
@@ -102,16 +111,26 @@ class Lane:
         self.is_loading = True
         self._left.clear()
         self._reopened.clear()
-        # What was settled in a group that is on disk by now will not be seen as pending again.
-        done = self._book.committed_number
-        for memory in (self._settled, self._released):
-            for seq in [seq for seq, group in memory.items() if group <= done]:
-                del memory[seq]
+        self._prune()
         start = self._cursor if self._again_from is None else min(self._cursor, self._again_from)
         self._again_from = None
         self._more = False
         self._load_start = start
         return start, [key for key, stall in self.stalls.items() if stall.blocks]
+
+    def _prune(self) -> None:
+        """What was settled in a group that is on disk by now will not be seen as pending again."""
+        done = self._book.committed_number
+        for memory in (self._settled, self._released):
+            for seq in [seq for seq, group in memory.items() if group <= done and seq not in self._loaded]:
+                del memory[seq]
+        # Doubled, so that forgetting costs little per event also while nothing of it is durable yet.
+        self._prune_at = max(_PRUNE_AT, 2 * (len(self._settled) + len(self._released)))
+
+    def _remember(self, memory: dict[int, int], seq: int) -> None:
+        memory[seq] = self._book.group_number + 1
+        if not self.is_loading and len(self._settled) + len(self._released) > self._prune_at:
+            self._prune()
 
     def end_load(self, chunk: Chunk) -> list[tuple[Item, int]]:
         """Queue what was read; events that shall be settled without a delivery, and their state."""
@@ -137,13 +156,18 @@ class Lane:
             stall = self.stalls.get(key)
             if stall is not None and (stall.blocks or seq != stall.head != 0):
                 continue
-            if self._book.is_held(seq, self.side):
+            is_held = self._book.is_held(seq, self.side)
+            if is_held and not self._book.is_parked(seq, self.side):
                 # Held but not parked: nobody was promised an order yet, so it blocks nothing.
-                if self._book.is_parked(seq, self.side):
-                    self._stall_of(key, seq).parked.add(seq)
                 continue
-            state = self._verdict(item)
-            if state == PENDING:
+            state = PENDING if is_held else self._verdict(item)
+            if state == PENDING and stall is None and len(self.stalls) >= MOST_STALLS:
+                # It and what comes after it is read again when there is room.
+                self._cursor, self._more = seq, True
+                break
+            if is_held:
+                self._stall_of(key, seq).parked.add(seq)
+            elif state == PENDING:
                 stall = self._stall_of(key, seq)
                 stall.head, stall.needs_authority, stall.is_waiting = seq, True, True
             elif state:
@@ -199,7 +223,7 @@ class Lane:
     def finish(self, item: Item) -> None:
         """It is settled: the next of its key may go."""
         key = item.event.key
-        self._busy.pop(key, None)
+        self._free(item)
         self._loaded.discard(item.seq)
         self.remember_settled(item.seq)
         if self.stalls:
@@ -207,17 +231,22 @@ class Lane:
         if key in self._queues:
             self._ready.append(key)
 
+    def _free(self, item: Item) -> None:
+        """Its key may be delivered again; unless another of the key is in flight (this one never was)."""
+        if self._busy.get(item.event.key) is item:
+            del self._busy[item.event.key]
+
     def put_back(self, item: Item) -> None:
         """It was not its fault: first of its key again."""
         key = item.event.key
-        self._busy.pop(key, None)
+        self._free(item)
         self._queues.setdefault(key, deque()).appendleft(item)
         self._ready.append(key)
 
     def stall(self, item: Item) -> Stall:
         """It failed: its key waits, and what was read of it is dropped from memory."""
         key = item.event.key
-        self._busy.pop(key, None)
+        self._free(item)
         self._loaded.discard(item.seq)
         self._loaded.difference_update(each.seq for each in self._queues.pop(key, ()))
         stall = self._stall_of(key, item.seq)
@@ -303,7 +332,7 @@ class Lane:
 
     def remember_settled(self, seq: int) -> None:
         """The disk will go on to say that it is pending until the next group is committed."""
-        self._settled[seq] = self._book.group_number + 1
+        self._remember(self._settled, seq)
 
     def settled(self, seq: int, key: str) -> None:
         """Settled by somebody else. Of an entry the book itself remembers that it is settled."""
@@ -314,7 +343,7 @@ class Lane:
 
     def released(self, seq: int, key: str) -> None:
         """Its authority has it."""
-        self._released[seq] = self._book.group_number + 1
+        self._remember(self._released, seq)
         stall = self.stalls.get(key)
         if stall is not None and stall.needs_authority:
             self._clear_head(key, seq)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
+
 from proxy.core.owed import DEAD, DELIVERED, DISCARDED, PENDING, REFUSED
 from proxy.ledger.book import Book
 from proxy.ledger.gate import Gate
@@ -142,16 +144,94 @@ def test_while_the_gate_is_shut_only_one_chunk_is_kept_for_its_trial() -> None:
     assert lane.wants_load()
 
 
+def test_what_was_released_is_forgotten_while_the_gate_is_shut() -> None:
+    book = nothing_known()
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=False)), book)
+    lane.begin_load()
+    load(lane, 1, next_seq=2)
+    for seq in range(2, 20_000):
+        lane.released(seq, "k")
+        lane.remember_settled(seq)
+        book.group_number = seq
+        book.committed_number = seq - 500
+        assert not lane.wants_load()
+    assert len(lane._released) + len(lane._settled) < 5_000
+
+
+def test_what_is_queued_stays_settled_however_long_it_is_queued() -> None:
+    book = nothing_known()
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), book)
+    lane.begin_load()
+    load(lane, 1, 2, next_seq=3)
+    lane.settled(2, "k")
+    book.committed_number = book.group_number = 5
+    lane.has_more()
+    lane.begin_load()
+    load(lane, next_seq=3)
+    lane.finish(take(lane))
+    assert lane.next() is None, "2 was settled by somebody else"
+    assert lane.queued == 0
+
+
+def waiting(seq: int) -> Item:
+    """An event of a key of its own that waits for its authority."""
+    its = event(seq, key=f"k{seq}", after_authority=True)
+    return Item(seq=seq, event=its, attempts=0, other_state=PENDING, has_body=True)
+
+
+def test_keys_that_wait_are_bounded_and_reading_goes_on_when_one_does_not_wait_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("proxy.ledger.lane.MOST_STALLS", 3)
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
+    found = [waiting(1), waiting(2), waiting(3), item(4), waiting(5), waiting(6)]
+    lane.begin_load()
+    assert lane.end_load(Chunk(found, 7, True)) == []
+    assert sorted(lane.stalls) == ["k1", "k2", "k3"]
+    assert not lane.wants_load()
+    ready = take(lane)
+    assert ready.seq == 4, "it waits for nobody"
+    lane.finish(ready)
+    assert not lane.wants_load()
+    lane.released(2, "k2")
+    assert lane.wants_load()
+    assert lane.begin_load() == (2, ["k1", "k3"])
+    assert lane.end_load(Chunk([found[1], *found[3:]], 7, False)) == []
+    second = take(lane)
+    assert second.seq == 2
+    lane.finish(second)
+    assert sorted(lane.stalls) == ["k1", "k3", "k5"]
+    lane.released(1, "k1")
+    assert lane.begin_load() == (1, ["k3", "k5"])
+    assert lane.end_load(Chunk([found[0], found[5]], 7, False)) == []
+    assert sorted(lane.stalls) == ["k3", "k5", "k6"]
+
+
+def test_what_is_settled_without_a_delivery_leaves_its_keys_delivery_in_flight() -> None:
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
+    lane.begin_load()
+    load(lane, 1, 3, next_seq=4)
+    first = take(lane)
+    bare = item(2)
+    bare.has_body = False
+    lane.begin_load()
+    assert lane.end_load(Chunk([bare], 4, False)) == [(bare, DEAD)]
+    lane.finish(bare)
+    assert lane.next() is None, "1 is in flight"
+    lane.finish(first)
+    assert take(lane).seq == 3
+
+
 def test_the_other_side_waits_for_its_authority() -> None:
     lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
-    waiting = item(1)
-    waiting.event.after_authority, waiting.other_state = True, PENDING
+    first = item(1)
+    first.event.after_authority, first.other_state = True, PENDING
     lane.begin_load()
-    assert lane.end_load(Chunk([waiting, item(2)], 3, False)) == []
+    assert lane.end_load(Chunk([first, item(2)], 3, False)) == []
     assert lane.next() is None
     lane.released(1, "k")
     assert lane.begin_load() == (1, [])
-    assert lane.end_load(Chunk([waiting, item(2)], 3, False)) == []
+    assert lane.end_load(Chunk([first, item(2)], 3, False)) == []
     assert take(lane).seq == 1
 
 
