@@ -71,7 +71,7 @@ class LedgerClient:
         self._kept_bytes = 0
         self._durable = 0
         self._waiters: deque[tuple[int, Waiter, float]] = deque()
-        self._progress_at = 0.0
+        self._progress_at = self._connected_at = 0.0
         self._turn_waiters: dict[int, Waiter] = {}
         self._closing = False
         self._attempt: asyncio.TimerHandle | None = None
@@ -183,7 +183,8 @@ class LedgerClient:
             return
         if self._unsent and now - self._progress_at > TAKES_NOTHING:
             self._lost(f"it took nothing for {TAKES_NOTHING:g} s")
-        elif self._waiters and now - self._waiters[0][2] > CONFIRMS_NOTHING:
+        elif self._waiters and now - max(self._waiters[0][2], self._connected_at) > CONFIRMS_NOTHING:
+            self.fail_waiters()  # here, because it may welcome us again at once, and is not away then
             self._lost(f"it confirmed nothing for {CONFIRMS_NOTHING:g} s")
 
     # the connection
@@ -264,6 +265,7 @@ class LedgerClient:
             return
         self._made_durable(durable)
         self.is_connected = True
+        self._connected_at = monotonic()
         self.away_since = None
         again = b"".join(data for _, data in self._kept)
         log.info("ledger connected", extra={"frames_sent_again": len(self._kept)})
