@@ -183,7 +183,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         leg = self.leg
         if leg is None:
-            self.abort()  # bytes that answer no request
+            self._upstream.retire(self)  # bytes that answer no request
+            self.abort()
             return
         if self._begun == self._upstream.tick.runs:  # nor do these: it has not been written yet
             self._is_unwritten = self.transport is not None and self._upstream.tick.drop_writes(self.transport)
@@ -346,6 +347,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def eof_received(self) -> bool:
+        self._upstream.retire(self)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -508,13 +510,17 @@ class Upstream:
             connection.idle_since = monotonic()
             self._idle.append(connection)
 
+    def retire(self, connection: Connection) -> None:
+        """A connection is about to go: what is sent on it until it is gone would be lost unseen."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
         if connection in self._all:
             self._all.remove(connection)
             self.open -= 1
-        if connection in self._idle:
-            self._idle.remove(connection)
+        self.retire(connection)
         self._serve_waiting()
 
     def _serve_waiting(self) -> None:
