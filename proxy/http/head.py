@@ -345,7 +345,8 @@ def _apply_connection(head: RequestHead, special: list[Header]) -> set[bytes] | 
 def refuse_request_line(data: bytes, max_target_size: int) -> Refusal | None:
     """Why a head that is not complete will be refused for its first line anyway; None while it may be well."""
     line, end, _ = data.partition(b"\r\n")
-    if not end or _REQUEST_LINE.fullmatch(line) is not None:
+    match = _REQUEST_LINE.fullmatch(line)
+    if not end or (match is not None and match[3] == b"1"):
         return None
     return _bad_request_line(line, max_target_size)
 
