@@ -7,7 +7,8 @@
     dead_discard  {ids | null, side | null, route | null}                {"moved"}
 
 side is 0 (old), 1 (new) or null; state is a name of `proxy.core.owed.STATE_NAMES`. Reading is done in a
-thread of its own, a segment at a time. No value of a header ever leaves the ledger, only names.
+thread of its own, a segment at a time. No value of a header ever leaves the ledger, only names; a
+target leaves without its query string.
 """
 
 # ruff: noqa: S608 - what is put into SQL text here are our own constants
@@ -141,8 +142,8 @@ def _read(segment: Segment, where: str, values: tuple[Any, ...]) -> list[list[An
     connection = connect(segment.path, query_only=True)
     try:
         text = connection.execute(
-            f"SELECT json_group_array(json_array({_COLUMNS}, context)) FROM ("
-            "SELECT r.*, CAST(b.context AS TEXT) AS context FROM receipt AS r LEFT JOIN body AS b ON b.seq = r.seq "
+            f"SELECT json_group_array(json_array({_COLUMNS}, hex(context), found)) FROM ("
+            "SELECT r.*, b.context, b.seq IS NOT NULL AS found FROM receipt AS r LEFT JOIN body AS b ON b.seq = r.seq "
             f"WHERE {where} AND r.seq > ? ORDER BY r.seq LIMIT ?)",
             values,
         ).get
@@ -204,19 +205,25 @@ def _iso(ns: int) -> str:
 
 def _receipt(row: list[Any]) -> dict[str, Any]:
     (seq, id, route, key, bucket, epoch, authority, transport, head, accepted, event_time, identities, digest, size,
-     old_state, old_status, old_attempts, new_state, new_status, new_attempts, context) = row  # fmt: skip
+     old_state, old_status, old_attempts, new_state, new_status, new_attempts, context, found) = row  # fmt: skip
     method, _, rest = head.partition(" ")
     receipt = {
         "seq": seq, "id": id, "route": route, "key": key, "bucket": bucket, "epoch": epoch,
-        "authority": SIDES[authority], "transport": transport, "method": method, "target": rest.rpartition(" ")[0],
+        "authority": SIDES[authority], "transport": transport, "method": method, "target": _without_query(rest),
         "accepted_at": _iso(accepted), "event_time": event_time,
         "identities": orjson.loads(identities) if identities else [], "digest": digest, "body_size": size,
         "old": _side_of(old_state, old_status, old_attempts), "new": _side_of(new_state, new_status, new_attempts),
     }  # fmt: skip
-    if context is not None:
-        lines = context.split("\r\n")[1:]
+    if found:
+        # A header's value may hold any byte, so this is text only byte by byte.
+        lines = bytes.fromhex(context).decode("latin-1").split("\r\n")[1:]
         receipt["headers"] = [line.partition(":")[0] for line in lines if line]
     return receipt
+
+
+def _without_query(rest: str) -> str:
+    """The target of a request line after its method: a query string may hold a secret and is not shown."""
+    return rest.rpartition(" ")[0].partition("?")[0]
 
 
 def _side_of(state: int, status: int, attempts: int) -> dict[str, Any] | None:

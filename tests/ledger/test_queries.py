@@ -68,6 +68,17 @@ async def test_pages_follow_one_another(ledgers: Ledgers) -> None:
     assert found == [f"id-{n}" for n in range(1, 11)]
 
 
+async def test_a_receipt_is_shown_whatever_bytes_its_headers_hold_and_without_its_query(ledgers: Ledgers) -> None:
+    keeper = await ledgers.start()
+    worker = await ledgers.worker()
+    head = b"POST /api/v1/events?token=secret HTTP/1.1\r\nHost: h\r\nX-Caf\xe9: caf\xe9 \x00\r\n"
+    await worker.say_durably([event(1, context=head, authority=1, deferred=1)])
+    [receipt] = (await keeper.queries.answer("events", {}))["events"]
+    assert receipt["headers"] == ["Host", "X-Caf\xe9"]
+    assert (receipt["method"], receipt["target"]) == ("POST", "/api/v1/events")
+    assert "secret" not in str(receipt)
+
+
 async def test_a_receipt_shows_names_of_headers_and_never_a_value(ledgers: Ledgers) -> None:
     keeper = await filled(ledgers)
     [receipt] = (await keeper.queries.answer("events", {"id": "id-10"}))["events"]
