@@ -35,6 +35,10 @@ STOP_GRACE: Final = 2.0
 """Seconds that deliveries in flight get when the ledger stops; their outcome is unknown after that."""
 
 
+_PASSING: Final = frozenset({408, 421, 425, 429})
+"""Answers that ask us to come again: they never make a dead letter. Any other that settles nothing may be the event."""
+
+
 class Side(NamedTuple):
     """One side of one configured route, and the backend that it is."""
 
@@ -320,7 +324,7 @@ class Replayer:
         self.counters["retries"] += 1
         stall = lane.stall(item)
         stall.failures += 1
-        if outcome.status >= 500 and not outcome.reason and gate.successes > stall.seen:
+        if outcome.status and outcome.status not in _PASSING and not outcome.reason and gate.successes > stall.seen:
             # The backend answered so (a reason would be ours: a timeout, a reset), and others succeeded since
             # its last failure or it is its first: it may well be the event.
             stall.counted += 1

@@ -174,6 +174,35 @@ async def test_an_event_that_fails_while_live_ones_succeed_becomes_a_dead_letter
     assert keeper.counters()["gave_up"] == 1
 
 
+@pytest.mark.parametrize("ledgers", [{"dead_after": 2}], indirect=True)
+@pytest.mark.parametrize("status", [302, 412, 414, 431, 501])
+async def test_an_answer_that_will_never_change_makes_a_dead_letter(ledgers: Ledgers, status: int) -> None:
+    keeper = await ledgers.start()
+    worker = await ledgers.worker()
+    ledgers.backends.answers[1, "id-1"] = Outcome(RETRY, status)
+    await worker.say_durably([event(1, key="bad", handed=2)], [(1, 0, DELIVERED, 200)])
+    for n in range(2, 1000):
+        if ledgers.states()["id-1"] == ("delivered", "dead"):
+            break
+        await worker.say_durably([event(n, key=f"k{n}")], [(n, 0, DELIVERED, 200), (n, 1, DELIVERED, 201)])
+    assert ledgers.states()["id-1"] == ("delivered", "dead")
+    assert keeper.counters()["gave_up"] == 1
+
+
+@pytest.mark.parametrize("ledgers", [{"dead_after": 2}], indirect=True)
+@pytest.mark.parametrize("outcome", [Outcome(RETRY, 429), Outcome(RETRY, 504, "timed out"), Outcome(RETRY, 0, "reset")])
+async def test_a_failure_that_may_pass_never_makes_a_dead_letter(ledgers: Ledgers, outcome: Outcome) -> None:
+    await ledgers.start()
+    worker = await ledgers.worker()
+    ledgers.backends.answers[1, "id-1"] = outcome
+    await worker.say_durably([event(1, key="bad", handed=2)], [(1, 0, DELIVERED, 200)])
+    n = 1
+    while ledgers.backends.attempts[1, "id-1"] < 6:
+        n += 1
+        await worker.say_durably([event(n, key=f"k{n}")], [(n, 0, DELIVERED, 200), (n, 1, DELIVERED, 201)])
+    assert ledgers.states()["id-1"] == ("delivered", "pending")
+
+
 async def test_a_trial_of_what_was_settled_meanwhile_still_ends_the_trial(ledgers: Ledgers) -> None:
     keeper = await ledgers.start()
     worker = await ledgers.worker()
