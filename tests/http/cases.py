@@ -1,6 +1,7 @@
 """What becomes of requests, well-formed and hostile: the status, or the very bytes that a backend gets.
 
-One table, read by the tests and by whoever writes it out as documentation. Each case is a whole request
+One table, read by the tests and by whoever writes it out as documentation, hence longer than a module
+should be. Each case is a whole request
 as a client sends it to a proxy with the limits below; `POST /events` is a route, everything else is
 passed through to the default backend. References are to RFC 9112 and RFC 9110.
 """
