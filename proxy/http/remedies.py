@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from proxy.core.acknowledge import ABSENT, FAILED, REFUSED, WAITING
 from proxy.core.authority_down import Remedy, remedy
+from proxy.core.event import OLD
 from proxy.core.owed import DISCARDED
 from proxy.http.route import AUTHORITY, COPY
 from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED
@@ -160,8 +161,11 @@ def _fail_over(x: Exchange, status: int, *, copy_on: bool) -> Remedy | None:
     else:
         report(number, other, OWED, 0)  # first: between two reports the event must not look done
         report(number, other, ANSWERED, 0)
-        report(number, side, DISCARDED, status)
-        x.standing[side] = ABSENT
+        if side == OLD and x.route.settings.carry_over:
+            hand(x, side, status)  # what new answers is old's too: behind what old has not got yet
+        else:
+            report(number, side, DISCARDED, status)
+            x.standing[side] = ABSENT
     if x.legs[other] is None:
         x.standing[other] = WAITING
         x.send(other, AUTHORITY)
