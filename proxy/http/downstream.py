@@ -80,6 +80,7 @@ class Client(asyncio.Protocol):
         "_current",
         "_head",
         "_is_closing",
+        "_is_ended",
         "_is_full",
         "_is_paused",
         "_keep_alive",
@@ -109,6 +110,7 @@ class Client(asyncio.Protocol):
         self._chunks_out = False
         self.is_busy = False
         self._is_closing = False
+        self._is_ended = False
         self._is_full = False
         self._is_paused = False
         self._keep_alive = True
@@ -153,8 +155,10 @@ class Client(asyncio.Protocol):
             self._current = None
 
     def eof_received(self) -> bool:
-        """The client has sent all it will; an answer that is due still goes out."""
-        self._keep_alive = False
+        """The client has sent all it will; answers that are due still go out, also to pipelined requests."""
+        self._is_ended = True
+        if not self._buffer:
+            self._keep_alive = False
         if not self.is_busy and self._transport is not None:
             self._is_closing = True
             self._service.plane.tick.end(self._transport, End.CLOSE)  # after what this iteration has queued
@@ -321,7 +325,7 @@ class Client(asyncio.Protocol):
 
     def _dispatch(self, head: RequestHead, body: bytes) -> None:
         self.is_busy = True
-        if not head.keep_alive:
+        if not head.keep_alive or (self._is_ended and not self._buffer):
             self._keep_alive = False
         self._method = head.method
         self._minor = head.minor
@@ -391,7 +395,7 @@ class Client(asyncio.Protocol):
             return
         service = self._service
         service.plane.tick.write(transport, data)
-        if not self._keep_alive or service.is_stopping:
+        if not self._keep_alive or service.is_stopping or (self._is_ended and not self._buffer):
             self._close()
             return
         self._since = monotonic()
@@ -405,6 +409,8 @@ class Client(asyncio.Protocol):
         if self._buffer and not self.is_busy and self._head is None:
             data, self._buffer = self._buffer, b""
             self._advance(data)
+            if self._is_ended and not self.is_busy and not self._is_closing:
+                self._close()  # the rest of this request will not come
         if self._is_paused and len(self._buffer) <= _PIPELINE_HIGH and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()

@@ -117,3 +117,19 @@ async def test_a_client_that_ended_its_side_is_waited_for_as_long_as_its_backend
         answer = await wire.answer("GET")
         assert (answer.body, answer.headers["connection"]) == (b"late", "close")
         assert await wire.is_cut()
+
+
+@pytest.mark.asyncio
+async def test_pipelined_requests_before_the_end_are_all_answered() -> None:
+    async with running(dials=OFF) as rig:
+        wire = await half_closed(rig.port, GET + GET + GET + b"GET /never HTTP/1.1\r\nHo")
+        rig.wires.append(wire)
+        for _ in range(3):
+            assert (await wire.answer("GET")).status == 200
+        assert await wire.is_cut()
+        await until(lambda: not rig.service.clients, "the connection is closed")
+        wire = await half_closed(rig.port, GET + GET)
+        rig.wires.append(wire)
+        answers = [await wire.answer("GET") for _ in range(2)]
+        assert [answer.headers.get("connection") for answer in answers] == [None, "close"]
+        assert await wire.is_cut()
