@@ -409,11 +409,16 @@ class Client(asyncio.Protocol):
         if self._buffer and not self.is_busy and self._head is None:
             data, self._buffer = self._buffer, b""
             self._advance(data)
-            if self._is_ended and not self.is_busy and not self._is_closing:
-                self._close()  # the rest of this request will not come
+            if self._is_ended:
+                self._end_unless_busy()
         if self._is_paused and len(self._buffer) <= _PIPELINE_HIGH and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()
+
+    def _end_unless_busy(self) -> None:
+        """The client has sent all it will, so the rest of a partial request will not come."""
+        if not self.is_busy and not self._is_closing:
+            self._close()
 
     # long answers
 
