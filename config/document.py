@@ -119,16 +119,15 @@ def read(text: str, environ: Mapping[str, str]) -> Document:
             # The one mistake whose extent is known: without it, the rest of the file can be read.
             blanks.append(reference.start())
             text = text[: reference.start()] + "x" * len(reference[0]) + text[reference.end() :]
-        else:
-            break
-    if root is None:
-        document.problems.append(Problem(WHOLE_FILE, "the file is empty; `proxyctl init` writes one to start from"))
+            continue
+        if root is None:
+            document.problems.append(Problem(WHOLE_FILE, "the file is empty; `proxyctl init` writes one to start from"))
+            return document
+        try:
+            _NodeReader(text, environ, document, blanks).read(root)
+        except YAMLError as error:
+            document.problems.append(_syntax_problem(text, error))
         return document
-    try:
-        _NodeReader(text, environ, document, blanks).read(root)
-    except YAMLError as error:
-        document.problems.append(_syntax_problem(text, error))
-    return document
 
 
 def _unquoted_reference(text: str, error: YAMLError) -> re.Match[str] | None:

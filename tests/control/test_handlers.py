@@ -171,8 +171,9 @@ async def test_a_dry_run_counts_and_moves_nothing(plane: Plane) -> None:
         status, answer = await plane.ask("POST", "/api/v1/dead/discard", body | {"dry_run": True})
         assert (status, answer) == (200, {"moved": moved, "dry_run": True})
     ledger.answers["events"] = by_id("a", "b")
-    for body, moved in (({"ids": ["a", "b"]}, 4), ({"ids": ["b"], "side": "old"}, 1)):
-        status, answer = await plane.ask("POST", "/api/v1/dead/discard", body | {"dry_run": True})
+    named: tuple[tuple[dict[str, Any], int], ...] = (({"ids": ["a", "b"]}, 4), ({"ids": ["b"], "side": "old"}, 1))
+    for chosen, moved in named:
+        status, answer = await plane.ask("POST", "/api/v1/dead/discard", chosen | {"dry_run": True})
         assert (status, answer) == (200, {"moved": moved, "dry_run": True})
     assert {each.op for each in ledger.asked} == {"events"}
     assert (await last_entry(plane))["action"] == "route-added"
