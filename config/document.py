@@ -108,6 +108,7 @@ def read(text: str, environ: Mapping[str, str]) -> Document:
     """Read a YAML text, with the references to `environ` replaced; everything wrong is in `problems`."""
     document = Document()
     blanks: list[int] = []
+    root: Node | None
     while True:
         try:
             root = _Nodes(text).get_single_node()

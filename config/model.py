@@ -69,7 +69,11 @@ class Backend(_Frozen):
     connections: int = Field(128, ge=1, description="open connections per worker")
     pending: int = Field(1024, ge=0, description="events per worker that may wait for a connection; more: 503")
     connect_timeout: SomeTime = Field(1.0, description="TCP connect; slower: 502")
-    response_timeout: SomeTime = Field(10.0, description="from the last byte sent to the end of the response head; 504")
+    response_timeout: SomeTime = Field(
+        10.0,
+        description="from sending to the end of the response head; slower: 504. "
+        "Also for the rest of an answer that nobody reads",
+    )
     idle_timeout: SomeTime = Field(30.0, description="an unused connection is closed after this")
     health: Health | None = Field(
         None, description="active probe; without it only events tell", examples=["{path: /health}"]
