@@ -5,8 +5,9 @@
                  | discarded (the authority refused what was deferred beside its own attempt)
     dead     --> pending (`dead requeue`) | discarded (`dead discard`)
     delivered --> pending (`ledger replay`: the backend was restored from an older state)
+    refused   --> pending (never sent, for its authority refused it; the authority's dead letter is requeued)
 
-In flight and unknown count as pending. `lost` can only come from `durability: off`. The last two rows
+In flight and unknown count as pending. `lost` can only come from `durability: off`. The last four rows
 are a person's doing. A transition moves one event from one state to another, so the balance
 `owed = sum of all states` cannot break as long as every change goes through `TRANSITIONS`.
 """
@@ -52,6 +53,7 @@ class Cause(Enum):
     ROLLED_BACK = "the route went back to weight 0"
     RELEASED = "past the bound of carry-over, or old was decommissioned"
     REQUEUED = "a person requeued a dead letter"
+    AUTHORITY_REQUEUED = "a person requeued what the authority had refused, and with it this side"
     REPLAYED = "a person replays what a restored backend is missing"
 
 
@@ -67,6 +69,7 @@ TRANSITIONS: Final[dict[tuple[int, Cause], int]] = {
     (DEAD, Cause.REQUEUED): PENDING,
     (DEAD, Cause.DISCARDED): DISCARDED,
     (DELIVERED, Cause.REPLAYED): PENDING,
+    (REFUSED, Cause.AUTHORITY_REQUEUED): PENDING,
 }
 
 

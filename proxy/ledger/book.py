@@ -460,6 +460,27 @@ class Book:
             self.backlog.leave(route, side, bucket)
         return True
 
+    # what moves say
+
+    def may_move(self, seq: int, side: int, before: int) -> bool:
+        """May a side's row be changed on disk by itself? Not while the book knows more of it than the disk."""
+        entry = self.on_disk.get(seq)
+        return entry is None or not (entry.held or entry.dirty or entry.state(side) != before)
+
+    def moved(self, seq: int, side: int, state: int) -> None:
+        """A row was changed on disk. If PENDING, it is counted in the backlog already."""
+        entry = self.on_disk.get(seq)
+        if entry is None:
+            return
+        if side:
+            entry.new_state = state
+            entry.on_disk = entry.on_disk & 0xF0 | state
+        else:
+            entry.old_state = state
+            entry.on_disk = entry.on_disk & 0x0F | state << 4
+        if state == PENDING:
+            entry.backlog |= 1 << side
+
     # turns
 
     def _want_turn(self, stream: Stream, n: int) -> None:

@@ -109,7 +109,7 @@ class Keeper:
             durable=self._durable, low=self._show_low, die=self._die,
         )  # fmt: skip
         self.server = LedgerServer(self.book, self._took, self._lost)
-        moves = Moves(store, self.committer, backlog, self._query_reader, self._query_thread, self.replayer)
+        moves = Moves(store, self.book, self.committer, backlog, self._query_reader, self._query_thread, self.replayer)
         self.moves = moves
         self.queries = Queries(
             lambda: store.segments, store.balance, moves, self._query_thread,

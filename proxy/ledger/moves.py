@@ -1,7 +1,7 @@
 """Changes of state that are not an outcome of a delivery: carry-over, requeue, discard, replay of what was had.
 
     carry over      deferred  -> pending     buckets that are old's again, or all with durable copy
-    requeue         dead      -> pending     a person
+    requeue         dead      -> pending     a person; what was refused unsent with its authority's goes with it
     discard         dead      -> discarded   a person
     replay          delivered -> pending     a person: a restored backend lacks it
     release         deferred  -> released    past `carry_over_for` (the store does that by itself)
@@ -22,10 +22,11 @@ from typing import Final, Protocol
 from proxy.core.event import OLD
 from proxy.core.owed import DEAD, DEFERRED, DELIVERED, DISCARDED, PENDING
 from proxy.ledger.backlog import Backlog
+from proxy.ledger.book import Book
 from proxy.ledger.carry import Due
 from proxy.ledger.committer import Committer
 from proxy.ledger.reader import Reader
-from proxy.ledger.store import Store
+from proxy.ledger.store import Moved, Store
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Moves:
     def __init__(
         self,
         store: Store,
+        book: Book,
         committer: Committer,
         backlog: Backlog,
         reader: Reader,
@@ -53,6 +55,7 @@ class Moves:
         replayer: Rereader,
     ) -> None:
         self._store = store
+        self._book = book
         self._committer = committer
         self._backlog = backlog
         self._reader = reader
@@ -99,7 +102,7 @@ class Moves:
     ) -> int:
         total = 0
         for each in (0, 1) if side is None else (side,):
-            moved, _ = await self._move(each, before, after, route=route, ids=ids)
+            moved, _ = await self._move(each, before, after, route=route, ids=ids, both=side is None)
             total += moved
         self.counters[name] += total
         return total
@@ -114,6 +117,7 @@ class Moves:
         since_ns: int = 0,
         ids: list[str] | None = None,
         need_body: bool = False,
+        both: bool = False,
     ) -> tuple[int, int]:
         """How many were moved, and how many were left because they have no body."""
         loop = asyncio.get_running_loop()
@@ -127,7 +131,7 @@ class Moves:
                 chosen = [row for row in found if row[3] or not need_body]
                 bare += len(found) - len(chosen)
                 if chosen:
-                    moved += await self._move_chunk(side, before, after, chosen)
+                    moved += await self._move_chunk(side, before, after, chosen, both=both)
                 if len(found) < CHUNK:
                     return moved, bare
                 from_seq = found[-1][0] + 1
@@ -139,20 +143,32 @@ class Moves:
             side, state, route=route, since_ns=since_ns, from_seq=from_seq, ids=ids, rows=CHUNK
         )
 
-    async def _move_chunk(self, side: int, before: int, after: int, rows: Iterable[tuple[int, str, int, bool]]) -> int:
-        rows = list(rows)
-        if after == PENDING:
+    async def _move_chunk(
+        self, side: int, before: int, after: int, rows: Iterable[tuple[int, str, int, bool]], *, both: bool = False
+    ) -> int:
+        """both: the other side is moved in the same way, so authorities' dead letters take their partners along."""
+        rows = [row for row in rows if self._book.may_move(row[0], side, before)]
+        sides = (side, 1 - side) if (before, after) == (DEAD, PENDING) else (side,) if after == PENDING else ()
+        for each in sides:
             for _, route, bucket, _ in rows:
-                self._backlog.enter(route, side, bucket)
-        moved = set(await self._committer.write(self._store.move, side, [row[0] for row in rows], before, after))
-        if after == PENDING:
-            for seq, route, bucket, _ in rows:
-                if seq not in moved:
-                    self._backlog.leave(route, side, bucket)
-            first: dict[str, int] = {}
-            for seq, route, _, _ in rows:
-                if seq in moved:
-                    first.setdefault(route, seq)
-            for route, seq in first.items():
-                self._replayer.read_again(route, side, seq)
-        return len(moved)
+                self._backlog.enter(route, each, bucket)
+        done = Moved([], [], with_partners=both)
+        await self._committer.write(self._store.move, side, [row[0] for row in rows], before, after, done)
+        moved = {side: set(done.seqs), 1 - side: set(done.partners)}
+        for each, seqs in moved.items():
+            for seq in seqs:
+                self._book.moved(seq, each, after)
+        for each in sides:
+            self._tell(each, rows, moved[each])
+        return len(done.seqs) + len(done.partners)
+
+    def _tell(self, side: int, rows: list[tuple[int, str, int, bool]], moved: set[int]) -> None:
+        """Take back the marks of rows that were not made pending, and have the others read."""
+        first: dict[str, int] = {}
+        for seq, route, bucket, _ in rows:
+            if seq in moved:
+                first.setdefault(route, seq)
+            else:
+                self._backlog.leave(route, side, bucket)
+        for route, seq in first.items():
+            self._replayer.read_again(route, side, seq)

@@ -227,11 +227,9 @@ class Segment:
         if changed != expected:
             raise LedgerBroken(f"{self.path}: {expected} rows should have changed, {changed} did")
 
-    def move(self, side: int, rows: list[SideRow], *, keep: bool = True) -> None:
+    def move(self, sides: tuple[list[SideRow], list[SideRow]], *, keep: bool = True) -> None:
         """Change the state of rows that nobody else works on, in one transaction of its own."""
-        none: list[SideRow] = []
-        group = Group(0, retain_bodies=keep)
-        self.apply(group, [], (rows, none) if side == 0 else (none, rows), newest=False)
+        self.apply(Group(0, retain_bodies=keep), [], sides, newest=False)
 
     def add_carried(self, dropped: int, balance: BalanceTable) -> None:
         """Take over the balance of segment `dropped`, which may be unlinked after this."""

@@ -18,14 +18,15 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import apsw
 import orjson
 
 from config.model import Ledger
 from proxy.core.errors import RefuseToStart
-from proxy.core.owed import DEAD, DEFERRED, PENDING, RELEASED
+from proxy.core.event import SIDES
+from proxy.core.owed import DEAD, DEFERRED, PENDING, REFUSED, RELEASED
 from proxy.ledger.group import Group, HeldRow, SideRow, StreamRow
 from proxy.ledger.schema import OPEN_STATES, RECEIPT_COLUMNS
 from proxy.ledger.segment import BalanceTable, Segment, add_counts, rows_of, unlink_segment
@@ -35,6 +36,14 @@ log = logging.getLogger(__name__)
 _NAME: Final = re.compile(r"segment-(\d{8})\.db")
 _RELEASE_CHUNK: Final = 1000
 """Deferred events released in one transaction."""
+
+
+class Moved(NamedTuple):
+    """What a move changed. seqs: at its side; partners: at the other side; with_partners: both sides were asked for."""
+
+    seqs: list[int]
+    partners: list[int]
+    with_partners: bool
 
 
 class Store:
@@ -182,28 +191,51 @@ class Store:
                 part(side_row[0])[1][side].append(side_row)
         return [(segment, *parts[segment.number]) for segment in self.segments if segment.number in parts]
 
-    def move(self, side: int, seqs: list[int], before: int, after: int) -> list[int]:
-        """Change the state of those of `seqs` that are in `before` and on which no worker works; which they were."""
-        moved: list[int] = []
+    def move(self, side: int, seqs: list[int], before: int, after: int, done: Moved | None = None) -> list[int]:
+        """Change the state of those of `seqs` that are in `before` and on which no worker works; which they were.
+
+        done: what is moved is added to it, so that a call that is repeated after a full disk leaves out
+        nothing; it also says which were moved at the other side, see `_partners`.
+        """
+        done = done or Moved([], [], with_partners=False)
         starts = [segment.first_seq for segment in self.segments]
         by_segment: dict[int, list[int]] = {}
         for seq in seqs:
             by_segment.setdefault(bisect_right(starts, seq) - 1, []).append(seq)
-        name = "new" if side else "old"
+        name, other = SIDES[side], SIDES[1 - side]
+        # A dead letter whose authority's is requeued too goes with that one: alone it would be discarded.
+        follows = (
+            f"after_authority AND authority = {1 - side} AND {other}_state = {DEAD}" if done.with_partners else "0"
+        )
         for index, some in by_segment.items():
             segment = self.segments[index]
-            text = segment.connection.execute(
-                f"SELECT json_group_array(json_array(seq, route, {name}_state, ?3, {name}_status, "
-                f"CASE ?3 WHEN {PENDING} THEN 0 ELSE {name}_attempts END)) FROM receipt "
-                f"WHERE seq IN (SELECT value FROM json_each(?1)) AND {name}_state = ?2 AND held = 0",
-                (orjson.dumps(some).decode(), before, after),
-            ).get
-            rows: list[SideRow] = [tuple(row) for row in orjson.loads(str(text))]
+            rows = self._side_rows(segment, side, some, after, f"{name}_state = {before} AND NOT ({follows})")
+            partners = self._partners(segment, side, rows, done) if (before, after) == (DEAD, PENDING) else []
             if rows:
-                segment.move(side, rows, keep=self._settings.retain_bodies)
-                moved += [row[0] for row in rows]
+                segment.move((rows, partners) if side == 0 else (partners, rows), keep=self._settings.retain_bodies)
+                done.seqs.extend(row[0] for row in rows)
+                done.partners.extend(row[0] for row in partners)
         self._rest_connections()
-        return moved
+        return done.seqs
+
+    def _partners(self, segment: Segment, side: int, rows: list[SideRow], done: Moved) -> list[SideRow]:
+        """Other sides of authorities' dead letters that were settled with them: unsent, they go out after them."""
+        other = SIDES[1 - side]
+        states = f"{other}_state = {REFUSED} AND {other}_attempts = 0"
+        if done.with_partners:
+            states = f"({states} OR {other}_state = {DEAD})"
+        which = f"after_authority AND authority = {side} AND {states}"
+        return self._side_rows(segment, 1 - side, [row[0] for row in rows], PENDING, which)
+
+    def _side_rows(self, segment: Segment, side: int, seqs: list[int], after: int, which: str) -> list[SideRow]:
+        """What is to be written of one side of those of `seqs` that fit; attempts go on being counted."""
+        name = SIDES[side]
+        text = segment.connection.execute(
+            f"SELECT json_group_array(json_array(seq, route, {name}_state, {after}, {name}_status, {name}_attempts)) "
+            f"FROM receipt WHERE seq IN (SELECT value FROM json_each(?)) AND held = 0 AND {which}",
+            (orjson.dumps(seqs).decode(),),
+        ).get
+        return [tuple(row) for row in orjson.loads(str(text))]
 
     # upkeep
 

@@ -40,6 +40,7 @@ SCRIPT = """
     dead       REQUEUED     pending
     dead       DISCARDED    discarded
     delivered  REPLAYED     pending
+    refused    AUTHORITY_REQUEUED  pending
 """
 ROWS = [
     (STATE_NAMES.index(before), Cause[cause], STATE_NAMES.index(after))
@@ -80,7 +81,8 @@ def test_what_is_not_owed_never_becomes_owed_by_a_cause() -> None:
 
 @pytest.mark.parametrize("state", [REFUSED, DISCARDED, LOST, RELEASED])
 def test_what_is_settled_for_good_stays(state: int) -> None:
-    assert {next_state(state, cause) for cause in Cause} == {state}
+    by_a_person = {Cause.AUTHORITY_REQUEUED} if state == REFUSED else set()
+    assert {next_state(state, cause) for cause in Cause if cause not in by_a_person} == {state}
 
 
 def test_lost_comes_from_a_lost_best_effort_copy_alone() -> None:
@@ -95,7 +97,9 @@ def test_a_deferred_event_is_delivered_only_by_way_of_pending() -> None:
 def test_only_a_person_brings_a_settled_event_back() -> None:
     assert {PENDING, DEFERRED} == OPEN
     back = {(before, cause) for (before, cause), after in TRANSITIONS.items() if before not in OPEN and after in OPEN}
-    assert back == {(DEAD, Cause.REQUEUED), (DELIVERED, Cause.REPLAYED)}
+    assert back == {
+        (DEAD, Cause.REQUEUED), (DELIVERED, Cause.REPLAYED), (REFUSED, Cause.AUTHORITY_REQUEUED)
+    }
 
 
 def test_a_new_balance_is_empty() -> None:

@@ -211,6 +211,7 @@ class FakeBackends:
     def __init__(self) -> None:
         self.got: list[tuple[int, str]] = []
         self.attempts: Counter[tuple[int, str]] = Counter()
+        self.numbers: dict[tuple[int, str], list[int]] = {}
         self.events: dict[str, Event] = {}
         self.answers: dict[tuple[int, str], Outcome] = {}
         self.default: dict[int, Outcome] = {0: Outcome(DELIVERED, 200), 1: Outcome(DELIVERED, 200)}
@@ -223,6 +224,7 @@ class FakeBackends:
         """Answer as told."""
         assert attempt.role == "replay"
         self.attempts[attempt.side, event.id] += 1
+        self.numbers.setdefault((attempt.side, event.id), []).append(attempt.number)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:

@@ -284,6 +284,41 @@ async def test_what_the_authority_refuses_of_accepted_events_is_a_dead_letter(le
     await until(lambda: ledgers.marks.count(0, 0) == ledgers.marks.count(0, 1) == 0, "no marks")
 
 
+@pytest.mark.parametrize("authority", [0, 1])
+@pytest.mark.parametrize("answer", [Outcome(REFUSED, 400), Outcome(RETRY, 500)])
+@pytest.mark.parametrize("ledgers", [{"dead_after": 1}], indirect=True)
+async def test_a_requeued_authority_takes_the_other_side_along(
+    ledgers: Ledgers, authority: int, answer: Outcome
+) -> None:
+    keeper = await ledgers.start()
+    worker = await ledgers.worker()
+    ledgers.backends.answers[authority, "id-1"] = answer
+    await worker.say_durably([event(1, authority=authority, handed=3, after_authority=True)])
+    await until(lambda: "pending" not in ledgers.states()["id-1"], "given up at both")
+    assert ledgers.states()["id-1"][authority] == "dead"
+    del ledgers.backends.answers[authority, "id-1"]
+    assert await keeper.queries.answer("dead_requeue", {"ids": ["id-1"]}) == {"moved": 2}
+    await until(lambda: ledgers.states()["id-1"] == DELIVERED_BOTH, "both are delivered")
+    assert ledgers.backends.got == [(authority, "id-1"), (1 - authority, "id-1")]
+    assert ledgers.backends.numbers[authority, "id-1"] == [1, 2], "the attempts go on being counted"
+    await until(lambda: ledgers.marks.count(0, 0) == ledgers.marks.count(0, 1) == 0, "no marks are left")
+
+
+@pytest.mark.parametrize("ledgers", [{"dead_after": 1}], indirect=True)
+async def test_a_dead_letter_whose_worker_is_gone_is_requeued_while_the_other_side_is_down(ledgers: Ledgers) -> None:
+    keeper = await ledgers.start()
+    worker = await ledgers.worker()
+    ledgers.backends.answers[0, "id-1"] = Outcome(RETRY, 500)
+    ledgers.backends.default[1] = Outcome(UNREACHABLE, 502, "connection refused")
+    await worker.say_durably([event(1)])
+    await worker.die()
+    await until(lambda: ledgers.states()["id-1"] == ("dead", "pending"), "dead at old, new is down")
+    del ledgers.backends.answers[0, "id-1"]
+    assert await keeper.queries.answer("dead_requeue", {"side": 0}) == {"moved": 1}
+    await until(lambda: ledgers.states()["id-1"] == ("delivered", "pending"), "delivered to old")
+    await until(lambda: ledgers.marks.count(0, 0) == 0, "its mark is cleared")
+
+
 async def test_a_bug_in_the_transport_costs_no_event(ledgers: Ledgers, caplog: pytest.LogCaptureFixture) -> None:
     keeper = await ledgers.start()
     worker = await ledgers.worker()

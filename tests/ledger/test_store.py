@@ -17,6 +17,7 @@ from proxy.core.owed import DEAD, DEFERRED, DELIVERED, PENDING, RELEASED
 from proxy.ledger import segment
 from proxy.ledger.schema import APPLICATION_ID, SCHEMA_VERSION
 from proxy.ledger.segment import LedgerBroken, Segment
+from proxy.ledger.store import Moved
 from tests.ledger.support import ROUTE, Desk, bucket, counted, event, frame, rows
 
 
@@ -332,6 +333,31 @@ def test_a_commit_over_two_segments_is_written_once_when_it_is_tried_twice(
     desk.book.committed(group)
     assert desk.store.balance() == counted(desk.store)
     assert desk.states() == {"id-1": ("delivered", "delivered"), "id-2": ("pending", "pending")}
+    desk.store.close()
+
+
+def test_a_move_that_is_repeated_after_a_full_disk_names_all_it_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path / "ledger")
+    settle(desk, 1, 1, sides=2, authority=1, deferred=1)
+    desk.store.roll()
+    settle(desk, 2, 2, sides=2, authority=1, deferred=1)
+    real = Segment.move
+
+    def full_once(self: Segment, *args: Any, **kwargs: Any) -> None:
+        if self is desk.store.newest:
+            monkeypatch.setattr(Segment, "move", real)
+            raise apsw.FullError("no room")
+        real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Segment, "move", full_once)
+    done = Moved([], [], with_partners=False)
+    with pytest.raises(apsw.FullError):
+        desk.store.move(0, [1, 2], DEFERRED, PENDING, done)
+    desk.store.move(0, [1, 2], DEFERRED, PENDING, done)
+    assert done.seqs == [1, 2]
+    assert desk.store.balance() == counted(desk.store)
     desk.store.close()
 
 
