@@ -99,6 +99,34 @@ async def test_waiting_for_a_worker_that_does_not_apply_ends(scene: Scene) -> No
     assert await scene.peers.wait_applied(5, 0.01) == 1
 
 
+async def test_the_ledger_applies_a_routing_before_workers_get_it(scene: Scene) -> None:
+    worker, ledger = scene.worker(0), scene.ledger()
+    ledger.applies = False
+    await eventually(lambda: scene.peers.workers and scene.peers.ledger)
+    scene.peers.set_routing(routing(1))
+    giving = asyncio.create_task(scene.peers.set_routing_ledger_first(routing(2)))
+    await eventually(lambda: ledger.epoch == 2, "the ledger has it")
+    late = scene.worker(1)
+    await eventually(lambda: late.epoch == 1, "who registers meanwhile gets what the others have")
+    assert (worker.epoch, giving.done()) == (1, False)
+    assert ledger.link.send(Applied(2))
+    assert await giving
+    await eventually(lambda: worker.epoch == late.epoch == 2)
+
+
+async def test_workers_do_not_wait_for_ever_for_a_ledger(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.control.peers.LEDGER_FIRST_WAIT", 0.05)
+    worker = scene.worker(0)
+    await eventually(lambda: scene.peers.workers)
+    assert not await scene.peers.set_routing_ledger_first(routing(1))  # there is none
+    await eventually(lambda: worker.epoch == 1)
+    ledger = scene.ledger()
+    ledger.applies = False
+    await eventually(lambda: scene.peers.ledger)
+    assert not await scene.peers.set_routing_ledger_first(routing(2))  # it is stuck
+    await eventually(lambda: worker.epoch == ledger.epoch == 2)
+
+
 async def test_a_new_life_takes_the_place_of_the_old(scene: Scene) -> None:
     scene.worker(0, "a")
     await eventually(lambda: 0 in scene.peers.workers)

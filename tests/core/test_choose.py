@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.choose import BUCKETS, Choice, bucket_of, plan, seed_of
+from proxy.core.choose import BUCKETS, Choice, bucket_of, plan, seed_of, takes_back
 from proxy.core.event import BOTH, NEW, OLD
 from proxy.core.routing import COPY_BEST_EFFORT, COPY_DURABLE, COPY_NONE, Dials
 
@@ -148,3 +148,22 @@ def test_every_choice_makes_sense(weight: float, copy: str, carry_over: bool, bu
     assert not (choice.shadow and choice.owed == BOTH), "a best effort copy is not owed"
     if copy == COPY_DURABLE:
         assert (choice.owed, choice.deferred) == (BOTH, 0), "both sides are complete at every weight"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_back"),
+    [
+        (Dials(50.0), Dials(25.0), True),
+        (Dials(50.0), Dials(0.0), True),
+        (Dials(100.0), Dials(50.0), True),
+        (Dials(50.0), Dials(50.0, COPY_DURABLE), True),
+        (Dials(100.0), Dials(100.0, COPY_DURABLE), True),
+        (Dials(25.0), Dials(50.0), False),
+        (Dials(50.0), Dials(100.0), False),
+        (Dials(50.0), Dials(50.0), False),
+        (Dials(50.0, COPY_DURABLE), Dials(25.0, COPY_DURABLE), False),
+        (Dials(0.0, COPY_DURABLE), Dials(50.0), False),
+    ],
+)
+def test_which_changes_deliver_what_was_deferred(before: Dials, after: Dials, is_back: bool) -> None:
+    assert takes_back(before, after) is is_back
