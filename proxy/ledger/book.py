@@ -84,7 +84,7 @@ class Book:
         """Entries that are on disk (or being written), by seq."""
         self.counters: Counter[str] = Counter()
         self.uncommitted_bytes = 0
-        self.next_seq = next_seq
+        self.next_seq = self._first_seq = next_seq
         self._retain_bodies = retain_bodies
         self._next_stream = 1
         self._new: list[Entry] = []
@@ -490,6 +490,18 @@ class Book:
         entry.special = entry.in_line = True
         self.turns.want(entry.route, entry.key, (stream.id, n))
         self._pass_turn(entry)
+
+    def release_turns(self) -> None:
+        """After a restart, once workers said what they are on: the earliest of each key has its turn.
+
+        What was on disk was in line before; the rest came about in the order in which it was accepted.
+        """
+
+        def order(place: Place) -> tuple[int, int]:
+            entry = self.by_id[place[0]].live[place[1]]
+            return (0, entry.seq) if entry.seq < self._first_seq else (1, entry.accepted_ns)
+
+        self.turns.release(order)
 
     def _pass_turn(self, entry: Entry) -> None:
         if entry.in_line and not entry.held & ~entry.parked:

@@ -7,7 +7,8 @@
                               Store (one writing thread), Disk
 
 After a start the replayer waits a moment (`RESUME_GRACE`), so that workers come back first and say what
-they know; streams that are not back after `GAP_AFTER` leave a coverage gap in the record.
+they know; until then no turn is given and no mark that was found is cleared. Streams that are not back
+after `GAP_AFTER` leave a coverage gap in the record.
 """
 
 from __future__ import annotations
@@ -126,6 +127,7 @@ class Keeper:
                 orphans[route] += n
         for route, n in orphans.items():
             log.error("events are owed to a route that is not configured any more", extra={"route": route, "events": n})
+        self.book.turns.hold()
         self.book.restore(self._store.streams(), self._store.last_stream_id, self._store.held_rows())
         for route, side, bucket, _ in self._store.deferred_by_bucket():
             if side == OLD:
@@ -133,8 +135,6 @@ class Keeper:
         self._held_back = self.book.carry.unsure()
         for route in self._held_back:
             self.replayer.hold(route, OLD)
-        self.book.granted.clear()
-        self.backlog.clear_others()
         self._marks.set_flag(FAILED, False)
         self._marks.set_flag(RESTORED, True)
 
@@ -231,6 +231,10 @@ class Keeper:
         for stream in awaited:
             if not stream.came_back:
                 self.book.hand_over(stream)
+        self.book.release_turns()
+        self.server.send_turns()
+        # Marks that a ledger before this one set for what it never made durable: workers said that again by now.
+        self.backlog.clear_others()
         self.committer.need()
         self.replayer.start()
 

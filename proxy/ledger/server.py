@@ -147,7 +147,7 @@ class LedgerServer:
                 self._drop(connection)
                 continue
             urgent = urgent or frame.urgent
-        self._send_turns()
+        self.send_turns()
         self._took(urgent)
         if self._book.uncommitted_bytes > MAX_UNCOMMITTED and not self._is_paused:
             self._pause()
@@ -166,7 +166,8 @@ class LedgerServer:
             times.append((at, index))
         return [inbox[index] for _, index in sorted(times)]
 
-    def _send_turns(self) -> None:
+    def send_turns(self) -> None:
+        """Tell workers whose turn it is now."""
         granted = self._book.granted
         for stream_id, n in granted:
             connection = self._by_stream.get(stream_id)
@@ -186,7 +187,7 @@ class LedgerServer:
             return
         del self._by_stream[stream.id]
         self._book.lost(stream)
-        self._send_turns()
+        self.send_turns()
         self._lost(stream)
 
     def tell_durable(self, streams: list[Stream]) -> None:

@@ -4,7 +4,8 @@
 
 An event is done when each side it is owed to is settled, parked or handed to the ledger, or when its
 worker is gone. The table is of one life of the ledger; at the next start it is made anew from the
-events that workers are still on, in the order in which they came.
+events that workers are still on, in the order in which they came. Until all of them had time to say what
+they are on, the turns are held: the event before may be of a worker that is not back yet.
 """
 
 from __future__ import annotations
@@ -23,12 +24,24 @@ class Turns:
     def __init__(self, grant: Callable[[Place], object]) -> None:
         self._grant = grant
         self._lines: dict[tuple[str, str], deque[Place]] = {}
+        self._is_held = False
+
+    def hold(self) -> None:
+        """Grant nothing until `release`."""
+        self._is_held = True
+
+    def release(self, order: Callable[[Place], tuple[int, int]]) -> None:
+        """Put each line in order, and give its first the turn."""
+        self._is_held = False
+        for name, line in self._lines.items():
+            self._lines[name] = deque(sorted(line, key=order))
+            self._grant(self._lines[name][0])
 
     def want(self, route: str, key: str, place: Place) -> None:
         """Get in line; granted at once when nobody is before."""
         line = self._lines.setdefault((route, key), deque())
         line.append(place)
-        if len(line) == 1:
+        if len(line) == 1 and not self._is_held:
             self._grant(place)
 
     def done(self, route: str, key: str, place: Place) -> None:
@@ -40,11 +53,13 @@ class Turns:
         line.remove(place)
         if not line:
             del self._lines[route, key]
-        elif was_head:
+        elif was_head and not self._is_held:
             self._grant(line[0])
 
     def holders(self, stream: int) -> list[Place]:
         """The events of a stream whose turn it is: said again to a worker that comes back."""
+        if self._is_held:
+            return []
         return [line[0] for line in self._lines.values() if line[0][0] == stream]
 
     def __len__(self) -> int:

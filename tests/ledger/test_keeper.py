@@ -396,6 +396,45 @@ async def test_a_worker_that_resumes_keeps_what_it_was_on(ledgers: Ledgers) -> N
     assert ledgers.backends.attempts[1, "id-1"] == 0
 
 
+async def test_after_a_kill_no_turn_is_given_before_its_holder_is_back(ledgers: Ledgers) -> None:
+    await ledgers.start()
+    first, second = await ledgers.worker("s1"), await ledgers.worker("s2", 1)
+    await ledgers.stop(clean=False)
+    for worker in (first, second):
+        await worker.die()
+    # Its predecessor had given the turn to the event of s1; of neither anything was durable.
+    await ledgers.start()
+    await second.connect()
+    second.say([event(1, id="later", accepted_ns=2000)], turns=[1])
+    await until(lambda: second.durable == 1, "the later one is known")
+    assert second.turns == []
+    await first.connect()
+    first.say([event(1, id="earlier", accepted_ns=1000)], turns=[1])
+    await until(lambda: first.turns == [1], "the earlier one goes on")
+    assert second.turns == []
+    first.say([], [(1, 0, DELIVERED, 200), (1, 1, DELIVERED, 200)])
+    await until(lambda: second.turns == [1], "then the later one")
+
+
+async def test_a_mark_outlives_the_ledger_until_workers_said_what_they_handed(ledgers: Ledgers) -> None:
+    keeper = await ledgers.start()
+    worker = await ledgers.worker()
+    await ledgers.stop(clean=False)
+    await worker.die()
+    ledgers.marks.set(0, 1, bucket("k"), True)  # its predecessor's, for an event that never became durable
+    ledgers.marks.set(0, 1, bucket("stale"), True)
+    ledgers.backends.open.clear()
+    keeper = await ledgers.start()
+    assert ledgers.marks.is_set(0, 1, bucket("k"))
+    await worker.connect()
+    await worker.say_durably([event(1, handed=2)], [(1, 0, DELIVERED, 200)])
+    await until(lambda: not ledgers.marks.is_set(0, 1, bucket("stale")), "cleared, for nobody claims it")
+    assert ledgers.marks.is_set(0, 1, bucket("k"))
+    ledgers.backends.open.set()
+    await until(lambda: ledgers.marks.count(0, 1) == 0, "delivered")
+    assert keeper.backlog.marked(ROUTE, 1) == 0
+
+
 async def test_replaying_by_hand_needs_bodies(ledgers: Ledgers) -> None:
     keeper = await ledgers.start()
     with pytest.raises(ValueError, match="retain_bodies"):
