@@ -38,6 +38,8 @@ STATE_NAMES: Final = (
     "lost",
     "released",
 )
+EVER_OWED: Final = NOT_OWED
+"""In a balance's counts, in the place that no owed event's state takes: how many events were ever owed."""
 OPEN: Final = frozenset({PENDING, DEFERRED})
 """States that keep an event's body and its segment."""
 
@@ -82,7 +84,7 @@ def next_state(state: int, cause: Cause) -> int:
 
 
 class Balance:
-    """How many events are in each state at one side; owed is their sum by construction."""
+    """How many events are in each state at one side, and how many were ever owed: counted on its own, as they come."""
 
     __slots__ = ("counts",)
 
@@ -91,7 +93,9 @@ class Balance:
 
     def owe(self, state: int) -> None:
         """A new event enters in `state`."""
-        self.counts[state] += 1
+        if state != NOT_OWED:
+            self.counts[EVER_OWED] += 1
+            self.counts[state] += 1
 
     def move(self, before: int, after: int) -> None:
         """One event changes its state."""
@@ -101,11 +105,11 @@ class Balance:
     @property
     def owed(self) -> int:
         """Events that were ever owed to this side."""
-        return sum(self.counts[PENDING:])
+        return self.counts[EVER_OWED]
 
     def is_sound(self) -> bool:
-        """No state holds fewer than zero events."""
-        return min(self.counts) >= 0
+        """Every event that was ever owed is in one state, and no state holds fewer than zero."""
+        return self.owed == sum(self.counts[PENDING:]) and min(self.counts) >= 0
 
     def as_dict(self) -> dict[str, int]:
         """Counts by state name, and `owed`."""

@@ -18,13 +18,13 @@ import apsw
 
 from proxy.core.errors import CrossfadeError
 from proxy.core.event import SIDES
-from proxy.core.owed import DEAD, OPEN, STATE_NAMES
+from proxy.core.owed import DEAD, EVER_OWED, OPEN, STATE_NAMES
 from proxy.ledger.bulk import Bulk
 from proxy.ledger.group import Group, HeldRow, SideRow, StreamRow
 from proxy.ledger.schema import OPEN_STATES, PAGE_SIZE, RECEIPT_COLUMNS, SCHEMA, check_file, check_tables, connect
 
 BalanceTable: TypeAlias = dict[tuple[str, int], list[int]]
-"""Counts by state for each (route, side)."""
+"""Counts by state for each (route, side); in the place of EVER_OWED how many were ever owed."""
 
 _INSERT_RECEIPTS: Final = Bulk(f"INSERT INTO receipt ({','.join(RECEIPT_COLUMNS)}) VALUES", len(RECEIPT_COLUMNS))
 _INSERT_BODIES: Final = Bulk("INSERT INTO body VALUES", 3)
@@ -195,10 +195,10 @@ class Segment:
         if group.receipts:
             _INSERT_RECEIPTS.run(self.connection, group.receipts)
             for (route, old, new), n in group.states.items():
-                if old:
-                    deltas[route, 0, old] += n
-                if new:
-                    deltas[route, 1, new] += n
+                for side, state in ((0, old), (1, new)):
+                    if state:
+                        deltas[route, side, state] += n
+                        deltas[route, side, EVER_OWED] += n
         if group.bodies:
             _INSERT_BODIES.run(self.connection, group.bodies)
         for row in group.streams:
@@ -217,6 +217,8 @@ class Segment:
             if before != state:
                 if before:
                     deltas[route, side, before] -= 1
+                else:
+                    deltas[route, side, EVER_OWED] += 1
                 deltas[route, side, state] += 1
                 if state not in OPEN and state != DEAD:
                     closed.append(seq)

@@ -97,9 +97,7 @@ def test_a_deferred_event_is_delivered_only_by_way_of_pending() -> None:
 def test_only_a_person_brings_a_settled_event_back() -> None:
     assert {PENDING, DEFERRED} == OPEN
     back = {(before, cause) for (before, cause), after in TRANSITIONS.items() if before not in OPEN and after in OPEN}
-    assert back == {
-        (DEAD, Cause.REQUEUED), (DELIVERED, Cause.REPLAYED), (REFUSED, Cause.AUTHORITY_REQUEUED)
-    }
+    assert back == {(DEAD, Cause.REQUEUED), (DELIVERED, Cause.REPLAYED), (REFUSED, Cause.AUTHORITY_REQUEUED)}
 
 
 def test_a_new_balance_is_empty() -> None:
@@ -136,9 +134,11 @@ def test_what_is_not_owed_is_not_in_the_sum() -> None:
 
 
 def test_a_balance_continues_from_stored_counts() -> None:
-    balance = Balance([0, 2, 0, 5, 0, 0, 0, 0, 0])
+    balance = Balance([7, 2, 0, 5, 0, 0, 0, 0, 0])
     balance.move(PENDING, DELIVERED)
     assert (balance.owed, balance.counts[PENDING], balance.counts[DELIVERED]) == (7, 1, 6)
+    assert balance.is_sound()
+    assert not Balance([7, 1, 0, 5, 0, 0, 0, 0, 0]).is_sound(), "one is in no state"
 
 
 def test_moving_more_than_there_is_shows() -> None:

@@ -16,7 +16,7 @@ import apsw
 
 from config.model import Ledger, Settings
 from proxy.core.event import BOTH, DELIVERED, Attempt, Event, Outcome
-from proxy.core.owed import STATE_NAMES
+from proxy.core.owed import EVER_OWED, STATE_NAMES
 from proxy.core.routing import Dials, Routing
 from proxy.ledger.backlog import Backlog
 from proxy.ledger.book import Book
@@ -174,7 +174,9 @@ def counted(store: Store) -> dict[tuple[str, int], list[int]]:
         for side, name in enumerate(("old", "new")):
             query = f"SELECT route, {name}_state, count(*) FROM receipt WHERE {name}_state > 0 GROUP BY 1, 2"
             for route, state, n in rows(segment.path, query):
-                table.setdefault((route, side), [0] * len(STATE_NAMES))[state] += n
+                counts = table.setdefault((route, side), [0] * len(STATE_NAMES))
+                counts[state] += n
+                counts[EVER_OWED] += n
     return table
 
 

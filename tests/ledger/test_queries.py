@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import apsw
 import pytest
 
 from proxy.core.event import REFUSED, Outcome
@@ -66,6 +67,19 @@ async def test_pages_follow_one_another(ledgers: Ledgers) -> None:
         found += [each["id"] for each in answer["events"]]
         after = answer["next_after_seq"]
     assert found == [f"id-{n}" for n in range(1, 11)]
+
+
+async def test_an_event_that_leaves_the_count_is_noticed(ledgers: Ledgers) -> None:
+    keeper = await filled(ledgers)
+    summary = await keeper.queries.answer("summary", {})
+    assert summary["balanced"]
+    assert [each["balance"]["owed"] for each in summary["sides"]] == [10, 10]
+    await ledgers.stop()
+    connection = apsw.Connection(str(max(ledgers.directory.glob("segment-*.db"))))
+    connection.execute("UPDATE balance SET n = n - 1 WHERE side = 1 AND state = 3")
+    connection.close()
+    keeper = await ledgers.start()
+    assert not (await keeper.queries.answer("summary", {}))["balanced"]
 
 
 async def test_a_receipt_is_shown_whatever_bytes_its_headers_hold_and_without_its_query(ledgers: Ledgers) -> None:
