@@ -8,8 +8,8 @@
     refused   --> pending (never sent, for its authority refused it; the authority's dead letter is requeued)
 
 In flight and unknown count as pending. `lost` can only come from `durability: off`. The last four rows
-are a person's doing. A transition moves one event from one state to another, so the balance
-`owed = sum of all states` cannot break as long as every change goes through `TRANSITIONS`.
+are a person's doing. A transition moves one event from one state to another. The ledger
+makes them itself, many at a time; `TRANSITIONS` is the rule that its tests hold it to.
 """
 
 from __future__ import annotations

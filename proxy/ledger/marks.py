@@ -58,10 +58,6 @@ class Marks:
         base = self.base(route, side)
         return self.memory[base : base + BUCKETS].count(1)
 
-    def clear_all(self) -> None:
-        """Clear every mark and flag: the ledger starts, and sets what it finds."""
-        self.memory[:] = bytes(len(self.memory))
-
     def set_flag(self, flag: int, on: bool) -> None:
         """Raise or lower LOW_DISK or FAILED."""
         self.memory[flag] = on
