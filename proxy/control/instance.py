@@ -28,6 +28,8 @@ def _version() -> str:
 
 
 VERSION: Final = _version()
+SILENCE: Final = 3.0
+"""Seconds without a report, four of which are due each second, after which a process counts as hanging."""
 
 
 @dataclass
@@ -78,8 +80,11 @@ class Instance:
         applied, wanted = self.peers.applied(epoch), self.settings.workers
         if applied < wanted:
             reasons.append(f"{applied} of {wanted} workers have applied epoch {self.epoch}")
-        if self.peers.ledger is None:
+        ledger = self.peers.ledger
+        if ledger is None:
             reasons.append("the ledger is not connected")
+        elif self.clock() - ledger.heard_at > SILENCE:
+            reasons.append(f"the ledger (process {ledger.pid}) hangs: it has said nothing for {SILENCE:g} s")
         if self.marks.flag(LOW_DISK):
             reasons.append("low disk: new events get 503 until there is room")
         if self.marks.flag(FAILED):

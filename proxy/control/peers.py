@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import socket
+from time import monotonic
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -65,7 +66,10 @@ class Listener(Protocol):
 
 
 class Peer:
-    """One registered process. applied: the epoch that it says it uses, 0 before."""
+    """One registered process. applied: the epoch that it says it uses, 0 before.
+
+    heard_at: when it said something last, monotonic seconds; it reports every 250 ms.
+    """
 
     def __init__(self, register: Register, writer: asyncio.StreamWriter) -> None:
         self.kind = register.kind
@@ -73,6 +77,7 @@ class Peer:
         self.pid = register.pid
         self.life = register.life
         self.applied = 0
+        self.heard_at = monotonic()
         self._writer = writer
 
     def send(self, message: FromSupervisor) -> None:
@@ -281,6 +286,7 @@ class Peers:
         self._listener.peer_left(peer)
 
     def _take(self, peer: Peer, message: ToSupervisor) -> None:
+        peer.heard_at = monotonic()
         match message:
             case Applied(epoch):
                 peer.applied = epoch

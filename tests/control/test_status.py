@@ -147,3 +147,12 @@ async def test_balances_that_do_not_add_up() -> None:
     assert is_balanced(ledger_stats(new=balance(delivered=5, pending=1)))
     assert not is_balanced(ledger_stats(new=balance(delivered=5) | {"owed": 6}))
     assert not is_balanced(ledger_stats(new=balance(delivered=5, pending=-1)))
+
+
+async def test_a_ledger_that_hangs_is_not_ready(plane: Plane) -> None:
+    ledger = plane.supervisor.instance.peers.ledger
+    assert ledger is not None
+    ledger.heard_at = plane.supervisor.instance.clock() - 60
+    assert plane.supervisor.instance.not_ready() == [
+        f"the ledger (process {ledger.pid}) hangs: it has said nothing for 3 s"
+    ]
