@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -575,4 +576,4 @@ class LedgerMachine(RuleBasedStateMachine):
         assert bodies == kept
 
 
-TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine = pytest.mark.timeout(3600)(LedgerMachine.TestCase)  # the soak's full count takes minutes
