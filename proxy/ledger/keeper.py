@@ -163,6 +163,8 @@ class Keeper:
     async def stop(self, *, clean: bool = True) -> None:
         """Take what was read, make it durable, stop delivering, close everything."""
         self._is_stopping = True
+        if clean:
+            self._close_gone()
         self.server.close()
         for task in self._tasks:
             task.cancel()
@@ -174,7 +176,7 @@ class Keeper:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._query_thread, self._query_reader.close)
         self._query_thread.shutdown()
-        await self.committer.write(self._store.close, clean=clean)
+        await self.committer.write(self._store.close, clean=clean and not self._owes_a_gap())
         self.committer.release_thread()
 
     def _later(self, seconds: float, call: Callable[..., object], *args: Any) -> None:
@@ -253,6 +255,22 @@ class Keeper:
             self.book.close(stream)
             self._later(FORGET_AFTER, self._forget, stream)
         self.committer.need()
+
+    def _close_gone(self) -> None:
+        """At a stop in order: the streams whose workers went before us, with everything they said in the record.
+
+        Left open, a successor that dies within `GAP_AFTER` would leave them to one that takes them for lost.
+        """
+        for stream in self.book.streams.values():
+            if stream.came_back and not stream.is_connected and not stream.closed:
+                self.book.hand_over(stream)
+                self.book.close(stream)
+
+    def _owes_a_gap(self) -> bool:
+        """Our predecessor was killed, and we stop before all its streams came back or were given up."""
+        return not self._store.was_clean and any(
+            not stream.came_back and not stream.closed for stream in self.book.streams.values()
+        )
 
     def _forget(self, stream: Stream) -> None:
         if not stream.is_connected and not self.book.forget(stream):

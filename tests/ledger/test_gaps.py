@@ -105,6 +105,32 @@ async def test_an_orderly_stop_leaves_no_gap(ledgers: Ledgers) -> None:
     assert gaps_of(ledgers) == []
 
 
+async def test_an_orderly_stop_after_its_workers_leaves_no_gap_whatever_its_successor_meets(ledgers: Ledgers) -> None:
+    await ledgers.start()
+    worker = await ledgers.worker()
+    await worker.say_durably([event(1)])
+    await worker.die()
+    await ledgers.stop()
+    assert open_streams(ledgers) == 0
+    await ledgers.start()
+    await ledgers.stop(clean=False)
+    keeper = await ledgers.start()
+    assert keeper.book.streams == {}
+    assert gaps_of(ledgers) == []
+
+
+async def test_a_gap_is_not_forgotten_by_an_orderly_stop(ledgers: Ledgers) -> None:
+    await ledgers.start()
+    worker = await ledgers.worker()
+    await worker.say_durably([event(1)])
+    await ledgers.stop(clean=False)
+    await worker.die()
+    await ledgers.start()
+    await ledgers.stop()
+    await ledgers.start()
+    await until(lambda: len(gaps_of(ledgers)) == 1, "a gap")
+
+
 async def test_a_quiet_streams_gap_begins_at_its_last_heartbeat(ledgers: Ledgers) -> None:
     await ledgers.start()
     worker = await ledgers.worker()
