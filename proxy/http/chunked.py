@@ -77,7 +77,7 @@ class ChunkedBody:
     def _check_partial(buffer: bytes, position: int) -> None:
         if len(buffer) - position > _MAX_LINE:
             raise BadChunk("a chunk line is too long")
-        if b"\n" in buffer[position:] or b"\r" in buffer[position:-1]:
+        if buffer.find(b"\n", position) >= 0 or buffer.find(b"\r", position, len(buffer) - 1) >= 0:
             raise BadChunk("a bare CR or LF in a chunk line")
 
     def _take_line(self, line: bytes) -> None:

@@ -37,13 +37,24 @@ _LINGER: Final = 1.0
 class Service:
     """What all client connections of a worker share."""
 
-    __slots__ = ("clients", "is_stopping", "limits", "loop", "parser", "plane")
+    __slots__ = (
+        "clients",
+        "is_stopping",
+        "limits",
+        "loop",
+        "max_event_size",
+        "max_head_size",
+        "parser",
+        "plane",
+    )
 
     def __init__(
         self, plane: DataPlane, limits: Limits, wanted: frozenset[bytes], loop: asyncio.AbstractEventLoop
     ) -> None:
         self.plane = plane
         self.limits = limits
+        self.max_event_size = limits.max_event_size
+        self.max_head_size = limits.max_head_size
         self.parser = HeadParser(wanted, limits.max_headers, limits.max_target_size)
         self.loop = loop
         self.clients: set[Client] = set()
@@ -67,8 +78,8 @@ class Service:
             client.stop()
 
 
-class Client(asyncio.Protocol):
-    """One client connection."""
+class Client:
+    """One client connection: an `asyncio.Protocol` by shape, for a compiled class inherits from no Python one."""
 
     __slots__ = (
         "_body",
@@ -243,23 +254,22 @@ class Client(asyncio.Protocol):
     def _advance(self, data: bytes) -> None:
         """Read the next request from its first byte on."""
         stop = data.find(b"\r\n\r\n")
-        limits = self._service.limits
-        if stop < 0 or stop > limits.max_head_size:
+        service = self._service
+        if stop < 0 or stop > service.max_head_size:
             self._wait_for_head(data, stop)
             return
         raw = data[:stop] if data[0] != 13 else data[:stop].removeprefix(b"\r\n")
-        head = self._service.parser.parse(raw)
-        if type(head) is not RequestHead:
-            assert isinstance(head, Refusal)
+        head = service.parser.parse(raw)
+        if isinstance(head, Refusal):
             self._refuse(head.status, head.reason)
             return
         rest = data[stop + 4 :]
         length = head.length
         if head.chunked:
             self._chunks = ChunkedBody()
-            self._left = limits.max_event_size
-        elif length > limits.max_event_size:
-            self._refuse(413, f"the body is longer than {limits.max_event_size} bytes")
+            self._left = service.max_event_size
+        elif length > service.max_event_size:
+            self._refuse(413, f"the body is longer than {service.max_event_size} bytes")
             return
         elif len(rest) == length:
             self._buffer = b""
@@ -274,7 +284,7 @@ class Client(asyncio.Protocol):
         self._buffer = b""
         self._head = head
         if head.expects_continue and not rest and self._transport is not None:
-            self._service.plane.tick.write(self._transport, CONTINUE)  # after the answers before it
+            service.plane.tick.write(self._transport, CONTINUE)  # after the answers before it
         self._since = monotonic()
         if rest:
             self._more_body(rest)

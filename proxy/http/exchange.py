@@ -13,8 +13,6 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from proxy.core.acknowledge import ABSENT, FAILED, OK, REFUSED, SAFE, WAITING, Answer
 from proxy.core.event import BOTH, DELIVERED, Event
 from proxy.core.event import REFUSED as KIND_REFUSED
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 ROLE_NAMES: Final = (b"authority", b"copy")
 
 
-class Exchange(msgspec.Struct, eq=False):
+class Exchange:
     """One event on its way. Sides are OLD or NEW; lists of two are indexed by side.
 
     standing: what is known of each side (proxy.core.acknowledge)
@@ -45,24 +43,33 @@ class Exchange(msgspec.Struct, eq=False):
     is_long: some leg's answer comes in pieces
     """
 
-    plane: DataPlane
-    route: EventRoute
-    event: Event
-    authority: int
-    method: bytes
-    shadow: bool
-    client: Client | None
-    standing: list[int]
-    legs: list[Leg | None]
-    waits: list[int] = []
-    handed: int = 0
-    parked: int = 0
-    is_held: bool = False
-    is_void: bool = False
-    is_answered: bool = False
-    is_long: bool = False
-    streaming: Leg | None = None
-    started_at: float = 0.0
+    __slots__ = (
+        "plane", "route", "event", "authority", "method", "shadow", "client", "standing", "legs", "waits", "handed",
+        "parked", "is_held", "is_void", "is_answered", "is_long", "streaming", "started_at",
+    )  # fmt: skip
+
+    def __init__(
+        self, plane: DataPlane, route: EventRoute, event: Event, authority: int, method: bytes, shadow: bool,
+        client: Client,
+    ) -> None:  # fmt: skip
+        self.plane = plane
+        self.route = route
+        self.event = event
+        self.authority = authority
+        self.method = method
+        self.shadow = shadow
+        self.client: Client | None = client
+        self.standing = [ABSENT, ABSENT]
+        self.legs: list[Leg | None] = [None, None]
+        self.waits: list[int] = []
+        self.handed = 0
+        self.parked = 0
+        self.is_held = False
+        self.is_void = False
+        self.is_answered = False
+        self.is_long = False
+        self.streaming: Leg | None = None
+        self.started_at = 0.0
 
     # out
 

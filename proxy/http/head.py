@@ -16,9 +16,6 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
-import msgspec
-from msgspec.structs import replace
-
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/(\d)\.(\d)")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?")
@@ -80,14 +77,17 @@ _KEPT_HEADS: Final = 1024
 _KEPT_HEAD_SIZE: Final = 2048
 
 
-class Header(msgspec.Struct, frozen=True, gc=False):
+class Header:
     """One header line. name: lower case; out: the line as we forward it, with CRLF."""
 
-    name: bytes
-    value: bytes
-    kind: int
-    out: bytes
-    wanted: bool
+    __slots__ = ("kind", "name", "out", "value", "wanted")
+
+    def __init__(self, name: bytes, value: bytes, kind: int, out: bytes, wanted: bool) -> None:
+        self.name = name
+        self.value = value
+        self.kind = kind
+        self.out = out
+        self.wanted = wanted
 
 
 class Refusal(NamedTuple):
@@ -97,7 +97,7 @@ class Refusal(NamedTuple):
     reason: str
 
 
-class RequestHead(msgspec.Struct, eq=False):
+class RequestHead:
     """A request head that was found valid. The same object serves every request with the same bytes.
 
     target, path, query: as received, path and query split at the first `?`; host: the Host value
@@ -106,33 +106,58 @@ class RequestHead(msgspec.Struct, eq=False):
     wanted: values of the headers that some route reads, by lower-case name
     id_line: its X-Event-Id line, which an event replaces by its own
     names: lower-case names of its headers, and those that Connection names
-    match: what `proxy.http.matching` found for it, kept here
+    base: the head that it is but for a line or two; None when it was parsed whole
+    match: what `proxy.http.matching` found, kept with the base, whose method, host and path are the same
     """
 
-    method: bytes
-    target: bytes
-    minor: int
-    path: bytes
-    query: bytes
-    keep_alive: bool
-    host: bytes = b""
-    lines: bytes = b""
-    length: int = 0
-    chunked: bool = False
-    expects_continue: bool = False
-    wanted: dict[bytes, bytes] | None = None
-    names: frozenset[bytes] = frozenset()
-    id_line: bytes = b""
-    match: Any = None
+    __slots__ = (
+        "method", "target", "minor", "path", "query", "keep_alive", "host", "lines", "length", "chunked",
+        "expects_continue", "wanted", "names", "id_line", "base", "match",
+    )  # fmt: skip
+
+    def __init__(self, method: bytes, target: bytes, minor: int, path: bytes, query: bytes, keep_alive: bool) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.path = path
+        self.query = query
+        self.keep_alive = keep_alive
+        self.host = b""
+        self.lines = b""
+        self.length = 0
+        self.chunked = False
+        self.expects_continue = False
+        self.wanted: dict[bytes, bytes] | None = None
+        self.names: frozenset[bytes] = frozenset()
+        self.id_line = b""
+        self.base: RequestHead | None = None
+        self.match: Any = None
+
+    def extended(self, lines: bytes, wanted: dict[bytes, bytes] | None, id_line: bytes) -> RequestHead:
+        """The same head with other lines."""
+        head = RequestHead(self.method, self.target, self.minor, self.path, self.query, self.keep_alive)
+        head.host = self.host
+        head.length = self.length
+        head.chunked = self.chunked
+        head.expects_continue = self.expects_continue
+        head.lines = lines
+        head.wanted = wanted
+        head.names = self.names
+        head.id_line = id_line
+        head.base = self
+        return head
 
 
-class _Name(msgspec.Struct):
+class _Name:
     """A header name as it was spelled. seen: how many different lines it came with."""
 
-    name: bytes
-    kind: int
-    wanted: bool
-    seen: int = 0
+    __slots__ = ("kind", "name", "seen", "wanted")
+
+    def __init__(self, name: bytes, kind: int, wanted: bool) -> None:
+        self.name = name
+        self.kind = kind
+        self.wanted = wanted
+        self.seen = 0
 
 
 class HeadParser:
@@ -186,7 +211,7 @@ class HeadParser:
                 id_line = header.out
             if header.wanted:
                 wanted = {**(wanted or {}), header.name: header.value}
-        return replace(base, lines=b"".join(out), wanted=wanted, id_line=id_line)
+        return base.extended(b"".join(out), wanted, id_line)
 
     def _parse_whole(self, raw: bytes, lines: list[bytes]) -> RequestHead | Refusal:
         match = _REQUEST_LINE.fullmatch(lines[0])

@@ -33,7 +33,7 @@ def _pattern(path: str) -> re.Pattern[bytes]:
 
 
 class Matcher(Generic[R]):
-    """First match wins. What was found is kept with the head, which is itself kept while it repeats."""
+    """First match wins. What was found is kept with the head, which is itself kept while it (all but) repeats."""
 
     def __init__(self, routes: Sequence[R]) -> None:
         self._rules = [
@@ -48,9 +48,10 @@ class Matcher(Generic[R]):
 
     def find(self, head: RequestHead) -> tuple[R | None, Mapping[str, str]]:
         """The route and its path parameters; None when no route takes the request."""
-        found: tuple[R | None, Mapping[str, str]] | None = head.match
+        base = head.base or head
+        found: tuple[R | None, Mapping[str, str]] | None = base.match
         if found is None:
-            head.match = found = self._search(head)
+            base.match = found = self._search(base)
         return found
 
     def _search(self, head: RequestHead) -> tuple[R | None, Mapping[str, str]]:

@@ -90,7 +90,6 @@ class DataPlane:
         route, params = self._matcher.find(head)
         if route is None:
             return self._pass(client, head, body)
-        settings = route.settings
         if self.marks[LOW_DISK] or self.ledger.is_full:
             self._refuse(client, 503, "no room to record events", "refused_no_room", retry_after=1)
             return None
@@ -101,7 +100,7 @@ class DataPlane:
         event_id, key, is_clients_id, has_key = identity
         bucket = bucket_of(key, self._seed)
         choice = route.plan.choose(bucket)
-        if not has_key and settings.key_missing == "old":
+        if not has_key and route.settings.key_missing == "old":
             choice = _OLD_ALONE
         event = Event(
             self.ledger.next_number(),
@@ -114,7 +113,7 @@ class DataPlane:
             choice.owed,
             0,
             choice.deferred,
-            settings.copy_order == "sequential",
+            route.is_sequential,
             wall,
             "http",
             client.context(head),
@@ -124,9 +123,7 @@ class DataPlane:
             is_clients_id,
         )
         route.chosen[choice.authority] += 1
-        exchange = Exchange(
-            self, route, event, choice.authority, head.method, choice.shadow, client, [0, 0], [None, None]
-        )
+        exchange = Exchange(self, route, event, choice.authority, head.method, choice.shadow, client)
         if route.needs_ledger or choice.deferred:
             return self._begin_recorded(exchange, client)
         exchange.launch(False, monotonic())

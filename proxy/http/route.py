@@ -40,6 +40,7 @@ class EventRoute:
         "identity_readers",
         "index",
         "is_ordered",
+        "is_sequential",
         "key_reader",
         "match",
         "name",
@@ -64,6 +65,7 @@ class EventRoute:
         self.identity_readers = tuple(reader(parse_source(text)) for text in settings.identities)
         self.answers = tabulate(settings.ack)
         """`proxy.core.acknowledge`'s rule: index authority standing * 6 + other standing."""
+        self.is_sequential = settings.copy_order == "sequential"
         self.is_ordered = settings.ordering != "none"
         self.needs_ledger = (
             settings.ordering == "strict" or settings.ack == "accepted" or settings.durability == "before-send"

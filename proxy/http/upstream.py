@@ -17,8 +17,6 @@ from time import monotonic
 from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
-import msgspec
-
 from config.model import Backend
 from proxy.core.breaker import Breaker
 from proxy.core.event import RETRY, UNREACHABLE, classify
@@ -56,7 +54,8 @@ class Nobody:
     def leg_started(self, leg: Leg) -> None:
         """Nobody cares."""
 
-    leg_done = leg_started
+    def leg_done(self, leg: Leg) -> None:
+        """Nobody cares."""
 
     def leg_data(self, leg: Leg, data: bytes) -> None:
         """Nobody cares."""
@@ -65,7 +64,7 @@ class Nobody:
 NOBODY: Final = Nobody()
 
 
-class Leg(msgspec.Struct, eq=False):
+class Leg:
     """One request to one backend and what came of it.
 
     role: 0 authority, 1 copy
@@ -79,26 +78,35 @@ class Leg(msgspec.Struct, eq=False):
     is_unwanted: nobody reads the rest of its answer; it is only read so that the connection can be used again
     """
 
-    owner: Owner
-    upstream: Upstream
-    side: int
-    role: int
-    method: bytes
-    request: bytes
-    may_repeat: bool
-    kind: int = 0
-    status: int = 0
-    reason: str = ""
-    head: ResponseHead | None = None
-    body: bytes = b""
-    truncated: bool = False
-    repeated: bool = False
-    is_started: bool = False
-    is_overfull: bool = False
-    is_unwanted: bool = False
-    is_paused: bool = False
-    connection: Connection | None = None
-    sent_at: float = 0.0
+    __slots__ = (
+        "owner", "upstream", "side", "role", "method", "request", "may_repeat", "kind", "status", "reason", "head",
+        "body", "truncated", "repeated", "is_started", "is_overfull", "is_unwanted", "is_paused", "connection",
+        "sent_at",
+    )  # fmt: skip
+
+    def __init__(
+        self, owner: Owner, upstream: Upstream, side: int, role: int, method: bytes, request: bytes, may_repeat: bool
+    ) -> None:
+        self.owner = owner
+        self.upstream = upstream
+        self.side = side
+        self.role = role
+        self.method = method
+        self.request = request
+        self.may_repeat = may_repeat
+        self.kind = 0
+        self.status = 0
+        self.reason = ""
+        self.head: ResponseHead | None = None
+        self.body = b""
+        self.truncated = False
+        self.repeated = False
+        self.is_started = False
+        self.is_overfull = False
+        self.is_unwanted = False
+        self.is_paused = False
+        self.connection: Connection | None = None
+        self.sent_at = 0.0
 
     def keep(self, data: bytes) -> None:
         """Keep a piece of the answer until it may be passed on; an authority is paused when that is long."""
@@ -127,8 +135,8 @@ class Leg(msgspec.Struct, eq=False):
             self.connection.abort()
 
 
-class Connection(asyncio.Protocol):
-    """One connection to a backend. Idle unless `leg` is set."""
+class Connection:
+    """One connection to a backend, an `asyncio.Protocol` by shape. Idle unless `leg` is set."""
 
     __slots__ = (
         "_begun",
@@ -419,6 +427,8 @@ class Upstream:
         self.is_closed = False
         self.trouble = ""
         """Why the last connection could not be made, for the log."""
+        self._connections = settings.connections
+        self._pending = settings.pending
         self._loop = loop
         parts = urlsplit(settings.url)
         self._host, self._port = parts.hostname or "", parts.port or 80
@@ -442,7 +452,7 @@ class Upstream:
     @property
     def has_room(self) -> bool:
         """Would a copy be sent soon? A line as long as the pool says that the backend is stalled."""
-        connections = self.settings.connections
+        connections = self._connections
         return bool(self._idle) or self.open < connections or len(self._waiting) < connections
 
     @property
@@ -454,9 +464,9 @@ class Upstream:
         """Send a leg; its owner hears of it later, or at once when the line is full."""
         if self._idle:
             self._idle.pop().begin(leg)
-        elif self.open < self.settings.connections:
+        elif self.open < self._connections:
             self.connect(leg)
-        elif len(self._waiting) < self.settings.pending:
+        elif len(self._waiting) < self._pending:
             self._waiting.append((monotonic(), leg))
         else:
             leg.kind, leg.status, leg.reason = UNREACHABLE, 503, "too many events wait for this backend"
@@ -473,7 +483,7 @@ class Upstream:
         connection = Connection(self)
         try:
             async with asyncio.timeout(self.settings.connect_timeout):
-                await self._loop.create_connection(lambda: connection, self._host, self._port)
+                await self._loop.create_connection(lambda: cast(asyncio.Protocol, connection), self._host, self._port)
         except (OSError, TimeoutError) as error:
             self._not_connected(leg, str(error) or "timeout")
             return
@@ -524,7 +534,7 @@ class Upstream:
         self._serve_waiting()
 
     def _serve_waiting(self) -> None:
-        while self._waiting and self.open < self.settings.connections:
+        while self._waiting and self.open < self._connections:
             self.connect(self._waiting.popleft()[1])
 
     def observe(self, leg: Leg) -> None:

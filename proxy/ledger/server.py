@@ -37,8 +37,8 @@ def _bind(path: Path) -> socket.socket:
     return listener
 
 
-class WorkerConnection(asyncio.Protocol):
-    """One worker's connection."""
+class WorkerConnection:
+    """One worker's connection, an `asyncio.Protocol` by shape."""
 
     def __init__(self, server: LedgerServer) -> None:
         self._server = server
@@ -99,7 +99,9 @@ class LedgerServer:
         """Listen; a socket that a dead ledger left is removed."""
         loop = asyncio.get_running_loop()
         listener = _bind(path)
-        self._server = await loop.create_unix_server(lambda: WorkerConnection(self), sock=listener, backlog=64)
+        self._server = await loop.create_unix_server(
+            lambda: cast(asyncio.Protocol, WorkerConnection(self)), sock=listener, backlog=64
+        )
 
     def receive(self, connection: WorkerConnection, message: Hello | LedgerFrame) -> None:
         """A whole message arrived."""

@@ -14,7 +14,7 @@ import os
 import secrets
 import socket
 from time import monotonic
-from typing import Final
+from typing import Final, cast
 
 from proxy.control.inherit import Inherited
 from proxy.control.link import (
@@ -111,7 +111,9 @@ class Worker:
             await asyncio.sleep(0.01)
         for descriptor in self._listen_fds:
             listening = socket.socket(fileno=os.dup(descriptor))
-            listener = Listener(self._loop, listening, lambda: Client(self.service), self._cannot_accept)
+            listener = Listener(
+                self._loop, listening, lambda: cast(asyncio.Protocol, Client(self.service)), self._cannot_accept
+            )
             listener.start()
             self._listeners.append(listener)
         self._report()
@@ -120,6 +122,9 @@ class Worker:
         gc.freeze()  # what lives as long as the process is not looked at again
         gc.set_threshold(50_000, 20, 50)
         log.info("worker serves", extra={"epoch": self.plane.epoch})
+
+    def _make_client(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, Client(self.service))  # by shape
 
     def _cannot_accept(self) -> None:
         self.plane.count("accept_failures")

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -129,7 +129,9 @@ class Rig:
         self.turn(dials)
         self._keep_house()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Client(self.service), "127.0.0.1", 0, backlog=1024)
+        self._server = await loop.create_server(
+            lambda: cast(asyncio.Protocol, Client(self.service)), "127.0.0.1", 0, backlog=1024
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         await until(lambda: self.ledger.is_connected, "the ledger is connected")
 
