@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Final, NoReturn
 
-from benchmarks import commands, measure_wrk, rounds, stalled
+from benchmarks import commands, compiled, measure_wrk, rounds, stalled
 from benchmarks.peers import Backend, Peers, Proxy, cores, nginx_binary
 from benchmarks.processes import BenchmarkFailed
 from benchmarks.report import Report
@@ -33,6 +33,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, metavar="S", help="length of a round")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="some of the cases")
     parser.add_argument("--peers", action="store_true", help="nginx alone: what this machine makes of the harness")
+    parser.add_argument("--plain", action="store_true", help="ours as the checkout has it, instead of the compiled wheel")
     parser.add_argument("--strict", action="store_true", help="exit 1 when a target is missed")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the files go")
     options = parser.parse_args(arguments)
@@ -50,7 +51,7 @@ class Run:
         self._proxy_core, self._load_core = cores()
         # The generator runs in this process: beside wrk and the backends, never beside a proxy.
         os.sched_setaffinity(0, {self._load_core})
-        self.report = Report(machine(), options.rounds, options.seconds)
+        self.report = Report(machine(is_plain=options.plain), options.rounds, options.seconds)
 
     def __call__(self) -> Report:
         """Measure everything that was asked for."""
@@ -114,7 +115,7 @@ class Run:
         rounds.settle(proxy, self.report.weight.requests)
 
 
-def machine() -> dict[str, str]:
+def machine(*, is_plain: bool = False) -> dict[str, str]:
     """What the figures depend on."""
     nginx = subprocess.run([nginx_binary(), "-v"], capture_output=True, text=True, check=True).stderr
     model = [
@@ -126,6 +127,7 @@ def machine() -> dict[str, str]:
         "CPU": model[0] if model else platform.machine(),
         "kernel": platform.release(),
         "Python": platform.python_version(),
+        "crossfade": "plain Python" if is_plain else "compiled wheel",
         "nginx": nginx.rpartition("/")[2].strip(),
     }
 
@@ -147,8 +149,10 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="cf-bench-", ignore_cleanup_errors=True) as directory:
         try:
             measure_wrk.check_installed()
+            if not (options.plain or options.peers):
+                os.environ["PYTHONPATH"] = str(compiled.build())
             report = Run(options, Path(directory))()
-        except BenchmarkFailed as failure:
+        except (BenchmarkFailed, subprocess.CalledProcessError) as failure:
             say(f"failed: {failure}")
             return 1
     path = report.write(options.results, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))

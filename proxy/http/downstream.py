@@ -100,12 +100,12 @@ class Client:
         "_minor",
         "_queued",
         "_service",
-        "_since",
         "_stream",
         "_transport",
         "_forwarded",
         "is_busy",
         "peer",
+        "since",
     )
 
     def __init__(self, service: Service) -> None:
@@ -128,7 +128,8 @@ class Client:
         self._method = b""
         self._minor = 1
         self._queued = 0
-        self._since = 0.0
+        self.since = 0.0
+        """When the last thing happened that a limit counts from, monotonic seconds."""
         self.peer = ""
         self._forwarded = b""
         self._context = b""
@@ -152,7 +153,7 @@ class Client:
         service.clients.add(self)
         self.peer = str(address[0])
         self._forwarded = forwarded_lines(self.peer)
-        self._since = monotonic()
+        self.since = monotonic()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._service.clients.discard(self)
@@ -178,13 +179,13 @@ class Client:
     def pause_writing(self) -> None:
         """The client reads slowly: its stream waits, and so do its next requests."""
         self._is_full = True
-        self._since = monotonic()
+        self.since = monotonic()
         if self._stream is not None:
             self._stream.pause()
 
     def resume_writing(self) -> None:
         self._is_full = False
-        self._since = monotonic()
+        self.since = monotonic()
         if self._stream is not None:
             self._stream.resume()
         elif not self.is_busy:
@@ -202,7 +203,7 @@ class Client:
     def check_time(self, now: float) -> None:
         """Cut a client that is idle or slow."""
         limits = self._service.limits
-        waited = now - self._since
+        waited = now - self.since
         if self._is_closing:
             if waited > _LINGER and self._transport is not None:
                 # A slow client may still read the end of its answer.
@@ -227,7 +228,7 @@ class Client:
     def _close(self, how: End = End.CLOSE) -> None:
         """Take nothing more. Lingering, what still comes is dropped until the client closes, for `_LINGER`."""
         self._is_closing = True
-        self._since = monotonic()
+        self.since = monotonic()
         if self._transport is not None:
             self._service.plane.tick.end(self._transport, how)
 
@@ -248,7 +249,7 @@ class Client:
         if self._buffer:
             data = self._buffer + data
         else:
-            self._since = monotonic()
+            self.since = monotonic()
         self._advance(data)
 
     def _advance(self, data: bytes) -> None:
@@ -285,7 +286,7 @@ class Client:
         self._head = head
         if head.expects_continue and not rest and self._transport is not None:
             service.plane.tick.write(self._transport, CONTINUE)  # after the answers before it
-        self._since = monotonic()
+        self.since = monotonic()
         if rest:
             self._more_body(rest)
 
@@ -331,6 +332,7 @@ class Client:
             self._body = []
             self._head = self._chunks = None
             self._buffer = rest
+            self.since = monotonic()
             self._dispatch(head, body)
 
     def _dispatch(self, head: RequestHead, body: bytes) -> None:
@@ -408,7 +410,7 @@ class Client:
         if not self._keep_alive or service.is_stopping or (self._is_ended and not self._buffer):
             self._close()
             return
-        self._since = monotonic()
+        self.since = monotonic()
         if self._buffer or self._is_paused:
             service.loop.call_soon(self._go_on)  # after the answer was written
 

@@ -194,7 +194,7 @@ class Exchange:
         figures = self.route.figures[side][leg.role]
         if leg.head is not None:
             figures.classes[status // 100] += 1
-            figures.latency.add(monotonic() - leg.sent_at)
+            figures.latency.add(leg.answered_at - leg.sent_at)
         else:
             figures.classes[0] += 1
         if side == self.authority:

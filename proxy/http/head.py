@@ -7,8 +7,9 @@ again in the raw bytes); DECISIONS.md has the figures.
 
 Header lines repeat from request to request, so a parsed line is kept: `HeadParser` looks a line up in
 a dict and parses only what it has not seen. A head all of whose lines were seen before is kept whole;
-one that differs from such a head by a line or two, as an event id does, is made from it.
-The dicts are emptied when full, and what is long never enters.
+one that differs from such a head by a line or two, as an event id does, is made from it; and of the last
+few that differ by one line, what stands around its value is kept (`Twins`), so that the next one is found
+without being cut into lines. The dicts are emptied when full, and what is long never enters.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ _RESPONSE_KINDS: Final = {
 _NOT_HOP_BY_HOP: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-event-id"})
 _EVENT_ID: Final = b"x-event-id"
 _FRESH_LINES: Final = 2
+_KEPT_TWINS: Final = 4
 _KEPT_NAMES: Final = 256
 _KEPT_PER_NAME: Final = 512
 _KEPT_LINES: Final = 8192
@@ -77,17 +79,31 @@ _KEPT_HEADS: Final = 1024
 _KEPT_HEAD_SIZE: Final = 2048
 
 
-class Header:
-    """One header line. name: lower case; out: the line as we forward it, with CRLF."""
+class HeaderName:
+    """A header name. spelled: as it came, name: in lower case; seen: how many different lines it came with."""
 
-    __slots__ = ("kind", "name", "out", "value", "wanted")
+    __slots__ = ("kind", "name", "seen", "spelled", "wanted")
 
-    def __init__(self, name: bytes, value: bytes, kind: int, out: bytes, wanted: bool) -> None:
+    def __init__(self, spelled: bytes, name: bytes, kind: int, wanted: bool) -> None:
+        self.spelled = spelled
         self.name = name
-        self.value = value
         self.kind = kind
-        self.out = out
         self.wanted = wanted
+        self.seen = 0
+
+
+class Header:
+    """One header line. name, kind, wanted: those of its header; out: the line as we forward it, with CRLF."""
+
+    __slots__ = ("kind", "name", "of", "out", "value", "wanted")
+
+    def __init__(self, of: HeaderName, value: bytes, out: bytes) -> None:
+        self.of = of
+        self.name = of.name
+        self.kind = of.kind
+        self.wanted = of.wanted
+        self.value = value
+        self.out = out
 
 
 class Refusal(NamedTuple):
@@ -133,31 +149,51 @@ class RequestHead:
         self.base: RequestHead | None = None
         self.match: Any = None
 
-    def extended(self, lines: bytes, wanted: dict[bytes, bytes] | None, id_line: bytes) -> RequestHead:
-        """The same head with other lines."""
+    def with_line(self, name: HeaderName, value: bytes) -> RequestHead:
+        """The same head with one line more, of a header that it does not have, plain or not forwarded."""
         head = RequestHead(self.method, self.target, self.minor, self.path, self.query, self.keep_alive)
         head.host = self.host
         head.length = self.length
         head.chunked = self.chunked
         head.expects_continue = self.expects_continue
-        head.lines = lines
-        head.wanted = wanted
         head.names = self.names
-        head.id_line = id_line
-        head.base = self
+        head.id_line = self.id_line
+        head.lines = self.lines
+        if name.kind == PLAIN:
+            head.lines = b"%b%b: %b\r\n" % (self.lines, name.spelled, value)
+        elif name.name == _EVENT_ID:
+            head.id_line = b"%b: %b\r\n" % (name.spelled, value)
+        head.wanted = self.wanted
+        if name.wanted:
+            head.wanted = {name.name: value} if self.wanted is None else {**self.wanted, name.name: value}
+        head.base = self.base or self
         return head
 
 
-class _Name:
-    """A header name as it was spelled. seen: how many different lines it came with."""
+class Twins:
+    """Heads that are the same but for one header's value.
 
-    __slots__ = ("kind", "name", "seen", "wanted")
+    before, after: the bytes around the value, up to its colon and from its CRLF on (empty after the last line)
+    base: the head without that line; name: the line's header
+    """
 
-    def __init__(self, name: bytes, kind: int, wanted: bool) -> None:
+    __slots__ = ("after", "base", "before", "ends", "name")
+
+    def __init__(self, lines: list[bytes], fresh: int, base: RequestHead, name: HeaderName) -> None:
+        self.before = b"\r\n".join([*lines[:fresh], name.spelled + b":"])
+        self.after = b"\r\n".join([b"", *lines[fresh + 1 :]]) if fresh + 1 < len(lines) else b""
+        self.ends = len(self.before) + len(self.after)
+        self.base = base
         self.name = name
-        self.kind = kind
-        self.wanted = wanted
-        self.seen = 0
+
+    def find(self, raw: bytes) -> RequestHead | None:
+        """The head of these bytes when it is one of these."""
+        if len(raw) < self.ends or not raw.startswith(self.before) or not raw.endswith(self.after):
+            return None
+        match = _VALUE.fullmatch(raw, len(self.before), len(raw) - len(self.after))
+        if match is None:
+            return None
+        return self.base.with_line(self.name, match[1])
 
 
 class HeadParser:
@@ -167,19 +203,28 @@ class HeadParser:
     because it knows before the head is complete.
     """
 
-    __slots__ = ("_heads", "_learnt", "_lines", "_max_headers", "_max_target_size", "_names", "_wanted")
+    __slots__ = ("_heads", "_learnt", "_lines", "_max_headers", "_max_target_size", "_names", "_twins", "_wanted")
 
     def __init__(self, wanted: frozenset[bytes], max_headers: int, max_target_size: int) -> None:
         self._heads: dict[bytes, RequestHead] = {}
         self._learnt = 0
-        self._names: dict[bytes, _Name] = {}
+        self._names: dict[bytes, HeaderName] = {}
         self._wanted = wanted
         self._max_headers = max_headers
         self._max_target_size = max_target_size
         self._lines: dict[bytes, Header] = {}
+        self._twins: list[Twins] = []
+        """The more often they are found the further in front."""
 
     def parse(self, raw: bytes) -> RequestHead | Refusal:
         """Parse the bytes before the empty line."""
+        twins = self._twins
+        for i in range(len(twins)):
+            twin = twins[i].find(raw)
+            if twin is not None:
+                if i:
+                    twins[i - 1], twins[i] = twins[i], twins[i - 1]
+                return twin
         known = self._heads.get(raw)
         if known is not None:
             return known
@@ -199,19 +244,16 @@ class HeadParser:
         base = self._heads.get(raw) or self._parse_whole(raw, familiar)
         if not isinstance(base, RequestHead):
             return None
-        out, wanted, names, id_line = [base.lines], base.wanted, base.names, base.id_line
+        head, names = base, base.names
         for line in fresh:
             header = self._learn(line)
             if header is None or header.kind not in (PLAIN, DROPPED) or header.name in names:
                 return None  # the whole parse says what it is
             names = names | {header.name}
-            if header.kind == PLAIN:
-                out.append(header.out)
-            elif header.name == _EVENT_ID:
-                id_line = header.out
-            if header.wanted:
-                wanted = {**(wanted or {}), header.name: header.value}
-        return base.extended(b"".join(out), wanted, id_line)
+            head = head.with_line(header.of, header.value)
+            if len(fresh) == 1 and len(raw) <= _KEPT_HEAD_SIZE:
+                self._twins = [*self._twins[: _KEPT_TWINS - 1], Twins(lines, lines.index(line), base, header.of)]
+        return head
 
     def _parse_whole(self, raw: bytes, lines: list[bytes]) -> RequestHead | Refusal:
         match = _REQUEST_LINE.fullmatch(lines[0])
@@ -284,7 +326,7 @@ class HeadParser:
             if _HOST.fullmatch(value) is None:
                 return None
             out += b"X-Forwarded-Host: %b\r\n" % value
-        header = Header(known.name, value, known.kind, out, known.wanted)
+        header = Header(known, value, out)
         self._learnt += 1
         known.seen += 1
         if known.seen <= _KEPT_PER_NAME and len(line) <= _KEPT_LINE_SIZE:
@@ -293,11 +335,11 @@ class HeadParser:
             self._lines[line] = header
         return header
 
-    def _learn_name(self, spelled: bytes) -> _Name | None:
+    def _learn_name(self, spelled: bytes) -> HeaderName | None:
         if _NAME.fullmatch(spelled) is None:
             return None
         name = spelled.lower()
-        known = _Name(name, _request_kind(name), name in self._wanted)
+        known = HeaderName(spelled, name, _request_kind(name), name in self._wanted)
         if len(spelled) <= _KEPT_LINE_SIZE:
             if len(self._names) >= _KEPT_NAMES:
                 self._forget()
@@ -309,6 +351,7 @@ class HeadParser:
         self._names.clear()
         self._lines.clear()
         self._heads.clear()
+        self._twins = []
 
 
 def _request_kind(name: bytes) -> int:
@@ -435,7 +478,7 @@ def parse_response_head(raw: bytes) -> ResponseHead | None:
     status = int(code)
     out = [b"HTTP/1.1 %b %b\r\n" % (code, reason or b"")]
     length, chunked, keep_alive = -1, False, minor == b"1"
-    headers: list[Header] = []
+    headers: list[tuple[bytes, bytes]] = []
     nominated: set[bytes] = set()
     for line in lines[1:]:
         found = _HEADER_LINE.fullmatch(line)
@@ -445,7 +488,7 @@ def parse_response_head(raw: bytes) -> ResponseHead | None:
         name = spelled.lower()
         kind = _RESPONSE_KINDS.get(name, PLAIN)
         if kind == PLAIN:
-            headers.append(Header(name, value, kind, b"%b: %b\r\n" % (spelled, value), False))
+            headers.append((name, b"%b: %b\r\n" % (spelled, value)))
         elif kind == CONTENT_LENGTH:
             if _LENGTH.fullmatch(value) is None or (length >= 0 and length != int(value)):
                 return None
@@ -462,7 +505,7 @@ def parse_response_head(raw: bytes) -> ResponseHead | None:
         keep_alive = False
     elif b"keep-alive" in nominated:
         keep_alive = True
-    out += [h.out for h in headers if h.name not in nominated]
+    out += [line for name, line in headers if name not in nominated]
     if status < 200 or status in (204, 304):
         framing = NO_BODY
     elif chunked:

@@ -126,7 +126,7 @@ class DataPlane:
         exchange = Exchange(self, route, event, choice.authority, head.method, choice.shadow, client)
         if route.needs_ledger or choice.deferred:
             return self._begin_recorded(exchange, client)
-        exchange.launch(False, monotonic())
+        exchange.launch(False, client.since)
         return exchange
 
     def _identify(
@@ -176,7 +176,7 @@ class DataPlane:
         elif settings.durability == "before-send":
             exchange.hold(False)
         else:
-            exchange.launch(False, monotonic())
+            exchange.launch(False, client.since)
         return exchange
 
     def _refuse(self, client: Client, status: int, detail: str, counter: str, retry_after: int = 0) -> None:

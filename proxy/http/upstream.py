@@ -75,6 +75,7 @@ class Leg:
     is_started: the owner was told of the head before the body's end
     is_overfull: kept pieces of a copy's answer grew too long and were dropped
     is_paused: we are not reading it, because its reader is slow
+    sent_at, answered_at: when its request went out and its answer's head came, monotonic seconds; 0 before
     is_unwanted: nobody reads the rest of its answer; it is only read so that the connection can be used again
     """
 
@@ -82,6 +83,7 @@ class Leg:
         "owner", "upstream", "side", "role", "method", "request", "may_repeat", "kind", "status", "reason", "head",
         "body", "truncated", "repeated", "is_started", "is_overfull", "is_unwanted", "is_paused", "connection",
         "sent_at",
+        "answered_at",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +109,7 @@ class Leg:
         self.is_paused = False
         self.connection: Connection | None = None
         self.sent_at = 0.0
+        self.answered_at = 0.0
 
     def keep(self, data: bytes) -> None:
         """Keep a piece of the answer until it may be passed on; an authority is paused when that is long."""
@@ -143,7 +146,6 @@ class Connection:
         "_buffer",
         "_chunks",
         "_head",
-        "_head_at",
         "_is_draining",
         "_is_reusable",
         "_is_unwritten",
@@ -172,7 +174,6 @@ class Connection:
         self._unsent = 0
         self._progress_at = 0.0
         self._head: ResponseHead | None = None
-        self._head_at = 0.0
         self._chunks: ChunkedBody | None = None
         self._left = 0
 
@@ -221,6 +222,7 @@ class Connection:
 
     def _take_head(self, leg: Leg, head: ResponseHead, data: bytes) -> None:
         leg.head = head
+        leg.answered_at = monotonic()
         leg.status = head.status
         leg.kind = classify(head.status)
         framing = NO_BODY if leg.method == b"HEAD" else head.framing
@@ -248,7 +250,7 @@ class Connection:
         else:
             self._left = head.length - len(data) if framing == BY_LENGTH else -1
         self._head = head
-        self._head_at = self._progress_at = monotonic()
+        self._progress_at = leg.answered_at
         leg.owner.leg_started(leg)
         if data and self.leg is leg:
             leg.owner.leg_data(leg, data)
@@ -278,6 +280,7 @@ class Connection:
 
     def _finish(self, leg: Leg, reusable: bool) -> None:
         """The answer is complete: free the connection, then tell the owner."""
+        now = leg.answered_at if self._head is None else monotonic()
         self.leg = leg.connection = None
         self._head = self._chunks = None
         self._buffer = b""
@@ -288,11 +291,11 @@ class Connection:
         transport = self.transport
         assert transport is not None
         if reusable and (len(leg.request) <= _LARGE_REQUEST or transport.get_write_buffer_size() == 0):
-            upstream.release(self)
+            upstream.release(self, now)
         elif leg.status < 300 and transport.get_write_buffer_size():
             # It said yes before it has read the body: it still gets the rest, and no end of ours before it read it.
             self._is_draining, self._is_reusable = True, reusable
-            self._unsent, self._progress_at = transport.get_write_buffer_size(), monotonic()
+            self._unsent, self._progress_at = transport.get_write_buffer_size(), now
         else:
             self.abort()
         leg.owner.leg_done(leg)
@@ -326,7 +329,7 @@ class Connection:
             if now - leg.sent_at > response_timeout:
                 self._fail(504, f"no answer within {response_timeout:g} s")
         elif leg.is_unwanted:
-            if now - self._head_at > response_timeout:
+            if now - leg.answered_at > response_timeout:
                 self._truncate(leg)
         elif not leg.is_paused and now - self._progress_at > _PIECE_TIMEOUT:
             self._truncate(leg)
@@ -337,7 +340,7 @@ class Connection:
         unsent = self.transport.get_write_buffer_size()
         if unsent == 0 and self._is_reusable:
             self._is_draining = False
-            self._upstream.release(self)
+            self._upstream.release(self, now)
         elif unsent != self._unsent:
             self._unsent, self._progress_at = unsent, now
         elif now - self._progress_at > response_timeout:
@@ -512,12 +515,12 @@ class Upstream:
         self.observe(leg)
         leg.owner.leg_done(leg)
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: Connection, now: float) -> None:
         """A connection is free: the next in line takes it."""
         if self._waiting:
             connection.begin(self._waiting.popleft()[1])
         else:
-            connection.idle_since = monotonic()
+            connection.idle_since = now
             self._idle.append(connection)
 
     def retire(self, connection: Connection) -> None:

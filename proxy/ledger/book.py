@@ -32,9 +32,9 @@ from proxy.core.owed import DEAD, DEFERRED, DELIVERED, DISCARDED, LOST, NOT_OWED
 from proxy.core.routing import Routing
 from proxy.ledger.backlog import Backlog
 from proxy.ledger.carry import Carry, Due
-from proxy.ledger.entry import IN_FLIGHT, NEW_ENTRY, ON_DISK, Entry, LedgerFrame, Stream
+from proxy.ledger.entry import IN_FLIGHT, NEW_ENTRY, ON_DISK, Entry, Stream
 from proxy.ledger.group import Group, StreamRow
-from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED, Report
+from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED, EventRow, LedgerFrame, Report
 from proxy.ledger.turns import Place, Turns
 
 _KEEPS_BODY: Final = tuple(state in OPEN or state == DEAD for state in range(16))
@@ -116,14 +116,18 @@ class Book:
 
     def _restore_entry(self, row: Mapping[str, Any]) -> None:
         entry = Entry(
-            n=row["n"], id=row["id"], route=row["route"], key=row["key"], bucket=row["bucket"], epoch=row["epoch"],
-            authority=row["authority"], owed=row["owed"], handed=0, deferred=0,
-            after_authority=bool(row["after_authority"]), accepted_ns=row["accepted_ns"], transport=row["transport"],
-            context=b"", body=b"", seq=row["seq"], stream=row["stream"], held=row["held"],
-            old_state=row["old_state"], old_status=row["old_status"], old_attempts=row["old_attempts"],
-            new_state=row["new_state"], new_status=row["new_status"], new_attempts=row["new_attempts"],
-            stage=ON_DISK, special=True, has_body=True, on_disk=row["old_state"] * 16 + row["new_state"],
+            (
+                row["n"], row["id"], row["route"], row["key"], row["bucket"], row["epoch"], row["authority"],
+                row["owed"], 0, 0, bool(row["after_authority"]), row["accepted_ns"], row["transport"], b"", b"",
+                "", (), False,
+            ),
+            row["seq"], row["stream"],
         )  # fmt: skip
+        entry.held = row["held"]
+        entry.old_state, entry.old_status, entry.old_attempts = row["old_state"], row["old_status"], row["old_attempts"]
+        entry.new_state, entry.new_status, entry.new_attempts = row["new_state"], row["new_status"], row["new_attempts"]
+        entry.stage, entry.special, entry.has_body = ON_DISK, True, True
+        entry.on_disk = entry.old_state * 16 + entry.new_state
         for side in (0, 1):
             if entry.state(side) == PENDING:
                 entry.backlog |= 1 << side
@@ -219,16 +223,17 @@ class Book:
         if frame.reports:
             self._take_reports(stream, frame.reports)
 
-    def _take_events(self, stream: Stream, events: list[Entry]) -> None:
+    def _take_events(self, stream: Stream, events: list[EventRow]) -> None:
         seq = self.next_seq
         live = stream.live
         stream_id = stream.id
         size = 0
-        for entry in events:
-            entry.seq = seq
+        new = self._new
+        for row in events:
+            entry = Entry(row, seq, stream_id)
             seq += 1
-            entry.stream = stream_id
             live[entry.n] = entry
+            new.append(entry)
             size += len(entry.body)
             owed = entry.owed
             entry.held = owed
@@ -239,7 +244,6 @@ class Book:
             if entry.handed or entry.deferred or entry.after_authority:
                 self._begin_special(entry)
         self.next_seq = seq
-        self._new += events
         self.uncommitted_bytes += size + 1000 * len(events)
 
     def _begin_special(self, entry: Entry) -> None:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
-from proxy.core.event import Event
-from proxy.ledger.protocol import Hello, Report
+from proxy.ledger.protocol import EventRow
 
 NEW_ENTRY: Final = 0
 IN_FLIGHT: Final = 1
 ON_DISK: Final = 2
 
 
-class Entry(Event, array_like=True, gc=False):
-    """An event and what is known of its sides.
-
-    It is decoded from the worker's frame directly: what follows the fields of `Event` is not sent and
-    takes its default, which saves making a second object per event.
+class Entry:
+    """An event and what is known of its sides. row: the fields of `proxy.core.event.Event`, in their order.
 
     held: mask of sides that the worker is on; backlog: mask of sides counted in the backlog; parked: mask
     of sides that must not keep the next event of the key from its turn;
@@ -27,41 +21,41 @@ class Entry(Event, array_like=True, gc=False):
     has_body: the body is on disk; dirty: the next group updates it; in_line: wants or has a turn.
     """
 
-    seq: int = 0
-    stream: int = 0
-    held: int = 0
-    backlog: int = 0
-    parked: int = 0
-    old_state: int = 0
-    old_status: int = 0
-    old_attempts: int = 0
-    new_state: int = 0
-    new_status: int = 0
-    new_attempts: int = 0
-    stage: int = NEW_ENTRY
-    special: bool = False
-    has_body: bool = False
-    dirty: bool = False
-    in_line: bool = False
-    changed: int = 0
-    on_disk: int = 0
+    __slots__ = (
+        "n", "id", "route", "key", "bucket", "epoch", "authority", "owed", "handed", "deferred", "after_authority",
+        "accepted_ns", "transport", "context", "body", "event_time", "identities", "client_id",
+        "seq", "stream", "held", "backlog", "parked", "old_state", "old_status", "old_attempts", "new_state",
+        "new_status", "new_attempts", "stage", "special", "has_body", "dirty", "in_line", "changed", "on_disk",
+    )  # fmt: skip
+
+    def __init__(self, row: EventRow, seq: int, stream: int) -> None:
+        (
+            self.n, self.id, self.route, self.key, self.bucket, self.epoch, self.authority, self.owed, self.handed,
+            self.deferred, self.after_authority, self.accepted_ns, self.transport, self.context, self.body,
+            self.event_time, self.identities, self.client_id,
+        ) = row  # fmt: skip
+        self.seq = seq
+        self.stream = stream
+        self.held = 0
+        self.backlog = 0
+        self.parked = 0
+        self.old_state = 0
+        self.old_status = 0
+        self.old_attempts = 0
+        self.new_state = 0
+        self.new_status = 0
+        self.new_attempts = 0
+        self.stage = NEW_ENTRY
+        self.special = False
+        self.has_body = False
+        self.dirty = False
+        self.in_line = False
+        self.changed = 0
+        self.on_disk = 0
 
     def state(self, side: int) -> int:
         """The state of one side."""
         return self.new_state if side else self.old_state
-
-
-class LedgerFrame(msgspec.Struct, tag="frame", array_like=True):
-    """`proxy.ledger.protocol.Frame` as the ledger reads it."""
-
-    number: int
-    urgent: bool
-    events: list[Entry]
-    reports: list[Report]
-    turns: list[int] = []
-
-
-decoder: Final = msgspec.msgpack.Decoder(Hello | LedgerFrame)
 
 
 class Stream:

@@ -18,7 +18,7 @@ written exactly once: the last durable frame of each stream is stored in the rec
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -66,6 +66,24 @@ class Frame(msgspec.Struct, tag="frame", array_like=True):
     turns: list[int] = []
 
 
+EventRow: TypeAlias = tuple[
+    int, str, str, str, int, int, int, int, int, int, bool, int, str, bytes, bytes, str, tuple[str, ...], bool
+]
+"""The fields of an `Event`, in their order: what the ledger makes its own entry of, without an `Event` in between."""
+ACCEPTED_NS: Final = 11
+"""Where `accepted_ns` stands in it."""
+
+
+class LedgerFrame(msgspec.Struct, tag="frame", array_like=True):
+    """`Frame` as the ledger reads it."""
+
+    number: int
+    urgent: bool
+    events: list[EventRow]
+    reports: list[Report]
+    turns: list[int] = []
+
+
 class Welcome(msgspec.Struct, tag="welcome", array_like=True):
     """The last frame of this stream that is durable; 0 for a new stream."""
 
@@ -93,6 +111,8 @@ MAX_MESSAGE: Final = 256 * 2**20
 
 encoder: Final = msgspec.msgpack.Encoder()
 from_worker: Final = msgspec.msgpack.Decoder(FromWorker)
+to_ledger: Final = msgspec.msgpack.Decoder(Hello | LedgerFrame)
+"""As `from_worker`, with events as rows."""
 from_ledger: Final = msgspec.msgpack.Decoder(FromLedger)
 
 

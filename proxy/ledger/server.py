@@ -18,8 +18,8 @@ from typing import Final, cast
 import msgspec
 
 from proxy.ledger.book import Book
-from proxy.ledger.entry import LedgerFrame, Stream, decoder
-from proxy.ledger.protocol import Durable, Hello, Turn, Unpacker, Welcome, pack
+from proxy.ledger.entry import Stream
+from proxy.ledger.protocol import ACCEPTED_NS, Durable, Hello, LedgerFrame, Turn, Unpacker, Welcome, pack, to_ledger
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class WorkerConnection:
         """Keep what it says for the end of this round."""
         try:
             for payload in self._unpacker.feed(data):
-                self._server.receive(self, decoder.decode(payload))
+                self._server.receive(self, to_ledger.decode(payload))
         except (ValueError, msgspec.DecodeError) as error:
             self.refuse(str(error))
 
@@ -163,7 +163,7 @@ class LedgerServer:
         for index, (connection, frame) in enumerate(inbox):
             at = latest.get(connection, 0)
             if frame.events:
-                at = max(at, frame.events[0].accepted_ns)
+                at = max(at, frame.events[0][ACCEPTED_NS])
             latest[connection] = at
             times.append((at, index))
         return [inbox[index] for _, index in sorted(times)]

@@ -21,10 +21,22 @@ from proxy.core.routing import Dials, Routing
 from proxy.ledger.backlog import Backlog
 from proxy.ledger.book import Book
 from proxy.ledger.disk import Disk
-from proxy.ledger.entry import LedgerFrame, Stream, decoder
+from proxy.ledger.entry import Stream
 from proxy.ledger.keeper import Keeper
 from proxy.ledger.marks import Marks, create
-from proxy.ledger.protocol import Durable, Frame, Hello, Report, Turn, Unpacker, Welcome, from_ledger, pack
+from proxy.ledger.protocol import (
+    Durable,
+    Frame,
+    Hello,
+    LedgerFrame,
+    Report,
+    Turn,
+    Unpacker,
+    Welcome,
+    from_ledger,
+    pack,
+    to_ledger,
+)
 from proxy.ledger.store import Store
 
 ROUTE = "events"
@@ -53,7 +65,7 @@ def frame(
 ) -> LedgerFrame:  # fmt: skip
     """A frame as the ledger decodes it. reports: (n, side, code, status)."""
     message = Frame(number, urgent, events or [], [Report(*each) for each in reports or []], turns or [])
-    decoded = decoder.decode(pack(message)[4:])
+    decoded = to_ledger.decode(pack(message)[4:])
     assert isinstance(decoded, LedgerFrame)
     return decoded
 
