@@ -33,7 +33,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, metavar="S", help="length of a round")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="some of the cases")
     parser.add_argument("--peers", action="store_true", help="nginx alone: what this machine makes of the harness")
-    parser.add_argument("--plain", action="store_true", help="ours as the checkout has it, instead of the compiled wheel")
+    parser.add_argument("--plain", action="store_true", help="the checkout, not the compiled wheel")
     parser.add_argument("--strict", action="store_true", help="exit 1 when a target is missed")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the files go")
     options = parser.parse_args(arguments)

@@ -134,12 +134,7 @@ class DataPlane:
     ) -> tuple[str, str, bool, bool] | None:
         """The event's id and key, whether the client gave the id, and whether there was a key; None: refused."""
         peer = client.peer
-        key = route.key_reader(head, body, params, peer)
-        event_id = None
-        for read in route.id_readers:
-            event_id = read(head, body, params, peer)
-            if event_id is not None:
-                break
+        key, event_id = route.read_key_and_id(head, body, params, peer)
         is_clients_id = event_id is not None
         if event_id is None:
             event_id = self._ids.make(wall)

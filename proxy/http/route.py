@@ -12,7 +12,7 @@ from proxy.core.acknowledge import tabulate
 from proxy.core.choose import Plan, plan
 from proxy.core.routing import COPY_DURABLE, Dials
 from proxy.http.upstream import Figures, Upstream
-from proxy.http.values import Reader, reader
+from proxy.http.values import key_and_id_reader, reader
 from proxy.ledger.marks import Marks
 
 if TYPE_CHECKING:
@@ -36,16 +36,15 @@ class EventRoute:
         "dials",
         "figures",
         "has_copy",
-        "id_readers",
         "identity_readers",
         "index",
         "is_ordered",
         "is_sequential",
-        "key_reader",
         "match",
         "name",
         "needs_ledger",
         "plan",
+        "read_key_and_id",
         "settings",
         "sides",
         "time_reader",
@@ -59,8 +58,9 @@ class EventRoute:
         self.sides = sides
         self.bases = (Marks.base(index, 0), Marks.base(index, 1))
         """Offsets of bucket 0 in the marks, by side."""
-        self.key_reader: Reader = reader(parse_source(settings.key))
-        self.id_readers = tuple(reader(parse_source(text)) for text in settings.event_id)
+        self.read_key_and_id = key_and_id_reader(
+            parse_source(settings.key), [parse_source(text) for text in settings.event_id]
+        )
         self.time_reader = reader(parse_source(settings.event_time)) if settings.event_time else None
         self.identity_readers = tuple(reader(parse_source(text)) for text in settings.identities)
         self.answers = tabulate(settings.ack)

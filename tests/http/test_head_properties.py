@@ -150,16 +150,52 @@ def test_a_parser_that_has_seen_others_says_the_same_as_a_new_one(raws: list[byt
     used = HeadParser(WANTED, 100, 8192)
     for raw in [*raws, *raws, *reversed(raws)]:
         kept, new = used.parse(raw), parse(raw)
-        if isinstance(kept, Refusal) or isinstance(new, Refusal):
-            assert kept == new
-            continue
-        for field in ("method", "target", "minor", "path", "query", "keep_alive", "host", "length", "chunked"):
-            assert getattr(kept, field) == getattr(new, field)
-        assert kept.expects_continue == new.expects_continue
-        assert (kept.wanted or {}) == (new.wanted or {})
-        # A line that was new may stand after those that were known, never after one of its own name.
-        assert sorted(kept.lines.split(b"\r\n")) == sorted(new.lines.split(b"\r\n"))
-        assert by_name(kept.lines) == by_name(new.lines)
+        same(kept, new)
+
+
+def same(kept: RequestHead | Refusal, new: RequestHead | Refusal) -> None:
+    if isinstance(kept, Refusal) or isinstance(new, Refusal):
+        assert kept == new
+        return
+    for field in ("method", "target", "minor", "path", "query", "keep_alive", "host", "length", "chunked", "id_line"):
+        assert getattr(kept, field) == getattr(new, field)
+    assert kept.expects_continue == new.expects_continue
+    assert (kept.wanted or {}) == (new.wanted or {})
+    # A line that was new may stand after those that were known, never after one of its own name.
+    assert sorted(kept.lines.split(b"\r\n")) == sorted(new.lines.split(b"\r\n"))
+    assert by_name(kept.lines) == by_name(new.lines)
+
+
+twin_names = st.sampled_from([b"X-Key", b"X-Event-Id", b"X-Other", b"Te", b"Content-Length", b"Host", b"Connection"])
+twin_values = st.lists(
+    st.sampled_from(
+        [b"a", b"7", b" ", b"\t", b"\r", b"\n", b"\r\n", b"\0", b":", b"X-Key: b", b"Content-Length: 9", b"\xe9"]
+    ),
+    max_size=5,
+).map(b"".join)
+
+
+@given(twin_names, st.lists(twin_values, min_size=1, max_size=6), st.booleans())
+def test_heads_that_differ_in_one_value_are_read_as_by_a_new_parser(
+    name: bytes, values: list[bytes], is_last: bool
+) -> None:
+    used = HeadParser(WANTED, 100, 8192)
+    for value in [b" first", b" second", *values, *values]:
+        others = [b"Accept: */*", b"Content-Length: 5"]
+        others.insert(2 if is_last else 1, name + b":" + value)
+        raw = b"\r\n".join([b"POST /x HTTP/1.1", b"Host: a", *others])
+        same(used.parse(raw), parse(raw))
+
+
+def test_a_value_that_changes_from_head_to_head_is_found_without_cutting_lines() -> None:
+    parser = HeadParser(WANTED, 100, 8192)
+    found = [parser.parse(b"POST /x HTTP/1.1\r\nHost: a\r\nX-Key: %d\r\nContent-Length: 5" % i) for i in range(600)]
+    assert [head.wanted for head in found if isinstance(head, RequestHead)] == [
+        {b"x-key": b"%d" % i} for i in range(600)
+    ]
+    [twins] = parser._twins
+    assert parser._names[b"X-Key"].seen < 5, "only the first ones were cut into lines"
+    assert twins.base is found[-1].base  # type: ignore[union-attr]
 
 
 def by_name(lines: bytes) -> dict[bytes, list[bytes]]:
@@ -177,6 +213,7 @@ def test_what_is_kept_stays_bounded() -> None:
     assert len(parser._lines) <= 8192
     assert len(parser._heads) <= 1024
     assert len(parser._names) <= 256
+    assert len(parser._twins) <= 4
 
 
 statuses = st.sampled_from([b"200", b"204", b"304", b"404", b"101", b"100", b"600", b"099", b"20", b"2000"])

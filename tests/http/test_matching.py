@@ -88,4 +88,4 @@ def test_an_ipv6_host() -> None:
 def test_what_was_found_is_kept_with_the_head() -> None:
     matcher = Matcher([Rule(path="/a/{id}")])
     request = head(b"/a/7")
-    assert matcher.find(request) is matcher.find(request)
+    assert matcher.find(request)[1] is matcher.find(request)[1]

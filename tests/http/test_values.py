@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import orjson
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from config.units import parse_source
 from proxy.http.head import HeadParser, RequestHead
-from proxy.http.values import as_text, headers_read, is_safe_id, json_reader, reader
+from proxy.http.values import as_text, headers_read, is_safe_id, json_reader, key_and_id_reader, reader
 
 
 def head(target: bytes = b"/", *lines: bytes) -> RequestHead:
@@ -195,3 +197,26 @@ def test_the_headers_that_sources_need() -> None:
 )
 def test_an_id_is_safe_in_a_header(text: str, is_safe: bool) -> None:
     assert is_safe_id(text) is is_safe
+
+
+NAMES = ("a", "b", "0")
+documents = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text("xy", max_size=2),
+    lambda inner: st.dictionaries(st.sampled_from(NAMES), inner, max_size=3) | st.lists(inner, max_size=2),
+    max_leaves=8,
+)
+pointers = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(lambda names: "json:/" + "/".join(names))
+
+
+@given(
+    documents, pointers, st.lists(pointers | st.just("header:X-Key"), max_size=3), st.booleans(), st.binary(max_size=2)
+)
+def test_key_and_id_together_are_what_they_are_alone(
+    document: object, key: str, ids: list[str], has_header: bool, after: bytes
+) -> None:
+    body = json.dumps(document).encode() + after
+    request = head(b"/", *([b"X-Key: from the header"] if has_header else []))
+    alone = [reader(parse_source(source))(request, body, {}, "") for source in (key, *ids)]
+    expected = (alone[0], next((value for value in alone[1:] if value is not None), None))
+    together = key_and_id_reader(parse_source(key), [parse_source(text) for text in ids])
+    assert together(request, body, {}, "") == expected
