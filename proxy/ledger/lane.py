@@ -93,7 +93,6 @@ class Lane:
         self._left: set[int] = set()
         self._reopened: set[str] = set()
         self._holds = 0
-        self._load_start = 0
         self._is_stale = False
 
     # reading
@@ -112,11 +111,12 @@ class Lane:
         self._left.clear()
         self._reopened.clear()
         self._prune()
-        start = self._cursor if self._again_from is None else min(self._cursor, self._again_from)
+        if self._again_from is not None:
+            # The cursor goes back now: a key that stalls during the reading is read again from there.
+            self._cursor = min(self._cursor, self._again_from)
         self._again_from = None
         self._more = False
-        self._load_start = start
-        return start, [key for key, stall in self.stalls.items() if stall.blocks]
+        return self._cursor, [key for key, stall in self.stalls.items() if stall.blocks]
 
     def _prune(self) -> None:
         """What was settled in a group that is on disk by now will not be seen as pending again."""
@@ -138,7 +138,7 @@ class Lane:
         if self._is_stale:
             # Read before or while older rows became pending.
             self._is_stale = False
-            self.read_again(self._load_start)
+            self.read_again(self._cursor)
             return []
         self._cursor = chunk.next_seq
         self._more = self._more or chunk.more
@@ -247,9 +247,10 @@ class Lane:
         """It failed: its key waits, and what was read of it is dropped from memory."""
         key = item.event.key
         self._free(item)
-        self._loaded.discard(item.seq)
-        self._loaded.difference_update(each.seq for each in self._queues.pop(key, ()))
-        stall = self._stall_of(key, item.seq)
+        # One in the queue may be older: it came back to us while this one was in flight.
+        dropped = [item.seq, *(each.seq for each in self._queues.pop(key, ()))]
+        self._loaded.difference_update(dropped)
+        stall = self._stall_of(key, min(dropped))
         if stall.head != item.seq:
             stall.clear_head()
             stall.head = item.seq
@@ -308,8 +309,9 @@ class Lane:
         if self._holds:
             return
         for queue in self._queues.values():
-            self._loaded.difference_update(item.seq for item in queue)
-            self.read_again(queue[0].seq)
+            dropped = [item.seq for item in queue]
+            self._loaded.difference_update(dropped)
+            self.read_again(min(dropped))
         self._queues.clear()
         self._ready.clear()
         self._is_stale = self.is_loading

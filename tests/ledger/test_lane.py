@@ -91,6 +91,71 @@ def test_an_event_that_is_parked_after_it_was_passed_by_blocks_what_comes_after_
     assert take(lane).seq == 2
 
 
+def given_back_while_a_later_one_is_in_flight() -> tuple[Lane, Item]:
+    """A worker had 1 when 2 of the same key was read; 2 is in flight now, and 1 is the ledger's and to be read."""
+    held = {1}
+    book = nothing_known()
+    book.is_held = lambda seq, side: seq in held  # type: ignore[method-assign]
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), book)
+    lane.begin_load()
+    load(lane, 1, 2, next_seq=3)
+    second = take(lane)
+    assert second.seq == 2
+    held.clear()
+    lane.handed(1, "k")
+    assert lane.begin_load() == (1, [])
+    return lane, second
+
+
+def test_an_event_that_is_being_read_while_a_later_one_of_its_key_fails_is_read_again() -> None:
+    lane, second = given_back_while_a_later_one_is_in_flight()
+    lane.stall(second)
+    load(lane, 1, 2, next_seq=3)
+    lane.retry("k")
+    lane.begin_load()
+    load(lane, 2, next_seq=3)
+    lane.finish(take(lane))
+    assert lane.begin_load() == (1, [])
+    load(lane, 1, next_seq=3)
+    assert take(lane).seq == 1
+
+
+def test_an_event_that_is_being_read_while_a_later_one_of_its_key_is_parked_is_read_again() -> None:
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
+    lane.begin_load()
+    load(lane, next_seq=3)
+    lane.handed(1, "k")
+    assert lane.begin_load() == (1, [])
+    lane.parked(2, "k")
+    load(lane, 1, next_seq=3)
+    lane.settled(2, "k")
+    assert lane.begin_load() == (1, [])
+    load(lane, 1, next_seq=3)
+    assert take(lane).seq == 1
+
+
+def test_an_event_that_is_dropped_when_a_later_one_of_its_key_fails_is_read_again() -> None:
+    lane, second = given_back_while_a_later_one_is_in_flight()
+    load(lane, 1, next_seq=3)
+    lane.stall(second)
+    assert lane.queued == 0
+    lane.retry("k")
+    lane.begin_load()
+    load(lane, 2, next_seq=3)
+    lane.finish(take(lane))
+    assert lane.begin_load() == (1, [])
+
+
+def test_after_a_hold_everything_that_was_dropped_is_read_again() -> None:
+    lane, second = given_back_while_a_later_one_is_in_flight()
+    load(lane, 1, next_seq=3)
+    lane.put_back(second)  # in front of 1
+    lane.hold()
+    lane.resume()
+    assert lane.queued == 0
+    assert lane.begin_load() == (1, [])
+
+
 def test_a_failing_key_holds_no_memory_and_comes_back_with_one_event() -> None:
     lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
     lane.begin_load()
