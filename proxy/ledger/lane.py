@@ -308,10 +308,10 @@ class Lane:
         self._holds -= 1
         if self._holds:
             return
-        for queue in self._queues.values():
+        for key, queue in self._queues.items():
             dropped = [item.seq for item in queue]
             self._loaded.difference_update(dropped)
-            self.read_again(min(dropped))
+            self._read_key_again(key, min(dropped))
         self._queues.clear()
         self._ready.clear()
         self._is_stale = self.is_loading
@@ -327,6 +327,13 @@ class Lane:
     def read_again(self, seq: int) -> None:
         """Something before the cursor may be deliverable now."""
         self._again_from = seq if self._again_from is None else min(self._again_from, seq)
+
+    def _read_key_again(self, key: str, seq: int) -> None:
+        """So may an event of this key: it is read now, or when the key waits no longer."""
+        stall = self.stalls.get(key)
+        if stall is not None:
+            stall.low = min(stall.low, seq)
+        self.read_again(seq)
 
     def has_more(self) -> None:
         """Something after the cursor is on disk."""
@@ -352,11 +359,8 @@ class Lane:
 
     def handed(self, seq: int, key: str) -> None:
         """An event before the cursor is the ledger's now."""
-        stall = self.stalls.get(key)
-        if stall is not None:
-            stall.low = min(stall.low, seq)
+        self._read_key_again(key, seq)
         self._unpark(key, seq)
-        self.read_again(seq)
 
     def parked(self, seq: int, key: str) -> None:
         """An event that its worker is still trying goes before all that are not read yet."""

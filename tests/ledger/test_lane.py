@@ -156,6 +156,21 @@ def test_after_a_hold_everything_that_was_dropped_is_read_again() -> None:
     assert lane.begin_load() == (1, [])
 
 
+def test_what_a_hold_drops_of_a_key_that_waits_for_a_parked_event_is_read_when_it_waits_no_longer() -> None:
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
+    lane.begin_load()
+    load(lane, 1, 2, next_seq=3)
+    lane.parked(3, "k")
+    lane.hold()
+    lane.resume()
+    assert lane.begin_load() == (1, ["k"])
+    load(lane, next_seq=4)
+    lane.settled(3, "k")
+    assert lane.begin_load() == (1, [])
+    load(lane, 1, 2, next_seq=4)
+    assert take(lane).seq == 1
+
+
 def test_a_failing_key_holds_no_memory_and_comes_back_with_one_event() -> None:
     lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
     lane.begin_load()
