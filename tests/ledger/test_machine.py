@@ -181,6 +181,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.book.granted.clear()
         self.is_up = True
         self.is_replaying = False
+        self.on_hold: set[int] = set()
         for worker in self.workers:
             self.connect(worker)
         if len(self.all) % 2:
@@ -477,6 +478,20 @@ class LedgerMachine(RuleBasedStateMachine):
     def fire_timer(self, which: int) -> None:
         self.timers.fire(which)
 
+    @precondition(lambda self: self.is_up)
+    @rule(side=st.integers(0, 1))
+    def hold_or_resume(self, side: int) -> None:
+        """Deliveries to a side wait, as they do while older rows become pending; or they go on."""
+        if side in self.on_hold:
+            self.resume(side)
+        else:
+            self.on_hold.add(side)
+            self.replayer.hold(ROUTE, side)
+
+    def resume(self, side: int) -> None:
+        self.on_hold.discard(side)
+        self.replayer.resume(ROUTE, side)
+
     # what must hold
 
     def store_ids(self) -> list[str]:
@@ -534,6 +549,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if not self.is_replaying:
             self.is_replaying = True
             self.replayer.start()
+        for side in list(self.on_hold):
+            self.resume(side)
         for _ in range(5000):
             self.commit_all()
             if self.replayer.reading:
