@@ -167,12 +167,8 @@ def same(kept: RequestHead | Refusal, new: RequestHead | Refusal) -> None:
 
 
 twin_names = st.sampled_from([b"X-Key", b"X-Event-Id", b"X-Other", b"Te", b"Content-Length", b"Host", b"Connection"])
-twin_values = st.lists(
-    st.sampled_from(
-        [b"a", b"7", b" ", b"\t", b"\r", b"\n", b"\r\n", b"\0", b":", b"X-Key: b", b"Content-Length: 9", b"\xe9"]
-    ),
-    max_size=5,
-).map(b"".join)
+PIECES = [b"a", b"7", b" ", b"\t", b"\r", b"\n", b"\r\n", b"\0", b":", b"X-Key: b", b"Content-Length: 9", b"\xe9"]
+twin_values = st.lists(st.sampled_from(PIECES), max_size=5).map(b"".join)
 
 
 @given(twin_names, st.lists(twin_values, min_size=1, max_size=6), st.booleans())
@@ -190,9 +186,8 @@ def test_heads_that_differ_in_one_value_are_read_as_by_a_new_parser(
 def test_a_value_that_changes_from_head_to_head_is_found_without_cutting_lines() -> None:
     parser = HeadParser(WANTED, 100, 8192)
     found = [parser.parse(b"POST /x HTTP/1.1\r\nHost: a\r\nX-Key: %d\r\nContent-Length: 5" % i) for i in range(600)]
-    assert [head.wanted for head in found if isinstance(head, RequestHead)] == [
-        {b"x-key": b"%d" % i} for i in range(600)
-    ]
+    wanted = [each.wanted for each in found if isinstance(each, RequestHead)]
+    assert wanted == [{b"x-key": b"%d" % i} for i in range(600)]
     [twins] = parser._twins
     assert parser._names[b"X-Key"].seen < 5, "only the first ones were cut into lines"
     assert twins.base is found[-1].base  # type: ignore[union-attr]

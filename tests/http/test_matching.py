@@ -89,3 +89,14 @@ def test_what_was_found_is_kept_with_the_head() -> None:
     matcher = Matcher([Rule(path="/a/{id}")])
     request = head(b"/a/7")
     assert matcher.find(request)[1] is matcher.find(request)[1]
+
+
+def test_what_was_found_is_kept_for_heads_that_differ_by_a_line() -> None:
+    matcher = Matcher([Rule(path="/a/{id}")])
+    parser = HeadParser(frozenset(), 100, 8192)
+    known = [parser.parse(b"GET /a/7 HTTP/1.1\r\nHost: a\r\nX-Id: %d" % i) for i in range(600)]
+    one, other = known[-2:]
+    assert isinstance(one, RequestHead)
+    assert isinstance(other, RequestHead)
+    assert one is not other
+    assert matcher.find(one)[1] is matcher.find(other)[1]
