@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from proxy.http.plane import DataPlane
 
 ROLE_NAMES: Final = (b"authority", b"copy")
+_AUTHORITY: Final = Answer.AUTHORITY
+_OTHER: Final = Answer.OTHER
+_ACCEPTED: Final = Answer.ACCEPTED
 
 
 class Exchange:
@@ -313,11 +316,11 @@ class Exchange:
         """Answer the client if the rule says so."""
         standing, authority = self.standing, self.authority
         answer = self.route.answers[standing[authority] * 6 + standing[1 - authority]]
-        if answer is Answer.AUTHORITY:
+        if answer is _AUTHORITY:
             self.answer_from(authority)
-        elif answer is Answer.OTHER:
+        elif answer is _OTHER:
             self.answer_from(1 - authority)
-        elif answer is Answer.ACCEPTED:
+        elif answer is _ACCEPTED:
             self._answer_accepted()
         # WAIT: nothing; DOWN was dealt with when the leg failed
 

@@ -516,12 +516,17 @@ def parse_response_head(raw: bytes) -> ResponseHead | None:
 
 
 class ResponseHeads:
-    """Parsed response heads by their bytes: a backend's heads repeat but for the date's second."""
+    """Parsed response heads by their bytes: a backend's heads repeat but for the date's second.
 
-    __slots__ = ("_heads",)
+    last: the head that came last, with the empty line; last_head: what it says.
+    """
+
+    __slots__ = ("_heads", "last", "last_head")
 
     def __init__(self) -> None:
         self._heads: dict[bytes, ResponseHead] = {}
+        self.last = b"\r\n\r\n"
+        self.last_head = ResponseHead(0, NO_BODY, 0, b"", False)
 
     def parse(self, raw: bytes) -> ResponseHead | None:
         """As `parse_response_head`."""
@@ -532,4 +537,6 @@ class ResponseHeads:
                 if len(self._heads) >= 512:
                     self._heads.clear()
                 self._heads[raw] = head
+        if head is not None:
+            self.last, self.last_head = raw + b"\r\n\r\n", head
         return head

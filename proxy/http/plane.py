@@ -119,7 +119,7 @@ class DataPlane:
             client.context(head),
             body,
             (route.time_reader(head, body, params, client.peer) or "") if route.time_reader else "",
-            tuple([read(head, body, params, client.peer) or "" for read in route.identity_readers]),
+            route.identities(head, body, params, client.peer) if route.identity_readers else (),
             is_clients_id,
         )
         route.chosen[choice.authority] += 1

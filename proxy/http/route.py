@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from config.model import Match, Route
@@ -11,6 +12,7 @@ from config.units import parse_source
 from proxy.core.acknowledge import tabulate
 from proxy.core.choose import Plan, plan
 from proxy.core.routing import COPY_DURABLE, Dials
+from proxy.http.head import RequestHead
 from proxy.http.upstream import Figures, Upstream
 from proxy.http.values import key_and_id_reader, reader
 from proxy.ledger.marks import Marks
@@ -79,6 +81,10 @@ class EventRoute:
         self.figures = ((Figures(), Figures()), (Figures(), Figures()))
         """By side, then by role."""
         self.apply(Dials())
+
+    def identities(self, head: RequestHead, body: bytes, params: Mapping[str, str], peer: str) -> tuple[str, ...]:
+        """The configured values that name an event in the stores; empty where there is none."""
+        return tuple([read(head, body, params, peer) or "" for read in self.identity_readers])
 
     def apply(self, dials: Dials) -> None:
         """Use these dials from the next event on."""

@@ -204,6 +204,10 @@ class Connection:
             return
         if self._buffer:
             data = self._buffer + data
+        heads = self._upstream.heads
+        if heads.last_head.status >= 200 and data.startswith(heads.last):
+            self._take_head(leg, heads.last_head, data[len(heads.last) :])
+            return
         while True:
             stop = data.find(b"\r\n\r\n")
             if stop < 0:
@@ -211,7 +215,7 @@ class Connection:
                 if len(data) > _MAX_RESPONSE_HEAD:
                     self._fail(502, "the backend's response head is too long")
                 return
-            head = self._upstream.heads.parse(data[:stop])
+            head = heads.parse(data[:stop])
             if head is None or head.status == 101:
                 self._fail(502, "the backend's response head is malformed")
                 return

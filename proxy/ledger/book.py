@@ -266,23 +266,23 @@ class Book:
 
     def _take_reports(self, stream: Stream, reports: list[Report]) -> None:
         live = stream.live
-        for report in reports:
-            entry = live.get(report.n)
+        for n, side, code, status in reports:
+            entry = live.get(n)
             if entry is None:
                 self.counters["late_reports"] += 1
-            elif report.code != DELIVERED or entry.special:
-                self._report(entry, report.side, report.code, report.status)
-            elif report.side:
+            elif code != DELIVERED or entry.special:
+                self._report(entry, side, code, status)
+            elif side:
                 if entry.new_state == PENDING:
                     entry.new_state = DELIVERED
-                    entry.new_status = report.status
+                    entry.new_status = status
                     entry.new_attempts = 1
                     entry.held &= 1
                 else:
                     self.counters["late_reports"] += 1
             elif entry.old_state == PENDING:
                 entry.old_state = DELIVERED
-                entry.old_status = report.status
+                entry.old_status = status
                 entry.old_attempts = 1
                 entry.held &= 2
             else:

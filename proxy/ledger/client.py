@@ -97,7 +97,7 @@ class LedgerClient:
 
     def report(self, number: int, side: int, code: int, status: int) -> None:
         """Record what became of one side of an event with the next flush."""
-        self._reports.append(Report(number, side, code, status))
+        self._reports.append((number, side, code, status))
 
     def wait_durable(self, waiter: Waiter) -> None:
         """Tell `waiter` when everything said so far is on disk; the ledger commits at once."""

@@ -35,13 +35,8 @@ OWED: Final = 23
 """This side is owed from now on (a failover with copy off)."""
 
 
-class Report(msgspec.Struct, array_like=True, gc=False):
-    """What became of one side of event `n` of this stream. code: a state or PARKED..OWED."""
-
-    n: int
-    side: int
-    code: int
-    status: int
+Report: TypeAlias = tuple[int, int, int, int]
+"""What became of one side of an event of this stream: its number, the side, a state or PARKED..OWED, the status."""
 
 
 class Hello(msgspec.Struct, tag="hello", array_like=True):

@@ -71,7 +71,7 @@ class FakeLedger:
 
     def codes(self, number: int, side: int) -> list[int]:
         """The codes of the reports on one side of an event, in order."""
-        return [report.code for report in self.reports.get(number, []) if report.side == side]
+        return [code for _, of, code, _ in self.reports.get(number, []) if of == side]
 
     def holds_event(self, event_id: str) -> bool:
         """Is the event's record durable?"""
@@ -109,7 +109,7 @@ class FakeLedger:
         for number in range(self.durable + 1, upto + 1):
             frame = self.frames[number]
             self._durable_events |= {event.id for event in frame.events}
-            self._durable_hands |= {(r.n, r.side) for r in frame.reports if r.code in (HANDED, PARKED)}
+            self._durable_hands |= {(n, side) for n, side, code, _ in frame.reports if code in (HANDED, PARKED)}
         if upto > self.durable:
             self.durable = upto
             self.say(Durable(upto))
@@ -136,7 +136,7 @@ class FakeLedger:
             self.numbers.setdefault(event.id, []).append(event.n)
             self.events[event.id] = event
         for report in frame.reports:
-            self.reports.setdefault(report.n, []).append(report)
+            self.reports.setdefault(report[0], []).append(report)
 
 
 class _Link(asyncio.Protocol):

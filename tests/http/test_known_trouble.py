@@ -26,7 +26,7 @@ async def test_a_failover_in_split_owes_the_other_side_before_it_lets_go_of_the_
         for event_id in ("e", "f"):
             event = rig.fake.events[event_id]
             assert (event.authority, event.owed) == (NEW, 1 << NEW)
-            assert [(report.side, report.code) for report in rig.fake.reports[event.n]] == [
+            assert [(side, code) for _, side, code, _ in rig.fake.reports[event.n]] == [
                 (OLD, OWED),
                 (OLD, ANSWERED),
                 (NEW, DISCARDED),

@@ -125,7 +125,7 @@ async def test_what_was_said_in_one_iteration_is_one_frame(path: Path) -> None:
     assert isinstance(first, Frame)
     assert isinstance(second, Frame)
     assert [(found.n, found.id) for found in first.events] == [(1, "e1"), (2, "e2")]
-    assert [(report.n, report.side) for report in first.reports] == [(1, 0)]
+    assert [(n, side) for n, side, _, _ in first.reports] == [(1, 0)]
     assert (first.number, first.urgent, second.number, second.events) == (1, False, 2, [])
     ledger.say(Durable(2))
     await until(lambda: client.is_flushed)

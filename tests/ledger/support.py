@@ -60,11 +60,11 @@ def bucket(key: str) -> int:
 
 
 def frame(
-    number: int, events: list[Event] | None = None, reports: list[tuple[int, int, int, int]] | None = None,
+    number: int, events: list[Event] | None = None, reports: list[Report] | None = None,
     turns: list[int] | None = None, *, urgent: bool = False,
 ) -> LedgerFrame:  # fmt: skip
     """A frame as the ledger decodes it. reports: (n, side, code, status)."""
-    message = Frame(number, urgent, events or [], [Report(*each) for each in reports or []], turns or [])
+    message = Frame(number, urgent, events or [], reports or [], turns or [])
     decoded = to_ledger.decode(pack(message)[4:])
     assert isinstance(decoded, LedgerFrame)
     return decoded
@@ -345,13 +345,13 @@ class FakeWorker:
         self.is_closed = True
 
     def say(
-        self, events: list[Event] | None = None, reports: list[tuple[int, int, int, int]] | None = None,
+        self, events: list[Event] | None = None, reports: list[Report] | None = None,
         turns: list[int] | None = None, *, urgent: bool = False,
     ) -> int:  # fmt: skip
         """Send a frame; its number."""
         assert self._writer is not None
         self.number += 1
-        message = Frame(self.number, urgent, events or [], [Report(*each) for each in reports or []], turns or [])
+        message = Frame(self.number, urgent, events or [], reports or [], turns or [])
         self._writer.write(pack(message))
         return self.number
 

@@ -19,7 +19,7 @@ from proxy.core.event import Event
 from proxy.core.owed import DELIVERED, REFUSED, STATE_NAMES
 from proxy.core.routing import Dials, Routing
 from proxy.ledger.marks import FAILED
-from proxy.ledger.protocol import Durable, Frame, Hello, Report, Unpacker, Welcome, from_ledger, pack
+from proxy.ledger.protocol import Durable, Frame, Hello, Unpacker, Welcome, from_ledger, pack
 from tests.ledger import support
 from tests.ledger.process import FakeSupervisor, LedgerProgram
 from tests.ledger.support import FakeWorker, rows, until
@@ -105,7 +105,7 @@ class ResendingWorker:
         for each in list(self._open):
             if random.random() < 0.5:
                 self._open.remove(each)
-                reports += [Report(each.n, 0, DELIVERED, 200), Report(each.n, 1, REFUSED, 409)]
+                reports += [(each.n, 0, DELIVERED, 200), (each.n, 1, REFUSED, 409)]
         self._open += made
         data = pack(Frame(self.sent, random.random() < 0.3, made, reports))
         self._frames[self.sent] = data
@@ -114,7 +114,7 @@ class ResendingWorker:
     def finish(self) -> None:
         """Report everything that is still open."""
         self.sent += 1
-        reports = [r for e in self._open for r in (Report(e.n, 0, DELIVERED, 200), Report(e.n, 1, REFUSED, 409))]
+        reports = [r for e in self._open for r in ((e.n, 0, DELIVERED, 200), (e.n, 1, REFUSED, 409))]
         self._frames[self.sent] = pack(Frame(self.sent, True, [], reports))
         self._open = []
 
