@@ -24,6 +24,7 @@ _NAME: Final = re.compile(_TOKEN)
 # The blanks are possessive: given back one by one, 16 KiB of them before a bad byte took 400 ms.
 _FIELD_VALUE: Final = rb"[ \t]*+((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*+"
 _VALUE: Final = re.compile(_FIELD_VALUE)
+_VALUE_BYTES: Final = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
 _HEADER_LINE: Final = re.compile(rb"(" + _TOKEN + rb"):" + _FIELD_VALUE)
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _LENGTH: Final = re.compile(rb"0|[1-9]\d{0,17}")
@@ -190,10 +191,10 @@ class Twins:
         """The head of these bytes when it is one of these."""
         if len(raw) < self.ends or not raw.startswith(self.before) or not raw.endswith(self.after):
             return None
-        match = _VALUE.fullmatch(raw, len(self.before), len(raw) - len(self.after))
-        if match is None:
+        value = raw[len(self.before) : len(raw) - len(self.after)].strip(b" \t")
+        if value.translate(None, _VALUE_BYTES):  # as `_VALUE` has it, in a third of its time
             return None
-        return self.base.with_line(self.name, match[1])
+        return self.base.with_line(self.name, value)
 
 
 class HeadParser:

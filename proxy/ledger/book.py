@@ -543,6 +543,8 @@ class Book:
         receipts, bodies, states = group.receipts, group.bodies, group.states
         retain = self._retain_bodies
         on_disk = self.on_disk
+        alike: tuple[str, int, int] = ("", 0, 0)  # most follow one of their kind, so these are counted together
+        run = 0
         for e in self._new:
             old, new, body, context = e.old_state, e.new_state, e.body, e.context
             # SHA-256, cut to 128 bits: whoever compares digests later must not be fooled by a client that
@@ -554,7 +556,11 @@ class Book:
                 context[: context.find(b"\r\n")].decode("latin-1"), sha256(body).digest()[:16], len(body), e.client_id,
                 e.owed, e.held, old, e.old_status, e.old_attempts, new, e.new_status, e.new_attempts,
             )  # fmt: skip
-            states[e.route, old, new] += 1
+            if old == alike[1] and new == alike[2] and e.route == alike[0]:
+                run += 1
+            else:
+                states[alike] += run
+                alike, run = (e.route, old, new), 1
             e.stage = IN_FLIGHT
             e.special = True
             if retain or _KEEPS_BODY[old] or _KEEPS_BODY[new]:
@@ -563,6 +569,8 @@ class Book:
                 e.changed = 0
                 on_disk[e.seq] = e
             e.on_disk = old * 16 + new
+        states[alike] += run
+        del states["", 0, 0]
         group.entries, self._new = self._new, []
         group.last_seq = group.entries[-1].seq
         group.newest_ns = group.entries[-1].accepted_ns
