@@ -28,6 +28,14 @@ settings.register_profile(
 settings.load_profile("soak" if SOAK else "short")
 
 
+def pytest_sessionstart() -> None:
+    """Under CROSSFADE_COMPILED the modules under test must be the compiled ones."""
+    if os.environ.get("CROSSFADE_COMPILED") == "1":
+        from proxy.http import head
+
+        assert str(head.__file__).endswith(".so"), head.__file__
+
+
 @pytest.fixture(scope="session")
 def soak() -> bool:
     """True under `make soak`: tests that count take their full counts."""

@@ -127,5 +127,5 @@ class Child:
 
 
 def python(*arguments: str) -> list[str]:
-    """The command that runs a module with this interpreter."""
-    return [sys.executable, "-m", *arguments]
+    """The command that runs a module with this interpreter; folders where the user stands must not shadow ours."""
+    return [sys.executable, "-P", "-m", *arguments]

@@ -112,6 +112,7 @@ async def test_a_connection_that_is_about_to_go_takes_no_request(end: str) -> No
 # an answer that stalls
 
 
+@pytest.mark.plain
 @pytest.mark.asyncio
 @pytest.mark.parametrize("framing", [b"Content-Length: 100\r\n\r\nx", b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"])
 async def test_an_answer_that_stalls_in_its_middle_is_cut(framing: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,9 @@ class _StuckLink(_Link):
         self.transport.resume_reading()
 
 
+pytestmark = pytest.mark.plain
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short times, and rigs whose ledger can be stuck."""

@@ -40,6 +40,7 @@ async def test_a_round_is_ordered_by_acceptance_and_streams_keep_their_own_order
     desk.store.close()
 
 
+@pytest.mark.plain
 async def test_it_stops_reading_when_commits_do_not_keep_up(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "MAX_UNCOMMITTED", 50_000)
     keeper = await ledgers.start()

@@ -1,0 +1,49 @@
+"""The compiled modules are really what runs, and what they answer is what their sources answer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compiled
+from tests.conftest import SOAK
+from tests.harness.scene import scene
+
+FOLDERS = ("tests/core", "tests/http", "tests/ledger")
+"""Where the tests of the compiled modules are."""
+SLOW = ("tests/http/test_policies.py", "tests/ledger/test_keeper.py", "tests/ledger/test_process.py")
+"""They wait more than they compute; the soak runs them too."""
+
+
+def maps(pid: int) -> str:
+    """What a process has mapped: its extension modules among it."""
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
+@pytest.mark.asyncio
+async def test_workers_and_ledger_run_the_compiled_modules() -> None:
+    async with scene(stage="live", weight=50) as opened:
+        for role in ("worker", "ledger"):
+            for pid in opened.instance.pids(role):
+                assert str(compiled.COMPILED) in maps(pid), role
+
+
+@pytest.mark.timeout(7_200 if SOAK else 300)
+def test_the_compiled_modules_pass_the_tests_of_their_sources() -> None:
+    skipped = [] if SOAK else [f"--ignore={path}" for path in SLOW]
+    ended = subprocess.run(
+        [
+            sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "pythonpath=",
+            "-m", "not plain", *FOLDERS, *skipped,
+        ],
+        cwd=compiled.ROOT,
+        env=os.environ | {"PYTHONPATH": f"{compiled.build()}{os.pathsep}{compiled.ROOT}", "CROSSFADE_COMPILED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout
