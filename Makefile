@@ -45,7 +45,15 @@ wheel: $(COMPILED)
 
 # PYTHONPATH=build/compiled makes any of our commands run what the wheel holds instead of the checkout.
 $(COMPILED): $(READY) hatch_build.py pyproject.toml $(shell find proxy config -name "*.py")
-	@echo "compiling the hot modules"
+	@missing=$$($(BIN)/python -c "import hatch_build; print(hatch_build.missing())")
+	if [ -n "$$missing" ]; then
+	  if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+	    echo "make: no $$missing; on Debian: apt-get install gcc libc6-dev python3-dev" >&2
+	    exit 1
+	  fi
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev python3-dev >/dev/null
+	fi
+	echo "compiling the hot modules"
 	rm -rf build/wheel build/compiled
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
 	$(BIN)/python -m pip install --quiet --no-deps --no-index --target build/compiled build/wheel/*.whl

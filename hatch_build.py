@@ -25,9 +25,8 @@ class CompileHook(BuildHookInterface[Any]):
         """Compile, unless the install is editable or a plain wheel is asked for."""
         if version == "editable" or os.environ.get("CROSSFADE_PURE") == "1":
             return
-        compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
-        if shutil.which(compiler) is None:
-            raise RuntimeError(f"no C compiler ({compiler}); install one, or set CROSSFADE_PURE=1 for a slower wheel")
+        if lacking := missing():
+            raise RuntimeError(f"no {lacking}; install it, or set CROSSFADE_PURE=1 for a slower wheel")
         self._output = tempfile.mkdtemp(prefix="crossfade-build-")
         for path in compile_modules(Path(self.root), self.config["modules"], Path(self._output)):
             build_data["force_include"][str(path)] = str(path.relative_to(self._output))
@@ -37,6 +36,15 @@ class CompileHook(BuildHookInterface[Any]):
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """The wheel is written: what went into it is not needed any more."""
         shutil.rmtree(getattr(self, "_output", ""), ignore_errors=True)
+
+
+def missing() -> str:
+    """What compiling lacks on this machine; empty when it lacks nothing."""
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        return f"C compiler ({compiler})"
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    return "" if headers.exists() else f"Python headers ({headers})"
 
 
 def compile_modules(root: Path, modules: list[str], output: Path) -> list[Path]:

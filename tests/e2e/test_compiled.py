@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,18 @@ async def test_workers_and_ledger_run_the_compiled_modules() -> None:
         for role in ("worker", "ledger"):
             for pid in opened.instance.pids(role):
                 assert str(compiled.COMPILED) in maps(pid), role
+
+
+def test_the_wheel_has_every_module_that_is_to_be_compiled() -> None:
+    wheel = tomllib.loads((compiled.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    [path] = (compiled.ROOT / "build" / "wheel").iterdir()
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    for module in wheel["hooks"]["custom"]["modules"]:
+        assert module in names, "tracebacks show the source"
+        stem = module.removesuffix(".py")
+        assert [name for name in names if name.startswith(f"{stem}.") and name.endswith(".so")], module
+    assert not path.name.endswith("-none-any.whl")
 
 
 @pytest.mark.timeout(7_200 if SOAK else 300)
