@@ -22,7 +22,7 @@ from proxy.core.breaker import Breaker
 from proxy.core.event import RETRY, UNREACHABLE, classify
 from proxy.core.sketch import Sketch
 from proxy.http.chunked import BadChunk, ChunkedBody
-from proxy.http.head import BY_CHUNKS, BY_CLOSE, BY_LENGTH, NO_BODY, ResponseHead, ResponseHeads
+from proxy.http.response_head import BY_CHUNKS, BY_CLOSE, BY_LENGTH, NO_BODY, ResponseHead, ResponseHeads
 from proxy.http.tick import Tick
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,9 @@ import httptools
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.http.head import HeadParser, Refusal, RequestHead, ResponseHead, ResponseHeads, parse_response_head
+from proxy.http.head import HeadParser, Refusal, RequestHead
 from proxy.http.request import context_of
+from proxy.http.response_head import ResponseHead, ResponseHeads, parse_response_head
 
 WANTED = frozenset({b"x-key"})
 
