@@ -28,6 +28,7 @@ from proxy.control.link import (
 )
 from proxy.control.link_client import LinkClient
 from proxy.core.choose import seed_of
+from proxy.http import downstream
 from proxy.http.downstream import Client, Service
 from proxy.http.listener import Listener
 from proxy.http.plane import DataPlane
@@ -111,9 +112,7 @@ class Worker:
             await asyncio.sleep(0.01)
         for descriptor in self._listen_fds:
             listening = socket.socket(fileno=os.dup(descriptor))
-            listener = Listener(
-                self._loop, listening, lambda: cast(asyncio.Protocol, Client(self.service)), self._cannot_accept
-            )
+            listener = Listener(self._loop, listening, self._make_client, self._cannot_accept)
             listener.start()
             self._listeners.append(listener)
         self._report()
@@ -121,7 +120,8 @@ class Worker:
         gc.collect()
         gc.freeze()  # what lives as long as the process is not looked at again
         gc.set_threshold(50_000, 20, 50)
-        log.info("worker serves", extra={"epoch": self.plane.epoch})
+        is_compiled = not str(downstream.__file__).endswith(".py")
+        log.info("worker serves", extra={"epoch": self.plane.epoch, "compiled": is_compiled})
 
     def _make_client(self) -> asyncio.Protocol:
         return cast(asyncio.Protocol, Client(self.service))  # by shape
