@@ -21,6 +21,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COMPILED := build/compiled/.ready
+SOURCES = $(shell find proxy config \( -name __pycache__ -o -name crossfade-state \) -prune -o -type f -print | sort)
 ARGS ?=
 
 .PHONY: help setup demo test soak lint format bench wheel lock clean
@@ -44,7 +45,7 @@ $(READY): requirements-dev.txt pyproject.toml
 wheel: $(COMPILED)
 
 # PYTHONPATH=build/compiled makes any of our commands run what the wheel holds instead of the checkout.
-$(COMPILED): $(READY) hatch_build.py pyproject.toml $(shell find proxy config -name "*.py")
+$(COMPILED): $(READY) hatch_build.py pyproject.toml $(SOURCES) build/sources
 	@missing=$$($(BIN)/python -c "import hatch_build; print(hatch_build.missing())")
 	if [ -n "$$missing" ]; then
 	  if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
@@ -54,10 +55,19 @@ $(COMPILED): $(READY) hatch_build.py pyproject.toml $(shell find proxy config -n
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev python3-dev >/dev/null
 	fi
 	echo "compiling the hot modules"
-	rm -rf build/wheel build/compiled
+	rm -rf build/wheel build/unpacked
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
-	$(BIN)/python -m pip install --quiet --no-deps --no-index --target build/compiled build/wheel/*.whl
+	$(BIN)/python -m pip install --quiet --no-deps --no-index --target build/unpacked build/wheel/*.whl
+	rm -rf build/compiled
+	mv build/unpacked build/compiled
 	touch $@
+
+# Written when the list of sources changes: a module that was deleted or renamed must go from the wheel as well.
+build/sources: FORCE
+	@mkdir -p build
+	echo "$(SOURCES)" | cmp --silent - $@ || echo "$(SOURCES)" > $@
+
+FORCE:
 
 demo: $(READY)
 	@$(BIN)/proxyctl demo $(ARGS)

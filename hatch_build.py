@@ -1,4 +1,4 @@
-"""Compiles the hot modules of a wheel with mypyc: the same sources, at about half the CPU time per event.
+"""Compiles the hot modules of a wheel with mypyc: the same sources, for a third less CPU time per event.
 
 A checkout is never compiled: `pip install --editable` runs the sources as they stand. `CROSSFADE_PURE=1`
 makes a wheel of plain Python, for machines without a C compiler.
@@ -28,7 +28,12 @@ class CompileHook(BuildHookInterface[Any]):
         if lacking := missing():
             raise RuntimeError(f"no {lacking}; install it, or set CROSSFADE_PURE=1 for a slower wheel")
         self._output = tempfile.mkdtemp(prefix="crossfade-build-")
-        for path in compile_modules(Path(self.root), self.config["modules"], Path(self._output)):
+        try:
+            compiled = compile_modules(Path(self.root), self.config["modules"], Path(self._output))
+        except BaseException:  # `finalize` is not called then
+            shutil.rmtree(self._output)
+            raise
+        for path in compiled:
             build_data["force_include"][str(path)] = str(path.relative_to(self._output))
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
@@ -40,7 +45,7 @@ class CompileHook(BuildHookInterface[Any]):
 
 def missing() -> str:
     """What compiling lacks on this machine; empty when it lacks nothing."""
-    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
     if shutil.which(compiler) is None:
         return f"C compiler ({compiler})"
     headers = Path(sysconfig.get_path("include"), "Python.h")
@@ -56,9 +61,16 @@ def compile_modules(root: Path, modules: list[str], output: Path) -> list[Path]:
     before = Path.cwd()
     work = output / ".work"
     work.mkdir()
+    options = ["--cache-dir", str(work / "cache")]
     os.chdir(root)  # mypy finds modules, and its configuration, from where it stands
     try:
-        extensions = mypycify(modules, opt_level="3", debug_level="0", multi_file=True, target_dir=str(work))
+        extensions = mypycify(
+            [*options, *modules],
+            opt_level="3",
+            debug_level="0",
+            multi_file=True,
+            target_dir=str(work),
+        )
         command = build_ext(Distribution({"name": "crossfade", "ext_modules": extensions}))
         command.build_lib, command.build_temp = str(output), str(work)
         command.ensure_finalized()

@@ -1,6 +1,7 @@
 """HTTP/1.1, both ways: strict heads in, our own heads out.
 
-head        request and response heads: grammar, limits, what is forwarded
+head        request heads: grammar, limits, what is forwarded
+response_head   the same for a backend's answers
 chunked     chunked bodies, strictly
 matching    which route takes a request
 values      keys, ids and times read from an event

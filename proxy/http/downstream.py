@@ -80,7 +80,7 @@ class Service:
 
 
 class Client:
-    """One client connection: an `asyncio.Protocol` by shape, for a compiled class inherits from no Python one."""
+    """One client connection: a `StreamProtocol`, as asyncio's protocols are by shape."""
 
     __slots__ = (
         "_body",
@@ -260,6 +260,8 @@ class Client:
         if stop < 0 or stop > service.max_head_size:
             self._wait_for_head(data, stop)
             return
+        if self._buffer:
+            self.since = monotonic()  # the head came in pieces: what happens to the event counts from now
         raw = data[:stop] if data[0] != 13 else data[:stop].removeprefix(b"\r\n")
         head = service.parser.parse(raw)
         if isinstance(head, Refusal):

@@ -24,6 +24,7 @@ from proxy.core.sketch import Sketch
 from proxy.http.chunked import BadChunk, ChunkedBody
 from proxy.http.response_head import BY_CHUNKS, BY_CLOSE, BY_LENGTH, NO_BODY, ResponseHead, ResponseHeads
 from proxy.http.tick import Tick
+from proxy.ledger.shape import as_protocol
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ class Leg:
 
 
 class Connection:
-    """One connection to a backend, an `asyncio.Protocol` by shape. Idle unless `leg` is set."""
+    """One connection to a backend, a `StreamProtocol`. Idle unless `leg` is set."""
 
     __slots__ = (
         "_begun",
@@ -365,6 +366,12 @@ class Connection:
         self._upstream.retire(self)
         return False
 
+    def pause_writing(self) -> None:
+        """The backend reads slowly; a request is as long as it is, and its answer's time is bounded."""
+
+    def resume_writing(self) -> None:
+        """It reads on."""
+
     def connection_lost(self, exc: Exception | None) -> None:
         transport, self.transport = self.transport, None
         unsent = (transport is not None and self._upstream.tick.drop_writes(transport)) or self._is_unwritten
@@ -490,7 +497,7 @@ class Upstream:
         connection = Connection(self)
         try:
             async with asyncio.timeout(self.settings.connect_timeout):
-                await self._loop.create_connection(lambda: cast(asyncio.Protocol, connection), self._host, self._port)
+                await self._loop.create_connection(lambda: as_protocol(connection), self._host, self._port)
         except (OSError, TimeoutError) as error:
             self._not_connected(leg, str(error) or "timeout")
             return

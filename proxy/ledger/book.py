@@ -107,9 +107,10 @@ class Book:
         them to their worker until `hand_over`.
         """
         self._next_stream = last_stream + 1
-        for id, name, worker, durable, last_ns, _ in streams:
+        for id, name, worker, durable, last_ns, closed in streams:
             stream = Stream(id, name, worker, durable)
             stream.last_ns = last_ns
+            stream.closed = bool(closed)
             self.streams[name] = self.by_id[id] = stream
         for row in held:
             self._restore_entry(row)
@@ -133,7 +134,7 @@ class Book:
                 entry.backlog |= 1 << side
         self.on_disk[entry.seq] = entry
         stream = self.by_id.get(entry.stream)
-        if stream is None:
+        if stream is None or stream.closed:
             # Its stream was closed before: nobody will report on it.
             self._hand_over(entry)
             return

@@ -144,7 +144,10 @@ class Keeper:
         """Listen to workers at `path`, and begin everything else."""
         self._show_low(await self.committer.write(self._disk.check))
         self.committer.start()
-        awaited = list(self.book.streams.values())
+        awaited = [stream for stream in self.book.streams.values() if not stream.closed]
+        for stream in self.book.streams.values():
+            if stream.closed:
+                self._later(FORGET_AFTER, self._forget, stream)
         await self.server.start(path)
         self._later(RESUME_GRACE, self._begin_replay, awaited)
         self._later(GAP_AFTER, self._close_awaited, awaited)

@@ -51,8 +51,11 @@ _DELETE_BODIES: Final = Bulk(
 _UPSERT_BALANCE: Final = (
     "INSERT INTO {table} VALUES (?, ?, ?, ?) ON CONFLICT (route, side, state) DO UPDATE SET n = n + excluded.n"
 )
+# A worker that comes back after it was forgotten begins a new stream under its old name.
 _SAVE_STREAM: Final = (
     "INSERT INTO stream VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+    "durable = excluded.durable, last_ns = excluded.last_ns, closed = excluded.closed "
+    "ON CONFLICT (name) DO UPDATE SET id = excluded.id, worker = excluded.worker, "
     "durable = excluded.durable, last_ns = excluded.last_ns, closed = excluded.closed"
 )
 

@@ -20,6 +20,7 @@ import msgspec
 from proxy.ledger.book import Book
 from proxy.ledger.entry import Stream
 from proxy.ledger.protocol import ACCEPTED_NS, Durable, Hello, LedgerFrame, Turn, Unpacker, Welcome, pack, to_ledger
+from proxy.ledger.shape import as_protocol
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def _bind(path: Path) -> socket.socket:
 
 
 class WorkerConnection:
-    """One worker's connection, an `asyncio.Protocol` by shape."""
+    """One worker's connection, a `StreamProtocol`."""
 
     def __init__(self, server: LedgerServer) -> None:
         self._server = server
@@ -65,6 +66,16 @@ class WorkerConnection:
         self._server.counters["garbage_connections"] += 1
         if self.transport is not None:
             self.transport.abort()
+
+    def eof_received(self) -> bool:
+        """It says nothing more: close."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The worker reads slowly; what it is told is short."""
+
+    def resume_writing(self) -> None:
+        """It reads on."""
 
     def connection_lost(self, error: Exception | None) -> None:
         """It is gone: everything that was read of it counts, and then it is gone."""
@@ -100,7 +111,7 @@ class LedgerServer:
         loop = asyncio.get_running_loop()
         listener = _bind(path)
         self._server = await loop.create_unix_server(
-            lambda: cast(asyncio.Protocol, WorkerConnection(self)), sock=listener, backlog=64
+            lambda: as_protocol(WorkerConnection(self)), sock=listener, backlog=64
         )
 
     def receive(self, connection: WorkerConnection, message: Hello | LedgerFrame) -> None:

@@ -117,8 +117,8 @@ class Store:
     # what was found at the start
 
     def streams(self) -> list[StreamRow]:
-        """The streams that were not closed."""
-        return [row for row in self._streams.values() if not row[5]]
+        """The streams that the newest segment knows, closed ones too: their workers may come back all the same."""
+        return list(self._streams.values())
 
     @property
     def last_stream_id(self) -> int:

@@ -14,7 +14,7 @@ import os
 import secrets
 import socket
 from time import monotonic
-from typing import Final, cast
+from typing import Final
 
 from proxy.control.inherit import Inherited
 from proxy.control.link import (
@@ -37,6 +37,7 @@ from proxy.http.upstream import Upstream
 from proxy.http.values import headers_read
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import RESTORED, Marks
+from proxy.ledger.shape import as_protocol
 from proxy.worker.stats import worker_stats
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ class Worker:
         log.info("worker serves", extra={"epoch": self.plane.epoch, "compiled": is_compiled})
 
     def _make_client(self) -> asyncio.Protocol:
-        return cast(asyncio.Protocol, Client(self.service))  # by shape
+        return as_protocol(Client(self.service))
 
     def _cannot_accept(self) -> None:
         self.plane.count("accept_failures")

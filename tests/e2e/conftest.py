@@ -10,7 +10,7 @@ import pytest
 from benchmarks import compiled
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _wheel() -> Iterator[None]:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(compiled.build())

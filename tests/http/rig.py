@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
@@ -28,6 +28,7 @@ from proxy.ledger import marks as marks_module
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import Marks
 from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED
+from proxy.ledger.shape import as_protocol
 from tests.http.backend import Backend
 from tests.http.fake_ledger import FakeLedger
 from tests.http.wire import Answer, Wire, until
@@ -129,9 +130,7 @@ class Rig:
         self.turn(dials)
         self._keep_house()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: cast(asyncio.Protocol, Client(self.service)), "127.0.0.1", 0, backlog=1024
-        )
+        self._server = await loop.create_server(lambda: as_protocol(Client(self.service)), "127.0.0.1", 0, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
         await until(lambda: self.ledger.is_connected, "the ledger is connected")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from proxy.core.event import NEW, OLD
@@ -158,3 +160,19 @@ async def test_strict_ordering_hands_the_copy_of_a_marked_bucket() -> None:
         assert (await rig.ask(event_bytes("e", key="k"))).status == 200
         await rig.settled()
         assert rig.story("e") == ("D", "H")
+
+
+@pytest.mark.asyncio
+async def test_the_wait_for_a_backlog_begins_when_the_event_is_there_and_not_with_its_first_byte() -> None:
+    async with running(make_route(drain_wait="200ms", on_authority_down="fail"), dials=LIVE) as rig:
+        key = key_for(OLD)
+        rig.mark(OLD, key)
+        data = event_bytes("e", key=key)
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        writer.write(data[:20])
+        await asyncio.sleep(0.3)
+        asyncio.get_running_loop().call_later(0.05, rig.mark, OLD, key, False)
+        writer.write(data[20:])
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await rig.settled()

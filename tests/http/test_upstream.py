@@ -6,6 +6,9 @@ import asyncio
 
 import pytest
 
+from config.model import Backend as BackendSettings
+from proxy.http.tick import Tick
+from proxy.http.upstream import Leg, Upstream
 from tests.http.backend import Backend, BackendConnection, Seen, always, reply
 from tests.http.rig import OFF, Rig, event_bytes, make_route, running
 from tests.http.wire import Answer, until
@@ -201,3 +204,51 @@ async def test_a_breaker_counts_failures_and_forgets_them_at_a_success() -> None
         upstream.is_healthy = False
         assert (await rig.ask(event_bytes("e", key="k"))).status in (202, 503)
         assert len(rig.old.seen) == seen, "what the probe says counts too"
+
+
+@pytest.mark.asyncio
+async def test_a_request_that_fills_every_buffer_goes_out_without_an_error() -> None:
+    loop = asyncio.get_running_loop()
+    errors: list[object] = []
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    size = 16_000_000
+
+    async def read_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.2)
+        await reader.readexactly(size)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+        closed.set()
+
+    closed = asyncio.Event()
+    server = await asyncio.start_server(read_late, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    settings = BackendSettings.model_validate({"url": f"http://127.0.0.1:{port}"})
+    upstream = Upstream("old", settings, loop, Tick(loop, lambda: True))
+    owner = Waiting(loop)
+    leg = Leg(owner, upstream, 0, 0, b"POST", b"x" * size, False)
+    upstream.send(leg)
+    try:
+        assert await asyncio.wait_for(owner.ended, 10) == 200
+        assert errors == []
+    finally:
+        upstream.close()
+        server.close()
+        await asyncio.wait_for(closed.wait(), 10)
+
+
+class Waiting:
+    """An owner that can be waited for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.ended: asyncio.Future[int] = loop.create_future()
+
+    def leg_started(self, leg: Leg) -> None:
+        raise AssertionError("the answer is not long")
+
+    def leg_data(self, leg: Leg, data: bytes) -> None:
+        raise AssertionError("the answer has no body")
+
+    def leg_done(self, leg: Leg) -> None:
+        self.ended.set_result(leg.status)

@@ -51,6 +51,11 @@ def test_the_locks_pin_everything_that_is_required() -> None:
     assert runtime | dev | build <= locked("requirements-dev.txt").keys()
 
 
+def test_a_wheel_is_compiled_by_what_the_lock_pins() -> None:
+    requires: list[str] = pyproject()["build-system"]["requires"]  # type: ignore[index]
+    assert {tuple(requirement.split("==")) for requirement in requires} <= locked("requirements-dev.txt").items()
+
+
 def test_both_locks_agree() -> None:
     assert locked("requirements.txt").items() <= locked("requirements-dev.txt").items()
 
