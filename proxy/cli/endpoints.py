@@ -4,7 +4,8 @@
     token     (TCP alone) --token, --token-file, PROXYCTL_TOKEN, PROXYCTL_TOKEN_FILE, the context file
 
 Only the two defaults stand in for each other: an address that somebody gave is used or reported, never
-replaced, because the other address may be another instance.
+replaced, because the other address may be another instance. For the same reason a state directory here
+whose instance does not run means that one, and no other.
 
 The context file is PROXYCTL_CONTEXT or ~/.config/crossfade/context.json:
 {"admin": "..." or [...], "token_file": "..."}.
@@ -67,6 +68,9 @@ def targets(args: argparse.Namespace) -> list[Target]:
     given = args.admin or os.environ.get("PROXYCTL_ADMIN", "").replace(",", " ").split() or _listed(context)
     if given:
         return [Target((parse(text),), token) for text in given]
+    socket = DEFAULT_SOCKET.removeprefix("unix:")
+    if os.path.isdir(os.path.dirname(socket)) and not os.path.exists(socket):
+        return [Target((parse(DEFAULT_SOCKET),), token)]
     return [Target((parse(DEFAULT_SOCKET), parse(DEFAULT_URL)), token)]
 
 

@@ -83,6 +83,9 @@ class Guard:
             if open_in:
                 workers = ", ".join(str(index) for index in open_in)
                 return Cause(BREAKER, f"the breaker of {route.new} is open in worker {workers}", {"workers": open_in})
+            # With few keys workers soon hand everything to the ledger, and it alone still sees that new is down.
+            if self._tally.ledger is not None and self._tally.ledger.breakers.get(route.new) == "open":
+                return Cause(BREAKER, f"the breaker of {route.new} is open in the ledger", {"workers": []})
         return Cause(ERROR_RATE, text, {}) if text is not None else None
 
     def _figures(self, route: Route, weight: float, now: float) -> dict[str, Any]:

@@ -67,9 +67,9 @@ class Holdings:
     def _acquire(self) -> None:
         prepare_directories(self.places)
         self.lock_fd, waited = self._take_lock()
-        check_salt(self.places.salt, self.settings.salt)
         for address in self.settings.listen:
             self.sockets.append(self._listen(address, patient=waited))
+        check_salt(self.places.salt, self.settings.salt)  # last: what could not start binds no salt to its state
         self.marks_fd = self._keep(marks.create(len(self.settings.routes)))
         self.config_fd = self._keep(os.memfd_create("crossfade-config"))
         os.write(self.config_fd, pickle.dumps(self.settings))

@@ -109,6 +109,8 @@ class LedgerStats(msgspec.Struct, tag="ledger_stats"):
     gaps: int
     counters: dict[str, int]
     rss_bytes: int = 0
+    breakers: dict[str, str] = {}
+    """State by backend, as the ledger's own deliveries see it."""
 
 
 class SetRouting(msgspec.Struct, tag="set_routing"):

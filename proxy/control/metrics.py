@@ -95,7 +95,7 @@ class InstanceCollector(Collector):
 
     def _backends(self) -> Iterator[Metric]:
         instance = self._instance
-        breaker = _gauge("breaker_state", "Worst breaker over the workers: 0 closed, 1 half-open, 2 open", "backend")
+        breaker = _gauge("breaker_state", "Worst breaker, the ledger's too: 0 closed, 1 half-open, 2 open", "backend")
         healthy = _gauge("backend_healthy", "What the health probe says", "backend")
         for backend in instance.settings.backends:
             breaker.add_metric([backend], _BREAKER[worst_breaker(instance, backend)])

@@ -66,8 +66,10 @@ def counters(instance: Instance, total: Sums) -> dict[str, int]:
 
 
 def worst_breaker(instance: Instance, backend: str) -> str:
-    """The worst state of a backend's breakers over all workers."""
-    states = [stats.breakers.get(backend, "closed") for _, stats in instance.tally.present()]
+    """The worst state of a backend's breakers, over all workers and the ledger."""
+    ledger = instance.tally.ledger
+    reports = [stats.breakers for _, stats in instance.tally.present()] + ([ledger.breakers] if ledger else [])
+    states = [breakers.get(backend, "closed") for breakers in reports]
     return max(states, key=_WORST.index, default="closed")
 
 

@@ -8,6 +8,7 @@ and going back to the loop lets the others have theirs, and a busy worker takes 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -48,6 +49,9 @@ class Listener:
         except (BlockingIOError, ConnectionAbortedError):
             return  # another worker was faster, or the client left again
         except OSError as error:
+            if error.errno == errno.EINVAL:  # the launcher, which stops, has shut the socket: nothing more comes
+                self._loop.remove_reader(self._socket)
+                return
             log.error("cannot accept: %s", error.strerror or error)
             self._refused()
             self._loop.remove_reader(self._socket)

@@ -16,7 +16,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
 import apsw
@@ -65,9 +65,10 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class LedgerProcess:
-    """One ledger under the supervisor. deliver: the transport for all routes."""
+    """One ledger under the supervisor. deliver: the transport for all routes; breakers: their states by backend."""
 
-    def __init__(self, inherited: Inherited, deliver: Deliver) -> None:
+    def __init__(self, inherited: Inherited, deliver: Deliver, breakers: Callable[[], dict[str, str]] = dict) -> None:
+        self._breakers = breakers
         self._inherited = inherited
         self._started_at = time.monotonic()
         settings, places = inherited.settings, inherited.places
@@ -155,6 +156,7 @@ class LedgerProcess:
             gaps=figures.gaps,
             counters=keeper.counters(),
             rss_bytes=_rss(),
+            breakers=self._breakers(),
         )
 
 
@@ -222,7 +224,7 @@ async def _main(inherited: Inherited) -> None:
     stopping = asyncio.create_task(stop_requested(inherited))
     transport = _Transport(inherited.settings, asyncio.get_running_loop())
     try:
-        await LedgerProcess(inherited, transport.deliver).run(stopping)
+        await LedgerProcess(inherited, transport.deliver, transport.breakers).run(stopping)
     finally:
         transport.close()
 
@@ -243,6 +245,11 @@ class _Transport:
         for upstream in self._upstreams.values():
             upstream.check_times(now)
         self._timer = self._loop.call_later(_CHECK_EVERY, self._check)
+
+    def breakers(self) -> dict[str, str]:
+        """The state of each backend's breaker."""
+        now = time.monotonic()
+        return {name: upstream.breaker.state(now) for name, upstream in self._upstreams.items()}
 
     def close(self) -> None:
         """Close the connections."""

@@ -42,14 +42,25 @@ def test_a_change_at_the_default_address_moves_to_the_socket(
     ctl: Ctl, tcp: tuple[FakeAdmin, str], admin: FakeAdmin, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake, url = tcp
-    elsewhere = home / "elsewhere.sock"
-    (home / "crossfade-state" / "admin.sock").rename(elsewhere)
+    (home / "crossfade-state").rename(home / "elsewhere")
+    elsewhere = home / "elsewhere" / "admin.sock"
     monkeypatch.setattr("proxy.cli.endpoints.DEFAULT_URL", url)
     assert ctl("set-weight", "25").code == 1, "there is no socket to move to"
     fake.socket = str(elsewhere)
     assert ctl("set-weight", "25").code == 0
     assert admin.dials["events"].weight == 25
     assert ctl("--admin", url, "set-weight", "50").code == 1, "an address that was given is kept"
+
+
+def test_where_the_instance_of_this_folder_does_not_run_no_other_is_taken_for_it(
+    ctl: Ctl, tcp: tuple[FakeAdmin, str], admin: FakeAdmin, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "crossfade-state" / "admin.sock").unlink()
+    monkeypatch.setattr("proxy.cli.endpoints.DEFAULT_URL", tcp[1])
+    done = ctl("set-weight", "25")
+    assert done.code == 6
+    assert "crossfade-state/admin.sock" in done.err
+    assert tcp[1] not in done.err
 
 
 def test_an_operator_may(ctl: Ctl, tcp: tuple[FakeAdmin, str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.control import file_store
 from tests.control.conftest import MakePlane
-from tests.control.fakes import Plane, requests
+from tests.control.fakes import Plane, balance, ledger_stats, requests
 from tests.control.helpers import eventually
 
 pytestmark = pytest.mark.asyncio
@@ -51,6 +51,18 @@ async def test_an_open_breaker_reverts_and_latches(plane: Plane) -> None:
     assert "proxyctl rearm --route events" in why["text"]
     await plane.supervisor._guard.settle()
     assert 'crossfade_reverts_total{reason="breaker"} 1.0' in await plane.get("/metrics")
+
+
+async def test_a_breaker_that_only_the_ledger_sees_open_reverts_too(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    assert plane.ledger is not None
+    plane.ledger.tell(ledger_stats(new=balance(pending=3), breakers=OPEN))
+    await eventually(lambda: plane.supervisor.instance.tally.ledger is not None, "the ledger's figures")
+    await say(plane)
+    await eventually(lambda: weight(plane) == 0, "the revert")
+    route = (await plane.get("/api/v1/status"))["routes"][0]
+    assert route["latch_reason"] == "the breaker of new is open in the ledger"
+    assert route["sides"]["new"]["breaker"] == "open"
 
 
 async def test_a_latch_holds_until_it_is_rearmed(plane: Plane) -> None:

@@ -103,3 +103,16 @@ async def test_closed_while_it_waits_it_stays_closed() -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
     client.close()
+
+
+async def test_a_socket_that_was_shut_ends_its_listener_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    shared = listening()
+    refused: list[int] = []
+    listener = Listener(asyncio.get_running_loop(), shared.dup(), greeter(b"a"), lambda: refused.append(1))
+    listener.start()
+    shared.shutdown(socket.SHUT_RDWR)  # as the launcher does when it stops
+    await asyncio.sleep(0.1)
+    listener.close()
+    shared.close()
+    assert caplog.text == ""
+    assert refused == []
