@@ -105,7 +105,7 @@ class Match(_Frozen):
 class Trigger(_Frozen):
     """When the proxy itself moves a route's weight to 0 and latches it."""
 
-    on_breaker: bool = Field(True, description="new's breaker open in any worker")
+    on_breaker: bool = Field(True, description="new's breaker open in any worker or in the ledger")
     error_rate: Ratio = Field(0.05, description="share of failed events at new, within `window`")
     min_samples: int = Field(50, ge=1, description="events at new within `window` before the rate is judged")
     window: SomeTime = Field(10.0, description="sliding window of the error rate")

@@ -92,3 +92,14 @@ async def test_the_proxy_reverts_by_itself_and_old_answers_on() -> None:
         assert {promise.by for promise in record.promises[reverted_at + 50 :]} == {"old"}
         assert record.client_errors == 0, record.errors_text()
         await opened.verify(record)
+
+
+async def test_with_a_single_key_the_ledger_sees_that_new_is_down() -> None:
+    async with scene(stage="live", weight=1) as opened:
+        load = opened.load(rate=20.0, keys=1, connections=1)
+        await until_accepted(load, 5)
+        await opened.new.fault("errors")
+        status = await opened.admin.until(lambda status: status.routes[0].latched, 30, "the revert")
+        assert status.routes[0].latch_reason == "the breaker of new is open in the ledger"
+        await opened.new.fault("none")
+        await opened.verify(await load.stop())
