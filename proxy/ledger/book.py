@@ -529,7 +529,7 @@ class Book:
             self._pack_dirty(group)
         for side in (0, 1):
             if self._sides[side]:
-                group.sides[side].extend((seq, *row) for seq, row in self._sides[side].items())
+                group.sides[side].extend((seq, *row, None, None, None) for seq, row in self._sides[side].items())
                 self._sides[side].clear()
         for id in self._streams_changed:
             stream = self.by_id[id]
@@ -579,22 +579,26 @@ class Book:
     def _pack_dirty(self, group: Group) -> None:
         for e in self._dirty:
             e.dirty = False
-            if not e.has_body and (_KEEPS_BODY[e.old_state] or _KEEPS_BODY[e.new_state]):
-                # Settled when it was written, and owed to another side while that was under way.
-                group.bodies += (e.seq, e.context, e.body)
-                e.has_body = True
-                self.on_disk[e.seq] = e
-            group.held.append((e.seq, e.held, e.authority, e.owed))
+            if _KEEPS_BODY[e.old_state] or _KEEPS_BODY[e.new_state]:
+                group.needed.add(e.seq)
+                if not e.has_body:
+                    # Settled when it was written, and owed to another side while that was under way.
+                    group.bodies += (e.seq, e.context, e.body)
+                    e.has_body = True
+                    self.on_disk[e.seq] = e
+            held = (e.held, e.authority, e.owed)
+            if not e.changed:
+                group.held.append((e.seq, *held))
             if e.changed & 1:
                 before = e.on_disk >> 4
                 if before != e.old_state == PENDING:
                     group.opened.append((e, OLD))
-                group.sides[0].append((e.seq, e.route, before, e.old_state, e.old_status, e.old_attempts))
+                group.sides[0].append((e.seq, e.route, before, e.old_state, e.old_status, e.old_attempts, *held))
             if e.changed & 2:
                 before = e.on_disk & 15
                 if before != e.new_state == PENDING:
                     group.opened.append((e, NEW))
-                group.sides[1].append((e.seq, e.route, before, e.new_state, e.new_status, e.new_attempts))
+                group.sides[1].append((e.seq, e.route, before, e.new_state, e.new_status, e.new_attempts, *held))
             e.changed = 0
             e.on_disk = e.old_state * 16 + e.new_state
         group.entries = group.entries + self._dirty

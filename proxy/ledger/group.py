@@ -9,8 +9,8 @@ from proxy.ledger.entry import Entry
 
 HeldRow: TypeAlias = tuple[int, int, int, int]
 """seq, held, authority, owed."""
-SideRow: TypeAlias = tuple[int, str, int, int, int, int]
-"""seq, route, state before, state, status, attempts."""
+SideRow: TypeAlias = tuple[int, str, int, int, int, int, int | None, int | None, int | None]
+"""seq, route, state before, state, status, attempts; then as in a HeldRow, None for what stays as it is."""
 StreamRow: TypeAlias = tuple[int, str, int, int, int, int]
 """id, name, worker, durable frame, wall clock of that in ns, closed."""
 GapRow: TypeAlias = tuple[int, int, str]
@@ -26,7 +26,7 @@ class Group:
 
     __slots__ = (
         "number", "retain_bodies", "receipts", "bodies", "states", "held", "sides", "streams", "gaps",
-        "last_seq", "newest_ns", "entries", "applied", "opened", "wake",
+        "needed", "last_seq", "newest_ns", "entries", "applied", "opened", "wake",
     )  # fmt: skip
 
     def __init__(self, number: int, *, retain_bodies: bool = False) -> None:
@@ -36,7 +36,10 @@ class Group:
         self.bodies: list[Any] = []
         self.states: Counter[tuple[str, int, int]] = Counter()
         self.held: list[HeldRow] = []
+        """Of events of which no side changes."""
         self.sides: tuple[list[SideRow], list[SideRow]] = ([], [])
+        self.needed: set[int] = set()
+        """Events among them whose body stays: the other side is still open."""
         self.streams: list[StreamRow] = []
         self.gaps: list[GapRow] = []
         self.last_seq = 0

@@ -25,8 +25,6 @@ from proxy.core.owed import DEAD, DEFERRED, PENDING
 APPLICATION_ID: Final = 0x43465F4C  # "CF_L"
 SCHEMA_VERSION: Final = 1
 PAGE_SIZE: Final = 4096
-CHECKPOINT_PAGES: Final = 4000
-"""Pages in the log before they are brought into the file: pages that change often are written there once."""
 
 RECEIPT_COLUMNS: Final = (
     "seq", "stream", "n", "id", "route", "key", "bucket", "epoch", "authority", "after_authority", "transport",
@@ -101,12 +99,11 @@ def connect(path: Path, *, query_only: bool = False) -> apsw.Connection:
     """A connection with our settings: WAL, FULL (NORMAL loses acknowledged commits at a power cut).
 
     Statement journals are kept in memory: on disk each UPDATE of many rows made and removed a file.
+    Checkpoints are not SQLite's to begin, see `checkpoint`.
     """
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     connection.set_busy_timeout(5000)
-    connection.execute(
-        f"PRAGMA temp_store = MEMORY; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"
-    )
+    connection.execute("PRAGMA temp_store = MEMORY; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0")
     if query_only:
         connection.execute("PRAGMA query_only = ON")
     return connection

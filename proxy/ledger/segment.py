@@ -35,10 +35,11 @@ _UPDATE_HELD: Final = Bulk(
 )
 _UPDATE_SIDES: Final = tuple(
     Bulk(
-        "WITH u (s, before, state, status, attempts) AS (VALUES",
-        5,
-        f") UPDATE receipt SET {side}_state = u.state, {side}_status = u.status, {side}_attempts = u.attempts "
-        f"FROM u WHERE seq = u.s AND {side}_state = u.before",
+        "WITH u (s, before, state, status, attempts, held, authority, owed) AS (VALUES",
+        8,
+        f") UPDATE receipt SET {side}_state = u.state, {side}_status = u.status, {side}_attempts = u.attempts, "
+        "held = coalesce(u.held, receipt.held), authority = coalesce(u.authority, receipt.authority), "
+        f"owed = coalesce(u.owed, receipt.owed) FROM u WHERE seq = u.s AND {side}_state = u.before",
     )
     for side in SIDES
 )
@@ -48,8 +49,9 @@ _DELETE_BODIES: Final = Bulk(
     f") DELETE FROM body WHERE seq IN (SELECT s FROM u JOIN receipt ON seq = s "
     f"WHERE old_state NOT IN {OPEN_STATES} AND new_state NOT IN {OPEN_STATES})",
 )
-_UPSERT_BALANCE: Final = (
-    "INSERT INTO {table} VALUES (?, ?, ?, ?) ON CONFLICT (route, side, state) DO UPDATE SET n = n + excluded.n"
+_ADD_BALANCE, _ADD_CARRIED = (
+    Bulk(f"INSERT INTO {table} VALUES", 4, "ON CONFLICT (route, side, state) DO UPDATE SET n = n + excluded.n")
+    for table in ("balance", "carried")
 )
 # A worker that comes back after it was forgotten begins a new stream under its old name.
 _SAVE_STREAM: Final = (
@@ -70,7 +72,9 @@ class Segment:
     def __init__(self, path: Path, number: int) -> None:
         self.path = path
         self.number = number
-        self._connection: apsw.Connection | None = connect(path)
+        self.log_pages = 0
+        """Pages in its log after the last commit."""
+        self._connection: apsw.Connection | None = None
         self.first_seq = self.meta("first_seq")
         (last, newest), *_ = self.connection.execute(
             "SELECT seq, accepted_ns FROM receipt ORDER BY seq DESC LIMIT 1"
@@ -145,7 +149,12 @@ class Segment:
         """The connection for writing, opened when it is needed."""
         if self._connection is None:
             self._connection = connect(self.path)
+            self._connection.set_wal_hook(self._logged)
         return self._connection
+
+    def _logged(self, _: apsw.Connection, __: str, pages: int) -> int:
+        self.log_pages = pages
+        return apsw.SQLITE_OK
 
     def meta(self, name: str) -> int:
         """A number of the meta table."""
@@ -178,11 +187,11 @@ class Segment:
             closed: list[apsw.SQLiteValue] = []
             for side, rows in enumerate(sides):
                 if rows:
-                    closed += self._update_side(side, rows, deltas)
+                    closed += self._update_side(side, rows, group.needed, deltas)
             if closed and not group.retain_bodies:
                 # Last: a side that settles here may be owed to the other side in the same transaction.
                 _DELETE_BODIES.run(self.connection, closed)
-            self._save_balance("balance", deltas)
+            self._save_balance(_ADD_BALANCE, deltas)
             self.connection.execute("COMMIT")
         except BaseException:
             self.roll_back()
@@ -210,20 +219,20 @@ class Segment:
             self.connection.execute("INSERT INTO gap VALUES (?, ?, ?)", gap)
 
     def _update_side(
-        self, side: int, rows: list[SideRow], deltas: Counter[tuple[str, int, int]]
+        self, side: int, rows: list[SideRow], needed: set[int], deltas: Counter[tuple[str, int, int]]
     ) -> list[apsw.SQLiteValue]:
-        """Write one side's rows; the seqs whose body this side does not need any more."""
+        """Write one side's rows; the seqs whose body neither this side nor one in `needed` needs any more."""
         flat: list[apsw.SQLiteValue] = []
         closed: list[apsw.SQLiteValue] = []
-        for seq, route, before, state, status, attempts in rows:
-            flat += (seq, before, state, status, attempts)
+        for seq, route, before, state, status, attempts, held, authority, owed in rows:
+            flat += (seq, before, state, status, attempts, held, authority, owed)
             if before != state:
                 if before:
                     deltas[route, side, before] -= 1
                 else:
                     deltas[route, side, EVER_OWED] += 1
                 deltas[route, side, state] += 1
-                if state not in OPEN and state != DEAD:
+                if state not in OPEN and state != DEAD and seq not in needed:
                     closed.append(seq)
         self._expect(_UPDATE_SIDES[side].run(self.connection, flat), len(rows))
         return closed
@@ -241,7 +250,7 @@ class Segment:
         deltas = {(r, side, state): n for (r, side), counts in balance.items() for state, n in enumerate(counts)}
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            self._save_balance("carried", deltas)
+            self._save_balance(_ADD_CARRIED, deltas)
             self.set_meta("dropped", dropped)
             self.connection.execute("COMMIT")
         except BaseException:
@@ -252,11 +261,8 @@ class Segment:
         """The balance of all segments dropped so far."""
         return add_counts({}, self.connection.execute("SELECT route, side, state, n FROM carried"))
 
-    def _save_balance(self, table: str, deltas: Mapping[tuple[str, int, int], int]) -> None:
-        statement = _UPSERT_BALANCE.format(table=table)
-        for (route, side, state), n in deltas.items():
-            if n:
-                self.connection.execute(statement, (route, side, state, n))
+    def _save_balance(self, statement: Bulk, deltas: Mapping[tuple[str, int, int], int]) -> None:
+        statement.run(self.connection, [value for name, n in deltas.items() if n for value in (*name, n)])
 
     def roll_back(self) -> None:
         """End a failed transaction; SQLite may have rolled back by itself already."""
@@ -281,6 +287,7 @@ class Segment:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+            self.log_pages = 0
 
 
 def unlink_segment(path: Path) -> None:

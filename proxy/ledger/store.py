@@ -27,6 +27,7 @@ from config.model import Ledger
 from proxy.core.errors import RefuseToStart
 from proxy.core.event import SIDES
 from proxy.core.owed import DEAD, DEFERRED, PENDING, REFUSED, RELEASED
+from proxy.ledger.checkpoint import Checkpoints
 from proxy.ledger.group import Group, HeldRow, SideRow, StreamRow
 from proxy.ledger.schema import OPEN_STATES, RECEIPT_COLUMNS
 from proxy.ledger.segment import BalanceTable, Segment, add_counts, rows_of, unlink_segment
@@ -57,6 +58,7 @@ class Store:
         self._settings = settings
         self._now_ns = now_ns
         self.segments: tuple[Segment, ...] = ()
+        self._checkpoints = Checkpoints()
         self._streams: dict[int, StreamRow] = {}
         self._carried: BalanceTable = {}
         self.was_clean = True
@@ -169,6 +171,7 @@ class Store:
             if segment.number not in group.applied:
                 segment.apply(group, held, sides, newest=segment is self.newest)
                 group.applied.add(segment.number)
+                self._checkpoints.look(segment)
         for row in group.streams:
             self._streams[row[0]] = row
 
@@ -213,6 +216,7 @@ class Store:
             partners = self._partners(segment, side, rows, done) if (before, after) == (DEAD, PENDING) else []
             if rows:
                 segment.move((rows, partners) if side == 0 else (partners, rows), keep=self._settings.retain_bodies)
+                self._checkpoints.look(segment)
                 done.seqs.extend(row[0] for row in rows)
                 done.partners.extend(row[0] for row in partners)
         self._rest_connections()
@@ -231,7 +235,8 @@ class Store:
         """What is to be written of one side of those of `seqs` that fit; attempts go on being counted."""
         name = SIDES[side]
         text = segment.connection.execute(
-            f"SELECT json_group_array(json_array(seq, route, {name}_state, {after}, {name}_status, {name}_attempts)) "
+            f"SELECT json_group_array(json_array(seq, route, {name}_state, {after}, {name}_status, {name}_attempts, "
+            "NULL, NULL, NULL)) "
             f"FROM receipt WHERE seq IN (SELECT value FROM json_each(?)) AND held = 0 AND {which}",
             (orjson.dumps(seqs).decode(),),
         ).get
@@ -268,7 +273,7 @@ class Store:
             self.newest.add_carried(oldest.number, oldest.balance)
             self._carried = add_counts(self._carried, rows_of(oldest.balance))
             self.segments = self.segments[1:]
-            oldest.close()
+            self._close(oldest)
             unlink_segment(oldest.path)
             count += 1
         return count
@@ -295,7 +300,11 @@ class Store:
         """Close the connections of old segments in which nothing can change any more."""
         for segment in self.segments[:-1]:
             if not segment.open_count(PENDING, DEFERRED, DEAD):
-                segment.close()
+                self._close(segment)
+
+    def _close(self, segment: Segment) -> None:
+        self._checkpoints.forget(segment)
+        segment.close()
 
     # figures
 
@@ -320,4 +329,5 @@ class Store:
         if clean:
             self.newest.set_meta("clean", 1)
         for segment in self.segments:
-            segment.close()
+            self._close(segment)
+        self._checkpoints.close()

@@ -13,6 +13,7 @@ import apsw
 import pytest
 import pytest_asyncio
 
+from proxy.ledger import committer
 from proxy.ledger.committer import Committer
 from proxy.ledger.disk import Disk
 from proxy.ledger.entry import Stream
@@ -128,3 +129,23 @@ async def test_a_failed_write_ends_the_ledger_and_acknowledges_nothing(
     assert task is not None
     with pytest.raises(type(error)):
         await task
+
+
+async def test_while_many_wait_commits_gather(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committer, "GATHER", 0.5)
+    bench.desk.book.take_frame(bench.stream, frame(1, [event(n) for n in range(committer.MANY)]))
+    bench.committer.need(urgent=True)
+    await until(lambda: bench.durable == [1], "the first at once")
+    for number in (2, 3):
+        bench.desk.book.take_frame(bench.stream, frame(number, [event(100 + number)]))
+        bench.committer.need(urgent=True)
+        await asyncio.sleep(0.02)
+    await until(lambda: bench.durable == [1, 3], "then what came meanwhile, together")
+    assert bench.committer.counters["commits"] == 2
+
+
+async def test_a_few_do_not_wait_for_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committer, "GATHER", 20.0)
+    for number in (1, 2, 3):
+        bench.say(urgent=True)
+        await until(lambda wanted=number: bench.durable[-1:] == [wanted], "at once")  # type: ignore[misc]
