@@ -33,6 +33,8 @@ _LARGE_REQUEST: Final = 64 * 1024
 _KEPT_ANSWER: Final = 64 * 1024
 _PIECE_TIMEOUT: Final = 60.0
 """Seconds without a byte within an answer's body, unless we are not reading."""
+_STALLED: Final = 8
+"""Copies parked in a row, with no answer between them, after which clients do not wait for another one."""
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"})
 
 
@@ -291,6 +293,7 @@ class Connection:
         self._buffer = b""
         self.served += 1
         upstream = self._upstream
+        upstream.parked = 0
         if leg.status >= 500 or upstream.breaker.row:
             upstream.observe(leg)
         transport = self.transport
@@ -438,6 +441,8 @@ class Upstream:
         """What the supervisor's probe says; true without a probe."""
         self.open = 0
         """Connections that are open or being opened."""
+        self.parked = 0
+        """Copies that kept their clients waiting too long, since something was answered last (or failed)."""
         self.is_closed = False
         self.trouble = ""
         """Why the last connection could not be made, for the log."""
@@ -465,9 +470,10 @@ class Upstream:
 
     @property
     def has_room(self) -> bool:
-        """Would a copy be sent soon? A line as long as the pool says that the backend is stalled."""
+        """Would a copy be answered soon? A line as long as the pool, or parked copies alone, say that it is stalled."""
         connections = self._connections
-        return bool(self._idle) or self.open < connections or len(self._waiting) < connections
+        has_line = bool(self._idle) or self.open < connections or len(self._waiting) < connections
+        return has_line and self.parked < _STALLED
 
     @property
     def is_idle(self) -> bool:
@@ -553,6 +559,7 @@ class Upstream:
 
     def observe(self, leg: Leg) -> None:
         """Feed the breaker: a 5xx, ours for a missing answer or the backend's own, is a failure."""
+        self.parked = 0
         if leg.status < 500:
             self.breaker.succeeded()
         elif self.breaker.failed(monotonic()):

@@ -57,6 +57,34 @@ async def test_a_parked_copy_that_fails_is_handed() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("ends_with", [200, 503, None])
+async def test_after_eight_parked_in_a_row_clients_wait_for_no_copy_until_one_has_ended(ends_with: int | None) -> None:
+    async with running(backend={"new": {"response_timeout": "60s" if ends_with else "500ms"}}) as rig:
+        gate = Gate(reply(ends_with or 200))
+        rig.new.behave = gate
+        for n in range(9):
+            assert (await rig.ask(event_bytes(f"e{n}", key=f"k{n}"))).status == 200
+        assert [rig.story(f"e{n}") for n in range(9)] == [("D", "P")] * 8 + [("D", "h")]
+        if ends_with is not None:
+            gate.open()
+        await until(lambda: all(len(rig.story(f"e{n}")[NEW]) == 2 for n in range(8)), "the eight have ended")
+        rig.new.behave = always(reply(200))
+        assert (await rig.ask(event_bytes("e9", key="k9"))).status == 200
+        assert rig.story("e9") == ("D", "D")
+
+
+@pytest.mark.asyncio
+async def test_a_slow_backend_that_answers_meanwhile_is_not_taken_for_a_stalled_one() -> None:
+    async with running() as rig:
+        for n in range(12):
+            gate = Gate(reply(200))
+            rig.new.behave = gate
+            assert (await rig.ask(event_bytes(f"e{n}", key=f"k{n}"))).status == 200
+            gate.open()
+            await until(lambda n=n: rig.story(f"e{n}") == ("D", "PD"), "answered in the end")  # type: ignore[misc]
+
+
+@pytest.mark.asyncio
 async def test_a_copy_that_fails_before_its_copy_wait_is_handed_once_and_not_parked() -> None:
     async with running(make_route(copy_wait="20ms")) as rig:
         rig.fake.holds = True
