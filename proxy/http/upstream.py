@@ -287,6 +287,8 @@ class Connection:
 
     def _finish(self, leg: Leg, reusable: bool) -> None:
         """The answer is complete: free the connection, then tell the owner."""
+        if leg.is_paused:
+            leg.resume()  # its last piece was one too many for its reader, and the next leg's answer is to be read
         now = leg.answered_at if self._head is None else monotonic()
         self.leg = leg.connection = None
         self._head = self._chunks = None

@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
+from proxy.core.event import NEW, OLD
+from proxy.core.routing import Dials
 from tests.http.backend import BackendConnection, Seen, always, reply
-from tests.http.rig import OFF, event_bytes, make_route, running
+from tests.http.rig import LIVE, OFF, event_bytes, key_for, make_route, running
 from tests.http.wire import Answer, until
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -291,6 +293,22 @@ async def test_a_slow_reader_slows_the_backend_down(framing: bytes) -> None:
         assert rig.other.connections[0].transport.get_write_buffer_size() > 2**20, "the rest is still at the backend"
         answer = await wire.answer("GET")
         assert len(answer.body) == size
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("size", [2**15, 2**18 + 1, 400_000, 2**20])
+@pytest.mark.parametrize("dials", [OFF, LIVE])
+async def test_a_connection_is_read_again_whatever_its_last_answer_was(size: int, dials: Dials) -> None:
+    async with running(dials=dials, backend={"connections": 1}) as rig:
+        for backend in rig.backends:
+            backend.behave = always(reply(200, b"x" * size))
+        wire = await rig.wire()
+        for n in range(4):
+            for side in (OLD, NEW):
+                answer = await wire.ask(event_bytes(f"e{n}{side}", key=key_for(side)))
+                assert (answer.status, len(answer.body)) == (200, size)
+        await rig.settled()
+        assert len(rig.old.connections) == 1
 
 
 @pytest.mark.asyncio
