@@ -23,7 +23,7 @@ from proxy.core.owed import REFUSED as STATE_REFUSED
 from proxy.http import remedies
 from proxy.http.request import event_request
 from proxy.http.route import AUTHORITY, COPY, EventRoute
-from proxy.http.upstream import NOBODY, Leg
+from proxy.http.upstream import NOBODY, STALLED, Leg
 
 if TYPE_CHECKING:
     from proxy.http.downstream import Client
@@ -96,6 +96,7 @@ class Exchange:
             elif (
                 (route.is_ordered and plane.marks[route.bases[other] + event.bucket])
                 or not upstream.has_room
+                or (route.parks and upstream.parked >= STALLED and upstream.is_stalled(now))
                 # A breaker's trial is not taken for a copy that may never be sent.
                 or not (event.after_authority or upstream.is_ready(now))
             ):

@@ -72,7 +72,7 @@ def park(x: Exchange) -> None:
     if x.is_answered or x.standing[other] != WAITING or (x.parked | x.handed) >> other & 1:
         return
     x.parked |= 1 << other
-    x.route.sides[other].parked += 1
+    x.route.sides[other].park(monotonic())
     x.plane.ledger.report(x.event.n, other, PARKED, 0)
     x.plane.count("parked")
     x.wait_durable(1 << other)

@@ -45,6 +45,7 @@ class EventRoute:
         "match",
         "name",
         "needs_ledger",
+        "parks",
         "plan",
         "read_key_and_id",
         "settings",
@@ -69,6 +70,8 @@ class EventRoute:
         """`proxy.core.acknowledge`'s rule: index authority standing * 6 + other standing."""
         self.is_sequential = settings.copy_order == "sequential"
         self.is_ordered = settings.ordering != "none"
+        self.parks = settings.ack == "authority" and settings.durability != "off"
+        """A slow copy is left to the ledger before its client has waited for long."""
         self.needs_ledger = (
             settings.ordering == "strict" or settings.ack == "accepted" or settings.durability == "before-send"
         )

@@ -33,8 +33,14 @@ _LARGE_REQUEST: Final = 64 * 1024
 _KEPT_ANSWER: Final = 64 * 1024
 _PIECE_TIMEOUT: Final = 60.0
 """Seconds without a byte within an answer's body, unless we are not reading."""
-_STALLED: Final = 8
-"""Copies parked in a row, with no answer between them, after which clients do not wait for another one."""
+STALLED: Final = 8
+"""Copies parked in a row, with no answer between them, before a backend may count as stalled."""
+_STALLED_FOR: Final = 0.005
+"""Seconds since the first of them before it does, or four times what its answers usually take if that is longer."""
+_LATENCY: Final = 0.25
+"""Seconds that the answers of a backend are taken to need before there was one."""
+_TRIAL: Final = 0.1
+"""Seconds between two copies that a stalled backend gets all the same, to see whether it answers."""
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"})
 
 
@@ -232,6 +238,7 @@ class Connection:
         leg.answered_at = monotonic()
         leg.status = head.status
         leg.kind = classify(head.status)
+        self._upstream.heard(leg)
         framing = NO_BODY if leg.method == b"HEAD" else head.framing
         if framing == NO_BODY or (framing == BY_LENGTH and len(data) >= head.length):
             length = 0 if framing == NO_BODY else head.length
@@ -295,7 +302,6 @@ class Connection:
         self._buffer = b""
         self.served += 1
         upstream = self._upstream
-        upstream.parked = 0
         if leg.status >= 500 or upstream.breaker.row:
             upstream.observe(leg)
         transport = self.transport
@@ -444,7 +450,10 @@ class Upstream:
         self.open = 0
         """Connections that are open or being opened."""
         self.parked = 0
-        """Copies that kept their clients waiting too long, since something was answered last (or failed)."""
+        """Copies that kept their clients waiting too long, since an answer began or a leg failed."""
+        self.latency = _LATENCY
+        """Seconds from a request to the head of its answer: a moving average."""
+        self._parked_at = self._trial_at = 0.0
         self.is_closed = False
         self.trouble = ""
         """Why the last connection could not be made, for the log."""
@@ -472,10 +481,32 @@ class Upstream:
 
     @property
     def has_room(self) -> bool:
-        """Would a copy be answered soon? A line as long as the pool, or parked copies alone, say that it is stalled."""
+        """Would a copy be sent soon? A line as long as the pool says that the backend is stalled."""
         connections = self._connections
-        has_line = bool(self._idle) or self.open < connections or len(self._waiting) < connections
-        return has_line and self.parked < _STALLED
+        return bool(self._idle) or self.open < connections or len(self._waiting) < connections
+
+    def is_stalled(self, now: float) -> bool:
+        """Would a copy only keep its client waiting? False once in a while all the same, for one to try.
+
+        To be asked when `parked` has reached `STALLED`: that alone may also be the sign of a slow backend.
+        """
+        if self.parked < STALLED or now - self._parked_at < max(_STALLED_FOR, 4 * self.latency):
+            return False
+        if now < self._trial_at:
+            return True
+        self._trial_at = now + _TRIAL
+        return False
+
+    def park(self, now: float) -> None:
+        """A copy kept its client waiting too long."""
+        if not self.parked:
+            self._parked_at = now
+        self.parked += 1
+
+    def heard(self, leg: Leg) -> None:
+        """The head of an answer is here."""
+        self.parked = 0
+        self.latency += (leg.answered_at - leg.sent_at - self.latency) / 16
 
     @property
     def is_idle(self) -> bool:

@@ -88,6 +88,7 @@ class Book:
         self._retain_bodies = retain_bodies
         self._next_stream = 1
         self._new: list[Entry] = []
+        self._halves = 0
         self._dirty: list[Entry] = []
         self._sides: tuple[dict[int, list[Any]], dict[int, list[Any]]] = ({}, {})
         self._streams_changed: set[int] = set()
@@ -258,6 +259,8 @@ class Book:
                     self._begin_deferred(entry)
             elif entry.handed & entry.owed & bit:
                 self._hand(entry, side)
+        if entry.held:
+            self._halves += 1
 
     def _begin_deferred(self, entry: Entry) -> None:
         if self.carry.is_due(entry.route, entry.bucket, entry.epoch):
@@ -537,6 +540,7 @@ class Book:
             group.streams.append((id, stream.name, stream.worker, stream.received, now_ns, int(stream.closed)))
         self._streams_changed.clear()
         group.gaps, self._gaps = self._gaps, []
+        group.halves, self._halves = self._halves, 0
         self.uncommitted_bytes = 0
         return group
 

@@ -1,6 +1,6 @@
 """Group commit: what came while one commit was written goes out with the next.
 
-    need(urgent)  --> at once, when no commit is under way; while many wait, `GATHER` after the last one began
+    need(urgent)  --> at once, when no commit is under way (but see `GATHER`)
     need()        --> within `commit_interval`
 
 All writing is done by one thread; the loop goes on collecting while it waits for the disk. A full disk
@@ -35,12 +35,12 @@ T = TypeVar("T")
 RETRY_FULL: Final = 0.25
 """Seconds between two tries to write to a full disk without a reserve."""
 MANY: Final = 16
-"""Events in a commit after which the next one gathers."""
+"""Events with one side in the ledger's hands and the other's answer to come, after which the next commit gathers."""
 GATHER: Final = 0.002
 """Seconds from the begin of such a commit to that of the next.
 
-An event that is written before its authority has answered is written again afterwards, and each commit writes the
-last pages of every table once more: without this the ledger spent 31 us on an event with a stalled copy, with it 21.
+Written before its authority has answered, such an event is written again afterwards; without this the ledger spent
+31 us on an event with a stalled copy, with it 21. Where nothing is in the ledger's hands nothing waits for this.
 """
 _ALMOST_NOTHING: Final = 2**20
 _SHARED_MEMORY: Final = frozenset({apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMMAP, apsw.SQLITE_IOERR_SHMOPEN})
@@ -147,12 +147,14 @@ class Committer:
                 await asyncio.sleep(left)
             group = self._book.take(self._now_ns())
             began = monotonic()
-            earliest = began + GATHER if len(group.entries) >= MANY else 0.0
+            earliest = began + GATHER if group.halves >= MANY else 0.0
             await self.write(self._store.commit, group)
             self.seconds.append(monotonic() - began)
             self.counters["commits"] += 1
             self._durable(self._book.committed(group))
             self._idle.set()
+            if self._store.is_checkpoint_due():
+                await self.write(self._store.checkpoint)  # only now: nobody who waits for the group waits for this
             if self._book.has_changes():
                 self.need()
 

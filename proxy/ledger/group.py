@@ -26,7 +26,7 @@ class Group:
 
     __slots__ = (
         "number", "retain_bodies", "receipts", "bodies", "states", "held", "sides", "streams", "gaps",
-        "needed", "last_seq", "newest_ns", "entries", "applied", "opened", "wake",
+        "needed", "halves", "last_seq", "newest_ns", "entries", "applied", "opened", "wake",
     )  # fmt: skip
 
     def __init__(self, number: int, *, retain_bodies: bool = False) -> None:
@@ -42,6 +42,8 @@ class Group:
         """Events among them whose body stays: the other side is still open."""
         self.streams: list[StreamRow] = []
         self.gaps: list[GapRow] = []
+        self.halves = 0
+        """New events of which one side is the ledger's and the other's answer is still to come."""
         self.last_seq = 0
         self.newest_ns = 0
         self.entries: list[Entry] = []

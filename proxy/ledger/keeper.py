@@ -373,7 +373,7 @@ class Keeper:
     def counters(self) -> dict[str, int]:
         """Everything that is counted, cumulative since the start."""
         total = Counter({"reserve_released": self._disk.released})
-        parts = (self.book, self.committer, self.server, self.replayer, self.moves)
+        parts = (self.book, self.committer, self.server, self.replayer, self.moves, self._store.checkpoints)
         for counters in (self._counters, *(part.counters for part in parts)):
             total.update(counters)
         return dict(total)

@@ -74,6 +74,8 @@ class Segment:
         self.number = number
         self.log_pages = 0
         """Pages in its log after the last commit."""
+        self.log_generation = 0
+        """How often its log began anew."""
         self._connection: apsw.Connection | None = None
         self.first_seq = self.meta("first_seq")
         (last, newest), *_ = self.connection.execute(
@@ -153,6 +155,8 @@ class Segment:
         return self._connection
 
     def _logged(self, _: apsw.Connection, __: str, pages: int) -> int:
+        if pages < self.log_pages:
+            self.log_generation += 1
         self.log_pages = pages
         return apsw.SQLITE_OK
 

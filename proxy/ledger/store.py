@@ -58,7 +58,9 @@ class Store:
         self._settings = settings
         self._now_ns = now_ns
         self.segments: tuple[Segment, ...] = ()
-        self._checkpoints = Checkpoints()
+        self.checkpoints = Checkpoints()
+        self._written: set[Segment] = set()
+        """Segments whose connection has written something."""
         self._streams: dict[int, StreamRow] = {}
         self._carried: BalanceTable = {}
         self.was_clean = True
@@ -171,9 +173,21 @@ class Store:
             if segment.number not in group.applied:
                 segment.apply(group, held, sides, newest=segment is self.newest)
                 group.applied.add(segment.number)
-                self._checkpoints.look(segment)
+                self._written.add(segment)
         for row in group.streams:
             self._streams[row[0]] = row
+
+    def is_checkpoint_due(self) -> bool:
+        """Is there something to be done about a log? To be asked between two commits."""
+        return any(self.checkpoints.is_due(segment) for segment in tuple(self._written))
+
+    def checkpoint(self) -> None:
+        """Begin or end checkpoints of what was written; after a commit, when everybody was told of that.
+
+        Raises as `Checkpoints.look`.
+        """
+        for segment in tuple(self._written):
+            self.checkpoints.look(segment)
 
     def _by_segment(self, group: Group) -> list[tuple[Segment, list[HeldRow], tuple[list[SideRow], list[SideRow]]]]:
         newest = self.newest
@@ -216,9 +230,10 @@ class Store:
             partners = self._partners(segment, side, rows, done) if (before, after) == (DEAD, PENDING) else []
             if rows:
                 segment.move((rows, partners) if side == 0 else (partners, rows), keep=self._settings.retain_bodies)
-                self._checkpoints.look(segment)
                 done.seqs.extend(row[0] for row in rows)
                 done.partners.extend(row[0] for row in partners)
+                self._written.add(segment)
+                self.checkpoints.look(segment)
         self._rest_connections()
         return done.seqs
 
@@ -303,7 +318,8 @@ class Store:
                 self._close(segment)
 
     def _close(self, segment: Segment) -> None:
-        self._checkpoints.forget(segment)
+        self._written.discard(segment)
+        self.checkpoints.forget(segment)
         segment.close()
 
     # figures
@@ -330,4 +346,4 @@ class Store:
             self.newest.set_meta("clean", 1)
         for segment in self.segments:
             self._close(segment)
-        self._checkpoints.close()
+        self.checkpoints.close()

@@ -7,10 +7,11 @@ import asyncio
 import pytest
 
 from proxy.core.event import NEW
+from proxy.http.upstream import STALLED
 from proxy.ledger.protocol import PARKED
 from tests.http.acts import Gate, ask, turns
-from tests.http.backend import always, reply
-from tests.http.rig import event_bytes, make_route, running
+from tests.http.backend import BackendConnection, Behave, Seen, always, reply
+from tests.http.rig import Rig, event_bytes, make_route, running
 from tests.http.wire import until
 
 # durability
@@ -57,31 +58,98 @@ async def test_a_parked_copy_that_fails_is_handed() -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("ends_with", [200, 503, None])
-async def test_after_eight_parked_in_a_row_clients_wait_for_no_copy_until_one_has_ended(ends_with: int | None) -> None:
-    async with running(backend={"new": {"response_timeout": "60s" if ends_with else "500ms"}}) as rig:
-        gate = Gate(reply(ends_with or 200))
+@pytest.mark.parametrize("ends_with", [200, 503, "a head", "no answer"])
+async def test_when_copies_are_parked_in_a_row_clients_wait_for_none_until_something_is_heard(
+    ends_with: int | str,
+) -> None:
+    timeout = "2s" if ends_with == "no answer" else "60s"
+    async with running(backend={"new": {"response_timeout": timeout}}) as rig:
+        await rig.ask(event_bytes("usual", key="usual"))
+        gate = Gate(reply(ends_with if isinstance(ends_with, int) else 200))
         rig.new.behave = gate
-        for n in range(9):
-            assert (await rig.ask(event_bytes(f"e{n}", key=f"k{n}"))).status == 200
-        assert [rig.story(f"e{n}") for n in range(9)] == [("D", "P")] * 8 + [("D", "h")]
-        if ends_with is not None:
+        rig.upstreams["new"].latency = 0.001
+        handed = await until_handed(rig)
+        if ends_with == "a head":
+            rig.new.connections[0].write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+            await until(lambda: "D" in rig.story("e0")[NEW], "its outcome is known")
+            assert rig.upstreams["new"].parked == 0
+        elif ends_with == "no answer":
+            await until(lambda: rig.story("e0")[NEW] == "PH", "its time is over")
+        else:
             gate.open()
-        await until(lambda: all(len(rig.story(f"e{n}")[NEW]) == 2 for n in range(8)), "the eight have ended")
+            await until(lambda: len(rig.story("e0")[NEW]) == 2, "it has ended")
         rig.new.behave = always(reply(200))
-        assert (await rig.ask(event_bytes("e9", key="k9"))).status == 200
-        assert rig.story("e9") == ("D", "D")
+        assert (await rig.ask(event_bytes("last", key="last"))).status == 200
+        assert rig.story("last")[NEW] == "D"
+        assert handed >= STALLED
+
+
+async def until_handed(rig: Rig) -> int:
+    """Send one event after another, of keys that have no backlog, until one is handed unsent; which that was."""
+    for n in range(1000):
+        assert (await rig.ask(event_bytes(f"e{n}", key=f"k{n}"))).status == 200
+        if rig.story(f"e{n}") == ("D", "h"):
+            return n
+        assert rig.story(f"e{n}") == ("D", "P")
+    raise AssertionError("none of 1,000 was handed")
 
 
 @pytest.mark.asyncio
-async def test_a_slow_backend_that_answers_meanwhile_is_not_taken_for_a_stalled_one() -> None:
-    async with running() as rig:
-        for n in range(12):
-            gate = Gate(reply(200))
-            rig.new.behave = gate
-            assert (await rig.ask(event_bytes(f"e{n}", key=f"k{n}"))).status == 200
-            gate.open()
-            await until(lambda n=n: rig.story(f"e{n}") == ("D", "PD"), "answered in the end")  # type: ignore[misc]
+async def test_a_stalled_backend_gets_a_copy_now_and_then_to_see_whether_it_answers() -> None:
+    async with running(backend={"new": {"response_timeout": "60s"}}) as rig:
+        await rig.ask(event_bytes("usual", key="usual"))
+        swallowed = Gate(reply(200))
+        rig.new.behave = swallowed
+        rig.upstreams["new"].latency = 0.001
+        await until_handed(rig)
+        rig.new.behave = always(reply(200))  # it only lost what it was on
+        for n in range(10_000):
+            await rig.ask(event_bytes(f"t{n}", key=f"t{n}"))
+            if rig.story(f"t{n}") == ("D", "D"):
+                break
+        assert rig.upstreams["new"].parked == 0
+        assert n < 9_999
+        swallowed.open()
+
+
+@pytest.mark.asyncio
+async def test_a_slow_backend_that_answers_is_not_taken_for_a_stalled_one() -> None:
+    async with running(backend={"new": {"connections": 1000}}) as rig:
+        rig.new.behave = slow(0.1)
+        for start in range(0, 300, 60):
+            asked = [rig.ask(event_bytes(f"e{n}", key=f"k{n}")) for n in range(start, start + 60)]
+            assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
+        await rig.settled()
+        assert {rig.story(f"e{n}") for n in range(300)} <= {("D", "PD"), ("D", "D")}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("settings", "story"), [({"ack": "both"}, ("D", "D")), ({"durability": "off"}, ("D", "D"))])
+async def test_copies_that_one_route_parked_are_nothing_to_routes_that_park_none(
+    settings: dict[str, str], story: tuple[str, str]
+) -> None:
+    other = make_route(name="other", match={"path": "/other", "methods": ("POST",)}, **settings)
+    async with running(other, make_route(), backend={"new": {"response_timeout": "60s"}}) as rig:
+        await rig.ask(event_bytes("usual", key="usual"))
+        gate = Gate(reply(200))
+        rig.new.behave = gate
+        rig.upstreams["new"].latency = 0.001
+        await until_handed(rig)
+        asked = asyncio.create_task(rig.ask(event_bytes("b", key="b").replace(b"POST /events", b"POST /other")))
+        await until(lambda: "b" in rig.new.ids(), "sent all the same")
+        gate.open()
+        assert (await asked).status == 200
+        await rig.settled()
+        assert rig.story("b") == story
+
+
+def slow(seconds: float) -> Behave:
+    """A backend that answers each request after so long."""
+
+    def behave(seen: Seen, connection: BackendConnection) -> None:
+        asyncio.get_running_loop().call_later(seconds, connection.write, reply(200))
+
+    return behave
 
 
 @pytest.mark.asyncio

@@ -7,6 +7,7 @@ import os
 import pickle
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -93,7 +94,8 @@ class LedgerProgram:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"the ledger ended with {self.process.returncode}: {self.process.communicate()[1]}")
-        return self.socket.exists()
+        with socket.socket(socket.AF_UNIX) as knock:  # the file is there before anybody listens
+            return knock.connect_ex(str(self.socket)) == 0
 
     def signal(self, number: int) -> None:
         """Send a signal."""

@@ -1,7 +1,8 @@
-"""Checkpoints: beside the writing, bounded, exact, and never past a failure."""
+"""Checkpoints: who copies how much of the log and when, bounded, exact, and never past a failure."""
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -11,26 +12,55 @@ from pathlib import Path
 import apsw
 import pytest
 
+from proxy.core.owed import DISCARDED, PENDING
 from proxy.ledger import checkpoint
+from proxy.ledger.checkpoint import Checkpoints
 from proxy.ledger.schema import PAGE_SIZE, connect
 from tests.ledger.support import Desk, event, frame, rows
 
-FULL, LITTLE, AGAIN, TOO_MANY = 40, 4, 10, 80
+FULL, LITTLE, AGAIN, TOO_MANY = 40, 12, 20, 160
 
 
 class Writer:
-    """A desk that commits an event after another; each fills a few pages."""
+    """A desk that commits one event after another, a few pages each, and looks at the log as the committer does.
 
-    def __init__(self, directory: Path) -> None:
+    copied: (who, pages in the file after it) for each checkpoint; opened: passes do not end while it is not set.
+    """
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.desk = Desk(directory / "ledger")
         self.stream = self.desk.book.hello("s1", 0)
         self.number = 0
+        self.copied: list[tuple[str, int | None]] = []
+        self.opened = threading.Event()
+        self.opened.set()
+        self.fail: Callable[[str], None] = lambda who: None
+        main, real = threading.current_thread(), Checkpoints._copy
+
+        def copy(checkpoints: Checkpoints, connection: apsw.Connection) -> int | None:
+            who = "writer" if threading.current_thread() is main else "pass"
+            try:
+                self.fail(who)
+            except apsw.Error as error:
+                checkpoints._failed(error)
+                return None
+            pages = real(checkpoints, connection)
+            self.copied.append((who, pages))
+            if who == "pass":
+                assert self.opened.wait(20)
+            return pages
+
+        self._reader: apsw.Connection | None = None
+
+        monkeypatch.setattr(Checkpoints, "_copy", copy)
 
     def commit(self) -> None:
         self.number += 1
         body = b"%d" % self.number * 2000
         self.desk.book.take_frame(self.stream, frame(self.number, [event(self.number, body=body)]))
         self.desk.commit()
+        if self.desk.store.is_checkpoint_due():
+            self.desk.store.checkpoint()
 
     def commit_until(self, condition: Callable[[], bool], what: str) -> None:
         """Commit until it is so; fails after 20 s."""
@@ -40,8 +70,42 @@ class Writer:
             self.commit()
 
     def fill(self) -> None:
-        """Commit until the log is full, which begins a pass."""
-        self.commit_until(lambda: self.pages >= FULL, "a full log")
+        """Commit until a pass has copied what there is."""
+        self.commit_until(lambda: self.is_under_way, "a full log")
+        deadline = time.monotonic() + 20
+        while not self.copied:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    def fill_and_commit(self, condition: Callable[[], bool]) -> int:
+        """A pass that copies while commits come, until it is so; the pages that it copied.
+
+        A reader sees to it that the log goes on: with all of it copied it would begin anew at once.
+        """
+        self.opened.clear()
+        self.commit_until(lambda: self.pages > FULL - 8, "nearly full")
+        self._reader = connect(self.path, query_only=True)
+        self._reader.execute("BEGIN; SELECT * FROM meta").fetchall()
+        self.fill()
+        self.commit_until(condition, "it is so")
+        self._reader.close()
+        self.opened.set()
+        self.finish_pass()
+        ((who, pages),) = self.copied
+        assert who == "pass"
+        assert pages is not None
+        return pages
+
+    def finish_pass(self) -> None:
+        """Until the pass under way is over; the writer has not seen that yet."""
+        running = self.desk.store.checkpoints._logs[1].running
+        assert running is not None
+        running.result(timeout=20)
+
+    @property
+    def is_under_way(self) -> bool:
+        log = self.desk.store.checkpoints._logs.get(1)
+        return log is not None and log.running is not None
 
     @property
     def pages(self) -> int:
@@ -57,27 +121,13 @@ class Writer:
         return self.path.with_name(self.path.name + "-wal").stat().st_size // PAGE_SIZE
 
 
-class Gate:
-    """Holds passes up. passes: how many began."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.opened = threading.Event()
-        self.passes = 0
-        self._real = checkpoint._copy
-        monkeypatch.setattr(checkpoint, "_copy", self)
-
-    def __call__(self, path: Path) -> int:
-        self.passes += 1
-        assert self.opened.wait(20)
-        return self._real(path)
-
-
 @pytest.fixture
 def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
     for name in ("FULL", "LITTLE", "AGAIN", "TOO_MANY"):
         monkeypatch.setattr(checkpoint, name, globals()[name])
-    writer = Writer(tmp_path)
+    writer = Writer(tmp_path, monkeypatch)
     yield writer
+    writer.opened.set()
     writer.desk.store.close()
 
 
@@ -95,112 +145,155 @@ def test_the_log_begins_anew_and_the_file_has_everything(writer: Writer, tmp_pat
     assert rows(writer.path, "PRAGMA integrity_check") == [("ok",)]
 
 
-def test_commits_go_on_during_a_pass(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate(monkeypatch)
-    writer.fill()
-    began = writer.pages
-    for _ in range(3):
+def test_where_passes_end_between_commits_the_writer_copies_nothing(writer: Writer) -> None:
+    for _ in range(300):
         writer.commit()
-    assert gate.passes == 1
-    assert began < writer.pages < TOO_MANY
-    gate.opened.set()
-    writer.commit_until(lambda: writer.pages < FULL, "the log begins anew after the pass")
+        if writer.is_under_way:
+            writer.finish_pass()
+    assert len(writer.copied) > 10
+    assert {who for who, _ in writer.copied} == {"pass"}
 
 
-def test_past_too_many_pages_the_writer_waits(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate(monkeypatch)
-    writer.fill()
-    threading.Timer(0.2, gate.opened.set).start()
-    writer.commit_until(gate.opened.is_set, "it is held up")
-    assert TOO_MANY <= writer.pages < TOO_MANY + 20
+def test_commits_go_on_during_a_pass_and_the_writer_copies_what_little_came(writer: Writer) -> None:
+    copied = writer.fill_and_commit(lambda: True)
+    assert copied < writer.pages <= copied + LITTLE
+    writer.desk.store.checkpoint()
+    assert writer.copied[1:] == [("writer", writer.pages)]
     writer.commit()
-    assert writer.pages < FULL, "it copied the rest itself, whatever that was"
+    assert writer.pages < FULL, "the log began anew"
 
 
-def test_another_pass_follows_while_much_came_during_one(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate(monkeypatch)
-    writer.fill()
-    gate.opened.set()
-    wait_for_pass(writer)
-    gate.opened.clear()
-    while writer.pages <= FULL + 2 * LITTLE + 2:
-        writer.commit()
-    assert gate.passes == 2
-    gate.opened.set()
+def test_when_much_came_during_a_pass_another_one_copies_it(writer: Writer) -> None:
+    began = writer.fill_and_commit(lambda: writer.pages > FULL + 2 * LITTLE)
+    assert writer.pages > began + LITTLE
+    writer.desk.store.checkpoint()
+    writer.finish_pass()
+    assert writer.copied[1:] == [("pass", writer.pages)]
+    writer.desk.store.checkpoint()
+    writer.commit()
+    assert writer.pages < FULL, "the log began anew"
 
 
-def wait_for_pass(writer: Writer) -> None:
-    """Until the pass under way is over; the writer has not seen that yet."""
-    running = writer.desk.store._checkpoints._logs[1].running
+def test_past_too_many_pages_the_writer_waits_and_copies_the_rest(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.fill_and_commit(lambda: writer.pages >= TOO_MANY - 40)
+    writer.opened.clear()
+    writer.commit()  # another pass
+    running = writer.desk.store.checkpoints._logs[1].running
     assert running is not None
-    running.result(timeout=20)
+    real = running.result
+
+    def result(timeout: float | None = None) -> int | None:
+        assert not running.done(), "it waits for it"
+        writer.opened.set()
+        return real(timeout)
+
+    monkeypatch.setattr(running, "result", result)
+    monkeypatch.setattr(writer.desk.store.newest, "log_pages", TOO_MANY)
+    writer.desk.store.checkpoint()
+    assert writer.opened.is_set(), "it was held up"
+    assert [who for who, _ in writer.copied] == ["pass", "pass", "writer"]
+    writer.commit()
+    assert writer.pages < FULL
 
 
-def test_what_a_reader_looks_at_stays_in_the_log(writer: Writer) -> None:
+def test_what_a_reader_looks_at_stays_in_the_log_and_is_tried_again_now_and_then(writer: Writer) -> None:
     writer.commit()
     reader = connect(writer.path, query_only=True)
     cursor = reader.execute("SELECT id FROM receipt UNION ALL SELECT 'x'")
     next(cursor)
     for _ in range(60):
         writer.commit()
+        if writer.is_under_way:
+            writer.finish_pass()
     assert writer.pages > TOO_MANY, "the writer neither loses what is read nor waits for the reader"
+    assert len(writer.copied) < 2 * writer.pages / AGAIN, "nor does it try at each commit"
     assert [id for (id,) in cursor] == ["x"], "it reads on as of then"
     reader.close()
     writer.commit_until(lambda: writer.pages < FULL, "the log begins anew after the reader")
 
 
-@pytest.mark.parametrize("in_a_pass", [True, False])
-def test_a_failed_checkpoint_stops_the_writer(writer: Writer, monkeypatch: pytest.MonkeyPatch, in_a_pass: bool) -> None:
-    real, main = checkpoint._checkpoint, threading.current_thread()
-
-    def fail(connection: apsw.Connection) -> int:
-        if in_a_pass == (threading.current_thread() is not main):
+@pytest.mark.parametrize("who_fails", ["pass", "writer"])
+def test_a_failed_fsync_stops_the_writer(writer: Writer, who_fails: str) -> None:
+    def fail(who: str) -> None:
+        if who == who_fails:
             raise apsw.IOError("fsync failed")
-        return real(connection)
 
-    monkeypatch.setattr(checkpoint, "_checkpoint", fail)
+    writer.fail = fail
+    if who_fails == "writer":
+        writer.opened.clear()
+        threading.Timer(0.2, writer.opened.set).start()
     with pytest.raises(apsw.IOError, match="fsync failed"):
         writer.commit_until(lambda: writer.number > 1000, "it fails long before that")
 
 
-def test_on_a_full_disk_the_log_only_grows(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = apsw.Connection.execute
-    full = True
+@pytest.mark.parametrize(
+    "error", [apsw.FullError("full"), apsw.CantOpenError("no descriptors"), apsw.BusyError("busy")]
+)
+def test_what_may_pass_is_tried_again_and_the_log_only_grows(writer: Writer, error: apsw.Error) -> None:
+    failing = True
 
-    class Full:
-        def __init__(self, connection: apsw.Connection) -> None:
-            self._connection = connection
+    def fail(who: str) -> None:
+        if failing:
+            raise error
 
-        def execute(self, text: str) -> apsw.Cursor:
-            if full:
-                raise apsw.FullError("database or disk is full")
-            return real(self._connection, text)
-
-    checkpoint_of = checkpoint._checkpoint
-    monkeypatch.setattr(checkpoint, "_checkpoint", lambda connection: checkpoint_of(Full(connection)))  # type: ignore[arg-type]
+    writer.fail = fail
     writer.commit_until(lambda: writer.pages > 2 * TOO_MANY, "commits go on")
-    full = False
-    writer.commit_until(lambda: writer.pages < FULL, "the log begins anew once there is room")
+    failed = writer.desk.store.checkpoints.counters["checkpoints_failed"]
+    assert 1 < failed < 2 * writer.pages / AGAIN
+    failing = False
+    writer.commit_until(lambda: writer.pages < FULL, "the log begins anew once it can be copied")
 
 
-def test_a_log_of_a_killed_ledger_is_taken_up(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_descriptors_for_a_pass_commits_go_on(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(path: Path) -> apsw.Connection:
+        raise apsw.CantOpenError("unable to open database file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "connect", none_left)
+        writer.commit_until(lambda: writer.pages > 2 * FULL, "commits go on")
+    assert writer.desk.store.checkpoints.counters["checkpoints_failed"] >= 1
+    writer.commit_until(lambda: writer.pages < FULL, "the log begins anew once there are some")
+
+
+def test_what_a_move_writes_is_copied_too(writer: Writer) -> None:
+    for _ in range(3):
+        writer.commit()
+    pages = writer.pages
+    looked: list[int] = []
+    writer.desk.store.checkpoints.look = lambda segment: looked.append(segment.log_pages)  # type: ignore[method-assign]
+    writer.desk.book.hand_over(writer.stream)
+    writer.desk.commit()
+    assert writer.desk.store.move(0, [1, 2, 3], PENDING, DISCARDED) == [1, 2, 3]
+    assert looked
+    assert looked[-1] > pages
+
+
+def test_a_log_of_a_killed_ledger_is_taken_up(writer: Writer) -> None:
     held = connect(writer.path, query_only=True)
     held.execute("SELECT * FROM receipt").fetchall()  # a second connection: closing the writer's leaves the log
+    writer.opened.clear()
     writer.fill()
+    writer.opened.set()
+    writer.finish_pass()
     writer.desk.crash()
     assert writer.log_size >= FULL
     writer.desk.open()
+    assert writer.pages == 0
     writer.stream = writer.desk.book.hello("s1", 0)
     held.close()
     writer.commit_until(lambda: 0 < writer.pages < FULL, "the log begins anew")
 
 
-def test_closing_waits_for_the_pass(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate(monkeypatch)
+def test_closing_waits_for_the_pass_and_leaves_no_log(writer: Writer) -> None:
+    writer.opened.clear()
     writer.fill()
-    threading.Timer(0.2, gate.opened.set).start()
+    threading.Timer(0.2, writer.opened.set).start()
+    segment = writer.desk.store.newest
     writer.desk.store.close()
-    assert gate.opened.is_set()
+    assert writer.opened.is_set()
+    assert segment.log_pages == 0
     assert not writer.path.with_name(writer.path.name + "-wal").exists(), "the last connection emptied the log"
 
 
@@ -209,5 +302,24 @@ def test_passes_step_back_for_the_rest(writer: Writer) -> None:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     here = niceness()
-    assert writer.desk.store._checkpoints._thread.submit(niceness).result(20) == max(here, checkpoint.NICE)
+    assert writer.desk.store.checkpoints._thread.submit(niceness).result(20) == max(here, checkpoint.NICE)
     assert niceness() == here
+
+
+def test_a_pass_has_the_disk_write_and_its_failure_is_fatal(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, synced = os.fdatasync, []
+
+    def fdatasync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    writer.commit_until(lambda: bool(synced), "a pass")
+    assert synced[0] == str(writer.path)
+
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        writer.commit_until(lambda: writer.number > 1000, "it fails long before that")

@@ -131,9 +131,11 @@ async def test_a_failed_write_ends_the_ledger_and_acknowledges_nothing(
         await task
 
 
-async def test_while_many_wait_commits_gather(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_commits_gather_while_many_events_are_half_in_the_ledgers_hands(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(committer, "GATHER", 0.5)
-    bench.desk.book.take_frame(bench.stream, frame(1, [event(n) for n in range(committer.MANY)]))
+    bench.desk.book.take_frame(bench.stream, frame(1, [event(n, handed=2) for n in range(committer.MANY)]))
     bench.committer.need(urgent=True)
     await until(lambda: bench.durable == [1], "the first at once")
     for number in (2, 3):
@@ -144,8 +146,13 @@ async def test_while_many_wait_commits_gather(bench: Bench, monkeypatch: pytest.
     assert bench.committer.counters["commits"] == 2
 
 
-async def test_a_few_do_not_wait_for_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("events", "handed"), [(committer.MANY, 0), (committer.MANY, 3), (committer.MANY - 1, 2)])
+async def test_neither_whole_ones_nor_a_few_wait_for_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, events: int, handed: int
+) -> None:
     monkeypatch.setattr(committer, "GATHER", 20.0)
     for number in (1, 2, 3):
-        bench.say(urgent=True)
+        some = [event(number * 100 + n, handed=handed) for n in range(events)]
+        bench.desk.book.take_frame(bench.stream, frame(number, some))
+        bench.committer.need(urgent=True)
         await until(lambda wanted=number: bench.durable[-1:] == [wanted], "at once")  # type: ignore[misc]
