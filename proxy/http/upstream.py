@@ -38,7 +38,7 @@ STALLED: Final = 8
 _STALLED_FOR: Final = 0.005
 """Seconds since the first of them before it does, or four times what its answers usually take if that is longer."""
 _LATENCY: Final = 0.25
-"""Seconds that the answers of a backend are taken to need before there was one."""
+"""Seconds that the answers of a backend are taken to need before there was one, and that one counts as at most."""
 _TRIAL: Final = 0.1
 """Seconds between two copies that a stalled backend gets all the same, to see whether it answers."""
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"})
@@ -506,7 +506,7 @@ class Upstream:
     def heard(self, leg: Leg) -> None:
         """The head of an answer is here."""
         self.parked = 0
-        self.latency += (leg.answered_at - leg.sent_at - self.latency) / 16
+        self.latency += (min(leg.answered_at - leg.sent_at, _LATENCY) - self.latency) / 16
 
     @property
     def is_idle(self) -> bool:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from proxy.core.event import NEW
-from proxy.http.upstream import STALLED
+from proxy.http.upstream import NOBODY, STALLED, Leg
 from proxy.ledger.protocol import PARKED
 from tests.http.acts import Gate, ask, turns
 from tests.http.backend import BackendConnection, Behave, Seen, always, reply
@@ -121,6 +121,22 @@ async def test_a_slow_backend_that_answers_is_not_taken_for_a_stalled_one() -> N
             assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
         await rig.settled()
         assert {rig.story(f"e{n}") for n in range(300)} <= {("D", "PD"), ("D", "D")}
+
+
+@pytest.mark.asyncio
+async def test_an_answer_after_a_minute_does_not_hide_the_next_stall() -> None:
+    async with running() as rig:
+        upstream = rig.upstreams["new"]
+        upstream.latency = 0.001
+        leg = Leg(NOBODY, upstream, NEW, 1, b"POST", b"", False)
+        leg.answered_at = 60.0
+        upstream.heard(leg)
+        for _ in range(STALLED):
+            upstream.park(100.0)
+        assert not upstream.is_stalled(100.05)
+        assert not upstream.is_stalled(100.1), "one to try"
+        assert upstream.is_stalled(100.11)
+        assert not upstream.is_stalled(100.21), "another one"
 
 
 @pytest.mark.asyncio
