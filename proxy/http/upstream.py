@@ -450,7 +450,7 @@ class Upstream:
         self.open = 0
         """Connections that are open or being opened."""
         self.parked = 0
-        """Copies that kept their clients waiting too long, since an answer began or a leg failed."""
+        """Copies that kept their clients waiting too long, since an answer began."""
         self.latency = _LATENCY
         """Seconds from a request to the head of its answer: a moving average."""
         self._parked_at = self._trial_at = 0.0
@@ -592,7 +592,6 @@ class Upstream:
 
     def observe(self, leg: Leg) -> None:
         """Feed the breaker: a 5xx, ours for a missing answer or the backend's own, is a failure."""
-        self.parked = 0
         if leg.status < 500:
             self.breaker.succeeded()
         elif self.breaker.failed(monotonic()):

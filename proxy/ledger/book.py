@@ -259,7 +259,7 @@ class Book:
                     self._begin_deferred(entry)
             elif entry.handed & entry.owed & bit:
                 self._hand(entry, side)
-        if entry.held:
+        if entry.held and entry.handed & entry.owed & ~entry.deferred:
             self._halves += 1
 
     def _begin_deferred(self, entry: Entry) -> None:

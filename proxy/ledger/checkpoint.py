@@ -22,6 +22,7 @@ import logging
 import os
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +32,7 @@ import apsw
 
 from proxy.ledger.disk import is_no_room
 from proxy.ledger.schema import connect
-from proxy.ledger.segment import Segment
+from proxy.ledger.segment import LedgerBroken, Segment
 
 _log = logging.getLogger(__name__)
 
@@ -52,30 +53,37 @@ class _Log:
     """What is known of one segment's log.
 
     connection: the passes' own; running: the pass under way; generation: of the log when that began;
-    full: pages at which it is copied.
+    copied: pages after the pass before it; full: pages at which the log is copied.
     """
 
-    __slots__ = ("connection", "full", "generation", "running")
+    __slots__ = ("connection", "copied", "full", "generation", "running")
 
     def __init__(self) -> None:
         self.connection: apsw.Connection | None = None
         self.running: Future[int | None] | None = None
         self.generation = 0
+        self.copied = 0
         self.full = FULL
 
 
 class Checkpoints:
-    """The checkpoints of all segments. Only the store's thread uses it."""
+    """The checkpoints of all segments. Used by the store's thread; `is_due` by others, too."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "ledger-checkpoint", _step_back)
+        self._thread = ThreadPoolExecutor(1, "ledger-checkpoint")
+        self._thread.submit(_step_back).result()  # where there can be no thread there is no start
         self._logs: dict[int, _Log] = {}
         self.counters: Counter[str] = Counter()
 
     def is_due(self, segment: Segment) -> bool:
         """Would `look` do something now?"""
         log = self._logs.get(segment.number)
-        return segment.log_pages >= FULL or (log is not None and log.running is not None and log.running.done())
+        if log is None:
+            return segment.log_pages >= FULL
+        running = log.running
+        if running is not None:
+            return running.done() or segment.log_pages >= TOO_MANY
+        return segment.log_pages >= (log.full if log.generation == segment.log_generation else FULL)
 
     def look(self, segment: Segment) -> None:
         """After a commit: begin, or end, what is due.
@@ -95,14 +103,15 @@ class Checkpoints:
                 return
             # It had copied all there was, and the log began anew with the next commit.
         if log.generation != segment.log_generation:
-            log.generation, log.full = segment.log_generation, FULL
+            log.generation, log.copied, log.full = segment.log_generation, 0, FULL
         if pages >= log.full:
             self._begin(log, segment)
 
     def _go_on(self, log: _Log, segment: Segment, copied: int | None) -> None:
         """After a pass that left something, be it what came meanwhile."""
         pages = segment.log_pages
-        if copied is not None and pages - copied > LITTLE and pages < TOO_MANY:
+        if copied is not None and copied > log.copied and pages - copied > LITTLE and pages < TOO_MANY:
+            log.copied = copied
             self._begin(log, segment)
             return
         if copied is not None:
@@ -111,7 +120,6 @@ class Checkpoints:
         log.full = pages + AGAIN
 
     def _begin(self, log: _Log, segment: Segment) -> None:
-        log.generation = segment.log_generation
         log.running = self._thread.submit(self._pass, log, segment.path)
 
     def _pass(self, log: _Log, path: Path) -> int | None:
@@ -133,7 +141,7 @@ class Checkpoints:
         except (apsw.Error, OSError) as error:
             self._failed(error)
             return None
-        return int(str(copied))
+        return int(str(copied)) if int(str(copied)) >= 0 else None
 
     def _failed(self, error: apsw.Error | OSError) -> None:
         """Count what may pass; raise what will not."""
@@ -169,17 +177,28 @@ def _write_back(path: Path) -> None:
     """Have the disk write what a pass has copied.
 
     SQLite leaves that to whoever reaches the log's end, which is the writer, who then had 6 to 10 ms of it to wait
-    for, and now 1 ms. It is not what durability rests on: the writer syncs all the same. The descriptor must be one
-    of SQLite's: to close another one would drop the locks that this process has on the file (POSIX, `fcntl`).
+    for, and now 1 ms. It is not what durability rests on, for the writer syncs all the same; but an error is told
+    once, and perhaps to us. The descriptor must be one of SQLite's: to close another one would drop the locks that
+    this process has on the file (POSIX, `fcntl`).
     """
-    wanted = str(path)
-    with suppress(FileNotFoundError):  # no /proc here
-        for name in os.listdir("/proc/self/fd"):
-            with suppress(FileNotFoundError):  # closed since
-                if os.readlink(f"/proc/self/fd/{name}") == wanted:
-                    try:
-                        os.fdatasync(int(name))
-                    except OSError as error:
-                        if error.errno != errno.EBADF:  # closed since
-                            raise
-                    return
+    for number in _descriptors_of(path):
+        try:
+            os.fdatasync(number)
+        except OSError as error:
+            if error.errno in (errno.EBADF, errno.EINVAL):
+                continue  # closed since, and perhaps something else by now
+            raise LedgerBroken(f"{path} cannot be synced: {error}") from error
+        return
+
+
+def _descriptors_of(path: Path) -> Iterator[int]:
+    """This process's descriptors of a file; none where that cannot be told."""
+    wanted = os.path.realpath(path)
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return
+    for name in names:
+        with suppress(OSError):  # closed since
+            if os.readlink(f"/proc/self/fd/{name}") == wanted:
+                yield int(name)

@@ -87,6 +87,12 @@ class Committer:
     def start(self) -> None:
         """Begin to commit what is needed."""
         self._task = asyncio.create_task(self._run(), name="committer")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Without it nothing would ever be durable again, and everybody would wait."""
+        if not task.cancelled() and task.exception() is not None:
+            self._die(f"the committer failed: {task.exception()!r}")
 
     def need(self, *, urgent: bool = False) -> None:
         """There is something to write; urgent: somebody waits for it."""
@@ -152,9 +158,9 @@ class Committer:
             self.seconds.append(monotonic() - began)
             self.counters["commits"] += 1
             self._durable(self._book.committed(group))
-            self._idle.set()
             if self._store.is_checkpoint_due():
                 await self.write(self._store.checkpoint)  # only now: nobody who waits for the group waits for this
+            self._idle.set()
             if self._book.has_changes():
                 self.need()
 

@@ -342,8 +342,12 @@ class Store:
 
     def close(self, *, clean: bool = True) -> None:
         """Close everything; clean: what was going on was ended in order."""
-        if clean:
-            self.newest.set_meta("clean", 1)
-        for segment in self.segments:
-            self._close(segment)
-        self.checkpoints.close()
+        try:
+            for segment in self.segments:
+                self.checkpoints.forget(segment)  # first: a ledger whose last pass failed is not a clean one
+            if clean:
+                self.newest.set_meta("clean", 1)
+        finally:
+            for segment in self.segments:
+                segment.close()
+            self.checkpoints.close()

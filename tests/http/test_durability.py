@@ -124,6 +124,14 @@ async def test_a_slow_backend_that_answers_is_not_taken_for_a_stalled_one() -> N
 
 
 @pytest.mark.asyncio
+async def test_what_answers_usually_take_is_learnt() -> None:
+    async with running() as rig:
+        for n in range(100):
+            await rig.ask(event_bytes(f"e{n}", key="k"))
+        assert 0 < rig.upstreams["new"].latency < 0.1
+
+
+@pytest.mark.asyncio
 async def test_an_answer_after_a_minute_does_not_hide_the_next_stall() -> None:
     async with running() as rig:
         upstream = rig.upstreams["new"]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import apsw
@@ -16,6 +19,7 @@ from proxy.core.owed import DISCARDED, PENDING
 from proxy.ledger import checkpoint
 from proxy.ledger.checkpoint import Checkpoints
 from proxy.ledger.schema import PAGE_SIZE, connect
+from proxy.ledger.segment import LedgerBroken
 from tests.ledger.support import Desk, event, frame, rows
 
 FULL, LITTLE, AGAIN, TOO_MANY = 40, 12, 20, 160
@@ -306,7 +310,7 @@ def test_passes_step_back_for_the_rest(writer: Writer) -> None:
     assert niceness() == here
 
 
-def test_a_pass_has_the_disk_write_and_its_failure_is_fatal(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_has_the_disk_write_what_it_copied(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     real, synced = os.fdatasync, []
 
     def fdatasync(descriptor: int) -> None:
@@ -317,9 +321,117 @@ def test_a_pass_has_the_disk_write_and_its_failure_is_fatal(writer: Writer, monk
     writer.commit_until(lambda: bool(synced), "a pass")
     assert synced[0] == str(writer.path)
 
+
+def test_through_a_link_to_its_directory_too(writer: Writer, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(writer.path.parent)
+    assert (
+        set(checkpoint._descriptors_of(link / writer.path.name))
+        == set(checkpoint._descriptors_of(writer.path))
+        != set()
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_sync_that_failed_is_the_end(writer: Writer, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def broken(descriptor: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fdatasync", broken)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(LedgerBroken, match="cannot be synced"):
         writer.commit_until(lambda: writer.number > 1000, "it fails long before that")
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.EINVAL])
+def test_a_descriptor_that_was_closed_meanwhile_is_nothing(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def closed(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fdatasync", closed)
+    for _ in range(100):
+        writer.commit()
+
+
+def test_without_a_descriptor_to_look_for_them_passes_go_on(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(path: str) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "listdir", none_left)
+    for _ in range(100):
+        writer.commit()
+    assert len(writer.copied) > 2
+
+
+def test_after_a_pass_the_locks_still_tell_others_that_the_log_is_in_use(writer: Writer) -> None:
+    """A process that takes itself for the last one to close a file deletes its log."""
+    writer.commit_until(lambda: len(writer.copied) > 2, "passes")
+    code = "import apsw, sys; c = apsw.Connection(sys.argv[1]); c.execute('SELECT * FROM meta').fetchall(); c.close()"
+    subprocess.run([sys.executable, "-c", code, str(writer.path)], check=True)
+    assert writer.path.with_name(writer.path.name + "-wal").exists()
+    writer.commit()
+
+
+def test_corruption_is_the_end(writer: Writer) -> None:
+    def fail(who: str) -> None:
+        raise apsw.CorruptError("malformed")
+
+    writer.fail = fail
+    with pytest.raises(apsw.CorruptError):
+        writer.commit_until(lambda: writer.number > 1000, "it fails long before that")
+
+
+def test_with_a_reader_passes_that_get_no_further_are_not_repeated(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "TOO_MANY", 100 * FULL)
+    writer.commit()
+    reader = connect(writer.path, query_only=True)
+    reader.execute("BEGIN; SELECT * FROM meta").fetchall()
+    while writer.pages < 20 * FULL:
+        writer.commit()
+        if writer.is_under_way:
+            writer.finish_pass()
+    passes = [who for who, _ in writer.copied].count("pass")
+    assert passes <= writer.pages / AGAIN
+    reader.close()
+    writer.commit_until(lambda: writer.pages < FULL, "the log begins anew after the reader")
+
+
+def test_nothing_is_due_while_a_pass_is_under_way_or_too_little_came_since(writer: Writer) -> None:
+    writer.opened.clear()
+    writer.fill()
+    store = writer.desk.store
+    assert not store.is_checkpoint_due()
+    writer.opened.set()
+    writer.finish_pass()
+    assert store.is_checkpoint_due(), "its end is to be seen"
+    store.checkpoint()
+    assert not store.is_checkpoint_due()
+
+
+def test_closed_files_leave_no_descriptor(writer: Writer) -> None:
+    writer.commit_until(lambda: len(writer.copied) > 1, "passes")
+    assert set(checkpoint._descriptors_of(writer.path))
+    path = writer.path
+    writer.desk.store.close()
+    assert not set(checkpoint._descriptors_of(path))
+    writer.desk.open()
+
+
+def test_a_ledger_whose_last_pass_failed_is_no_clean_one(writer: Writer) -> None:
+    writer.opened.clear()
+    writer.fail = lambda who: None
+    writer.fill()
+    log = writer.desk.store.checkpoints._logs[1]
+    assert log.running is not None
+    failed: Future[int | None] = Future()
+    failed.set_exception(apsw.IOError("fsync failed"))
+    writer.opened.set()
+    log.running.result(20)
+    log.running = failed
+    with pytest.raises(apsw.IOError):
+        writer.desk.store.close()
+    writer.desk.open()
+    assert not writer.desk.store.was_clean

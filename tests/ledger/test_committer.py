@@ -156,3 +156,60 @@ async def test_neither_whole_ones_nor_a_few_wait_for_more(
         bench.desk.book.take_frame(bench.stream, frame(number, some))
         bench.committer.need(urgent=True)
         await until(lambda wanted=number: bench.durable[-1:] == [wanted], "at once")  # type: ignore[misc]
+
+
+async def test_sequential_and_deferred_events_do_not_make_others_gather(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer, "GATHER", 20.0)
+    kinds: list[dict[str, Any]] = [{"after_authority": True}, {"deferred": 1, "authority": 1}]
+    for number, changes in enumerate(kinds, start=1):
+        some = [event(number * 100 + n, **changes) for n in range(committer.MANY)]
+        bench.desk.book.take_frame(bench.stream, frame(2 * number - 1, some))
+        bench.committer.need(urgent=True)
+        await until(lambda wanted=2 * number - 1: bench.durable[-1:] == [wanted], "at once")  # type: ignore[misc]
+        bench.desk.book.take_frame(bench.stream, frame(2 * number, [event(number * 100 + 50)]))
+        bench.committer.need(urgent=True)
+        await until(lambda wanted=2 * number: bench.durable[-1:] == [wanted], "and so the next")  # type: ignore[misc]
+
+
+async def test_checkpoints_are_made_after_everybody_was_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, seen = threading.Event(), []
+
+    def work() -> None:
+        seen.append(list(bench.durable))
+        assert gate.wait(20)
+
+    monkeypatch.setattr(bench.desk.store, "checkpoint", work)
+    monkeypatch.setattr(bench.desk.store, "is_checkpoint_due", lambda: not gate.is_set())
+    bench.say(urgent=True)
+    await until(lambda: seen, "a checkpoint")
+    assert seen == [[1]]
+    before = bench.committer.counters["commits"]
+    needed = 0
+    real = bench.committer.need
+
+    def need(*, urgent: bool = False) -> None:
+        nonlocal needed
+        needed += 1
+        real(urgent=urgent)
+
+    monkeypatch.setattr(bench.committer, "need", need)
+    bench.say(urgent=True)
+    flushed = asyncio.create_task(bench.committer.flush())
+    await asyncio.sleep(0.05)
+    assert needed < 10, "who waits for it does so in peace"
+    gate.set()
+    await flushed
+    assert bench.durable == [1, 2]
+    assert bench.committer.counters["commits"] == before + 1
+
+
+async def test_whatever_ends_the_committer_ends_the_ledger(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> bool:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(bench.desk.store, "is_checkpoint_due", broken)
+    bench.say(urgent=True)
+    await until(lambda: bench.deaths, "it ends")
+    assert "can't start new thread" in bench.deaths[0]
