@@ -36,6 +36,10 @@ class Limits(_Frozen):
     """What a client may send before it is refused."""
 
     max_event_size: SomeBytes = Field(2**20, description="largest request body, buffered in memory; larger: 413")
+    max_decoded_size: SomeBytes = Field(
+        8 * 2**20,
+        description="of a gzip or deflate body, decoded to read key and id; a longer one counts as having none",
+    )
     max_head_size: SomeBytes = Field(16 * 2**10, description="request line and headers together; larger: 431")
     max_headers: int = Field(100, ge=1, le=1000, description="header lines of a request; more: 431")
     max_target_size: SomeBytes = Field(8 * 2**10, description="request target; larger: 414")

@@ -30,8 +30,9 @@ Made from `config/model.py` by `python -m config.reference`; do not edit it by h
 - **share**: `5%` or `0.05`.
 - **name**: `a`-`z`, `0`-`9`, `-`, `_`, starts with a letter, at most 63 characters.
 - **address**: `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`; port 0 is any free port.
-- **source**, where a value of an event is read: `json:/pointer` (RFC 6901), `header:NAME`, `cookie:NAME`, `query:NAME`,
-  `path:NAME` (a `{NAME}` of the route's path), or `client` (its address).
+- **source**, where a value of an event is read: `json:/pointer` (RFC 6901), `line:series`,
+  `line:measurement` or `line:tag.NAME` (of the first point in InfluxDB's line protocol), `header:NAME`,
+  `cookie:NAME`, `query:NAME`, `path:NAME` (a `{NAME}` of the route's path), or `client` (its address).
 - **path**: exact `/a/b`, with parameters `/a/{id}` (whole segments), or a prefix `/a/*` (takes `/a` too).
 - **Relative paths** in the file are relative to the file.
 """

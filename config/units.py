@@ -201,23 +201,28 @@ def _check_health_url(text: str) -> str:
 
 
 class Source(NamedTuple):
-    """Where a value of an event is read: `kind` is json, header, cookie, query, path or client.
+    """Where a value of an event is read: `kind` is json, line, header, cookie, query, path or client.
 
-    `name` is the JSON pointer (RFC 6901), header, cookie, query or path parameter; empty for `client`.
+    `name` is the JSON pointer (RFC 6901), header, cookie, query or path parameter; `series`, `measurement` or
+    `tag.NAME` for `line`, InfluxDB's line protocol; empty for `client`.
     """
 
     kind: str
     name: str
 
 
-SOURCE_KINDS = ("json", "header", "cookie", "query", "path", "client")
+SOURCE_KINDS = ("json", "line", "header", "cookie", "query", "path", "client")
+BODY_KINDS = ("json", "line")
+"""Those that read the body."""
+_LINE_PARTS = ("series", "measurement", "tag.NAME")
 
 
 def parse_source(text: str) -> Source:
-    """Read `json:/entity_id`, `header:X-Key`, `cookie:c`, `query:q`, `path:p` or `client`.
+    """Read `json:/entity_id`, `line:series`, `header:X-Key`, `cookie:c`, `query:q`, `path:p` or `client`.
 
     Raises UnitError for an unknown kind, a missing name, a JSON pointer that does not start with `/` or has
-    a bad escape (RFC 6901 section 3), or a header or cookie name that is no token (RFC 9110 section 5.6.2).
+    a bad escape (RFC 6901 section 3), an unknown part of the line protocol, or a header or cookie name that is
+    no token (RFC 9110 section 5.6.2).
     """
     kind, colon, name = text.partition(":")
     if kind == "client" and not colon:
@@ -226,12 +231,19 @@ def parse_source(text: str) -> Source:
         meant = "client" if kind == "client" else nearest(kind, SOURCE_KINDS)
         hint = meant if meant == "client" else f"{meant}:{name}" if meant and name else ""
         raise UnitError(
-            f"expected json:/pointer, header:NAME, cookie:NAME, query:NAME, path:NAME or client, not {text!r}", hint
+            "expected json:/pointer, line:PART, header:NAME, cookie:NAME, query:NAME, path:NAME or client, "
+            f"not {text!r}",
+            hint,
         )
     if kind == "json" and not name.startswith("/"):
         raise UnitError(f"a JSON pointer starts with '/', unlike {name!r}", f"json:/{name}")
     if kind == "json" and re.search(r"~(?![01])", name):
         raise UnitError(f"in a JSON pointer '~' is written ~0 and '/' in a name ~1, unlike in {name!r}")
+    if kind == "line" and name not in _LINE_PARTS[:2] and not (name.startswith("tag.") and len(name) > 4):
+        meant = nearest(name, _LINE_PARTS)
+        raise UnitError(
+            f"expected line:series, line:measurement or line:tag.NAME, not {text!r}", f"line:{meant}" if meant else ""
+        )
     if kind in ("header", "cookie") and not _TOKEN.fullmatch(name):
         raise UnitError(f"{name!r} cannot be the name of a {kind}")
     return Source(kind, name)

@@ -20,6 +20,7 @@ from proxy.core.event import OLD, Event
 from proxy.core.identity import IdSource
 from proxy.core.routing import Routing
 from proxy.http import remedies
+from proxy.http.coding import decoded
 from proxy.http.downstream import Client
 from proxy.http.exchange import Exchange
 from proxy.http.head import RequestHead
@@ -42,7 +43,7 @@ _OLD_ALONE: Final = Choice(OLD, 1 << OLD, 0, False)
 
 
 class DataPlane:
-    """What one worker serves. seed: of the salted key hash; upstreams: by backend name."""
+    """What one worker serves. seed: of the salted key hash; upstreams: by backend name; max_decoded: bytes."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class DataPlane:
         loop: asyncio.AbstractEventLoop,
         seed: int,
         stream: int,
+        max_decoded: int,
     ) -> None:
         self.routes = [EventRoute(i, r, (upstreams[r.old], upstreams[r.new])) for i, r in enumerate(routes)]
         self.upstreams = upstreams
@@ -67,6 +69,7 @@ class DataPlane:
         self._matcher = Matcher(self.routes)
         self._ids = IdSource(stream)
         self._seed = seed
+        self._max_decoded = max_decoded
         self._loop = loop
         self._backlogged: list[tuple[Exchange, bool]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -94,7 +97,10 @@ class DataPlane:
             self._refuse(client, 503, "no room to record events", "refused_no_room", retry_after=1)
             return None
         wall = time.time_ns()
-        identity = self._identify(client, route, head, body, params, wall)
+        text = body
+        if route.reads_body and head.wanted is not None and b"content-encoding" in head.wanted:
+            text = self._decode(head.wanted[b"content-encoding"], body)
+        identity = self._identify(client, route, head, text, params, wall)
         if identity is None:
             return None
         event_id, key, is_clients_id, has_key = identity
@@ -118,8 +124,8 @@ class DataPlane:
             "http",
             client.context(head),
             body,
-            (route.time_reader(head, body, params, client.peer) or "") if route.time_reader else "",
-            route.identities(head, body, params, client.peer) if route.identity_readers else (),
+            (route.time_reader(head, text, params, client.peer) or "") if route.time_reader else "",
+            route.identities(head, text, params, client.peer) if route.identity_readers else (),
             is_clients_id,
         )
         route.chosen[choice.authority] += 1
@@ -128,6 +134,14 @@ class DataPlane:
             return self._begin_recorded(exchange, client)
         exchange.launch(False, client.since)
         return exchange
+
+    def _decode(self, coding: bytes, body: bytes) -> bytes:
+        """A compressed body as its key and id are read; empty when it cannot be decoded."""
+        text = decoded(body, coding, self._max_decoded)
+        if text is None:
+            self.count("undecodable_bodies")
+            return b""
+        return text
 
     def _identify(
         self, client: Client, route: EventRoute, head: RequestHead, body: bytes, params: Mapping[str, str], wall: int

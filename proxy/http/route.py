@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from config.model import Match, Route
-from config.units import parse_source
+from config.units import BODY_KINDS, parse_source
 from proxy.core.acknowledge import tabulate
 from proxy.core.choose import Plan, plan
 from proxy.core.routing import COPY_DURABLE, Dials
@@ -47,6 +47,7 @@ class EventRoute:
         "needs_ledger",
         "parks",
         "plan",
+        "reads_body",
         "read_key_and_id",
         "settings",
         "sides",
@@ -64,6 +65,8 @@ class EventRoute:
         self.read_key_and_id = key_and_id_reader(
             parse_source(settings.key), [parse_source(text) for text in settings.event_id]
         )
+        sources = [settings.key, *settings.event_id, *settings.identities, settings.event_time or "client"]
+        self.reads_body = any(parse_source(text).kind in BODY_KINDS for text in sources)
         self.time_reader = reader(parse_source(settings.event_time)) if settings.event_time else None
         self.identity_readers = tuple(reader(parse_source(text)) for text in settings.identities)
         self.answers = tabulate(settings.ack)

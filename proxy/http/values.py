@@ -15,8 +15,9 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 import orjson
 
-from config.units import Source, parse_source
+from config.units import BODY_KINDS, Source, parse_source
 from proxy.http.head import RequestHead
+from proxy.http.line_protocol import measurement_of, series_of, tag_of
 
 MAX_VALUE: Final = 512
 """A longer key or id is refused, characters."""
@@ -206,10 +207,21 @@ def _query_reader(name: str) -> Reader:
     return read
 
 
+def _line_reader(part: str) -> Reader:
+    if part == "series":
+        return lambda head, body, params, peer: series_of(body)
+    if part == "measurement":
+        return lambda head, body, params, peer: measurement_of(body)
+    name = part.removeprefix("tag.")
+    return lambda head, body, params, peer: tag_of(body, name)
+
+
 def reader(source: Source) -> Reader:
     """The reader of one source."""
     if source.kind == "json":
         return json_reader(source.name)
+    if source.kind == "line":
+        return _line_reader(source.name)
     if source.kind == "header":
         return _header_reader(source.name)
     if source.kind == "cookie":
@@ -227,6 +239,8 @@ def headers_read(texts: list[str]) -> frozenset[bytes]:
     names = {s.name.lower().encode() for s in sources if s.kind == "header"}
     if any(s.kind == "cookie" for s in sources):
         names.add(b"cookie")
+    if any(s.kind in BODY_KINDS for s in sources):
+        names.add(b"content-encoding")
     return frozenset(names)
 
 

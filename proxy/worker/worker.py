@@ -81,6 +81,7 @@ class Worker:
             loop,
             seed_of(settings.salt),
             int(stream[:8], 16),
+            settings.limits.max_decoded_size,
         )
         sources = [text for route in settings.routes for text in (route.key, *route.event_id, *route.identities)]
         sources += [route.event_time for route in settings.routes if route.event_time]

@@ -104,7 +104,16 @@ class Rig:
             for name, found in (("old", self.old), ("new", self.new), ("other", self.other))
         }
         self.plane = DataPlane(
-            routes, "other", self.upstreams, self.ledger, self.marks, self.tick, loop, SEED, 0xC0FFEE
+            routes,
+            "other",
+            self.upstreams,
+            self.ledger,
+            self.marks,
+            self.tick,
+            loop,
+            SEED,
+            0xC0FFEE,
+            limits.max_decoded_size,
         )
         sources = [text for r in routes for text in (r.key, *r.event_id, *r.identities, r.event_time or "client")]
         self.service = Service(self.plane, limits, headers_read(sources), loop)

@@ -176,7 +176,12 @@ def test_path_parameters_and_the_client() -> None:
 
 
 def test_the_headers_that_sources_need() -> None:
-    assert headers_read(["header:X-A", "header:X-B", "cookie:c", "json:/a", "client"]) == {b"x-a", b"x-b", b"cookie"}
+    assert headers_read(["header:X-A", "header:X-B", "cookie:c", "json:/a", "client"]) == {
+        b"x-a",
+        b"x-b",
+        b"cookie",
+        b"content-encoding",
+    }
     assert headers_read(["query:q"]) == frozenset()
 
 
