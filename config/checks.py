@@ -125,6 +125,17 @@ def _sources_fit(draft: Draft, route: Route) -> Iterator[Finding]:
             yield Finding(loc, f"the client's address is no {loc[0]}: all of a client's events would share it")
 
 
+def _override_is_a_testers(draft: Draft, route: Route) -> Iterator[Finding]:
+    if route.override is not None and parse_source(route.override).kind not in ("header", "cookie", "query"):
+        yield Finding(("override",), f"a tester sets a header, cookie or query parameter, not {route.override}")
+
+
+def _pins_are_one_sided(draft: Draft, route: Route) -> Iterator[Finding]:
+    for index, key in enumerate(route.pins.new):
+        if key in route.pins.old:
+            yield Finding(("pins", "new", index), f"'{key}' is pinned to old, too")
+
+
 def _sources(route: Route) -> Iterator[tuple[Loc, str]]:
     yield ("key",), route.key
     if route.event_time is not None:
@@ -148,6 +159,8 @@ _ROUTE_CHECKS: tuple[tuple[tuple[str, ...], _RouteCheck], ...] = (
     (("weight", "stage"), _weight_fits_stage),
     (("match", "key", "event_id", "event_time", "identities"), _sources_fit),
     (("ack", "durability"), _accepted_is_durable),
+    (("override",), _override_is_a_testers),
+    (("pins",), _pins_are_one_sided),
 )
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from config.patterns import HostName, Method, Name, PathPattern
+from config.patterns import HeaderName, HostName, Method, Name, PathPattern
 from config.units import (
     AddressOrOff,
     AddressText,
@@ -115,6 +115,15 @@ class Trigger(_Frozen):
     window: SomeTime = Field(10.0, description="sliding window of the error rate")
 
 
+class Pins(_Frozen):
+    """Keys whose authority does not follow the weight."""
+
+    old: tuple[str, ...] = Field((), description="keys that old always answers", examples=["[sensor.boiler]"])
+    new: tuple[str, ...] = Field(
+        (), description="keys that new answers at every weight, unless latched", examples=["[sensor.test]"]
+    )
+
+
 Stage = Literal["off", "shadow", "dualwrite", "live", "split", "rampdown", "complete"]
 
 
@@ -130,6 +139,19 @@ class Route(_Frozen):
     )
     weight: Percent | None = Field(
         None, description="weight 0-100 of the stages live and split at the first start", examples=["25"]
+    )
+    pins: Pins = Field(Pins(), description="keys that do not follow the weight", examples=["{new: [sensor.test]}"])
+    override: SourceText | None = Field(
+        None,
+        description="header, cookie or query parameter by which a tester says `old` or `new`: that side answers, "
+        "nothing is owed to the other. Any client can send it",
+        examples=["header:X-Side"],
+    )
+    preview_host: HostName | None = Field(
+        None, description="requests to this Host reach new alone, at every weight", examples=["new.example.com"]
+    )
+    backend_header: HeaderName | None = Field(
+        None, description="response header that names the backend that answered", examples=["X-Backend"]
     )
     key: SourceText = Field("client", description="what events are sticky and ordered by", examples=["json:/entity_id"])
     key_missing: Literal["event-id", "reject", "old"] = Field(

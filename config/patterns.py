@@ -16,6 +16,11 @@ _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # pchar of RFC 3986 section 3.3 without '*', which is ours at the end of a prefix.
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()+,;=:@-]|%[0-9A-Fa-f]{2})*")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_FRAMING = (
+    "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
+    "upgrade",
+)  # fmt: skip
 _METHOD = re.compile(r"[A-Z][A-Z0-9-]{0,31}")
 
 
@@ -98,6 +103,17 @@ Name = Annotated[
 PathPattern = Annotated[
     str, AfterValidator(_check_path), Field(json_schema_extra={"pattern": "^/"}), Written("path", str)
 ]
+
+
+def _check_header(text: str) -> str:
+    if not _HEADER.fullmatch(text):
+        raise UnitError(f"a header's name is a token (RFC 9110, 5.6.2) of at most 64 characters, unlike {text!r}")
+    if text.lower() in _FRAMING:
+        raise UnitError(f"{text} belongs to the connection; it is not yours to set")
+    return text
+
+
+HeaderName = Annotated[str, AfterValidator(_check_header), Written("header name", str)]
 HostName = Annotated[str, AfterValidator(_check_host), Written("host name", str)]
 Method = Annotated[
     str, AfterValidator(_check_method), Field(json_schema_extra={"pattern": "^[A-Z]"}), Written("method", str)

@@ -44,11 +44,12 @@ class Exchange:
     parked: mask of sides that the ledger knows to be on their way although the client was answered
     is_void: the client was told no, so what is still open at the other side is discarded
     is_long: some leg's answer comes in pieces
+    is_forced: for this side alone: it neither waits for a backlog nor fails over
     """
 
     __slots__ = (
         "plane", "route", "event", "authority", "method", "shadow", "client", "standing", "legs", "waits", "handed",
-        "parked", "is_held", "is_void", "is_answered", "is_long", "streaming", "started_at",
+        "parked", "is_held", "is_void", "is_answered", "is_long", "is_forced", "streaming", "started_at",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +72,7 @@ class Exchange:
         self.is_void = False
         self.is_answered = False
         self.is_long = False
+        self.is_forced = False
         self.streaming: Leg | None = None
         self.started_at = 0.0
 
@@ -85,7 +87,7 @@ class Exchange:
         standing[authority] = WAITING
         waits = 0
         sends_copy = is_lost = False
-        if route.is_ordered and plane.marks[route.bases[authority] + event.bucket]:
+        if route.is_ordered and plane.marks[route.bases[authority] + event.bucket] and not self.is_forced:
             remedies.authority_has_backlog(self, is_recorded, now)
             return
         if event.owed >> other & 1 and standing[other] == ABSENT:
@@ -344,6 +346,9 @@ class Exchange:
         self.is_answered = True
         if leg.kind == DELIVERED:
             self.route.accepted += 1
+        lines = self.route.answer_lines
+        if lines is not None:
+            leg.head = leg.head.with_line(lines[side])
         client = self.client
         if client is None:
             pass

@@ -20,6 +20,10 @@ class HasMatch(Protocol):
     def match(self) -> Match:
         """When it takes a request."""
 
+    @property
+    def preview_host(self) -> str | None:
+        """A further Host that it takes."""
+
 
 R = TypeVar("R", bound=HasMatch)
 
@@ -32,6 +36,13 @@ def _pattern(path: str) -> re.Pattern[bytes]:
     return re.compile((text + ("(?:/.*)?" if prefix else "")).encode())
 
 
+def _hosts(route: HasMatch) -> frozenset[bytes]:
+    """The hosts that it takes; none for any."""
+    if route.match.host is None:
+        return frozenset()
+    return frozenset(host.lower().encode() for host in (route.match.host, route.preview_host) if host)
+
+
 class Matcher(Generic[R]):
     """First match wins. What was found is kept with the head, which is itself kept while it (all but) repeats."""
 
@@ -39,7 +50,7 @@ class Matcher(Generic[R]):
         self._rules = [
             (
                 route,
-                route.match.host.lower().encode() if route.match.host else None,
+                _hosts(route),
                 frozenset(method.encode() for method in route.match.methods),
                 _pattern(route.match.path),
             )
@@ -56,8 +67,8 @@ class Matcher(Generic[R]):
 
     def _search(self, head: RequestHead) -> tuple[R | None, Mapping[str, str]]:
         host = re.sub(rb":\d+$", b"", head.host.lower())
-        for route, wanted_host, methods, pattern in self._rules:
-            if head.method not in methods or (wanted_host is not None and wanted_host != host):
+        for route, hosts, methods, pattern in self._rules:
+            if head.method not in methods or (hosts and host not in hosts):
                 continue
             match = pattern.fullmatch(head.path)
             if match is not None:

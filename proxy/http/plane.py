@@ -27,6 +27,7 @@ from proxy.http.head import RequestHead
 from proxy.http.matching import Matcher
 from proxy.http.passing import Passing
 from proxy.http.route import EventRoute
+from proxy.http.steering import bare_host
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
 from proxy.http.values import MAX_VALUE, is_safe_id
@@ -66,6 +67,10 @@ class DataPlane:
         self.counters: dict[str, int] = {}
         self.epoch = 0
         self._default = upstreams[default] if default is not None else None
+        self._previews = {
+            route.preview_host.lower().encode(): upstreams[route.new] for route in routes if route.preview_host
+        }
+        """By host: where what no route takes goes."""
         self._matcher = Matcher(self.routes)
         self._ids = IdSource(stream)
         self._seed = seed
@@ -108,6 +113,12 @@ class DataPlane:
         choice = route.plan.choose(bucket)
         if not has_key and route.settings.key_missing == "old":
             choice = _OLD_ALONE
+        steering = route.steering
+        forced = pinned = None
+        if steering is not None:
+            forced = steering.forced(head, params)
+            pinned = steering.pinned(route.plan, route.dials.latched, bucket, key) if has_key else None
+            choice = forced or pinned or choice
         event = Event(
             self.ledger.next_number(),
             event_id,
@@ -128,8 +139,12 @@ class DataPlane:
             route.identities(head, text, params, client.peer) if route.identity_readers else (),
             is_clients_id,
         )
-        route.chosen[choice.authority] += 1
+        if forced is None and pinned is None:
+            route.chosen[choice.authority] += 1
         exchange = Exchange(self, route, event, choice.authority, head.method, choice.shadow, client)
+        if forced is not None:
+            exchange.is_forced = True
+            self.count("forced")
         if route.needs_ledger or choice.deferred:
             return self._begin_recorded(exchange, client)
         exchange.launch(False, client.since)
@@ -193,12 +208,13 @@ class DataPlane:
         client.answer_problem(status, detail, retry_after)
 
     def _pass(self, client: Client, head: RequestHead, body: bytes) -> Passing | None:
-        if self._default is None:
+        backend = self._previews.get(bare_host(head.host), self._default) if self._previews else self._default
+        if backend is None:
             self._refuse(client, 404, "no route takes this request", "refused_no_route")
             return None
         self.count("passed_through")
         passing = Passing(client, head.method)
-        passing.send(self._default, client.context(head), head, body)
+        passing.send(backend, client.context(head), head, body)
         return passing
 
     # what is watched

@@ -83,6 +83,9 @@ def authority_failed(x: Exchange, status: int, reason: str, *, is_sent: bool) ->
     settings, dials = x.route.settings, x.route.dials
     side = x.authority
     x.standing[side] = FAILED
+    if x.is_forced:
+        _fail(x, status, reason, stays_owed=False)
+        return
     copy_on = x.event.owed == 3 and not x.event.deferred
     if settings.ack == "both":
         _fail(x, status, reason, stays_owed=copy_on)

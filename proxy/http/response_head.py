@@ -39,6 +39,10 @@ class ResponseHead(NamedTuple):
     start: bytes
     keep_alive: bool
 
+    def with_line(self, line: bytes) -> ResponseHead:
+        """The same head with one header line more."""
+        return self._replace(start=self.start + line)
+
 
 def parse_response_head(raw: bytes) -> ResponseHead | None:
     """Parse the bytes before the empty line; None when a backend's head is malformed or ambiguous."""

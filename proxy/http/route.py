@@ -13,6 +13,7 @@ from proxy.core.acknowledge import tabulate
 from proxy.core.choose import Plan, plan
 from proxy.core.routing import COPY_DURABLE, Dials
 from proxy.http.head import RequestHead
+from proxy.http.steering import Steering
 from proxy.http.upstream import Figures, Upstream
 from proxy.http.values import key_and_id_reader, reader
 from proxy.ledger.marks import Marks
@@ -25,11 +26,18 @@ COPY: Final = 1
 ROLES: Final = ("authority", "copy")
 
 
+def sources_of(route: Route) -> list[str]:
+    """Everything that a route reads of a request."""
+    optional = [text for text in (route.event_time, route.override) if text is not None]
+    return [route.key, *route.event_id, *route.identities, *optional]
+
+
 class EventRoute:
     """One route of events. index: its place in the configuration; sides: the (old, new) upstreams."""
 
     __slots__ = (
         "accepted",
+        "answer_lines",
         "answers",
         "bases",
         "chosen",
@@ -47,10 +55,12 @@ class EventRoute:
         "needs_ledger",
         "parks",
         "plan",
+        "preview_host",
         "reads_body",
         "read_key_and_id",
         "settings",
         "sides",
+        "steering",
         "time_reader",
     )
 
@@ -60,13 +70,21 @@ class EventRoute:
         self.name = settings.name
         self.match: Match = settings.match
         self.sides = sides
+        self.preview_host = settings.preview_host
+        steering = Steering(settings)
+        self.steering = None if steering.is_idle else steering
+        self.answer_lines = (
+            [f"{settings.backend_header}: {name}\r\n".encode() for name in (settings.old, settings.new)]
+            if settings.backend_header
+            else None
+        )
+        """By side: what an answer is to say of where it comes from."""
         self.bases = (Marks.base(index, 0), Marks.base(index, 1))
         """Offsets of bucket 0 in the marks, by side."""
         self.read_key_and_id = key_and_id_reader(
             parse_source(settings.key), [parse_source(text) for text in settings.event_id]
         )
-        sources = [settings.key, *settings.event_id, *settings.identities, settings.event_time or "client"]
-        self.reads_body = any(parse_source(text).kind in BODY_KINDS for text in sources)
+        self.reads_body = any(parse_source(text).kind in BODY_KINDS for text in sources_of(settings))
         self.time_reader = reader(parse_source(settings.event_time)) if settings.event_time else None
         self.identity_readers = tuple(reader(parse_source(text)) for text in settings.identities)
         self.answers = tabulate(settings.ack)

@@ -32,6 +32,7 @@ from proxy.http import downstream
 from proxy.http.downstream import Client, Service
 from proxy.http.listener import Listener
 from proxy.http.plane import DataPlane
+from proxy.http.route import sources_of
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
 from proxy.http.values import headers_read
@@ -83,8 +84,7 @@ class Worker:
             int(stream[:8], 16),
             settings.limits.max_decoded_size,
         )
-        sources = [text for route in settings.routes for text in (route.key, *route.event_id, *route.identities)]
-        sources += [route.event_time for route in settings.routes if route.event_time]
+        sources = [text for route in settings.routes for text in sources_of(route)]
         self.service = Service(self.plane, settings.limits, headers_read(sources), loop)
         register = Register("worker", index, os.getpid(), stream)
         self.link = LinkClient(inherited.places.control_socket, register, self._hear)

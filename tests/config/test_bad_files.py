@@ -161,6 +161,12 @@ TOGETHER = (
         "key near a parameter", route("key: §path:ids", "'/a/{id}'"), ("match.path has no parameter {ids}", "path:id")
     ),
     case("event id of the client", route("event_id: [header:X, §client]"), "the client's address is no event_id"),
+    case("override in the body", route("override: §json:/side"), "a tester sets a header, cookie or query parameter"),
+    case("pinned twice", route("pins: {old: [a, b], new: [c, §b]}"), "'b' is pinned to old, too"),
+    case("framing as backend header", route("backend_header: §Content-Length"), "belongs to the connection"),
+    case("no header name", route("backend_header: §'X Y'"), "a header's name is a token"),
+    case("no part of the line protocol", route("key: §line:serie"), ("expected line:series", "line:series")),
+    case("tag without a name", route("key: §line:tag."), ("expected line:series", "line:tag.NAME")),
     case("identity without parameter", route("identities: [§path:a]"), "match.path has no parameter {a}"),
     case("event time of the client", route("event_time: §client"), "the client's address is no event_time"),
     case(

@@ -34,6 +34,7 @@ def test_every_section_is_there() -> None:
         "backends.NAME.breaker",
         "routes[]",
         "routes[].match",
+        "routes[].pins",
         "routes[].trigger",
         "limits",
         "ledger",

@@ -21,6 +21,7 @@ from proxy.core.owed import DELIVERED, DISCARDED, LOST, REFUSED
 from proxy.core.routing import Dials, Routing
 from proxy.http.downstream import Client, Service
 from proxy.http.plane import DataPlane
+from proxy.http.route import sources_of
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
 from proxy.http.values import headers_read
@@ -115,7 +116,7 @@ class Rig:
             0xC0FFEE,
             limits.max_decoded_size,
         )
-        sources = [text for r in routes for text in (r.key, *r.event_id, *r.identities, r.event_time or "client")]
+        sources = [text for route in routes for text in sources_of(route)]
         self.service = Service(self.plane, limits, headers_read(sources), loop)
         self._server: asyncio.Server | None = None
         self._housekeeping: asyncio.TimerHandle | None = None

@@ -14,7 +14,8 @@ from proxy.http.matching import Matcher
 class Rule:
     """Something that stands under a match."""
 
-    def __init__(self, **match: Any) -> None:
+    def __init__(self, preview_host: str | None = None, **match: Any) -> None:
+        self.preview_host = preview_host
         self.match = Match.model_validate({"methods": ("POST",)} | match)
 
 
@@ -100,3 +101,12 @@ def test_what_was_found_is_kept_for_heads_that_differ_by_a_line() -> None:
     assert isinstance(other, RequestHead)
     assert one is not other
     assert matcher.find(one)[1] is matcher.find(other)[1]
+
+
+def test_a_preview_host_is_taken_beside_the_routes_own() -> None:
+    own = Rule(path="/a", host="a.example", preview_host="New.Example")
+    matcher = Matcher([own])
+    for host in (b"a.example", b"new.example", b"NEW.example:8080"):
+        assert matcher.find(head(b"/a", host=host))[0] is own
+    assert matcher.find(head(b"/a", host=b"b.example"))[0] is None
+    assert Matcher([Rule(path="/a", preview_host="new.example")]).find(head(b"/a", host=b"b.example"))[0] is not None
