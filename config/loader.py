@@ -21,7 +21,7 @@ from config.model import Admin, Backend, Ledger, Limits, Route, Settings
 
 __all__ = ["ConfigError", "ConfigErrors", "load"]
 
-_MAX_SALT_FILE = 4096
+_MAX_SECRET = 4096
 """Bytes."""
 _BACKEND = {"url": "http://stand-in"}
 _ROUTE = {"name": "stand-in", "match": {"path": "/"}}
@@ -71,7 +71,7 @@ def _read_file(path: str) -> bytes:
 def _validate(document: Document, base: Path) -> tuple[Settings | None, list[Finding]]:
     """The settings when nothing is wrong, and what is. base: the directory that relative paths start from."""
     data: dict[str, Any] = document.data
-    found = _take_salt(data, base)
+    found = _take_salt(data, base) + _take_authorizations(data, base)
     _resolve_paths(data, base)
     settings = None
     try:
@@ -96,32 +96,55 @@ def _take_salt(data: dict[str, Any], base: Path) -> list[Finding]:
     if not isinstance(path, str) or not path:
         return []
     try:
-        data["salt"] = _read_salt(base / path)
+        data["salt"] = _read_secret(base / path, "salt file", least=8)
     except ValueError as error:
         return [Finding(("salt_file",), str(error))]
     return []
 
 
-def _read_salt(path: Path) -> str:
-    """What a salt file holds, without a newline at its end; raises ValueError with a message for a person."""
+def _take_authorizations(data: dict[str, Any], base: Path) -> list[Finding]:
+    """Put the contents of each `authorization_file` in the place of `authorization`; what stands against it."""
+    backends = data.get("backends")
+    found = []
+    for name, raw in backends.items() if isinstance(backends, dict) else ():
+        path = raw.get("authorization_file") if isinstance(raw, dict) else None
+        if not isinstance(path, str) or not path:
+            continue
+        loc: Loc = ("backends", name, "authorization_file")
+        if raw.get("authorization") is not None:
+            found.append(Finding(loc, "both authorization and authorization_file are given: keep one", on_key=True))
+            continue
+        try:
+            raw["authorization"] = _read_secret(base / path, "authorization file", least=1)
+        except ValueError as error:
+            found.append(Finding(loc, str(error)))
+    return found
+
+
+def _read_secret(path: Path, what: str, least: int) -> str:
+    """What a secret's file holds, without a newline at its end; raises ValueError with a message for a person."""
     try:
         with open(path, "rb") as file:
-            raw = file.read(_MAX_SALT_FILE + 1)
+            raw = file.read(_MAX_SECRET + 1)
     except OSError as error:
-        raise ValueError(f"cannot read the salt file: {error.strerror}") from None
+        raise ValueError(f"cannot read the {what}: {error.strerror}") from None
     try:
-        salt = raw.decode().removesuffix("\n").removesuffix("\r")
+        secret = raw.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise ValueError("the salt file is not UTF-8 text") from None
-    if not 8 <= len(salt) <= _MAX_SALT_FILE:
-        raise ValueError(f"the salt file must hold 8 to {_MAX_SALT_FILE} characters")
-    return salt
+        raise ValueError(f"the {what} is not UTF-8 text") from None
+    if not least <= len(secret) <= _MAX_SECRET:
+        raise ValueError(f"the {what} must hold {least} to {_MAX_SECRET} characters")
+    return secret
 
 
 def _resolve_paths(data: dict[str, Any], base: Path) -> None:
     """Make the paths absolute, so that no process depends on the directory it was started in."""
     data.setdefault("state_dir", Settings.model_fields["state_dir"].default)
     _make_absolute(data, ("state_dir", "salt_file"), base)
+    backends = data.get("backends")
+    for backend in backends.values() if isinstance(backends, dict) else ():
+        if isinstance(backend, dict):
+            _make_absolute(backend, ("authorization_file",), base)
     admin = data.get("admin")
     if isinstance(admin, dict):
         _make_absolute(admin, ("socket", "tls_cert", "tls_key"), base)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from config.patterns import HeaderName, HostName, Method, Name, PathPattern
+from config.patterns import HeaderName, HeaderValue, HostName, Method, Name, PathPattern, PathPrefix
 from config.units import (
     AddressOrOff,
     AddressText,
@@ -66,6 +66,24 @@ class Breaker(_Frozen):
     reset: SomeTime = Field(2.0, description="open for this long, then one trial event")
 
 
+class BackendHeaders(_Frozen):
+    """Headers that a backend gets differently."""
+
+    set: dict[HeaderName, HeaderValue] = Field(
+        default_factory=dict,
+        description="added, in the place of the client's of the same name",
+        examples=['{X-Tenant: "7"}'],
+    )
+    remove: tuple[HeaderName, ...] = Field((), description="of the client's, not sent", examples=["[Cookie]"])
+
+
+class RewritePrefix(_Frozen):
+    """Another beginning of the path, by whole segments."""
+
+    prefix: PathPrefix = Field(description="what the path begins with", examples=["/api/v1"])
+    to: PathPrefix = Field(description="what is there instead", examples=["/v2"])
+
+
 class Backend(_Frozen):
     """A named upstream."""
 
@@ -83,6 +101,25 @@ class Backend(_Frozen):
         None, description="active probe; without it only events tell", examples=["{path: /health}"]
     )
     breaker: Breaker = Field(Breaker(), description="circuit breaker", examples=["{failures: 10}"])
+    headers: BackendHeaders = Field(
+        BackendHeaders(), description="headers that it gets differently", examples=["{remove: [Cookie]}"]
+    )
+    rewrite_prefix: RewritePrefix | None = Field(
+        None, description="another beginning of the path", examples=["{prefix: /api/v1, to: /v2}"]
+    )
+    authorization: HeaderValue | None = Field(
+        None,
+        min_length=1,
+        repr=False,
+        description="Authorization that every request to it carries instead of the client's; added at delivery",
+        examples=["Bearer ${NEW_TOKEN}"],
+    )
+    authorization_file: str | None = Field(
+        None,
+        min_length=1,
+        description="file that holds it, instead of `authorization`; a newline at its end does not count",
+        examples=["/run/secrets/new-authorization"],
+    )
     dependencies: dict[Name, HealthUrl] = Field(
         default_factory=dict,
         description="health addresses of services behind this backend, shown in status: http://… or tcp://host:port",

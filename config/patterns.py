@@ -17,10 +17,11 @@ _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()+,;=:@-]|%[0-9A-Fa-f]{2})*")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
-_FRAMING = (
+_OURS = (
     "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
-    "upgrade",
+    "upgrade", "via", "x-event-id",
 )  # fmt: skip
+_VALUE = re.compile(r"(?:[\x21-\x7e\xa0-\xff](?:[\t\x20-\x7e\xa0-\xff]*[\x21-\x7e\xa0-\xff])?)?")
 _METHOD = re.compile(r"[A-Z][A-Z0-9-]{0,31}")
 
 
@@ -108,11 +109,25 @@ PathPattern = Annotated[
 def _check_header(text: str) -> str:
     if not _HEADER.fullmatch(text):
         raise UnitError(f"a header's name is a token (RFC 9110, 5.6.2) of at most 64 characters, unlike {text!r}")
-    if text.lower() in _FRAMING:
-        raise UnitError(f"{text} belongs to the connection; it is not yours to set")
+    if text.lower() in _OURS or text.lower().startswith(("x-crossfade-", "x-forwarded-")):
+        raise UnitError(f"{text} is the proxy's own; it is not yours to set or remove")
     return text
 
 
+def _check_value(text: str) -> str:
+    if not _VALUE.fullmatch(text):
+        raise UnitError("a header's value is printable, in Latin-1, without blanks at its ends")
+    return text
+
+
+def _check_prefix(text: str) -> str:
+    if not text.startswith("/") or not all(_SEGMENT.fullmatch(part) for part in text.split("/")):
+        raise UnitError(f"a path's beginning is such as /api/v1, unlike {text!r}", "" if "/" in text else f"/{text}")
+    return text
+
+
+HeaderValue = Annotated[str, AfterValidator(_check_value), Written("header value", str)]
+PathPrefix = Annotated[str, AfterValidator(_check_prefix), Written("path", str)]
 HeaderName = Annotated[str, AfterValidator(_check_header), Written("header name", str)]
 HostName = Annotated[str, AfterValidator(_check_host), Written("host name", str)]
 Method = Annotated[

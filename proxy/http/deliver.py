@@ -21,7 +21,8 @@ class HttpDelivery:
         """One attempt. Never raises for what the backend does; the answer's body is dropped."""
         upstream = self._sides[event.route][attempt.side]
         waiting = _Waiting()
-        request = event_request(event.context, event.id.encode(), attempt.role.encode(), attempt.number, event.body)
+        context = event.context if upstream.rewrite is None else upstream.rewrite.apply(event.context)
+        request = event_request(context, event.id.encode(), attempt.role.encode(), attempt.number, event.body)
         method = event.context.partition(b" ")[0]
         leg = Leg(waiting, upstream, attempt.side, COPY, method, request, True)
         upstream.send(leg)

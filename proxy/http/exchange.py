@@ -164,8 +164,9 @@ class Exchange:
     def send(self, side: int, role: int) -> None:
         """Send one leg."""
         event = self.event
-        request = event_request(event.context, event.id.encode(), ROLE_NAMES[role], 1, event.body)
         upstream = self.route.sides[side]
+        context = event.context if upstream.rewrite is None else upstream.rewrite.apply(event.context)
+        request = event_request(context, event.id.encode(), ROLE_NAMES[role], 1, event.body)
         leg = Leg(self, upstream, side, role, self.method, request, event.client_id)
         self.legs[side] = leg
         upstream.send(leg)

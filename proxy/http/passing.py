@@ -24,6 +24,8 @@ class Passing:
 
     def send(self, upstream: Upstream, context: bytes, head: RequestHead, body: bytes) -> None:
         """Send it; the client is answered with whatever comes back."""
+        if upstream.rewrite is not None:
+            context = upstream.rewrite.apply(context)
         self._leg = Leg(self, upstream, 0, 0, self.method, plain_request(context, head, body), False)
         upstream.send(self._leg)
 

@@ -23,6 +23,7 @@ from proxy.core.event import RETRY, UNREACHABLE, classify
 from proxy.core.sketch import Sketch
 from proxy.http.chunked import BadChunk, ChunkedBody
 from proxy.http.response_head import BY_CHUNKS, BY_CLOSE, BY_LENGTH, NO_BODY, ResponseHead, ResponseHeads
+from proxy.http.rewrite import Rewrite
 from proxy.http.tick import Tick
 from proxy.ledger.shape import as_protocol
 
@@ -457,6 +458,8 @@ class Upstream:
         self.is_closed = False
         self.trouble = ""
         """Why the last connection could not be made, for the log."""
+        self.rewrite = Rewrite.of(settings)
+        """What it gets differently; None for what all get."""
         self._connections = settings.connections
         self._pending = settings.pending
         self._loop = loop

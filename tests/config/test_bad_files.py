@@ -163,7 +163,26 @@ TOGETHER = (
     case("event id of the client", route("event_id: [header:X, §client]"), "the client's address is no event_id"),
     case("override in the body", route("override: §json:/side"), "a tester sets a header, cookie or query parameter"),
     case("pinned twice", route("pins: {old: [a, b], new: [c, §b]}"), "'b' is pinned to old, too"),
-    case("framing as backend header", route("backend_header: §Content-Length"), "belongs to the connection"),
+    case("framing as backend header", route("backend_header: §Content-Length"), "is the proxy's own"),
+    case("role as header", old('url: "http://h:1", headers: {set: {§X-Crossfade-Role: a}}'), "is the proxy's own"),
+    case(
+        "line end in a header",
+        old('url: "http://h:1", headers: {set: {X-A: §"a\\nb"}}'),
+        "a header's value is printable",
+    ),
+    case(
+        "prefix without a slash", old('url: "http://h:1", rewrite_prefix: {prefix: §api, to: /}'), ("beginning", "/api")
+    ),
+    case(
+        "no authorization file",
+        old('url: "http://h:1", authorization_file: §/nowhere/x'),
+        "cannot read the authorization",
+    ),
+    case(
+        "authorization twice",
+        old('url: "http://h:1", authorization: a, §authorization_file: x'),
+        "both authorization and authorization_file",
+    ),
     case("no header name", route("backend_header: §'X Y'"), "a header's name is a token"),
     case("no part of the line protocol", route("key: §line:serie"), ("expected line:series", "line:series")),
     case("tag without a name", route("key: §line:tag."), ("expected line:series", "line:tag.NAME")),

@@ -220,3 +220,13 @@ def test_only_the_given_environment_counts(monkeypatch: pytest.MonkeyPatch) -> N
     assert (
         settings(BASE.replace("a-salt-of-the-tests", "${CROSSFADE_TEST_SALT:-not from there}")).salt == "not from there"
     )
+
+
+def test_authorization_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("Bearer of-the-file\n")
+    file = tmp_path / "crossfade.yaml"
+    file.write_text(BASE.replace("old: {", "old: {authorization_file: token, ", 1))
+    backend = load(file).backends["old"]
+    assert backend.authorization == "Bearer of-the-file"
+    assert backend.authorization_file == str(tmp_path / "token")
+    assert "of-the-file" not in repr(backend)

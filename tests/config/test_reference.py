@@ -32,6 +32,8 @@ def test_every_section_is_there() -> None:
         "backends.NAME",
         "backends.NAME.health",
         "backends.NAME.breaker",
+        "backends.NAME.headers",
+        "backends.NAME.rewrite_prefix",
         "routes[]",
         "routes[].match",
         "routes[].pins",
@@ -51,7 +53,7 @@ def test_key_is_explained_and_its_example_works(section: Section, key: Any) -> N
     assert f"| `{key.name}` |" in reference()
     adapter = TypeAdapter(field_alone(section, key.name))
     for text in {key.example, key.default} - {""}:
-        document = read(f"{key.name}: {text}", {"CROSSFADE_SALT": "long enough"})
+        document = read(f"{key.name}: {text}", {"CROSSFADE_SALT": "long enough", "NEW_TOKEN": "a-token"})
         assert document.problems == []
         loaded = getattr(adapter.validate_python(document.data), key.name)
         if text == key.default:
