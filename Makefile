@@ -6,6 +6,10 @@
 #   make soak    every test with its full counts (half an hour or so)
 #   make bench   our cost beside nginx's (Linux; installs nginx and wrk when it may)
 #   make wheel   build/wheel/*.whl with the hot modules compiled, and the same unpacked in build/compiled
+#   make setup   the virtual environment alone, with the pinned dependencies; the others do it when it is needed
+#   make format  what ruff mends by itself, and its layout
+#   make lock    the pinned versions anew; ARGS=--upgrade takes newer ones
+#   make clean   removes everything that was made, but the environment
 #
 # ARGS is passed on: make test ARGS="tests/core -x", make bench ARGS="--quick"
 

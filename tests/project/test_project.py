@@ -75,6 +75,14 @@ def test_no_function_is_longer_than_a_screen_or_two() -> None:
     assert too_long == []
 
 
+def test_make_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: help (.*)$", makefile, re.MULTILINE)
+    assert phony is not None
+    done = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert sorted(re.findall(r"^make ([a-z]+) +\S", done.stdout, re.MULTILINE)) == sorted(phony[1].split())
+
+
 def test_the_commands_of_the_readme_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands = re.findall(r"\bmake ([a-z]+)\b", (ROOT / "README.md").read_text())
