@@ -24,6 +24,19 @@ def clean(value: object) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def words(value: object) -> str:
+    """A JSON value on one line, without brackets or quotes: `from 12:00, to 12:01`, `0, 1`, `yes`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{clean(name)} {words(entry)}" for name, entry in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(words(entry) for entry in value) or "-"
+    return clean(value)
+
+
 def emit(form: str, value: object, render: Render) -> None:
     """Print a result to stdout; `render` makes the text of it."""
     print(render(value) if form == "text" else encode(form, value, pretty=sys.stdout.isatty()), flush=True)

@@ -10,7 +10,7 @@ from proxy.cli.confirm import confirm, confirm_options
 from proxy.cli.failure import USAGE, Failure
 from proxy.cli.instances import on_each
 from proxy.cli.options import Commands, change_options
-from proxy.cli.output import age, clean, count, red, table
+from proxy.cli.output import age, clean, count, red, table, words
 from proxy.cli.routing import change_body
 from proxy.cli.values import at_least_one, at_least_zero, moment
 from proxy.cli.waiting import unsettled, until
@@ -188,19 +188,12 @@ def render_ledger(answer: Json) -> str:
         if side.get("paused"):
             where = f"{_side_name(side.get('side'))} of {clean(side.get('route'))}"
             lines.append(red(f"{where} is paused: {clean(side['paused'])}"))
-    lines += [red(f"coverage gap: {_inline(gap)}") for gap in answer.get("gaps", [])]
+    lines += [red(f"coverage gap: {words(gap)}") for gap in answer.get("gaps", [])]
     return "\n".join(lines)
 
 
 def _side_name(side: object) -> str:
     return SIDES[side] if isinstance(side, int) and side in (0, 1) else clean(side)
-
-
-def _inline(value: object) -> str:
-    """A small object on one line: `from 12:00, to 12:01`."""
-    if isinstance(value, dict):
-        return ", ".join(f"{clean(name)} {clean(entry)}" for name, entry in value.items())
-    return clean(value)
 
 
 def render_events(answer: Json) -> str:
@@ -246,12 +239,6 @@ def _short(text: object, width: int = 40) -> str:
 def render_receipts(answer: Json) -> str:
     """Every field of every receipt of one id."""
     return "\n\n".join(
-        "\n".join(f"{clean(name):<12} {_value(value)}" for name, value in receipt.items())
+        "\n".join(f"{clean(name):<12} {words(value)}" for name, value in receipt.items())
         for receipt in answer.get("receipts", [])
     )
-
-
-def _value(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(clean(entry) for entry in value) or "-"
-    return _inline(value)
