@@ -171,7 +171,8 @@ def _tried(address: str, why: str) -> dict[str, str]:
 def _refusal(status: int, problem: Json, address: str) -> Failure:
     """What an error answer means: its detail, what to do, and an exit code."""
     detail = str(problem.get("detail") or problem.get("title") or "no reason given")
-    code = _CODES.get(status, FAILED)
+    # A 404 that lists the routes is about a name that was mistyped; others are about what is not there any more.
+    code = USAGE if status == 404 and "routes" in problem else _CODES.get(status, FAILED)
     return Failure(code, detail, hint=_hint(status, problem), status=status, admin=address, problem=problem)
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from proxy.cli.failure import FAILED, OK, TIMEOUT, UNREACHABLE, USAGE, Failure
+from proxy.cli.failure import OK, TIMEOUT, UNREACHABLE, USAGE, Failure
 from proxy.cli.instances import admins, on_each
 from proxy.cli.options import Commands, timeout_option
 from proxy.cli.output import clean, emit, encode
@@ -55,7 +55,7 @@ def _only(found: Json, route: str | None) -> Json:
     routes = [entry for entry in found.get("routes", []) if entry.get("name") == route]
     if not routes:
         names = ", ".join(str(entry.get("name")) for entry in found.get("routes", []))
-        raise Failure(FAILED, f"there is no route {route!r}; routes are {names or 'none'}")
+        raise Failure(USAGE, f"there is no route {route!r}; routes are {names or 'none'}")
     return found | {"routes": routes}
 
 

@@ -138,7 +138,8 @@ class FakeAdmin:
         if name == "-" and len(self.dials) == 1:
             name = next(iter(self.dials))
         if name not in self.dials:
-            raise Problem(422 if name == "-" else 404, f"no route {name}; routes are {', '.join(self.dials)}")
+            status = 422 if name == "-" else 404
+            raise Problem(status, f"no route {name}; routes are {', '.join(self.dials)}", routes=list(self.dials))
         before = self.dials[name]
         if what == "weight":
             after = with_weight(before, body["weight"])

@@ -56,7 +56,8 @@ def test_a_whole_life(daemon: subprocess.Popen[bytes], ctl: Ctl) -> None:
     answer = ctl("set-weight", "25", "--if-epoch", "2", "--wait", "-o", "json").json
     assert (answer["after"]["stage"], answer["epoch"], answer["applied"]["workers"]) == ("live", 3, 2)
     assert ctl("set-weight", "30", "--if-epoch", "2").code == 5
-    assert ctl("set-weight", "30", "--route", "gone").code == 1
+    for words in (["set-weight", "30"], ["stage", "off"], ["rollback"], ["rearm"], ["why"], ["status"]):
+        assert ctl(*words, "--route", "gone").code == 2, words
     assert ctl("stage", "split", "--weight", "100").code == 2
     assert "nothing was changed" in ctl("set-weight", "30", "--dry-run").out
     assert ctl("rollback", "--gradual", "--steps", "20,0", "--hold", "0s").code == 0

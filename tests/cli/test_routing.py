@@ -93,7 +93,7 @@ def test_route_is_named_or_the_only_one(ctl: Ctl, admin: FakeAdmin) -> None:
     assert ctl("set-weight", "25", "--route", "a/b c").code == 0
     assert admin.dials["a/b c"].weight == 25
     done = ctl("set-weight", "25", "--route", "gone")
-    assert done.code == 1
+    assert done.code == 2
     assert "events, a/b c" in done.err
 
 

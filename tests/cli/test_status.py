@@ -93,7 +93,7 @@ def test_one_route_alone(ctl: Ctl, admin: FakeAdmin) -> None:
     admin.dials["more"] = Dials()
     assert [route["name"] for route in ctl("status", "--route", "more", "-o", "json").json["routes"]] == ["more"]
     done = ctl("status", "--route", "gone")
-    assert done.code == 1
+    assert done.code == 2
     assert "routes are events, more" in done.err
 
 
