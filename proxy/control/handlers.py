@@ -19,11 +19,11 @@ from proxy.control.changes import Changed, Turn, position
 from proxy.control.instance import VERSION, Instance
 from proxy.control.ledger_handlers import LedgerHandlers
 from proxy.control.metrics import exposition, registry_of
-from proxy.control.notes import next_command, notes
+from proxy.control.notes import next_command, notes, trouble_at_new
 from proxy.control.operations import OPERATIONS, openapi
 from proxy.control.problems import Problem
 from proxy.control.state import Conflict
-from proxy.control.status import status
+from proxy.control.status import status, worst_breaker
 from proxy.core.routing import rearmed, rolled_back, with_stage, with_weight
 
 WEIGHT_RANGE: Final = "weight must be between 0 and 100 percent, not "
@@ -133,6 +133,7 @@ class Handlers:
         of = instance.settings.workers
         workers = changed.workers if changed.is_change else instance.peers.applied(changed.epoch)
         name = changed.route.name
+        ledger, breaker = instance.tally.ledger, worst_breaker(instance, changed.route.new)
         return views.RoutingChanged(
             route=name,
             before=views.Position(**position(changed.before)),
@@ -141,8 +142,14 @@ class Handlers:
             previous_epoch=changed.previous_epoch,
             changed=changed.is_change and not changed.dry_run,
             dry_run=changed.dry_run,
-            notes=notes(action, changed, instance.tally.ledger),
-            next=next_command(action, name, changed.after, dry_run=changed.dry_run),
+            notes=notes(action, changed, ledger, breaker),
+            next=next_command(
+                action,
+                name,
+                changed.after,
+                dry_run=changed.dry_run,
+                is_new_ready=not trouble_at_new(name, ledger, breaker),
+            ),
             applied=None if changed.dry_run else views.AppliedView(workers, of, changed.seconds),
         )
 

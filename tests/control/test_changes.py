@@ -147,6 +147,29 @@ async def test_notes_of_a_rollback_from_complete(plane: Plane) -> None:
     assert any("old is incomplete" in each for each in (await plane.get("/api/v1/status"))["warnings"])
 
 
+async def test_what_is_wrong_at_new_is_said_before_it_gets_more(plane: Plane) -> None:
+    instance = plane.supervisor.instance
+    assert (await plane.change("rearm"))["notes"] == []
+    for index in (0, 1):
+        plane.workers[index].say(breakers={"old": "closed", "new": "half-open" if index else "closed"})
+    assert plane.ledger is not None
+    stats = ledger_stats(new=balance(pending=7))
+    stats.sides[1].oldest_pending_age, stats.sides[1].paused = 12.4, "401"
+    plane.ledger.tell(stats)
+    await plane.heard(lambda: instance.tally.ledger is not None and len(list(instance.tally.present())) == 2)
+    answer = await plane.change("rearm")
+    assert answer["notes"] == [
+        "the breaker at new is half-open: the next event tries it; the trigger reverts again while new does not answer",
+        "7 events wait in the ledger for new, the oldest for 12 s; later ones of their keys wait, too",
+        "deliveries from the ledger to new are paused: 401",
+    ]
+    assert answer["next"] == "proxyctl status --wait"
+    more = await plane.change("stage", stage="live", weight=20, dry_run=True)
+    assert more["notes"] == answer["notes"]
+    assert (await plane.change("stage", stage="live", weight=20))["notes"] == answer["notes"]
+    assert (await plane.change("stage", stage="live", weight=10))["notes"] == []
+
+
 async def test_a_route_that_left_the_configuration_is_dropped(make_plane: MakePlane) -> None:
     first = make_plane(routes=[{"name": name, "match": {"path": f"/{name}"}} for name in ("one", "two")])
     await first.start()
