@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.cli.failure import FAILED, OK, USAGE, Failure
-from proxy.cli.options import Commands, output_option
+from proxy.cli.options import FORMATS, Commands, output_option
 from proxy.cli.output import clean, emit
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def add(commands: Commands) -> None:
         "init",
         "write a commented configuration with a fresh salt",
         run=init,
-        example="init --old http://127.0.0.1:9001 --new http://127.0.0.1:9002 -o crossfade.yaml",
+        example="init --old http://127.0.0.1:9001 --new http://127.0.0.1:9002 -o crossfade.yaml\n"
+        "init --old http://127.0.0.1:9001 --new http://127.0.0.1:9002 --output json",
         shared=False,
     )
     parser.add_argument("--old", required=True, metavar="URL", help="the old backend, http://host:port")
@@ -46,6 +47,7 @@ def add(commands: Commands) -> None:
         "-o", dest="file", default=DEFAULT_FILE, metavar="FILE", help=f"default: {DEFAULT_FILE}; - for stdout"
     )
     parser.add_argument("--force", action="store_true", help="overwrite the file")
+    output_option(parser, "--output")  # -o is the file here
     parser = commands.add(
         "check",
         "list everything that is wrong with a configuration",
@@ -63,8 +65,6 @@ def add(commands: Commands) -> None:
 
 def demo(args: argparse.Namespace) -> int:
     """`demo`."""
-    if args.output == "yaml":
-        raise Failure(USAGE, "demo prints text or json")
     import uvloop
 
     from proxy.demo.outcome import parse_injection
@@ -79,6 +79,12 @@ def demo(args: argparse.Namespace) -> int:
 
 def init(args: argparse.Namespace) -> int:
     """`init`."""
+    if args.file in FORMATS:
+        raise Failure(
+            USAGE,
+            f"-o names the file that init writes, and {args.file} is a form of output",
+            hint=f"--output {args.file} prints the result in that form, -o ./{args.file} writes a file of that name",
+        )
     from config.template import render
 
     try:

@@ -11,8 +11,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
+import yaml
 
 from proxy.core.errors import CrossfadeError
 from proxy.demo.admin import AdminDownError, AdminError, Status
@@ -70,11 +72,11 @@ class _Parts:
 async def run(fast: bool, keep: bool, output: str = "text", inject: str | None = None) -> int:
     """Run the demo; 0 when nothing was lost, no client saw an error, and the revert was seen; else 1.
 
-    fast: within 30 seconds; keep: leave everything running until Ctrl-C; output: text, or json for one
-    object on stdout and the story on stderr; inject: see `parse_injection`, whose ValueError it raises.
+    fast: within 30 seconds; keep: leave everything running until Ctrl-C; output: text, or json or
+    yaml for one object on stdout and the story on stderr; inject: see `parse_injection`, whose ValueError it raises.
     """
     injection = parse_injection(inject)
-    out = sys.stderr if output == "json" else sys.stdout
+    out = sys.stdout if output == "text" else sys.stderr
     view = LiveView(out, shutil.get_terminal_size().columns) if out.isatty() else View(out)
     task = asyncio.current_task()
     assert task is not None
@@ -161,8 +163,15 @@ def _report(outcome: Outcome, view: View, output: str) -> None:
     for line in outcome.problems():
         view.end(f"  {line}")
     view.end(outcome.summary())
+    if output != "text":
+        print(encoded(outcome.as_dict(), output), flush=True)
+
+
+def encoded(result: dict[str, Any], output: str) -> str:
+    """The demo's result as JSON or YAML."""
     if output == "json":
-        print(orjson.dumps(outcome.as_dict()).decode(), flush=True)
+        return orjson.dumps(result).decode()
+    return str(yaml.safe_dump(result, sort_keys=False, allow_unicode=True, explicit_start=True)).rstrip("\n")
 
 
 async def _keep(parts: _Parts, view: View) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from config.loader import load
 from tests.cli.conftest import Ctl
@@ -108,6 +109,19 @@ def test_run_hands_the_launcher_what_was_loaded(ctl: Ctl, monkeypatch: pytest.Mo
     assert called == [(2, Path("crossfade.yaml"))]
 
 
+def test_check_in_yaml_says_what_json_says(ctl: Ctl, home: Path) -> None:
+    assert ctl(*INIT).code == 0
+    assert (
+        yaml.safe_load(ctl("check", "crossfade.yaml", "-o", "yaml").out)
+        == ctl("check", "crossfade.yaml", "-o", "json").json
+    )
+    (home / "bad.yaml").write_text(BAD)
+    assert (
+        yaml.safe_load(ctl("check", "bad.yaml", "-o", "yaml").err)["error"]
+        == ctl("check", "bad.yaml", "-o", "json").error
+    )
+
+
 def test_demo_is_started_with_its_options(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[Any] = []
 
@@ -121,6 +135,23 @@ def test_demo_is_started_with_its_options(ctl: Ctl, monkeypatch: pytest.MonkeyPa
     assert called == [(True, False, "json", "lost:3"), (False, True, "json", None)]
 
 
-@pytest.mark.parametrize("words", [["--inject", "nonsense"], ["-o", "yaml"]])
-def test_demo_refuses_what_it_cannot_do(ctl: Ctl, words: list[str]) -> None:
-    assert ctl("demo", *words).code == 2
+def test_demo_refuses_what_it_cannot_do(ctl: Ctl) -> None:
+    assert ctl("demo", "--inject", "nonsense").code == 2
+
+
+@pytest.mark.parametrize("form", ["text", "json", "yaml"])
+def test_the_file_of_init_is_no_form_of_output(ctl: Ctl, home: Path, form: str) -> None:
+    done = ctl(*INIT, "-o", form)
+    assert done.code == 2
+    assert f"-o ./{form}" in done.err
+    assert list(home.iterdir()) == []
+    assert ctl(*INIT, "-o", f"./{form}").code == 0
+    assert load(home / form).backends["new"].url == "http://127.0.0.1:9002"
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_init_says_what_it_wrote_in_every_form(ctl: Ctl, form: str) -> None:
+    answer = yaml.safe_load(ctl(*INIT, "--output", form).out)
+    assert answer["file"] == "crossfade.yaml"
+    assert answer["next"] == ["proxyctl check crossfade.yaml", "proxyctl run crossfade.yaml"]
+    assert yaml.safe_load(ctl(*INIT, "--output", form).err)["error"]["code"] == 2

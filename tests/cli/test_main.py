@@ -130,6 +130,36 @@ def test_yaml(ctl: Ctl, admin: FakeAdmin) -> None:
     assert yaml.safe_load(done.out)["routes"][0]["name"] == "events"
 
 
+ON_AN_INSTANCE = """status | history | why | set-weight 25 | stage live --weight 10 | rollback | rearm | rollout rearm
+    ledger status | ledger ls | ledger show event-1 | ledger replay --since 1h --to new
+    dead ls | dead requeue --all | dead discard --all | token create ci --role viewer | token ls | token revoke ci
+    drain"""
+
+
+@pytest.mark.parametrize("line", [line.strip() for line in re.split(r"[|\n]", ON_AN_INSTANCE)])
+def test_yaml_says_what_json_says(ctl: Ctl, admin: FakeAdmin, line: str) -> None:
+    if line == "token revoke ci":
+        admin.tokens["ci"] = "viewer", "cf_ci"
+    options = ["--dry-run"] if "--dry-run" in COMMANDS[path_of(line)].format_help() else []
+    formed, plain = ctl(*line.split(), *options, "-o", "yaml"), ctl(*line.split(), *options, "-o", "json")
+    assert (formed.code, plain.code) == (0, 0)
+    assert yaml.safe_load(formed.out) == plain.json
+    admin.forced = lambda method, path: (423, {"detail": "latched: no\n- 'x'", "epoch": 7})
+    formed, plain = ctl(*line.split(), *options, "-o", "yaml"), ctl(*line.split(), *options, "-o", "json")
+    assert (formed.code, formed.out) == (7, "")
+    assert yaml.safe_load(formed.err) == json.loads(plain.err)
+
+
+def path_of(line: str) -> tuple[str, ...]:
+    words = line.split()
+    return next(tuple(words[:length]) for length in (2, 1) if tuple(words[:length]) in COMMANDS)
+
+
+def test_every_command_on_an_instance_is_tried_in_yaml() -> None:
+    local = {("demo",), ("init",), ("check",), ("run",)}
+    assert {path_of(line.strip()) for line in re.split(r"[|\n]", ON_AN_INSTANCE)} == COMMANDS.keys() - local
+
+
 def test_errors_in_yaml(ctl: Ctl) -> None:
     assert yaml.safe_load(ctl("status", "-o", "yaml").err)["error"]["code"] == 6
 

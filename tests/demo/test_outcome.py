@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from proxy.demo.admin import LedgerStatus, RouteStatus, Side, SideLedger, Status
 from proxy.demo.comparison import Comparison
 from proxy.demo.outcome import Injection, Outcome, parse_injection
+from proxy.demo.run import encoded
 
 COMPLETE = Comparison(rows=12, stored=10, lost=(), different=(), unknown=(), unanswered=(), misordered=())
 
@@ -105,3 +108,8 @@ def test_injection(text: str | None, expected: Injection) -> None:
 def test_bad_injection(text: str) -> None:
     with pytest.raises(ValueError, match="expected lost:N"):
         parse_injection(text)
+
+
+def test_the_object_is_the_same_in_json_and_yaml() -> None:
+    found = GOOD.as_dict()
+    assert yaml.safe_load(encoded(found, "yaml")) == json.loads(encoded(found, "json")) == found
