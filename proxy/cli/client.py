@@ -48,6 +48,8 @@ class Admin:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._found: Endpoint | None = None
+        self.label = ""
+        """What lines about it begin with where there are several."""
 
     @property
     def address(self) -> str:

@@ -67,7 +67,7 @@ def targets(args: argparse.Namespace) -> list[Target]:
     token = _token(args, context)
     given = args.admin or os.environ.get("PROXYCTL_ADMIN", "").replace(",", " ").split() or _listed(context)
     if given:
-        return [Target((parse(text),), token) for text in given]
+        return [Target((parse(text),), token) for text in dict.fromkeys(given)]
     socket = DEFAULT_SOCKET.removeprefix("unix:")
     if os.path.isdir(os.path.dirname(socket)) and not os.path.exists(socket):
         return [Target((parse(DEFAULT_SOCKET),), token)]

@@ -20,6 +20,10 @@ BLOCKED = 7
 INTERRUPTED = 130
 """Ctrl-C, as shells number it: 128 + SIGINT."""
 
+WORST_FIRST = (ROLLED_BACK, FAILED, TIMEOUT, UNREACHABLE, CONFLICT, BLOCKED, USAGE)
+"""Which of several instances' failures the exit code tells: first what says that new is bad, then what may have been
+done by half or unseen, then what was not even asked, last what was refused with everything as it was."""
+
 
 class Failure(CrossfadeError):
     """A command that did not do what was asked.

@@ -44,7 +44,7 @@ def descend(admin: Admin, args: argparse.Namespace, clock: Clock | None = None) 
             trouble = _take(admin, args, route["name"], ahead, taken, clock or Clock())
         except (Failure, KeyboardInterrupt):
             if taken:
-                _say(args, f"the weight stays at {percent(taken[-1])}; to 0 at once: proxyctl rollback")
+                _say(args, admin, f"the weight stays at {percent(taken[-1])}; to 0 at once: proxyctl rollback")
             raise
     if trouble:
         args.if_epoch = None  # to 0 whatever anybody else has done
@@ -67,7 +67,7 @@ def _take(
         change = admin.change("PUT", route_path(name, "weight"), change_body(args, weight=step), args.if_epoch)
         args.if_epoch = epoch = change["epoch"]
         taken.append(step)
-        _say(args, f"{clean(change['route'])}: weight {percent(step)} for {hold:g} s, epoch {epoch}")
+        _say(args, admin, f"{clean(change['route'])}: weight {percent(step)} for {hold:g} s, epoch {epoch}")
         trouble = _watch(admin, change["route"], epoch, hold, clock)
         if trouble:
             return trouble
@@ -118,9 +118,9 @@ def failure_of_new(route: Json) -> str:
     return ""
 
 
-def _say(args: argparse.Namespace, line: str) -> None:
+def _say(args: argparse.Namespace, admin: Admin, line: str) -> None:
     if args.output == "text":
-        print(line, flush=True)
+        print(f"{admin.label}{line}", flush=True)
 
 
 def render(answer: Json) -> str:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from proxy.cli.failure import OK, TIMEOUT, UNREACHABLE, USAGE, Failure
-from proxy.cli.instances import admins, on_each
+from proxy.cli.instances import Act, admins, at_once, on_each
 from proxy.cli.options import Commands, timeout_option
 from proxy.cli.output import clean, emit, encode
 from proxy.cli.waiting import Clock, unsettled, until
@@ -68,15 +68,14 @@ def _render(found: Json) -> str:
 def watch(args: argparse.Namespace, clock: Clock | None = None) -> int:
     """Show the status once a second; with --wait until the instance is at rest, else until Ctrl-C.
 
-    An instance that goes away later is reported and looked for again. Raises Failure when it was never reached.
+    An instance that goes away later is reported and looked for again; one of several also when it was away at first.
+    Raises Failure when none was ever reached.
     """
     clock = clock or Clock()
     found = admins(args)
-    if args.wait and len(found) > 1:
-        raise Failure(USAGE, "--watch with --wait takes one instance")
     end = clock.now() + args.timeout
     try:
-        shown = [_status_now(admin, args) for admin in found]
+        shown = _first_look(found, args)
         while True:
             _draw(args, shown)
             missing = [word for status in shown for word in status["missing"]]
@@ -85,9 +84,32 @@ def watch(args: argparse.Namespace, clock: Clock | None = None) -> int:
             if args.wait and clock.now() >= end:
                 raise Failure(TIMEOUT, f"not there after {args.timeout:g} s: {'; '.join(missing)}", missing=missing)
             clock.sleep(REDRAW)
-            shown = [_status_or_away(admin, args) for admin in found]
+            shown = _look(found, lambda admin: _status_or_away(admin, args))
     except KeyboardInterrupt:
         return OK
+
+
+def _first_look(found: list[Admin], args: argparse.Namespace) -> list[Json]:
+    """The first frame; Failure when there is nothing to show."""
+    if len(found) == 1:
+        return [_status_now(found[0], args)]
+    shown = _look(found, lambda admin: _status_or_away(admin, args))
+    if all("away" in each for each in shown):
+        lines = "\n".join(f"{each['admin']}: {each['away']}" for each in shown)
+        raise Failure(UNREACHABLE, f"none of {len(found)} instances could be reached\n{lines}")
+    return shown
+
+
+def _look(found: list[Admin], act: Act) -> list[Json]:
+    """One look at every instance, at the same time; Failure of the first that is not merely away."""
+    if len(found) == 1:
+        return [act(found[0])]
+    shown = []
+    for _, came in at_once(found, act):
+        if isinstance(came, Failure):
+            raise came
+        shown.append(came)
+    return shown
 
 
 def _status_now(admin: Admin, args: argparse.Namespace) -> Json:

@@ -196,8 +196,15 @@ def test_watch_outlives_a_restart_of_the_instance(ctl: Ctl, home: Path, monkeypa
     assert frames == [0, 1]
 
 
-def test_watch_and_wait_takes_one_instance(ctl: Ctl) -> None:
-    assert ctl("status", "-w", "--wait", "--admin", "unix:a", "--admin", "unix:b").code == 2
+def test_watch_and_wait_ends_when_all_are_at_rest(ctl: Ctl, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = FakeAdmin(), FakeAdmin()
+    b.ledger["pending"] = 3
+    monkeypatch.setattr("proxy.cli.status.REDRAW", 0.0)
+    b.before_status.extend([lambda: None, lambda: None, lambda: b.ledger.update(pending=0)])
+    with serving(a, "a"), serving(b, "b"):
+        done = ctl("status", "-w", "--wait", "--admin", "unix:a", "--admin", "unix:b")
+    assert done.code == 0
+    assert [done.out.count(f"at unix:{name}: ready") for name in "ab"] == [3, 3]
 
 
 def test_a_terminal_is_redrawn_in_colour(admin: FakeAdmin, monkeypatch: pytest.MonkeyPatch, ctl: Ctl) -> None:
