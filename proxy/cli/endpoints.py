@@ -1,22 +1,20 @@
 """Where the admin API is and which token it gets.
 
-    address   --admin (repeatable), PROXYCTL_ADMIN, the context file, ./crossfade-state/admin.sock, http://127.0.0.1:9900
-    token     (TCP alone) --token, --token-file, PROXYCTL_TOKEN, PROXYCTL_TOKEN_FILE, the context file
+    address   --admin (repeatable) or --context, PROXYCTL_ADMIN, the current context, ./crossfade-state/admin.sock,
+              http://127.0.0.1:9900
+    token     (TCP alone) --token, --token-file, that of --context, PROXYCTL_TOKEN, PROXYCTL_TOKEN_FILE, that of the
+              current context
 
 Only the two defaults stand in for each other: an address that somebody gave is used or reported, never
 replaced, because the other address may be another instance. For the same reason a state directory here
-whose instance does not run means that one, and no other.
-
-The context file is PROXYCTL_CONTEXT or ~/.config/crossfade/context.json:
-{"admin": "..." or [...], "token_file": "..."}.
+whose instance does not run means that one, and no other; and a context's token goes to its addresses alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from proxy.cli.failure import USAGE, Failure
@@ -63,9 +61,8 @@ def _bad(text: str) -> Failure:
 
 def targets(args: argparse.Namespace) -> list[Target]:
     """The instances that a command is meant for, at least one."""
-    context = _context()
-    token = _token(args, context)
-    given = args.admin or os.environ.get("PROXYCTL_ADMIN", "").replace(",", " ").split() or _listed(context)
+    given, token_file = _named(args)
+    token = _token(args, token_file)
     if given:
         return [Target((parse(text),), token) for text in dict.fromkeys(given)]
     socket = DEFAULT_SOCKET.removeprefix("unix:")
@@ -74,41 +71,31 @@ def targets(args: argparse.Namespace) -> list[Target]:
     return [Target((parse(DEFAULT_SOCKET), parse(DEFAULT_URL)), token)]
 
 
-def _listed(context: dict[str, Any]) -> list[str]:
-    admin = context.get("admin", [])
-    return [admin] if isinstance(admin, str) else admin
+def _named(args: argparse.Namespace) -> tuple[list[str], str]:
+    """The addresses that somebody gave, and the token file that belongs to them."""
+    if args.context is not None:
+        if args.admin:
+            raise Failure(USAGE, "--admin and --context both say where to go; give one of them")
+        from proxy.cli.context_file import chosen
+
+        return list((context := chosen(args.context)).admin), context.token_file
+    given = args.admin or os.environ.get("PROXYCTL_ADMIN", "").replace(",", " ").split()
+    if given:
+        return given, ""
+    from proxy.cli.context_file import load
+
+    contexts = load()
+    current = contexts.every.get(contexts.current)
+    return (list(current.admin), current.token_file) if current is not None else ([], "")
 
 
-def _context() -> dict[str, Any]:
-    """The context file; empty when there is none and none was asked for."""
-    asked = os.environ.get("PROXYCTL_CONTEXT")
-    home = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    path = asked or os.path.join(home, "crossfade", "context.json")
-    if not asked and not os.path.exists(path):
-        return {}
-    try:
-        context = json.loads(_read(path, "context file"))
-    except ValueError as error:
-        raise Failure(USAGE, f"{path} is not JSON: {error}") from None
-    if not _is_context(context):
-        raise Failure(USAGE, f'{path}: expected {{"admin": "unix:PATH or URL", "token_file": "PATH"}}')
-    return dict(context)
-
-
-def _is_context(context: object) -> bool:
-    if not isinstance(context, dict) or not set(context) <= {"admin", "token_file"}:
-        return False
-    admins = context.get("admin", [])
-    admins = admins if isinstance(admins, list) else [admins]
-    return all(isinstance(text, str) for text in [*admins, context.get("token_file", "")])
-
-
-def _token(args: argparse.Namespace, context: dict[str, Any]) -> str | None:
+def _token(args: argparse.Namespace, of_context: str) -> str | None:
     if args.token is not None:
         return _checked(args.token, "--token")
-    if args.token_file is None and "PROXYCTL_TOKEN" in os.environ:
+    path = args.token_file or (of_context if args.context is not None else "")
+    if not path and "PROXYCTL_TOKEN" in os.environ:
         return _checked(os.environ["PROXYCTL_TOKEN"], "PROXYCTL_TOKEN")
-    path = args.token_file or os.environ.get("PROXYCTL_TOKEN_FILE") or context.get("token_file")
+    path = path or os.environ.get("PROXYCTL_TOKEN_FILE") or of_context
     return _checked(_read(path, "token file"), path) if path else None
 
 

@@ -8,14 +8,15 @@ import os
 import sys
 from collections.abc import Sequence
 
-from proxy.cli import audit, drain, local, records, routing, status, tokens
+from proxy.cli import audit, context, drain, local, records, routing, status, tokens
 from proxy.cli.failure import FAILED, INTERRUPTED, Failure
 from proxy.cli.options import FORMATS, Commands, Parser, examples, settle, shared_options
 from proxy.cli.output import complain
 
 _END = """
 
-endpoint: --admin, PROXYCTL_ADMIN, ~/.config/crossfade/context.json, ./crossfade-state/admin.sock, http://127.0.0.1:9900
+endpoint: --admin or --context, PROXYCTL_ADMIN, the current context, ./crossfade-state/admin.sock, http://127.0.0.1:9900
+contexts: ~/.config/crossfade/contexts.yaml
 exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 rolled back, 4 timeout, 5 epoch conflict, 6 unreachable,
             7 blocked by a guard"""
 
@@ -41,7 +42,7 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     shared_options(parser, 0)
     commands = Commands(parser, 1)
-    for family in (local, status, routing, records, audit, drain, tokens):
+    for family in (local, status, routing, records, audit, drain, tokens, context):
         family.add(commands)
     return parser
 

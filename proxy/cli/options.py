@@ -65,7 +65,7 @@ def examples(lines: str) -> str:
 
 
 def shared_options(parser: argparse.ArgumentParser, level: int) -> None:
-    """--admin, --token, --token-file and -o.
+    """--admin, --context, --token, --token-file and -o.
 
     Without defaults of their own, because argparse would overwrite what stands before the command with them.
     """
@@ -77,6 +77,9 @@ def shared_options(parser: argparse.ArgumentParser, level: int) -> None:
         default=argparse.SUPPRESS,
         metavar="URL|unix:PATH",
         help="admin endpoint; give it several times to act on several instances",
+    )
+    group.add_argument(
+        "--context", default=argparse.SUPPRESS, metavar="NAME", help="a named instance (see proxyctl context)"
     )
     group.add_argument("--token", default=argparse.SUPPRESS, help="bearer token (better: PROXYCTL_TOKEN)")
     group.add_argument("--token-file", default=argparse.SUPPRESS, metavar="FILE", help="file that holds the token")
@@ -114,7 +117,7 @@ def timeout_option(parser: argparse._ActionsContainer, default: float) -> None:
 def settle(args: argparse.Namespace) -> argparse.Namespace:
     """Gather the global options from wherever they stood."""
     args.admin = [text for level in range(LEVELS) for text in getattr(args, f"admin_{level}", [])]
-    for name, default in (("output", "text"), ("token", None), ("token_file", None)):
+    for name, default in (("output", "text"), ("token", None), ("token_file", None), ("context", None)):
         if not hasattr(args, name):
             setattr(args, name, default)
     return args

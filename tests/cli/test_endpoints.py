@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -73,9 +72,8 @@ def test_a_path_that_no_socket_can_have(ctl: Ctl) -> None:
 def test_order_of_places(ctl: Ctl, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["option", "environment", "context"]
     fakes = [FakeAdmin() for _ in names]
-    context = home / "xdg" / "crossfade" / "context.json"
-    context.parent.mkdir(parents=True)
-    context.write_text(json.dumps({"admin": "unix:context"}))
+    assert ctl("context", "set", "c", "--admin", "unix:context").code == 0
+    assert ctl("context", "use", "c").code == 0
     with serving(fakes[0], "option"), serving(fakes[1], "environment"), serving(fakes[2], "context"):
         assert ctl("history").code == 0
         monkeypatch.setenv("PROXYCTL_ADMIN", "unix:environment")
@@ -89,22 +87,6 @@ def test_an_address_that_was_given_is_never_replaced(ctl: Ctl, admin: FakeAdmin)
     assert admin.requests == []
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '{"admin": 1}', '{"admin": [1]}', '{"admins": "unix:a"}', '{"token_file": 1}', '{"admin": "x"}']
-)
-def test_bad_context_file(ctl: Ctl, home: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    (home / "context").write_text(text)
-    monkeypatch.setenv("PROXYCTL_CONTEXT", "context")
-    assert ctl("status").code == 2
-
-
-def test_a_context_file_that_was_named_must_be_there(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROXYCTL_CONTEXT", "gone.json")
-    done = ctl("status")
-    assert done.code == 2
-    assert "cannot read the context file gone.json: No such file or directory" in done.err
-
-
 def sent_token(fake: FakeAdmin) -> str | None:
     return fake.requests[-1][2].get("authorization")
 
@@ -114,8 +96,8 @@ def test_order_of_tokens(ctl: Ctl, tcp: tuple[FakeAdmin, str], home: Path, monke
     for name in ("context", "environment", "option"):
         fake.tokens[name] = "viewer", f"cf_{name}_file"
         (home / name).write_text(f"cf_{name}_file\n")
-    (home / "context.json").write_text(json.dumps({"admin": [address], "token_file": "context"}))
-    monkeypatch.setenv("PROXYCTL_CONTEXT", "context.json")
+    assert ctl("context", "set", "c", "--admin", address, "--token-file", "context").code == 0
+    assert ctl("context", "use", "c").code == 0
     assert ctl("history").code == 0
     assert sent_token(fake) == "Bearer cf_context_file"
     monkeypatch.setenv("PROXYCTL_TOKEN_FILE", "environment")
@@ -124,10 +106,25 @@ def test_order_of_tokens(ctl: Ctl, tcp: tuple[FakeAdmin, str], home: Path, monke
     monkeypatch.setenv("PROXYCTL_TOKEN", "cf_vic")
     assert ctl("history").code == 0
     assert sent_token(fake) == "Bearer cf_vic"
+    assert ctl("history", "--context", "c").code == 0
+    assert sent_token(fake) == "Bearer cf_context_file"
     assert ctl("history", "--token-file", "option").code == 0
     assert sent_token(fake) == "Bearer cf_option_file"
     assert ctl("history", "--token-file", "option", "--token", "cf_ann").code == 0
     assert sent_token(fake) == "Bearer cf_ann"
+
+
+def test_a_contexts_token_goes_to_its_own_addresses_alone(
+    ctl: Ctl, tcp: tuple[FakeAdmin, str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "token").write_text("cf_vic")
+    assert ctl("context", "set", "c", "--admin", "http://127.0.0.1:1", "--token-file", "token").code == 0
+    assert ctl("context", "use", "c").code == 0
+    assert ctl("history", "--admin", tcp[1]).code == 1
+    assert sent_token(tcp[0]) is None
+    monkeypatch.setenv("PROXYCTL_ADMIN", tcp[1])
+    assert ctl("history").code == 1
+    assert sent_token(tcp[0]) is None
 
 
 @pytest.mark.parametrize("token", ["", " ", "a b", "a\nb", "ä"])

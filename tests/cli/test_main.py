@@ -40,7 +40,7 @@ CHANGES = [path for path, parser in COMMANDS.items() if "--reason" in parser.for
 def test_the_interface_has_its_commands() -> None:
     expected = """demo init check run status set-weight stage rollback rearm history why drain
         rollout.rearm ledger.status ledger.ls ledger.show ledger.replay dead.ls dead.requeue dead.discard
-        token.create token.ls token.revoke"""
+        token.create token.ls token.revoke context.set context.use context.ls context.rm"""
     assert {".".join(path) for path in COMMANDS} == set(expected.split())
 
 
@@ -70,6 +70,10 @@ def test_changes_are_all_there() -> None:
     assert {" ".join(path) for path in COMMANDS} - {" ".join(path) for path in CHANGES} == reading | {
         "dead ls",
         "token ls",
+        "context set",
+        "context use",
+        "context ls",
+        "context rm",
     }
 
 
@@ -156,7 +160,7 @@ def path_of(line: str) -> tuple[str, ...]:
 
 
 def test_every_command_on_an_instance_is_tried_in_yaml() -> None:
-    local = {("demo",), ("init",), ("check",), ("run",)}
+    local = {path for path in COMMANDS if path[0] in ("demo", "init", "check", "run", "context")}
     assert {path_of(line.strip()) for line in re.split(r"[|\n]", ON_AN_INSTANCE)} == COMMANDS.keys() - local
 
 
