@@ -9,7 +9,7 @@ from urllib.parse import quote
 from proxy.cli.failure import USAGE, Failure
 from proxy.cli.instances import on_each
 from proxy.cli.options import Commands, change_options
-from proxy.cli.output import clean, count, percent, position, seconds
+from proxy.cli.output import age, clean, count, percent, position, rate, seconds, share
 from proxy.cli.values import duration, steps, weight
 from proxy.cli.waiting import behind, look, until
 
@@ -155,6 +155,7 @@ def render_change(answer: Json) -> str:
         copy = f"{clean(before.get('copy'))} -> {copy}"
     lines = [f"{clean(answer['route'])}: {position(before)} -> {position(after)}, copy {copy}"]
     if answer.get("dry_run"):
+        lines += moves_lines(answer)
         lines.append(f"dry run: nothing was changed, epoch {answer['previous_epoch']}")
     elif not answer.get("changed"):
         lines.append(f"it was so already, epoch {answer['epoch']}")
@@ -172,6 +173,36 @@ def render_change(answer: Json) -> str:
     if answer.get("next"):
         lines.append(f"next: {clean(answer['next'])}")
     return "\n".join(lines)
+
+
+def moves_lines(answer: Json) -> list[str]:
+    """What a dry run would move, and over which time that was seen; keys are an estimate."""
+    moves = answer.get("moves")
+    if not moves or not moves["all_rate"]:
+        return ["keys and events/s: not known, no event was seen in the last minutes"]
+    lines = []
+    if moves["buckets_percent"]:
+        part = moves["rate"] / moves["all_rate"]
+        lines.append(
+            f"would move to {clean(moves['to'])}: {keys_text(moves['keys'])} of {keys_text(moves['all_keys'])} keys, "
+            f"{rate(moves['rate'])} of {rate(moves['all_rate'])} events ({share(part)})"
+        )
+    else:
+        lines.append(f"would move no key; {keys_text(moves['all_keys'])} keys, {rate(moves['all_rate'])} events")
+    sides = moves["sides"]
+    changes = [f"{name} {rate(each['before'])} -> {rate(each['after'])}" for name, each in sides.items()]
+    lines.append(f"events to each side: {', '.join(changes)}")
+    lines.append(f"seen in the last {age(moves['window_seconds'])}; keys are estimated, with their 95 % interval")
+    return lines
+
+
+def keys_text(keys: Json) -> str:
+    """`about 250 (243-262)`, `17` where the interval is a point, `more than 20,000,000`."""
+    if keys["is_least"]:
+        return f"more than {count(keys['low'])}"
+    if keys["low"] == keys["high"]:
+        return count(keys["estimate"])
+    return f"about {count(keys['estimate'])} ({count(keys['low'])}-{count(keys['high'])})"
 
 
 def _applied_text(applied: Json) -> str:

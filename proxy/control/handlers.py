@@ -22,8 +22,10 @@ from proxy.control.metrics import exposition, registry_of
 from proxy.control.notes import next_command, notes, trouble_at_new
 from proxy.control.operations import OPERATIONS, openapi
 from proxy.control.problems import Problem
+from proxy.control.spreads import moves_view
 from proxy.control.state import Conflict
 from proxy.control.status import status, worst_breaker
+from proxy.core.choose import plan
 from proxy.core.routing import rearmed, rolled_back, with_stage, with_weight
 
 WEIGHT_RANGE: Final = "weight must be between 0 and 100 percent, not "
@@ -151,7 +153,14 @@ class Handlers:
                 is_new_ready=not trouble_at_new(name, ledger, breaker),
             ),
             applied=None if changed.dry_run else views.AppliedView(workers, of, changed.seconds),
+            moves=self._moves(changed) if changed.dry_run else None,
         )
+
+    def _moves(self, changed: Changed) -> views.MovesView | None:
+        """What a dry run would move, by the events of the last minutes."""
+        route, instance = changed.route, self._instance
+        before, after = (plan(each.dials, carry_over=route.carry_over) for each in (changed.before, changed.after))
+        return moves_view(instance.spreads.seen(route.name, instance.clock()), before, after)
 
     def _route(self, name: str) -> Route:
         routes = self._instance.routes

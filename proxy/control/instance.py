@@ -14,6 +14,7 @@ from proxy.control.audit import Audit
 from proxy.control.changes import APPLY_WAIT, Changes
 from proxy.control.peers import Peers
 from proxy.control.probes import Probes
+from proxy.control.spreads import Spreads
 from proxy.control.state import LiveState
 from proxy.control.tally import Tally
 from proxy.control.tokens import Tokens
@@ -54,6 +55,7 @@ class Instance:
     state: LiveState | None = None
     changed_at: float = 0.0
     draining: bool = False
+    spreads: Spreads = field(default_factory=Spreads)
     routes: dict[str, Route] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ and connect again to a new supervisor; they keep serving the last epoch while th
                                     <--         SetRouting(routing)
       Applied(epoch)                -->
       WorkerStats / LedgerStats     -->         every 250 ms
+      RouteSpread                   -->         every 10 s and route: where its events lie
                                     <--         BackendHealth(...)     what the probes found
                                     <--         BackendRecovered(...)  deliveries to it go on: to the workers
                                     <--         Ask(id, op, args)      to the ledger alone
@@ -24,6 +25,8 @@ from proxy.core.routing import Routing
 
 STATS_INTERVAL: Final = 0.25
 """Seconds between two reports of a process."""
+SPREAD_EVERY: Final = 40
+"""Reports from one `RouteSpread` of a route to the next."""
 
 
 class Register(msgspec.Struct, tag="register"):
@@ -74,6 +77,19 @@ class WorkerStats(msgspec.Struct, tag="worker_stats"):
     in_flight: int
     counters: dict[str, int]
     rss_bytes: int = 0
+
+
+class RouteSpread(msgspec.Struct, tag="route_spread"):
+    """How a route's events of the last `seconds` lie over the buckets: `proxy.core.spread` of one worker.
+
+    counts: 10,000 unsigned 32-bit numbers in this machine's order, by bucket; empty without an event.
+    seen: the sample's bits.
+    """
+
+    route: str
+    seconds: float
+    counts: bytes
+    seen: bytes
 
 
 class SideStats(msgspec.Struct):
@@ -147,7 +163,7 @@ class Reply(msgspec.Struct, tag="reply"):
     error: str = ""
 
 
-ToSupervisor = Register | Applied | WorkerStats | LedgerStats | Reply
+ToSupervisor = Register | Applied | WorkerStats | RouteSpread | LedgerStats | Reply
 FromSupervisor = SetRouting | BackendHealth | BackendRecovered | Ask
 
 encoder: Final = msgspec.msgpack.Encoder()

@@ -24,6 +24,7 @@ from proxy.control.link import (
     LedgerStats,
     Register,
     Reply,
+    RouteSpread,
     SetRouting,
     ToSupervisor,
     WorkerStats,
@@ -60,6 +61,9 @@ class Listener(Protocol):
 
     def worker_said(self, peer: Peer, stats: WorkerStats) -> None:
         """A worker's figures."""
+
+    def worker_spread(self, peer: Peer, spread: RouteSpread) -> None:
+        """Where a route's events lay lately."""
 
     def ledger_said(self, peer: Peer, stats: LedgerStats) -> None:
         """The ledger's figures."""
@@ -293,6 +297,8 @@ class Peers:
                 self._tell()
             case WorkerStats() if peer.kind == "worker":
                 self._listener.worker_said(peer, message)
+            case RouteSpread() if peer.kind == "worker":
+                self._listener.worker_spread(peer, message)
             case LedgerStats() if peer.kind == "ledger":
                 self._listener.ledger_said(peer, message)
             case Reply() if peer.kind == "ledger":

@@ -31,7 +31,7 @@ from proxy.control.guard import Guard
 from proxy.control.handlers import Handlers
 from proxy.control.inherit import EXIT_REFUSED, Inherited, say_refusal, stop_requested
 from proxy.control.instance import Instance, ask_launcher_to_stop
-from proxy.control.link import LedgerStats, WorkerStats
+from proxy.control.link import LedgerStats, RouteSpread, WorkerStats
 from proxy.control.logs import setup_logging
 from proxy.control.peers import Peer, Peers
 from proxy.control.probes import Probes
@@ -178,6 +178,11 @@ class Supervisor:
         self._tally.take(peer.index, stats, now)
         self._guard.look(self.instance.state, now)
         self._say_ready()
+
+    def worker_spread(self, peer: Peer, spread: RouteSpread) -> None:
+        """Where a route's events lay."""
+        if spread.route in self.instance.routes:
+            self.instance.spreads.take(peer.index, spread, self._clock())
 
     def ledger_said(self, _peer: Peer, stats: LedgerStats) -> None:
         """The ledger's figures."""

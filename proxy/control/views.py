@@ -145,10 +145,43 @@ class AppliedView(msgspec.Struct):
     seconds: float
 
 
+class KeysView(msgspec.Struct):
+    """A number of distinct keys: an estimate with its 95 % interval. is_least: there may be any number more."""
+
+    estimate: int
+    low: int
+    high: int
+    is_least: bool
+
+
+class SideMoves(msgspec.Struct):
+    """Events per second that a side gets, as authority or as a copy, before and after a change."""
+
+    before: float
+    after: float
+
+
+class MovesView(msgspec.Struct):
+    """What a change would move to another authority, by the events of the last `window_seconds`.
+
+    to: the side that would answer them; buckets_percent: 0-100; keys, all_keys: that move, and of the route;
+    rate, all_rate: events per second likewise, counted by bucket, for keys are not equally busy.
+    """
+
+    window_seconds: float
+    to: str
+    buckets_percent: float
+    keys: KeysView
+    all_keys: KeysView
+    rate: float
+    all_rate: float
+    sides: dict[str, SideMoves]
+
+
 class RoutingChanged(msgspec.Struct):
     """A change of the routing; without `changed` nothing had to be done and the epoch stands.
 
-    applied: null on a dry run.
+    applied: null on a dry run. moves: of a dry run alone; null when no event was seen in the last minutes.
     """
 
     route: str
@@ -161,6 +194,7 @@ class RoutingChanged(msgspec.Struct):
     notes: list[str]
     next: str
     applied: AppliedView | None
+    moves: MovesView | None = None
 
 
 class History(msgspec.Struct):

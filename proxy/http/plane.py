@@ -59,7 +59,7 @@ class DataPlane:
         stream: int,
         max_decoded: int,
     ) -> None:
-        self.routes = [EventRoute(i, r, (upstreams[r.old], upstreams[r.new])) for i, r in enumerate(routes)]
+        self.routes = [EventRoute(i, r, (upstreams[r.old], upstreams[r.new]), seed) for i, r in enumerate(routes)]
         self.upstreams = upstreams
         self.ledger = ledger
         self.marks = marks.memory
@@ -141,6 +141,8 @@ class DataPlane:
         )
         if forced is None and pinned is None:
             route.chosen[choice.authority] += 1
+            if choice is not _OLD_ALONE:
+                route.spread.count(bucket, key)
         exchange = Exchange(self, route, event, choice.authority, head.method, choice.shadow, client)
         if forced is not None:
             exchange.is_forced = True

@@ -12,6 +12,7 @@ from config.units import BODY_KINDS, parse_source
 from proxy.core.acknowledge import tabulate
 from proxy.core.choose import Plan, plan
 from proxy.core.routing import COPY_DURABLE, Dials
+from proxy.core.spread import Spread
 from proxy.http.head import RequestHead
 from proxy.http.steering import Steering
 from proxy.http.upstream import Figures, Upstream
@@ -33,7 +34,10 @@ def sources_of(route: Route) -> list[str]:
 
 
 class EventRoute:
-    """One route of events. index: its place in the configuration; sides: the (old, new) upstreams."""
+    """One route of events.
+
+    index: its place in the configuration; sides: the (old, new) upstreams; seed: of the salted key hash.
+    """
 
     __slots__ = (
         "accepted",
@@ -61,10 +65,11 @@ class EventRoute:
         "settings",
         "sides",
         "steering",
+        "spread",
         "time_reader",
     )
 
-    def __init__(self, index: int, settings: Route, sides: tuple[Upstream, Upstream]) -> None:
+    def __init__(self, index: int, settings: Route, sides: tuple[Upstream, Upstream], seed: int) -> None:
         self.index = index
         self.settings = settings
         self.name = settings.name
@@ -102,6 +107,7 @@ class EventRoute:
         self.copies_timer: asyncio.TimerHandle | None = None
         self.accepted = 0
         self.chosen = [0, 0]
+        self.spread = Spread(seed)
         self.figures = ((Figures(), Figures()), (Figures(), Figures()))
         """By side, then by role."""
         self.apply(Dials())

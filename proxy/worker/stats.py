@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 from resource import getpagesize
 from time import monotonic
 from typing import Final
 
-from proxy.control.link import Requests, WorkerStats
+from proxy.control.link import Requests, RouteSpread, WorkerStats
 from proxy.core.event import SIDES
 from proxy.http.downstream import Service
 from proxy.http.plane import DataPlane
@@ -38,6 +39,14 @@ def worker_stats(plane: DataPlane, service: Service) -> WorkerStats:
         counters=dict(plane.counters),
         rss_bytes=rss_bytes(),
     )
+
+
+def route_spread(route: EventRoute, seconds: float) -> RouteSpread:
+    """Where a route's events lay since this was asked last, `seconds` ago; it is counted anew from now on."""
+    counts, seen = route.spread.take()
+    if not any(counts):
+        return RouteSpread(route.name, seconds, b"", b"")
+    return RouteSpread(route.name, seconds, array("I", counts).tobytes(), seen)
 
 
 def _requests(route: EventRoute) -> list[Requests]:

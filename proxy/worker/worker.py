@@ -18,6 +18,7 @@ from typing import Final
 
 from proxy.control.inherit import Inherited
 from proxy.control.link import (
+    SPREAD_EVERY,
     STATS_INTERVAL,
     Applied,
     BackendHealth,
@@ -32,19 +33,22 @@ from proxy.http import downstream
 from proxy.http.downstream import Client, Service
 from proxy.http.listener import Listener
 from proxy.http.plane import DataPlane
-from proxy.http.route import sources_of
+from proxy.http.route import EventRoute, sources_of
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
 from proxy.http.values import headers_read
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import RESTORED, Marks
 from proxy.ledger.shape import as_protocol
-from proxy.worker.stats import worker_stats
+from proxy.worker.stats import route_spread, worker_stats
 
 log = logging.getLogger(__name__)
 
 LAST_CALL: Final = 0.5
 """Seconds that idle connections stay open at a stop: a request that is on its way is still answered."""
+
+FIRST_SPREAD: Final = 8
+"""Reports of a worker before the first `RouteSpread`: soon enough for a dry run right after a start."""
 
 
 def _start_anew() -> None:
@@ -88,6 +92,10 @@ class Worker:
         self.service = Service(self.plane, settings.limits, headers_read(sources), loop)
         register = Register("worker", index, os.getpid(), stream)
         self.link = LinkClient(inherited.places.control_socket, register, self._hear)
+        self._reports = 0
+        self._served_at = monotonic()
+        self._spread_at: dict[int, float] = {}
+        """When each route's spread was said last, by its index."""
         self._timers: list[asyncio.TimerHandle] = []
 
     def _hear(self, message: FromSupervisor) -> None:
@@ -117,6 +125,7 @@ class Worker:
             listener = Listener(self._loop, listening, self._make_client, self._cannot_accept)
             listener.start()
             self._listeners.append(listener)
+        self._served_at = monotonic()
         self._report()
         self._check_clients()
         gc.collect()
@@ -133,7 +142,16 @@ class Worker:
 
     def _report(self) -> None:
         self.link.send(worker_stats(self.plane, self.service))
+        self._reports += 1
+        for route in self.plane.routes:  # one after the other: each is 40 KB
+            if self._reports % SPREAD_EVERY == (FIRST_SPREAD + route.index) % SPREAD_EVERY and self.link.is_connected:
+                self._report_spread(route)
         self._loop.call_later(STATS_INTERVAL, self._report)
+
+    def _report_spread(self, route: EventRoute) -> None:
+        now = monotonic()
+        self.link.send(route_spread(route, now - self._spread_at.get(route.index, self._served_at)))
+        self._spread_at[route.index] = now
 
     def _check_clients(self) -> None:
         self.service.check_times(monotonic())

@@ -69,6 +69,7 @@ class FakeAdmin:
         self.forced: Callable[[str, str], Answer | None] = lambda method, path: None
         self.applied_late = False
         self.socket = ""
+        self.moves: Json | None = None
 
     def worker(self, index: int) -> Json:
         """One worker of the status, at the present epoch."""
@@ -164,7 +165,10 @@ class FakeAdmin:
         }
         epochs = {"epoch": self.epoch, "previous_epoch": previous}
         return (
-            shown | epochs | {"dry_run": dry, "applied": applied, "notes": ["a note"], "next": "proxyctl status --wait"}
+            shown
+            | epochs
+            | {"moves": self.moves if dry else None}
+            | {"dry_run": dry, "applied": applied, "notes": ["a note"], "next": "proxyctl status --wait"}
         )
 
     @staticmethod

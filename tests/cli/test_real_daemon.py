@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import subprocess
 import sys
@@ -10,26 +12,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from proxy.core.choose import bucket_of, seed_of
+from proxy.demo.children import free_port
 from tests.cli.conftest import ROOT, Ctl
 
 CONFIG = """\
 version: 1
-listen: ["127.0.0.1:0"]
+listen: ["127.0.0.1:{port}"]
 salt: 0123456789abcdef
 admin: {tcp: off}
 backends:
   old: {url: "http://127.0.0.1:1"}
   new: {url: "http://127.0.0.1:2"}
 routes:
-  - {name: events, match: {path: /events}}
+  - {name: events, match: {path: /events}, key: "json:/entity_id"}
 """
 
 
 @pytest.fixture
 def daemon(home: Path, ctl: Ctl) -> Iterator[subprocess.Popen[bytes]]:
     """An instance in the working directory whose workers are there; stopped at the end whatever happened."""
-    (home / "crossfade.yaml").write_text(CONFIG)
+    (home / "crossfade.yaml").write_text(CONFIG.replace("{port}", str(free_port())))
     with (home / "log").open("wb") as log:
         command = [sys.executable, "-m", "proxy.cli.main", "run", "crossfade.yaml"]
         process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=log)
@@ -49,6 +54,23 @@ def _workers(ctl: Ctl) -> str:
     """The part of the status that tells whether the workers are there."""
     done = ctl("status")
     return "no worker" if done.code else done.out.replace("ledger DOWN", "")
+
+
+def test_a_dry_run_knows_the_traffic(daemon: subprocess.Popen[bytes], ctl: Ctl, home: Path) -> None:
+    port = yaml.safe_load((home / "crossfade.yaml").read_text())["listen"][0].split(":")[1]
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
+    for number in range(40):
+        connection.request("POST", "/events", json.dumps({"entity_id": f"k{number % 20}"}))
+        connection.getresponse().read()  # its backend is down; what would move does not depend on that
+    connection.close()
+    end = time.monotonic() + 30
+    while not (moves := ctl("set-weight", "50", "--dry-run", "-o", "json").json["moves"]) or not moves["all_rate"]:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    going = {f"k{n}" for n in range(20) if bucket_of(f"k{n}", seed_of("0123456789abcdef")) < 5_000}
+    assert moves["keys"]["low"] <= len(going) <= moves["keys"]["high"]
+    assert moves["rate"] == pytest.approx(moves["all_rate"] * len(going) / 20, abs=0.01)
+    assert "would move to new: " in ctl("set-weight", "50", "--dry-run").out
 
 
 def test_a_whole_life(daemon: subprocess.Popen[bytes], ctl: Ctl) -> None:

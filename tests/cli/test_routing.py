@@ -50,6 +50,44 @@ def test_dry_run_changes_nothing(ctl: Ctl, admin: FakeAdmin) -> None:
     assert (admin.epoch, len(admin.requests)) == (6, 1)
 
 
+def keys(estimate: int, low: int, high: int, *, is_least: bool = False) -> dict[str, object]:
+    return {"estimate": estimate, "low": low, "high": high, "is_least": is_least}
+
+
+MOVES = {
+    "window_seconds": 290.0,
+    "to": "new",
+    "buckets_percent": 25.0,
+    "keys": keys(251, 250, 262),
+    "all_keys": keys(1004, 1001, 1040),
+    "rate": 30.0,
+    "all_rate": 120.0,
+    "sides": {"old": {"before": 120.0, "after": 120.0}, "new": {"before": 0.0, "after": 120.0}},
+}
+
+
+@pytest.mark.parametrize("words", [["set-weight", "25"], ["stage", "live", "--weight", "25"]])
+def test_dry_run_says_what_would_move(ctl: Ctl, admin: FakeAdmin, words: list[str]) -> None:
+    admin.moves = MOVES
+    assert ctl(*words, "--dry-run").out.splitlines()[1:4] == [
+        "would move to new: about 251 (250-262) of about 1,004 (1,001-1,040) keys, 30.0/s of 120/s events (25 %)",
+        "events to each side: old 120/s -> 120/s, new 0.0/s -> 120/s",
+        "seen in the last 4m 50s; keys are estimated, with their 95 % interval",
+    ]
+    assert ctl(*words, "--dry-run", "-o", "json").json["moves"] == MOVES
+    assert "would move" not in ctl(*words).out
+
+
+def test_dry_run_that_moves_no_key_or_knows_nothing(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.moves = MOVES | {"buckets_percent": 0.0, "all_keys": keys(17, 17, 17)}
+    assert "would move no key; 17 keys, 120/s events\n" in ctl("stage", "dualwrite", "--dry-run").out
+    admin.moves = MOVES | {"keys": keys(9, 20_000_000, 30_000_000, is_least=True)}
+    assert "would move to new: more than 20,000,000 of" in ctl("set-weight", "1", "--dry-run").out
+    for moves in (None, MOVES | {"all_rate": 0.0}):
+        admin.moves = moves
+        assert "not known, no event was seen" in ctl("set-weight", "1", "--dry-run").out
+
+
 def test_no_change_says_so(ctl: Ctl, admin: FakeAdmin) -> None:
     assert "it was so already, epoch 6" in ctl("set-weight", "0").out
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from proxy.control.link import Applied, LedgerStats, Register, Reply, WorkerStats
+from proxy.control.link import Applied, LedgerStats, Register, Reply, RouteSpread, WorkerStats
 from proxy.control.link_client import pack
 from proxy.control.peers import LedgerRefused, LedgerUnavailable, Peer, Peers
 from proxy.control.sockets import listen_unix
@@ -28,6 +28,7 @@ class Heard:
         self.joined: list[str] = []
         self.left: list[str] = []
         self.stats: list[WorkerStats | LedgerStats] = []
+        self.spreads: list[RouteSpread] = []
 
     def peer_joined(self, peer: Peer) -> None:
         self.joined.append(peer.life)
@@ -37,6 +38,9 @@ class Heard:
 
     def worker_said(self, _peer: Peer, stats: WorkerStats) -> None:
         self.stats.append(stats)
+
+    def worker_spread(self, _peer: Peer, spread: RouteSpread) -> None:
+        self.spreads.append(spread)
 
     def ledger_said(self, _peer: Peer, stats: LedgerStats) -> None:
         self.stats.append(stats)

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import tempfile
+from array import array
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,12 +25,14 @@ from proxy.control.link import (
     BackendRecovered,
     FromSupervisor,
     Register,
+    RouteSpread,
     SetRouting,
     ToSupervisor,
     WorkerStats,
     to_supervisor,
 )
 from proxy.control.link_client import pack
+from proxy.core.choose import BUCKETS
 from proxy.core.routing import Dials, Routing
 from proxy.ledger import marks
 from proxy.ledger.marks import RESTORED, Marks
@@ -207,6 +210,32 @@ async def test_a_worker_tells_its_figures() -> None:
         assert stats.counters["refused_no_route"] == 1
         assert stats.counters["key_missing"] == 1
         assert stats.rss_bytes > 2**20
+        wire.close()
+        await found.worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_worker_tells_where_its_events_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.worker.worker.FIRST_SPREAD", 2)
+    monkeypatch.setattr("proxy.worker.worker.SPREAD_EVERY", 3)
+    async with scene() as found:
+        await serving(found)
+        wire = await Wire.open(found.port)
+        for number in range(3):
+            assert (await wire.ask(event_bytes(f"e{number}"))).status == 200
+
+        def told() -> int:
+            return sum(sum(array("I", each.counts)) for each in found.supervisor.all(RouteSpread))
+
+        await until(lambda: told() == 3, "the events are told")
+        first = next(each for each in found.supervisor.all(RouteSpread) if each.counts)
+        assert len(first.counts) == 4 * BUCKETS
+        assert (first.route, len(first.seen)) == ("events", 8192)
+        heard = len(found.supervisor.all(RouteSpread))
+        await until(lambda: len(found.supervisor.all(RouteSpread)) > heard, "the next one")
+        last = found.supervisor.all(RouteSpread)[-1]
+        assert (last.counts, last.seen, told()) == (b"", b"", 3)
+        assert 0.5 < last.seconds < 5.0
         wire.close()
         await found.worker.stop()
 
