@@ -40,7 +40,8 @@ CHANGES = [path for path, parser in COMMANDS.items() if "--reason" in parser.for
 def test_the_interface_has_its_commands() -> None:
     expected = """demo init check run status set-weight stage rollback rearm history why drain
         rollout.rearm ledger.status ledger.ls ledger.show ledger.replay dead.ls dead.requeue dead.discard
-        token.create token.ls token.revoke context.set context.use context.ls context.rm"""
+        token.create token.ls token.revoke context.set context.use context.ls context.rm
+        completion"""
     assert {".".join(path) for path in COMMANDS} == set(expected.split())
 
 
@@ -74,6 +75,7 @@ def test_changes_are_all_there() -> None:
         "context use",
         "context ls",
         "context rm",
+        "completion",
     }
 
 
@@ -134,6 +136,7 @@ def test_yaml(ctl: Ctl, admin: FakeAdmin) -> None:
     assert yaml.safe_load(done.out)["routes"][0]["name"] == "events"
 
 
+LOCAL = ("demo", "init", "check", "run", "context", "completion")
 ON_AN_INSTANCE = """status | history | why | set-weight 25 | stage live --weight 10 | rollback | rearm | rollout rearm
     ledger status | ledger ls | ledger show event-1 | ledger replay --since 1h --to new
     dead ls | dead requeue --all | dead discard --all | token create ci --role viewer | token ls | token revoke ci
@@ -160,7 +163,7 @@ def path_of(line: str) -> tuple[str, ...]:
 
 
 def test_every_command_on_an_instance_is_tried_in_yaml() -> None:
-    local = {path for path in COMMANDS if path[0] in ("demo", "init", "check", "run", "context")}
+    local = {path for path in COMMANDS if path[0] in LOCAL}
     assert {path_of(line.strip()) for line in re.split(r"[|\n]", ON_AN_INSTANCE)} == COMMANDS.keys() - local
 
 
