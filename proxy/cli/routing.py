@@ -180,15 +180,20 @@ def moves_lines(answer: Json) -> list[str]:
     moves = answer.get("moves")
     if not moves or not moves["all_rate"]:
         return ["keys and events/s: not known, no event was seen in the last minutes"]
+
+    def per_second(value: float) -> str:
+        return rate(value).removesuffix("/s")
+
     lines = []
     if moves["buckets_percent"]:
         part = moves["rate"] / moves["all_rate"]
         lines.append(
             f"would move to {clean(moves['to'])}: {keys_text(moves['keys'])} of {keys_text(moves['all_keys'])} keys, "
-            f"{rate(moves['rate'])} of {rate(moves['all_rate'])} events ({share(part)})"
+            f"{per_second(moves['rate'])} of {per_second(moves['all_rate'])} events/s ({share(part)})"
         )
     else:
-        lines.append(f"would move no key; {keys_text(moves['all_keys'])} keys, {rate(moves['all_rate'])} events")
+        all_keys = keys_text(moves["all_keys"])
+        lines.append(f"would move no key; {all_keys} keys, {per_second(moves['all_rate'])} events/s")
     sides = moves["sides"]
     changes = [f"{name} {rate(each['before'])} -> {rate(each['after'])}" for name, each in sides.items()]
     lines.append(f"events to each side: {', '.join(changes)}")

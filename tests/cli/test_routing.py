@@ -70,7 +70,7 @@ MOVES = {
 def test_dry_run_says_what_would_move(ctl: Ctl, admin: FakeAdmin, words: list[str]) -> None:
     admin.moves = MOVES
     assert ctl(*words, "--dry-run").out.splitlines()[1:4] == [
-        "would move to new: about 251 (250-262) of about 1,004 (1,001-1,040) keys, 30.0/s of 120/s events (25 %)",
+        "would move to new: about 251 (250-262) of about 1,004 (1,001-1,040) keys, 30.0 of 120 events/s (25 %)",
         "events to each side: old 120/s -> 120/s, new 0.0/s -> 120/s",
         "seen in the last 4m 50s; keys are estimated, with their 95 % interval",
     ]
@@ -80,7 +80,7 @@ def test_dry_run_says_what_would_move(ctl: Ctl, admin: FakeAdmin, words: list[st
 
 def test_dry_run_that_moves_no_key_or_knows_nothing(ctl: Ctl, admin: FakeAdmin) -> None:
     admin.moves = MOVES | {"buckets_percent": 0.0, "all_keys": keys(17, 17, 17)}
-    assert "would move no key; 17 keys, 120/s events\n" in ctl("stage", "dualwrite", "--dry-run").out
+    assert "would move no key; 17 keys, 120 events/s\n" in ctl("stage", "dualwrite", "--dry-run").out
     admin.moves = MOVES | {"keys": keys(9, 20_000_000, 30_000_000, is_least=True)}
     assert "would move to new: more than 20,000,000 of" in ctl("set-weight", "1", "--dry-run").out
     for moves in (None, MOVES | {"all_rate": 0.0}):
