@@ -85,7 +85,7 @@ def _load(
     work: Any = load.run(proxy.port, rate=rate, seconds=seconds, watch=watch)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         result: load.LoadResult = runner.run(work)
-    return result, cpu.per_event(max(len(result.latencies), 1)), max(seen)
+    return result, cpu.per_event(max(result.answers, 1)), max(seen)
 
 
 def _drain(proxy: Proxy) -> None:

@@ -1,8 +1,8 @@
-"""A load of Home-Assistant-like state changes, and the client's own record of what it was promised.
+"""The demo's load: a careful client, and its own record of what it was promised.
 
-A connection sends one event at a time. Keys are dealt out to the connections, so that an event is
-answered before the next one of its key is sent; `shared` keys are drawn by all of them, so that
-events of one key are on their way at the same time.
+A lane sends one event at a time. Keys are dealt out to the lanes, so that an event is answered before
+the next one of its key is sent; `shared` keys are drawn by all of them, so that events of one key are
+on their way at the same time.
 
 An event that is not answered with 2xx counts as a client error and is sent again under the same id,
 as a careful client would.
@@ -16,32 +16,27 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import orjson
 
 from config.units import Address
-from proxy.demo.client import Answer, Connection, NoAnswerError
 from proxy.demo.store import digest_of
+from proxy.load.generator import DONE, Generator, Lane
+from proxy.load.requests import LOAD_HEADER, Event, Requests, default_body
+from proxy.load.schedule import OpenLoop
+from proxy.load.target import plain
 
-TARGET = "/api/v1/events"
-_LATE = 1.0  # a connection that is behind by more seconds forgets what it missed: no burst after a stall
+_LATE = 1.0  # a lane that is behind by more seconds forgets what it missed: no burst after a stall
 _RETRY_WAIT = 0.1
-_DOMAINS = (
-    ("sensor", "temperature", "°C", 15, 30),
-    ("sensor", "humidity", "%", 20, 90),
-    ("sensor", "power", "W", 0, 3000),
-    ("binary_sensor", "motion", "", 0, 1),
-    ("light", "brightness", "", 0, 255),
-)
+_HEADERS = ("Content-Type: application/json", "X-Event-Id: {{id}}", f"{LOAD_HEADER}: demo")
 
 
 class Promise(NamedTuple):
     """An event that was answered 2xx.
 
     by: the backend that says it answered, empty when it was the proxy itself; status: the answer's;
-    sent, answered: monotonic seconds, sent being the first attempt's.
+    sent, answered: perf_counter seconds, sent being the first attempt's.
     """
 
     id: str
@@ -57,16 +52,15 @@ class Record:
     """What the client knows.
 
     promises: in the order in which they were made; digests: XXH64 of the body by id, of everything
-    sent; statuses: answers by status; failures: missing answers by kind (see `NoAnswerError`);
+    sent; statuses: answers by status; failures: missing answers by kind (`proxy.load.wire.FAILURES`);
     retry_after: how many 503 said when to come back; reopened: requests that met a connection which
-    the peer had just closed for idleness, and went out again at once; latencies: seconds of each answer.
+    the peer had just closed for idleness, and went out again at once.
     """
 
     promises: list[Promise] = field(default_factory=list)
     digests: dict[str, int] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
-    latencies: list[float] = field(default_factory=list)
     retry_after: int = 0
     reopened: int = 0
 
@@ -90,37 +84,12 @@ class Record:
         return ", ".join(f"{n}x {kind}" for kind, n in sorted(kinds.items())) or "none"
 
 
-class Events:
-    """Makes state changes: unique ids, seeded values. keys: how many entities there are."""
-
-    def __init__(self, seed: int, keys: int) -> None:
-        self._random = random.Random(seed)
-        self._made = 0
-        self.keys = [f"{_DOMAINS[i % len(_DOMAINS)][0]}.{_DOMAINS[i % len(_DOMAINS)][1]}_{i:05d}" for i in range(keys)]
-
-    def make(self, key: str) -> tuple[str, bytes]:
-        """The id and the JSON body, about 300 bytes, of a new state of this entity."""
-        _, kind, unit, low, high = _DOMAINS[int(key[-5:]) % len(_DOMAINS)]
-        self._made += 1
-        id = f"01{self._made:08X}{self._random.getrandbits(64):016X}"
-        now = datetime.now(UTC).isoformat()
-        body = {
-            "entity_id": key,
-            "state": str(round(self._random.uniform(low, high), 1)),
-            "attributes": {"unit_of_measurement": unit, "device_class": kind, "friendly_name": key.replace("_", " ")},
-            "last_changed": now,
-            "last_updated": now,
-            "context": {"id": id, "parent_id": None, "user_id": None},
-        }
-        return id, orjson.dumps(body)
-
-
 class Load:
     """Sends events until `stop`; `record` grows meanwhile.
 
-    rate: events per second over all connections, may be changed at any time; timeout: seconds an
-    answer may take; patience: seconds for which one event is tried; pad: bytes added to each body;
-    shared: every connection sends events of every key.
+    rate: events per second over all connections; timeout: seconds an answer may take; patience: seconds
+    for which one event is tried; pad: bytes added to each body; shared: every connection sends events of
+    every key; seed: of the choice of keys.
     """
 
     def __init__(
@@ -138,86 +107,82 @@ class Load:
     ) -> None:
         self.record = Record()
         self.rate = rate
-        self._address = address
-        self._events = Events(seed, keys)
-        self._connections = connections
-        self._seed = seed
-        self._timeout = timeout
         self._patience = patience
-        self._padding = b" " * pad
-        self._shared = shared
-        self._stopping = False
-        self._tasks: list[asyncio.Task[None]] = []
+        every = range(keys)
+        self._keys = [every if shared else every[lane::connections] for lane in range(connections)]
+        self._chosen = [random.Random(seed * 1_000 + lane) for lane in range(connections)]
+        target = plain(address)
+        self._requests = Requests(
+            target, default_body(pad), keys=keys, headers=_HEADERS, key_of=lambda _n, lane: self._choose(lane)
+        )
+        self._generator = Generator(
+            target, self._make, self, connections=connections, timeout=timeout, patience=_LATE, is_sticky=True
+        )
+        self._schedule = OpenLoop(rate)
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Open the connections and begin."""
-        for index in range(self._connections):
-            keys = self._events.keys if self._shared else self._events.keys[index :: self._connections]
-            chosen = random.Random(self._seed * 1_000 + index)
-            self._tasks.append(asyncio.create_task(self._send_all(index, keys, chosen)))
+        """Begin; a connection is opened when it is needed."""
+        self._generator.start()
+        self._task = asyncio.create_task(self._schedule.run(self._generator))
 
     async def stop(self) -> Record:
-        """Send nothing new, wait for the answers that are due; the record. Raises what a sender raised."""
-        self._stopping = True
-        await asyncio.gather(*self._tasks)
+        """Send nothing new, wait for the answers that are due; the record."""
+        self._schedule.stop()
+        if self._task is not None:
+            await self._task
+        self._generator.forget_waiting()
+        await self._generator.finish()
+        self._generator.close()
         return self.record
 
     async def cancel(self) -> None:
         """End at once, whatever is in flight."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._generator.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def check(self) -> None:
-        """Raise what a sender raised, if one did."""
-        for task in self._tasks:
-            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                raise error
+        """Raise what stopped the load, if something did."""
+        task = self._task
+        if task is not None and task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            raise error
 
-    async def _send_all(self, index: int, keys: list[str], chosen: random.Random) -> None:
-        connection = Connection(self._address)
-        due = time.monotonic() + index / self.rate
-        try:
-            while not self._stopping:
-                now = time.monotonic()
-                if now < due:
-                    await asyncio.sleep(min(due - now, 0.1))
-                    continue
-                due = max(due, now - _LATE) + self._connections / self.rate
-                await self._send_one(connection, chosen.choice(keys))
-        finally:
-            connection.close()
+    def _choose(self, lane: int) -> int:
+        return self._chosen[lane].choice(self._keys[lane])
 
-    async def _send_one(self, connection: Connection, key: str) -> None:
-        """Send one new event until it is accepted, or for `patience` seconds."""
-        id, body = self._events.make(key)
-        body += self._padding
-        self.record.digests[id] = digest_of(body)
-        headers = {"Content-Type": "application/json", "X-Event-Id": id}
-        began = time.monotonic()
-        while (answer := await self._attempt(connection, headers, body)) is None:
-            if time.monotonic() > began + self._patience:
-                return
-            await asyncio.sleep(_RETRY_WAIT)
-        if 200 <= answer.status < 300:
-            by = _answerer(answer.body)
-            self.record.promises.append(Promise(id, key, by, answer.status, began, time.monotonic()))
+    def _make(self, n: int, lane: int) -> Event:
+        event = self._requests.make(n, lane)
+        self.record.digests[event.id] = digest_of(event.body)
+        return event
 
-    async def _attempt(self, connection: Connection, headers: dict[str, str], body: bytes) -> Answer | None:
-        """One request; the final answer, or None when the event must be sent again."""
-        record, began = self.record, time.monotonic()
-        try:
-            answer = await connection.post(TARGET, headers, body, seconds=self._timeout)
-        except NoAnswerError as failure:
-            if failure.untouched:
-                record.reopened += 1
-                return await self._attempt(connection, headers, body)
-            record.failures[failure.kind] += 1
-            return None
-        record.latencies.append(time.monotonic() - began)
-        record.statuses[answer.status] += 1
-        record.retry_after += answer.status == 503 and "retry-after" in answer.headers
-        return None if answer.status >= 500 else answer
+    # as the generator's listener
+
+    def ended(self, lane: Lane, now: float) -> float:
+        """An attempt has ended; when the event is to be sent again."""
+        record, event = self.record, lane.event
+        assert event is not None
+        if lane.is_untouched:
+            record.reopened += 1
+            return 0.0
+        if lane.failure:
+            record.failures[lane.failure] += 1
+        else:
+            record.statuses[lane.status] += 1
+            record.retry_after += lane.status == 503 and lane.has_header(b"retry-after")
+        if lane.failure or lane.status >= 500:
+            return _RETRY_WAIT if now <= lane.sent_at + self._patience else DONE
+        if 200 <= lane.status < 300:
+            by = _answerer(lane.body)
+            record.promises.append(Promise(event.id, event.key, by, lane.status, lane.sent_at, now))
+        return DONE
+
+    def dropped(self, due: float) -> None:
+        """It was behind, and forgets."""
+
+    def closed(self) -> None:
+        """An idle connection was closed: no request was hurt."""
 
 
 def _answerer(body: bytes) -> str:

@@ -7,18 +7,18 @@ import asyncio
 import pytest
 
 from proxy.core.errors import CrossfadeError
-from proxy.demo.client import Answer, Connection, NoAnswerError
-from proxy.demo.load import TARGET, wait_until
+from proxy.demo.load import wait_until
 from proxy.demo.store import digest_of
 from proxy.demo.toy import ToyBackend
+from tests.harness.caller import Answer, Caller, NoAnswerError
 
 pytestmark = pytest.mark.asyncio
 
 
 async def post(toy: ToyBackend, id: str, body: bytes = b"{}", *, seconds: float = 5.0) -> Answer:
-    connection = Connection(toy.address)
+    connection = Caller(toy.address, seconds=seconds)
     try:
-        return await connection.post(TARGET, {"X-Event-Id": id, "X-Crossfade-Role": "copy"}, body, seconds=seconds)
+        return await connection.post({"X-Event-Id": id, "X-Crossfade-Role": "copy"}, body)
     finally:
         connection.close()
 
@@ -79,16 +79,16 @@ async def test_a_stall_answers_and_stores_when_it_is_over(toy: ToyBackend) -> No
 
 
 async def test_down_refuses_connections_and_resets_open_ones(toy: ToyBackend) -> None:
-    connection = Connection(toy.address)
-    assert (await connection.post(TARGET, {"X-Event-Id": "a"}, b"", seconds=5)).status == 201
+    connection = Caller(toy.address)
+    assert (await connection.post({"X-Event-Id": "a"}, b"")).status == 201
     await toy.fault("down")
     # "refused" when the client has already noticed the reset and connects anew.
     with pytest.raises(NoAnswerError, match=r"reset|ended|refused"):
-        await connection.post(TARGET, {"X-Event-Id": "b"}, b"", seconds=5)
+        await connection.post({"X-Event-Id": "b"}, b"")
     with pytest.raises(NoAnswerError, match="refused"):
-        await connection.post(TARGET, {"X-Event-Id": "c"}, b"", seconds=5)
+        await connection.post({"X-Event-Id": "c"}, b"")
     await toy.fault("none")
-    assert (await connection.post(TARGET, {"X-Event-Id": "d"}, b"", seconds=5)).status == 201
+    assert (await connection.post({"X-Event-Id": "d"}, b"")).status == 201
     connection.close()
     assert ids(toy) == ["a", "d"]
 

@@ -1,0 +1,157 @@
+"""What a run came to, and whether that was good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from proxy.load.stores import Stored
+from proxy.load.tally import Tally
+
+QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+LONGEST: Final = "max"
+MAX_ERRORS: Final = "errors"
+
+_BEHIND_SHARE: Final = 0.01
+_BEHIND_SECONDS: Final = 0.5
+_BUSY: Final = 0.9
+"""Share of a core from which on the generator itself is the bottleneck."""
+_LATE: Final = 0.05
+"""Seconds: a generator that looks this late at what is due makes the target look worse than it is."""
+
+
+class Threshold(NamedTuple):
+    """name: p50 to p99 or max (limit in seconds), or errors (a share 0-1 of the events that were sent)."""
+
+    name: str
+    limit: float
+
+
+class Missed(NamedTuple):
+    """A threshold that was missed. value: the figure."""
+
+    name: str
+    limit: float
+    value: float
+
+
+class Pace(NamedTuple):
+    """How the generator kept up.
+
+    wanted, achieved: events/s, wanted being None in a closed loop; behind: seconds that the last event left late;
+    late_p99, late_max: seconds that the generator itself looked late at what was due; cpu: share of a core.
+    """
+
+    wanted: float | None
+    achieved: float
+    behind: float
+    late_p99: float
+    late_max: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run. seconds: from the first event to the last answer; unanswered: on their way when it was cut short."""
+
+    target: str
+    connections: int
+    seconds: float
+    tally: Tally
+    pace: Pace
+    thresholds: tuple[Threshold, ...] = ()
+    unanswered: int = 0
+    is_interrupted: bool = False
+    stored: Mapping[str, Stored | str] = field(default_factory=dict)
+    """By store, what it holds, or why it could not be asked."""
+
+    @property
+    def sent(self) -> int:
+        """Events that should have left and whose end is known, or that are still on their way."""
+        return self.tally.ended_count + self.unanswered
+
+    @property
+    def error_share(self) -> float:
+        """0-1: events that were sent and not accepted."""
+        ended = self.tally.ended_count
+        return (ended - self.tally.accepted) / ended if ended else 0.0
+
+    def quantile(self, name: str) -> float:
+        """p50 to p99 or max, seconds; to 1 %, and never beyond the longest."""
+        longest = self.tally.longest
+        return longest if name == LONGEST else min(longest, self.tally.latency.quantile(QUANTILES[name]))
+
+    def missed(self) -> list[Missed]:
+        """The thresholds that were missed; a latency's also when no event was answered."""
+        found = []
+        for name, limit in self.thresholds:
+            value = self.error_share if name == MAX_ERRORS else self.quantile(name)
+            if value > limit or (name != MAX_ERRORS and not self.tally.latency.buckets):
+                found.append(Missed(name, limit, value))
+        return found
+
+    def rate_problem(self) -> str:
+        """Why the wanted rate was not kept; empty when it was."""
+        pace, wanted = self.pace, self.pace.wanted
+        if wanted is None:
+            return ""
+        unsent = self.tally.failures["unsent"]
+        if not unsent and pace.behind <= _BEHIND_SECONDS + _BEHIND_SHARE * self.sent / wanted:
+            return ""
+        what = f"{pace.achieved:,.1f} of {wanted:,.1f} events/s were sent, the last one {pace.behind:.2f} s late"
+        if pace.cpu >= _BUSY:
+            return f"{what}: this generator took {pace.cpu:.0%} of a core and cannot keep the rate"
+        if pace.late_p99 >= _LATE:
+            return f"{what}: this generator got too little of the processor (up to {pace.late_max:.2f} s late)"
+        return f"{what}: all {self.connections} connections waited for answers (more: --connections)"
+
+    def notes(self) -> list[str]:
+        """What a reader should know of the figures."""
+        found = []
+        if self.pace.wanted is not None and self.pace.late_p99 >= _LATE:
+            found.append(f"the generator itself was up to {self.pace.late_max:.2f} s late, which the latencies include")
+        if self.tally.closed_idle:
+            found.append(f"the target closed {self.tally.closed_idle} idle connections")
+        return found
+
+    @property
+    def is_ok(self) -> bool:
+        """Every threshold was met, the rate kept, and something accepted unless nothing was asked for."""
+        return not self.missed() and not self.rate_problem() and (self.tally.accepted > 0 or self.is_interrupted)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: times in seconds, shares 0-1."""
+        tally, pace = self.tally, self.pace
+        return {
+            "result": "ok" if self.is_ok else "failed",
+            "interrupted": self.is_interrupted,
+            "target": self.target,
+            "connections": self.connections,
+            "duration_s": round(self.seconds, 3),
+            "rate": {"wanted": pace.wanted, "achieved": round(pace.achieved, 3), "problem": self.rate_problem()},
+            "sent": self.sent,
+            "accepted": tally.accepted,
+            "refused": tally.refused,
+            "failed": tally.failed,
+            "unanswered": self.unanswered,
+            "statuses": {str(status): count for status, count in sorted(tally.statuses.items())},
+            "failures": dict(sorted(tally.failures.items())),
+            "error_share": round(self.error_share, 6),
+            "latency_s": {name: self._rounded(name) for name in (*QUANTILES, LONGEST)},
+            "generator": {
+                "late_p99_s": round(pace.late_p99, 6),
+                "late_max_s": round(pace.late_max, 6),
+                "cpu_share": round(pace.cpu, 3),
+            },
+            "stored": {
+                name: {"error": found} if isinstance(found, str) else found._asdict()
+                for name, found in self.stored.items()
+            },
+            "thresholds": [each._asdict() for each in self.thresholds],
+            "missed": [each._asdict() for each in self.missed()],
+            "notes": self.notes(),
+        }
+
+    def _rounded(self, name: str) -> float | None:
+        return round(self.quantile(name), 6) if self.tally.latency.buckets else None
