@@ -226,6 +226,11 @@ class Route(_Frozen):
     )
     drain_wait: Duration = Field(1.0, description="wait for a backlog of the event's bucket at its authority to drain")
     trigger: Trigger = Field(Trigger(), description="plain automatic revert", examples=["{error_rate: 1%}"])
+    load_events: Literal["count", "leave-out"] = Field(
+        "count",
+        description="events that `proxyctl load` marks with X-Crossfade-Load: leave-out keeps them, proxied and "
+        "recorded as all others, out of the request figures, the observed weight and the trigger's error rate",
+    )
 
 
 class Ledger(_Frozen):

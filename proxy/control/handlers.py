@@ -88,6 +88,11 @@ class Handlers:
         """Everything at a glance."""
         return status(self._instance)
 
+    async def routes(self, _call: Call) -> views.Routes:
+        """The settings of all routes."""
+        settings = self._instance.settings
+        return views.Routes(list(settings.listen), [route.model_dump(mode="json") for route in settings.routes])
+
     async def history(self, call: Call) -> views.History:
         """The audit trail, newest first."""
         audit = self._instance.audit

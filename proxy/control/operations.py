@@ -65,6 +65,7 @@ OPERATIONS: Final = (
     Operation("GET", "/metrics", "metrics", "Prometheus exposition", "open", None),
     Operation("GET", f"{PREFIX}/openapi.json", "openapi", "This description", "viewer", dict),
     Operation("GET", f"{PREFIX}/status", "status", "Everything at a glance", "viewer", views.Status),
+    Operation("GET", f"{PREFIX}/routes", "routes", "Settings of all routes", "viewer", views.Routes),
     _change("PUT", "weight", "set_weight", "Turn the weight", bodies.SetWeight),
     _change("PUT", "stage", "set_stage", "Set both dials to a named position", bodies.SetStage),
     _change("POST", "rollback", "rollback", "Weight 0 at once; always allowed", bodies.Change),

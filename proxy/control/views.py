@@ -65,6 +65,16 @@ class RouteView(msgspec.Struct):
     sides: dict[str, SideView]
 
 
+class Routes(msgspec.Struct):
+    """The startup settings of all routes, as the configuration file names them, and the addresses for clients.
+
+    Durations in seconds, sizes in bytes, shares 0-1.
+    """
+
+    listen: list[str]
+    routes: list[dict[str, Any]]
+
+
 class WorkerView(msgspec.Struct):
     """One worker. Figures of one that is not alive are its last."""
 

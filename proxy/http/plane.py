@@ -26,7 +26,7 @@ from proxy.http.exchange import Exchange
 from proxy.http.head import RequestHead
 from proxy.http.matching import Matcher
 from proxy.http.passing import Passing
-from proxy.http.route import EventRoute
+from proxy.http.route import LOAD_HEADER, EventRoute
 from proxy.http.steering import bare_host
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
@@ -98,6 +98,9 @@ class DataPlane:
         route, params = self._matcher.find(head)
         if route is None:
             return self._pass(client, head, body)
+        if route.for_load is not None and head.wanted and LOAD_HEADER in head.wanted:
+            route = route.for_load
+            self.count("load_events")
         if self.marks[LOW_DISK] or self.ledger.is_full:
             self._refuse(client, 503, "no room to record events", "refused_no_room", retry_after=1)
             return None
@@ -274,7 +277,8 @@ class DataPlane:
 
     def close(self) -> None:
         """Stop the timers and close the backends' connections."""
-        for timer in (self._timer, *(route.copies_timer for route in self.routes)):
+        routes = [*self.routes, *[route.for_load for route in self.routes if route.for_load is not None]]
+        for timer in (self._timer, *[route.copies_timer for route in routes]):
             if timer is not None:
                 timer.cancel()
         for upstream in self.upstreams.values():

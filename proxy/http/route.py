@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from config.model import Match, Route
@@ -16,7 +16,7 @@ from proxy.core.spread import Spread
 from proxy.http.head import RequestHead
 from proxy.http.steering import Steering
 from proxy.http.upstream import Figures, Upstream
-from proxy.http.values import key_and_id_reader, reader
+from proxy.http.values import headers_read, key_and_id_reader, reader
 from proxy.ledger.marks import Marks
 
 if TYPE_CHECKING:
@@ -27,16 +27,29 @@ COPY: Final = 1
 ROLES: Final = ("authority", "copy")
 
 
+LOAD_HEADER: Final = b"x-crossfade-load"
+"""Marks the events of a load test. Never forwarded, as all that begins so."""
+
+
 def sources_of(route: Route) -> list[str]:
     """Everything that a route reads of a request."""
     optional = [text for text in (route.event_time, route.override) if text is not None]
     return [route.key, *route.event_id, *route.identities, *optional]
 
 
+def headers_wanted(routes: Sequence[Route]) -> frozenset[bytes]:
+    """Lower-case names of the headers that these routes read."""
+    sources = [text for route in routes for text in sources_of(route)]
+    if any(route.load_events == "leave-out" for route in routes):
+        sources.append(f"header:{LOAD_HEADER.decode()}")
+    return headers_read(sources)
+
+
 class EventRoute:
     """One route of events.
 
-    index: its place in the configuration; sides: the (old, new) upstreams; seed: of the salted key hash.
+    index: its place in the configuration; sides: the (old, new) upstreams; seed: of the salted key hash;
+    for_load: the same route with figures of its own, by which the events of a load test go that are to be left out.
     """
 
     __slots__ = (
@@ -49,6 +62,7 @@ class EventRoute:
         "copies_timer",
         "dials",
         "figures",
+        "for_load",
         "has_copy",
         "identity_readers",
         "index",
@@ -69,7 +83,9 @@ class EventRoute:
         "time_reader",
     )
 
-    def __init__(self, index: int, settings: Route, sides: tuple[Upstream, Upstream], seed: int) -> None:
+    def __init__(
+        self, index: int, settings: Route, sides: tuple[Upstream, Upstream], seed: int, *, is_for_load: bool = False
+    ) -> None:
         self.index = index
         self.settings = settings
         self.name = settings.name
@@ -110,6 +126,9 @@ class EventRoute:
         self.spread = Spread(seed)
         self.figures = ((Figures(), Figures()), (Figures(), Figures()))
         """By side, then by role."""
+        self.for_load: EventRoute | None = None
+        if settings.load_events == "leave-out" and not is_for_load:
+            self.for_load = EventRoute(index, settings, sides, seed, is_for_load=True)
         self.apply(Dials())
 
     def identities(self, head: RequestHead, body: bytes, params: Mapping[str, str], peer: str) -> tuple[str, ...]:
@@ -121,3 +140,5 @@ class EventRoute:
         self.dials = dials
         self.plan: Plan = plan(dials, carry_over=self.settings.carry_over)
         self.has_copy = dials.copy == COPY_DURABLE
+        if self.for_load is not None:
+            self.for_load.apply(dials)

@@ -29,7 +29,7 @@ def worker_stats(plane: DataPlane, service: Service) -> WorkerStats:
     busy = sum(1 for client in service.clients if client.is_busy)
     return WorkerStats(
         epoch=plane.epoch,
-        accepted={route.name: route.accepted for route in plane.routes},
+        accepted={route.name: _accepted(route) for route in plane.routes},
         chosen={route.name: (route.chosen[0], route.chosen[1]) for route in plane.routes},
         requests=[requests for route in plane.routes for requests in _requests(route)],
         breakers={name: upstream.breaker.state(now) for name, upstream in plane.upstreams.items()},
@@ -47,6 +47,11 @@ def route_spread(route: EventRoute, seconds: float) -> RouteSpread:
     if not any(counts):
         return RouteSpread(route.name, seconds, b"", b"")
     return RouteSpread(route.name, seconds, array("I", counts).tobytes(), seen)
+
+
+def _accepted(route: EventRoute) -> int:
+    """Load events, too: they are in the record as all others."""
+    return route.accepted + (route.for_load.accepted if route.for_load is not None else 0)
 
 
 def _requests(route: EventRoute) -> list[Requests]:

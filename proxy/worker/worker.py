@@ -33,10 +33,9 @@ from proxy.http import downstream
 from proxy.http.downstream import Client, Service
 from proxy.http.listener import Listener
 from proxy.http.plane import DataPlane
-from proxy.http.route import EventRoute, sources_of
+from proxy.http.route import EventRoute, headers_wanted
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
-from proxy.http.values import headers_read
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import RESTORED, Marks
 from proxy.ledger.shape import as_protocol
@@ -88,8 +87,7 @@ class Worker:
             int(stream[:8], 16),
             settings.limits.max_decoded_size,
         )
-        sources = [text for route in settings.routes for text in sources_of(route)]
-        self.service = Service(self.plane, settings.limits, headers_read(sources), loop)
+        self.service = Service(self.plane, settings.limits, headers_wanted(settings.routes), loop)
         register = Register("worker", index, os.getpid(), stream)
         self.link = LinkClient(inherited.places.control_socket, register, self._hear)
         self._reports = 0

@@ -272,3 +272,14 @@ async def test_explanations() -> None:
     entry = Entry("T", 3, 2, "crossfade", "revert", "r", {"weight": 25.0}, {"weight": 0.0}, "the breaker is open")
     assert explain("r", None, False) == "No revert of r is recorded."
     assert explain("r", entry, True).startswith("At T the proxy moved the weight of r from 25 % to 0 % (epoch 2 to 3)")
+
+
+async def test_the_settings_of_all_routes_are_shown(plane: Plane) -> None:
+    answer = await plane.get("/api/v1/routes")
+    assert answer["listen"] == list(plane.supervisor.instance.settings.listen)
+    (route,) = answer["routes"]
+    assert (route["name"], route["match"]["path"]) == (
+        "events",
+        plane.supervisor.instance.settings.routes[0].match.path,
+    )
+    assert route["load_events"] == "count"

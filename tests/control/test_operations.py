@@ -16,6 +16,7 @@ GET /readyz
 GET /metrics
 GET /api/v1/openapi.json
 GET /api/v1/status
+GET /api/v1/routes
 PUT /api/v1/routes/{route}/weight
 PUT /api/v1/routes/{route}/stage
 POST /api/v1/routes/{route}/rollback

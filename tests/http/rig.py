@@ -21,10 +21,9 @@ from proxy.core.owed import DELIVERED, DISCARDED, LOST, REFUSED
 from proxy.core.routing import Dials, Routing
 from proxy.http.downstream import Client, Service
 from proxy.http.plane import DataPlane
-from proxy.http.route import sources_of
+from proxy.http.route import headers_wanted
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
-from proxy.http.values import headers_read
 from proxy.ledger import marks as marks_module
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import Marks
@@ -116,8 +115,7 @@ class Rig:
             0xC0FFEE,
             limits.max_decoded_size,
         )
-        sources = [text for route in routes for text in sources_of(route)]
-        self.service = Service(self.plane, limits, headers_read(sources), loop)
+        self.service = Service(self.plane, limits, headers_wanted(routes), loop)
         self._server: asyncio.Server | None = None
         self._housekeeping: asyncio.TimerHandle | None = None
         self.port = 0
