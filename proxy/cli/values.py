@@ -31,6 +31,24 @@ def duration(text: str) -> float:
     return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
 
 
+def rate(text: str) -> float:
+    """Read `5000/s`, `17/min` or `3/h` as events per second; a number without a unit is refused."""
+    number, slash, unit = text.partition("/")
+    seconds = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}.get(unit)
+    if not slash or seconds is None or not _NUMBER.fullmatch(number) or not 0 < float(number) <= 1e7:
+        raise argparse.ArgumentTypeError(f"expected a rate such as 5000/s or 17/min, not {text}")
+    return float(number) / seconds
+
+
+def share(text: str) -> float:
+    """Read `0.1%` or `0.001` as a ratio 0-1."""
+    number = text.removesuffix("%")
+    ratio = float(number) / (100 if text.endswith("%") else 1) if _NUMBER.fullmatch(number) else -1.0
+    if not 0 <= ratio <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share such as 0.1% or 0.001, not {text}")
+    return ratio
+
+
 def moment(text: str) -> str:
     """Read a point in time: how long ago (`1h`), an ISO date or time, or Unix seconds; as the admin API takes it."""
     if _DURATION.match(text):

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import apsw
 from xxhash import xxh64_intdigest
 
+from proxy.load.stores import Holding
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event(
     position INTEGER PRIMARY KEY, id TEXT NOT NULL, role TEXT NOT NULL, attempt TEXT NOT NULL, body BLOB NOT NULL
@@ -76,6 +78,27 @@ def read_store(path: Path) -> list[Stored]:
         return [Stored(position, id, role, attempt, digest_of(body)) for position, id, role, attempt, body in rows]
     finally:
         db.close()
+
+
+class ToyStore:
+    """A toy backend's file as a store that a load test asks (`proxy.load.stores.Store`)."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self._path = path
+
+    def stored(self, run: str) -> Holding:
+        """How many events of a run it has. Raises OSError when the file is none of a toy backend."""
+        try:
+            db = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                query = "SELECT count(*), count(DISTINCT id) FROM event WHERE substr(id, 1, ?) = ?"
+                rows, events = db.execute(query, (len(run), run)).get
+            finally:
+                db.close()
+        except apsw.Error as error:
+            raise OSError(f"{self._path}: {error}") from None
+        return Holding(events, rows - events)
 
 
 def damage_store(path: Path, lost: int, different: int) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from proxy.load.target import Target
-from proxy.load.template import Clock, Template, Values, parse, random_number
+from proxy.load.template import Clock, Template, Values, parse, parse_body, random_number
 
 LOAD_HEADER: Final = "X-Crossfade-Load"
 """Marks an event as one of a load test; a route may leave such out of its figures."""
 BODY_SIZE: Final = 290
 """Bytes of a default body."""
 _STRIDES: Final = (7919, 7907)
+_KEY_POINTER: Final = "/entity_id"
 _BODY: Final = (
     '{"entity_id":"{{key}}","state":"{{random}}","attributes":{"unit_of_measurement":"kWh",'
     '"device_class":"energy"},"last_changed":"{{time}}","context":{"parent_id":null,"id":"{{id}}"},"pad":"'
@@ -24,7 +26,26 @@ _BODY_END: Final = '"}'
 def default_body(pad: int = 0) -> Template:
     """A state change as Home Assistant has it, of `BODY_SIZE` bytes with up to 100,000 keys, and `pad` blanks."""
     filled = parse(_BODY, "body").render(Values("0" * 34, key_name(0), 0, Clock()(), random_number()))
-    return parse(_BODY + "x" * (BODY_SIZE - len(filled) - len(_BODY_END)) + _BODY_END + " " * pad, "body")
+    text = _BODY + "x" * (BODY_SIZE - len(filled) - len(_BODY_END)) + _BODY_END + " " * pad
+    return parse_body(text.encode(), "body", is_json=True)
+
+
+def body_with_key(pointer: str) -> Template:
+    """A default body that has its key where a JSON pointer says (RFC 6901).
+
+    Raises ValueError for a pointer that leads through an array or a member that the default body has otherwise.
+    """
+    if pointer == _KEY_POINTER:
+        return default_body()
+    names = [name.replace("~1", "/").replace("~0", "~") for name in pointer.split("/")[1:]]
+    body = json.loads(_BODY + _BODY_END)
+    if names[0] in body or any(name.isdecimal() for name in names) or "{{" in pointer:
+        raise ValueError(f"the default body has no place for {pointer}")
+    value: object = "{{key}}"
+    for name in reversed(names):
+        value = {name: value}
+    assert isinstance(value, dict)
+    return parse_body(json.dumps(value | body, separators=(",", ":")).encode(), "body", is_json=True)
 
 
 def key_name(index: int) -> str:
@@ -70,7 +91,7 @@ class Requests:
         self._stride = stride
         self._key_of = key_of
         lines = "".join(f"{line}\r\n" for line in headers)
-        self._head = parse(f"{method} {target.path} HTTP/1.1\r\nHost: {target.host}\r\n{lines}", "headers")
+        self._head = parse(f"{method} {target.path} HTTP/1.1\r\nHost: {target.host}\r\n{lines}", "request head")
         used = {*self._body.names, *self._head.names}
         self._now = Clock() if "time" in used else None
         self._has_random = "random" in used

@@ -14,10 +14,11 @@ from typing import Final, NamedTuple
 from proxy.load.generator import Generator
 from proxy.load.requests import Requests
 from proxy.load.schedule import ClosedLoop, OpenLoop
-from proxy.load.stores import Store, Stored
+from proxy.load.stores import Holding, Store
 from proxy.load.summary import Pace, Summary, Threshold
 from proxy.load.tally import Moment, Tally
 from proxy.load.target import Target
+from proxy.load.wire import UNSENT
 
 _LAST_ANSWERS: Final = 1.0
 """Seconds that an interrupted run waits for what is on its way."""
@@ -154,7 +155,7 @@ class Run:
 
     def _pace(self, ended: float, cpu: float) -> Pace:
         generator, schedule = self._generator, self._schedule
-        sent = self._tally.ended_count - self._tally.failures["unsent"] + self._unanswered
+        sent = self._tally.ended_count - self._tally.failures[UNSENT] + self._unanswered
         wanted = self._plan.rate
         until = ended if wanted is None else generator.last_sent_at
         seconds = until - schedule.started
@@ -184,9 +185,9 @@ class Run:
         started = self._schedule.started
         return Second(at - started, ended / length, accepted, ended - accepted, self._generator.waiting, *quantiles)
 
-    async def _ask_stores(self) -> dict[str, Stored | str]:
+    async def _ask_stores(self) -> dict[str, Holding | str]:
         """Ask until each holds what was accepted, or the time to settle is over, or somebody is impatient."""
-        found: dict[str, Stored | str] = {}
+        found: dict[str, Holding | str] = {}
         deadline = time.perf_counter() + self._plan.settle
         for store in self._plan.stores:
             while True:

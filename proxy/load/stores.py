@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 
-class Stored(NamedTuple):
+class Holding(NamedTuple):
     """events: distinct ids; duplicates: rows beyond the first of each."""
 
     events: int
@@ -17,5 +17,5 @@ class Store(Protocol):
 
     name: str
 
-    def stored(self, run: str) -> Stored:
+    def stored(self, run: str) -> Holding:
         """What it holds of the events whose id starts with `run`. Raises OSError when it cannot be asked."""

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from proxy.load.stores import Stored
+from proxy.load.stores import Holding
 from proxy.load.tally import Tally
+from proxy.load.wire import UNSENT
 
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 LONGEST: Final = "max"
@@ -63,7 +64,7 @@ class Summary:
     thresholds: tuple[Threshold, ...] = ()
     unanswered: int = 0
     is_interrupted: bool = False
-    stored: Mapping[str, Stored | str] = field(default_factory=dict)
+    stored: Mapping[str, Holding | str] = field(default_factory=dict)
     """By store, what it holds, or why it could not be asked."""
 
     @property
@@ -96,7 +97,7 @@ class Summary:
         pace, wanted = self.pace, self.pace.wanted
         if wanted is None:
             return ""
-        unsent = self.tally.failures["unsent"]
+        unsent = self.tally.failures[UNSENT]
         if not unsent and pace.behind <= _BEHIND_SECONDS + _BEHIND_SHARE * self.sent / wanted:
             return ""
         what = f"{pace.achieved:,.1f} of {wanted:,.1f} events/s were sent, the last one {pace.behind:.2f} s late"

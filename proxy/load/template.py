@@ -68,13 +68,14 @@ class BadTemplate(CrossfadeError):
 
 
 class Template:
-    """A compiled text. names: of its placeholders, in their order."""
+    """A compiled text. names: of its placeholders, in their order; is_json: it was checked to be that."""
 
-    __slots__ = ("_format", "_pick", "names")
+    __slots__ = ("_format", "_pick", "is_json", "names")
 
     def __init__(self, pieces: list[str], names: list[str]) -> None:
         """pieces: the text around the placeholders, one more than names."""
         self.names = tuple(names)
+        self.is_json = False
         self._format = "%s".join(piece.replace("%", "%%") for piece in pieces)
         # One call that picks all values is half the price of one per placeholder.
         self._pick: Callable[[Values], object] = (
@@ -121,6 +122,7 @@ def parse_body(content: bytes, file: str, *, is_json: bool) -> Template:
             json.loads(_PLACEHOLDER.sub(_filler, text))
         except json.JSONDecodeError as error:
             raise _bad(file, text, error.pos, f"not JSON: {error.msg}") from None
+    template.is_json = is_json
     return template
 
 

@@ -38,7 +38,7 @@ CHANGES = [path for path, parser in COMMANDS.items() if "--reason" in parser.for
 
 
 def test_the_interface_has_its_commands() -> None:
-    expected = """demo init check run status set-weight stage rollback rearm history why drain
+    expected = """demo init check run status set-weight stage rollback rearm history why drain load
         rollout.rearm ledger.status ledger.ls ledger.show ledger.replay dead.ls dead.requeue dead.discard
         token.create token.ls token.revoke context.set context.use context.ls context.rm
         completion"""
@@ -67,7 +67,19 @@ def test_every_change_can_be_tried_explained_and_guarded(path: tuple[str, ...]) 
 
 
 def test_changes_are_all_there() -> None:
-    reading = {"demo", "init", "check", "run", "status", "history", "why", "ledger status", "ledger ls", "ledger show"}
+    reading = {
+        "demo",
+        "init",
+        "check",
+        "run",
+        "status",
+        "history",
+        "why",
+        "load",
+        "ledger status",
+        "ledger ls",
+        "ledger show",
+    }
     assert {" ".join(path) for path in COMMANDS} - {" ".join(path) for path in CHANGES} == reading | {
         "dead ls",
         "token ls",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -39,7 +40,7 @@ def says(*parts: bytes, close: bool = False) -> Answer:
 
 
 @asynccontextmanager
-async def target(answer: Answer) -> AsyncIterator[tuple[Address, Seen]]:
+async def target(answer: Answer, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Address, Seen]]:
     """A server that answers each request by `answer(its number from 0, writer)`."""
     seen = Seen()
 
@@ -56,7 +57,7 @@ async def target(answer: Answer) -> AsyncIterator[tuple[Address, Seen]]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     try:
         host, port = server.sockets[0].getsockname()[:2]
         yield Address(host, port), seen

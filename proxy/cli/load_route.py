@@ -1,0 +1,89 @@
+"""What a load test learns from the admin API: where clients come in, what the route takes, how to force a side."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from proxy.cli.failure import FAILED, USAGE, Failure
+
+if TYPE_CHECKING:
+    from proxy.cli.client import Admin, Json
+    from proxy.load.target import Target
+    from proxy.load.template import Template
+
+
+class Instance(NamedTuple):
+    """listen: the first address for clients; route: its settings, as in the configuration file."""
+
+    listen: str
+    route: dict[str, Any]
+
+    @property
+    def method(self) -> str:
+        """POST, where the route takes that."""
+        methods = self.route["match"]["methods"]
+        return "POST" if "POST" in methods else str(methods[0])
+
+
+def ask_route(found: list[Admin], name: str | None) -> Instance:
+    """The route to load; Failure when it is not clear which one."""
+    if len(found) > 1:
+        raise Failure(USAGE, "a load test asks one instance: give one --admin")
+    answer: Json = found[0].get("/api/v1/routes")
+    routes = {route["name"]: route for route in answer["routes"]}
+    if name is None and len(routes) > 1:
+        raise Failure(USAGE, f"which route? say --route with one of {', '.join(routes)}")
+    if name is not None and name not in routes:
+        raise Failure(FAILED, f"there is no route {name!r}; routes are {', '.join(routes)}")
+    return Instance(answer["listen"][0], routes[name] if name is not None else next(iter(routes.values())))
+
+
+def target_of(instance: Instance, ca: str | None) -> Target:
+    """The proxy's own address with a path that the route takes; path parameters become keys."""
+    from config.units import parse_address
+    from proxy.load.target import plain
+
+    address = parse_address(instance.listen)
+    if address.is_any():
+        address = address._replace(host="::1" if ":" in address.host else "127.0.0.1")
+    match = instance.route["match"]
+    path = re.sub(r"\{\w+\}", "{{key}}", match["path"])
+    target = plain(address, f"{path[:-1]}load" if path.endswith("*") else path)
+    return target._replace(host=match["host"]) if match.get("host") else target
+
+
+def with_key(route: dict[str, Any], body: Template | None) -> tuple[list[str], Template | None]:
+    """Header lines and a body in which the route finds its key; a body that was given is left as it is."""
+    from proxy.load.requests import body_with_key
+
+    kind, _, name = route["key"].partition(":")
+    if kind == "header":
+        return [f"{name}: {{{{key}}}}"], body
+    if kind == "cookie":
+        return [f"Cookie: {name}={{{{key}}}}"], body
+    if kind == "json" and body is None:
+        try:
+            return [], body_with_key(name)
+        except ValueError as error:
+            raise Failure(USAGE, f"the route's key is {route['key']}, and {error}: say --template FILE") from None
+    return [], body
+
+
+def override_line(side: str, header: str | None, instance: Instance | None) -> str:
+    """The header line that forces a side. header: its name when it was given, else the route's override says."""
+    if header is not None:
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header):
+            raise Failure(USAGE, f"{header!r} cannot be the name of a header")
+        return f"{header}: {side}"
+    assert instance is not None
+    kind, _, name = str(instance.route.get("override") or "").partition(":")
+    if kind == "header":
+        return f"{name}: {side}"
+    if kind == "cookie":
+        return f"Cookie: {name}={side}"
+    raise Failure(
+        USAGE,
+        f"route {instance.route['name']} allows no override, so --side {side} cannot force one",
+        hint="set the route's override in the configuration, or name the header with --side-header",
+    )

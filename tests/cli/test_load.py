@@ -1,0 +1,220 @@
+"""What proxyctl load makes of its options and of what the admin API says; its forms of output."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from proxy.cli.load import _plan
+from proxy.cli.load_view import Live, render
+from proxy.cli.main import build
+from proxy.cli.options import settle
+from proxy.core.sketch import Sketch
+from proxy.load.run import Plan, Second
+from proxy.load.stores import Holding
+from proxy.load.summary import Pace, Summary, Threshold
+from proxy.load.tally import Tally
+from tests.cli.conftest import Ctl
+from tests.cli.fake_admin import FakeAdmin
+
+
+def plan(*words: str) -> Plan:
+    return _plan(settle(build().parse_args(["load", *words])))
+
+
+def route(name: str = "events", **values: Any) -> dict[str, Any]:
+    match = {"host": None, "path": "/api/v1/events", "methods": ["POST", "PUT"]}
+    return {"name": name, "key": "json:/entity_id", "match": match | values.pop("match", {})} | values
+
+
+def says(admin: FakeAdmin, *routes: dict[str, Any], listen: str = "127.0.0.1:8080") -> None:
+    admin.forced = lambda method, path: (
+        (200, {"listen": [listen], "routes": list(routes)}) if path == "/api/v1/routes" else None
+    )
+
+
+def head(*words: str) -> list[str]:
+    """The request line and headers of the first event."""
+    return plan("--count", "1", *words).requests.make(0, 0).request.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+
+
+def test_the_pace() -> None:
+    made = plan("http://a", "--rate", "30/min")
+    assert (made.rate, made.seconds, made.count, made.connections) == (0.5, 10.0, None, 64)
+    made = plan("http://a", "--count", "7", "--concurrency", "3")
+    assert (made.rate, made.seconds, made.count, made.connections) == (None, None, 7, 3)
+    made = plan("http://a", "--rate", "5/s", "--duration", "1m", "--connections", "2", "--p95", "100ms")
+    assert (made.seconds, made.connections, made.thresholds) == (60.0, 2, (Threshold("p95", 0.1),))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("http://a", "how much?"),
+        ("http://a --rate 5", "expected a rate"),
+        ("http://a --rate 0/s", "expected a rate"),
+        ("http://a --rate 5/s --concurrency 2", "give one of them"),
+        ("http://a --count 1 --connections 2", "goes with --rate"),
+        ("http://a --count 1 --max-errors 101%", "expected a share"),
+        ("http://a --count 1 --name a:b", "one word"),
+        ("http://a --count 1 -H nothing", "expected a header"),
+        ("http://a --count 1 --side new --side-header a:b", "cannot be the name"),
+        ("http://a --count 1 --store old=redis:x", "expected a store"),
+        ("http://a --count 1 --template /nonexistent", "cannot read /nonexistent"),
+        ("http://a/{{kye}} --count 1", "did you mean {{key}}"),
+        ("http://u:p@a --count 1", "must not carry credentials"),
+        ("https://a --count 1 --ca /nonexistent", "cannot use /nonexistent"),
+        ("127.0.0.1:80 --count 1", "did you mean http://127.0.0.1:80?"),
+    ],
+)
+def test_bad_usage(ctl: Ctl, words: str, said: str) -> None:
+    done = ctl("load", *words.split())
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_a_route_of_the_admin_api(admin: FakeAdmin) -> None:
+    says(admin, route(match={"path": "/a/{id}/*", "host": "h.example", "methods": ["PUT"]}, key="header:X-Key"))
+    lines = head("--name", "n1")
+    assert lines[:2] == ["PUT /a/sensor.meter_00000/load HTTP/1.1", "Host: h.example"]
+    assert "X-Key: sensor.meter_00000" in lines
+    assert "X-Crossfade-Load: n1" in lines
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [("0.0.0.0:80", "http://127.0.0.1:80"), ("[::]:81", "http://[::1]:81"), ("[::1]:1", "http://[::1]:1")],
+)
+def test_the_address(admin: FakeAdmin, listen: str, url: str) -> None:
+    says(admin, route(), listen=listen)
+    assert plan("--count", "1").target.url == f"{url}/api/v1/events"
+
+
+@pytest.mark.parametrize(
+    ("key", "start"),
+    [
+        ("json:/entity_id", b'{"entity_id":"sensor.meter_00000"'),
+        ("json:/device/id", b'{"device":{"id":"sensor.meter_00000"}'),
+        ("json:/a~1b", b'{"a/b":"sensor.meter_00000"'),
+        ("client", b'{"entity_id":'),
+    ],
+)
+def test_the_default_body_has_the_key_where_the_route_looks(admin: FakeAdmin, key: str, start: bytes) -> None:
+    says(admin, route(key=key))
+    assert plan("--count", "1").requests.make(0, 0).body.startswith(start)
+
+
+def test_a_key_that_the_default_body_has_no_place_for(admin: FakeAdmin, ctl: Ctl) -> None:
+    says(admin, route(key="json:/context/0"))
+    done = ctl("load", "--count", "1")
+    assert done.code == 2
+    assert "say --template FILE" in done.err
+
+
+def test_which_route(admin: FakeAdmin, ctl: Ctl) -> None:
+    says(admin, route("a"), route("b", match={"path": "/b"}))
+    assert "say --route with one of a, b" in ctl("load", "--count", "1").err
+    assert head("--route", "b")[0] == "POST /b HTTP/1.1"
+
+
+@pytest.mark.parametrize(("override", "line"), [("header:X-Side", "X-Side: new"), ("cookie:side", "Cookie: side=new")])
+def test_a_side_is_forced_as_the_route_allows(admin: FakeAdmin, override: str, line: str) -> None:
+    says(admin, route(override=override))
+    assert line in head("--side", "new")
+    assert line in head("http://a", "--side", "new")
+    assert not any(each.endswith("new") for each in head("http://a"))
+
+
+def test_a_side_header_needs_no_admin_api() -> None:
+    assert "X-Force: old" in head("http://a", "--side", "old", "--side-header", "X-Force")
+
+
+@pytest.mark.parametrize("override", [None, "", "off"])
+def test_a_side_that_cannot_be_forced(admin: FakeAdmin, ctl: Ctl, override: str | None) -> None:
+    says(admin, route(override=override))
+    done = ctl("load", "--count", "1", "--side", "new", "-o", "json")
+    assert done.code == 2
+    assert done.error["message"] == "route events allows no override, so --side new cannot force one"
+
+
+def test_own_headers_replace_ours() -> None:
+    lines = head("http://a", "-H", "content-type: text/csv", "-H", "X-Event-Id: mine-{{n}}")
+    assert [line for line in lines if line.lower().startswith(("content-type", "x-event-id"))] == [
+        "content-type: text/csv",
+        "X-Event-Id: mine-0",
+    ]
+
+
+def summary(**values: Any) -> Summary:
+    tally = Tally()
+    tally.statuses = Counter({201: 990, 503: 9})
+    tally.failures = Counter({"timeout": 1})
+    tally.latency = Sketch()
+    for _ in range(1_000):
+        tally.latency.add(0.01)
+    tally.longest = 0.02
+    pace = Pace(100.0, 100.0, 0.0, 0.001, 0.002, 0.1)
+    made = Summary(target="http://a", connections=3, seconds=10.0, tally=tally, pace=pace)
+    return dataclasses.replace(made, **values)
+
+
+def test_what_was_missed() -> None:
+    limits = (Threshold("errors", 0.005), Threshold("p50", 0.001), Threshold("p99", 0.1), Threshold("max", 0.02))
+    made = summary(thresholds=limits)
+    assert [each.name for each in made.missed()] == ["errors", "p50"]
+    assert not made.is_ok
+    text = render(made.as_dict())
+    assert "MISSED     errors is 1 %, at most 0.5 % was wanted" in text
+    assert "MISSED     p50 is " in text
+    assert "failed     10: 503 x9, timeout x1" in text
+
+
+def test_without_an_answer_no_latency_is_good_enough() -> None:
+    made = summary(tally=Tally(), thresholds=(Threshold("p50", 1.0),))
+    assert [each.name for each in made.missed()] == ["p50"]
+    assert "p50 is unknown, for nothing was answered" in render(made.as_dict())
+
+
+@pytest.mark.parametrize(
+    ("pace", "said"),
+    [
+        (Pace(100.0, 99.0, 0.4, 0.001, 0.002, 0.1), ""),
+        (Pace(100.0, 80.0, 3.0, 0.001, 0.002, 0.97), "took 97% of a core and cannot keep the rate"),
+        (Pace(100.0, 80.0, 3.0, 0.3, 0.9, 0.2), "too little of the processor (up to 0.90 s late)"),
+        (Pace(100.0, 80.0, 3.0, 0.001, 0.002, 0.2), "all 3 connections waited for answers"),
+        (Pace(None, 80.0, 3.0, 0.001, 0.002, 1.0), ""),
+    ],
+)
+def test_who_is_to_blame_for_a_rate_that_was_not_kept(pace: Pace, said: str) -> None:
+    made = summary(pace=pace)
+    assert said in made.rate_problem()
+    assert made.is_ok == (not said)
+
+
+def test_stores_in_the_summary() -> None:
+    text = render(summary(stored={"old": Holding(5, 1), "new": "no such file"}).as_dict())
+    assert "stored     old: 5 events (+1 duplicates)" in text
+    assert "stored     new: cannot be asked: no such file" in text
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+SECOND = Second(2.0, 100.0, 99, 1, 3, 0.001, None)
+LINE = "2.0 s      100/s  errors 1  p50 1.0 ms  p99 -  3 wait"
+
+
+def test_a_line_each_second() -> None:
+    plain, terminal = io.StringIO(), Terminal()
+    for out in (plain, terminal):
+        live = Live(out)
+        live.show(SECOND)
+        live.end()
+    assert plain.getvalue() == f"  {LINE}\n"
+    assert terminal.getvalue() == f"\r  {LINE}\x1b[K\n"
