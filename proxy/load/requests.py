@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from proxy.load.target import Target
-from proxy.load.template import Clock, Template, Values, parse, parse_body, random_number
+from proxy.load.template import Clock, Template, parse, parse_body, random_number
 
 LOAD_HEADER: Final = "X-Crossfade-Load"
 """Marks an event as one of a load test; a route may leave such out of its figures."""
@@ -25,7 +25,7 @@ _BODY_END: Final = '"}'
 
 def default_body(pad: int = 0) -> Template:
     """A state change as Home Assistant has it, of `BODY_SIZE` bytes with up to 100,000 keys, and `pad` blanks."""
-    filled = parse(_BODY, "body").render(Values("0" * 34, key_name(0), 0, Clock()(), random_number()))
+    filled = parse(_BODY, "body").render(("0" * 34, key_name(0), 0, Clock()(), random_number()))
     text = _BODY + "x" * (BODY_SIZE - len(filled) - len(_BODY_END)) + _BODY_END + " " * pad
     return parse_body(text.encode(), "body", is_json=True)
 
@@ -100,8 +100,9 @@ class Requests:
         """Event number `n`, to be sent on a lane."""
         names = self._names
         key = names[n * self._stride % len(names) if self._key_of is None else self._key_of(n, lane)]
-        values = Values(
-            f"{self.run}{n:016x}",
+        id = f"{self.run}{n:016x}"
+        values = (
+            id,
             key,
             n,
             self._now() if self._now is not None else "",
@@ -109,4 +110,4 @@ class Requests:
         )
         body = self._body.render(values)
         size = len(body)
-        return Event(values[0], key, b"%bContent-Length: %d\r\n\r\n%b" % (self._head.render(values), size, body), size)
+        return Event(id, key, b"%bContent-Length: %d\r\n\r\n%b" % (self._head.render(values), size, body), size)

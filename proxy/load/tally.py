@@ -36,12 +36,16 @@ class Tally:
     def ended(self, lane: Lane, now: float) -> float:
         """See `proxy.load.generator.Listener`."""
         if lane.status:
-            self.statuses[lane.status] += 1
-            self._time(now - lane.due)
+            statuses, seconds = self.statuses, now - lane.due
+            statuses[lane.status] = statuses.get(lane.status, 0) + 1
+            self.latency.add(seconds)
+            if seconds > self.longest:
+                self.longest = seconds
         else:
             self.failures[lane.failure] += 1
             if lane.failure == TIMEOUT:
-                self._time(now - lane.due)
+                self.latency.add(now - lane.due)
+                self.longest = max(self.longest, now - lane.due)
         return DONE
 
     def dropped(self, due: float) -> None:
@@ -51,11 +55,6 @@ class Tally:
     def closed(self) -> None:
         """See `proxy.load.generator.Listener`."""
         self.closed_idle += 1
-
-    def _time(self, seconds: float) -> None:
-        self.latency.add(seconds)
-        if seconds > self.longest:
-            self.longest = seconds
 
     @property
     def answered(self) -> int:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from config.units import nearest
 from proxy.core.errors import CrossfadeError
@@ -25,17 +25,9 @@ _OPENING: Final = re.compile(r"\{\{")
 _PLACEHOLDER: Final = re.compile(r"\{\{[ \t]*([A-Za-z_]*)[ \t]*\}\}")
 
 
-class Values(NamedTuple):
-    """What one event puts into the placeholders, in the order of `PLACEHOLDERS`."""
-
-    id: str
-    key: str
-    n: int
-    time: str
-    random: str
-
-
-PLACEHOLDERS: Final = Values._fields
+PLACEHOLDERS: Final = ("id", "key", "n", "time", "random")
+Values: TypeAlias = tuple[str, str, int, str, str]
+"""What one event puts into the placeholders, in their order. No class, for one is made for every event."""
 _NUMBERS: Final = ("n", "random")
 
 

@@ -65,32 +65,31 @@ async def load_on(answer: Answer, *words: str) -> Done:
 async def test_a_constant_rate_is_kept_to_what_the_generator_says_of_itself() -> None:
     async with target(says(OK)) as (address, seen):
         done = await load(
-            f"http://127.0.0.1:{address.port}/x?k={{{{key}}}}", *["--rate", "300/s", "--duration", "2s"], "-o", "json"
+            f"http://127.0.0.1:{address.port}/x?k={{{{key}}}}", *["--rate", "300/s", "--duration", "1s"], "-o", "json"
         )
     assert done.code == 0, done.err
     found = done.json
-    assert (found["sent"], found["accepted"], found["statuses"]) == (600, 600, {"201": 600})
-    assert len(set(seen.bodies())) == 600
+    assert (found["sent"], found["accepted"], found["statuses"]) == (300, 300, {"201": 300})
+    assert len(set(seen.bodies())) == 300
     assert seen.requests[1].startswith(
         b"POST /x?k=sensor.meter_07919 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % address.port
     )
     assert b"\r\nX-Crossfade-Load: proxyctl\r\n" in seen.requests[0]
     assert b"\r\nX-Event-Id: 01" in seen.requests[0]
-    last_due = 599 / 300
+    last_due = 299 / 300
     slack = found["generator"]["late_max_s"] + found["latency_s"]["max"]
     assert 300 * last_due / (last_due + slack) <= found["rate"]["achieved"] <= 300
-    assert len(done.err.splitlines()) >= 1, "a line each second"
 
 
 async def test_a_stall_is_seen_in_the_quantiles_and_misses_a_threshold() -> None:
     async def stall(number: int, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.6 if number in (200, 201) else 0)
+        await asyncio.sleep(0.6 if number in (100, 101) else 0)
         writer.write(OK)
 
-    words = "--rate 200/s --duration 2s --connections 2 --p50 10s --p99 300ms --max-errors 0%"
+    words = "--rate 200/s --duration 1s --connections 2 --p50 10s --p99 300ms --max-errors 0%"
     done = await load_on(stall, *words.split())
     assert done.code == 1
-    assert "accepted   400: 201 x400" in done.out
+    assert "accepted   200: 201 x200" in done.out
     assert "MISSED     p99 is " in done.out
     assert ", at most 300.0 ms was wanted" in done.err
     assert "p50" not in done.err
@@ -123,11 +122,11 @@ async def test_a_rate_that_cannot_be_kept_is_said_and_fails() -> None:
         await asyncio.sleep(0.05)
         writer.write(OK)
 
-    done = await load_on(slowly, *["--rate", "100/s", "--count", "50", "--connections", "1"])
+    done = await load_on(slowly, *["--rate", "100/s", "--count", "30", "--connections", "1"])
     assert done.code == 1
     assert "of 100.0 events/s were sent" in done.err
     assert "all 1 connections waited for answers" in done.err
-    assert "accepted   50" in done.out
+    assert "accepted   30" in done.out
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
