@@ -173,8 +173,11 @@ class Client:
         if not self._buffer:
             self._keep_alive = False
         if not self.is_busy and self._transport is not None:
-            self._is_closing = True
-            self._service.plane.tick.end(self._transport, End.CLOSE)  # after what this iteration has queued
+            if self._buffer and self._head is None:
+                self._service.loop.call_soon(self._go_on)  # serves what waits there, and lets go of half a head
+            else:
+                self._is_closing = True
+                self._service.plane.tick.end(self._transport, End.CLOSE)  # after what this iteration has queued
         return True
 
     def pause_writing(self) -> None:
@@ -231,7 +234,7 @@ class Client:
         self._is_closing = True
         self.since = monotonic()
         if self._transport is not None:
-            self._service.plane.tick.end(self._transport, how)
+            self._service.plane.tick.end(self._transport, End.CLOSE if self._is_ended else how)
 
     # requests
 

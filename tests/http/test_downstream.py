@@ -174,6 +174,54 @@ async def test_a_client_that_ends_within_a_request_is_let_go(part: bytes) -> Non
 
 
 @pytest.mark.asyncio
+async def test_what_a_client_sent_before_its_end_is_served_whenever_the_end_comes() -> None:
+    async with running(dials=OFF) as rig:
+        held: list[BackendConnection] = []
+        rig.other.behave = lambda seen, connection: held.append(connection)
+        wire = await rig.wire()
+        wire.send(GET * 2)
+        await until(lambda: held, "the first is asked for")
+        (client,) = rig.service.clients
+        (connection,) = rig.upstreams["other"]._all
+        connection.data_received(reply(200))
+        assert not client.is_busy
+        assert client.eof_received()  # between the first answer and the second request
+        await until(lambda: len(held) == 2, "the second is asked for")
+        rig.other.behave = always(reply(200))
+        held[1].write(reply(200))
+        assert (await wire.answer("GET")).status == 200
+        assert (await wire.answer("GET")).headers["connection"] == "close"
+        assert await wire.is_cut()
+
+
+@pytest.mark.asyncio
+async def test_what_a_client_sent_before_its_end_is_served_although_it_reads_slowly() -> None:
+    async with running(dials=OFF) as rig:
+        rig.other.behave = always(reply(200, b"x" * 50_000))
+        wire = await rig.wire(limit=4096)
+        wire.send(GET * 300)
+        client = next(iter(rig.service.clients))
+        await until(lambda: client._is_full and rig.plane.is_idle, "behind")
+        wire.writer.write_eof()
+        await until(lambda: client._is_ended, "ended")
+        for _ in range(300):
+            assert len((await wire.answer("GET")).body) == 50_000
+        assert await wire.is_cut()
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_has_sent_all_and_is_refused_is_gone_at_once() -> None:
+    async with running(dials=OFF) as rig:
+        wire = await rig.wire()
+        wire.send(GET + b"bad\r\n\r\n")
+        wire.writer.write_eof()
+        assert (await wire.answer("GET")).status == 200
+        assert (await wire.answer()).status == 400
+        assert await wire.is_cut()
+        await until(lambda: not rig.service.clients, "nothing more can come, so nothing is waited for")
+
+
+@pytest.mark.asyncio
 async def test_a_refusal_is_read_although_the_client_is_still_sending() -> None:
     async with running(dials=OFF) as rig:
         wire = await rig.wire()
