@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.harness.packages import ensure
+from tests.harness.packages import program
 
 PATIENCE = 30.0
 """Seconds."""
@@ -66,7 +66,7 @@ class Shell:
         self._terminal, inner = pty.openpty()
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "dumb", "LC_ALL": "C.UTF-8"}
         self._process = subprocess.Popen(
-            [ensure(name, name), *arguments],
+            [program(name, name), *arguments],
             stdin=inner, stdout=inner, stderr=inner, cwd=folder, env=environment, start_new_session=True,
         )  # fmt: skip
         os.close(inner)
@@ -117,7 +117,7 @@ class Fish:
     def __init__(self, folder: Path, script: str) -> None:
         self._folder = folder
         (folder / "script").write_text(script)
-        self._fish = ensure("fish", "fish")
+        self._fish = program("fish", "fish")
 
     def offers_each(self, lines: list[str]) -> dict[str, set[str]]:
         """What is offered for each line at its end."""

@@ -1,4 +1,4 @@
-"""Debian packages that a test needs: installed when they are absent, and a failure when they cannot be."""
+"""Debian packages that tests run against: installed when they are missing, and a failure when they cannot be."""
 
 from __future__ import annotations
 
@@ -6,18 +6,27 @@ import os
 import shutil
 import subprocess
 
+_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 
-def ensure(program: str, package: str) -> str:
-    """The path of a program. Raises AssertionError where it is absent and nothing may be installed."""
-    found = shutil.which(program)
-    if found is not None:
-        return found
-    assert os.getuid() == 0, f"{program} is missing; on Debian: apt-get install {package}"
-    assert shutil.which("apt-get"), f"{program} is missing; install it"
-    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    subprocess.run(["apt-get", "update", "-qq"], check=True, env=quiet, stdout=subprocess.DEVNULL)
-    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package]
-    subprocess.run(install, check=True, env=quiet, stdout=subprocess.DEVNULL)
-    found = shutil.which(program)
-    assert found is not None, f"{package} has no {program}"
+
+def program(name: str, package: str) -> str:
+    """The path of a program; installs its package when it is not there. Raises RuntimeError when it cannot."""
+    found = shutil.which(name, path=_PATH)
+    if found is None:
+        install(package)
+        found = shutil.which(name, path=_PATH)
+    if found is None:
+        raise RuntimeError(f"{package} is installed and has no {name}")
     return found
+
+
+def install(package: str) -> None:
+    """Install a package without starting its service; raises RuntimeError with what apt-get said."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise RuntimeError(f"missing {package}; install it (Debian: apt-get install {package}) and run again")
+    environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    wait = ["-o", "DPkg::Lock::Timeout=300"]
+    for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", package]):
+        done = subprocess.run(["apt-get", *wait, *words], env=environ, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"apt-get {' '.join(words)} failed:\n{done.stderr[-2000:]}")

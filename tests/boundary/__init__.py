@@ -1,0 +1,1 @@
+"""Where one request ends and the next begins: the daemon before real servers, held against a reader of our own."""
