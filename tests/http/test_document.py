@@ -1,0 +1,17 @@
+"""The page of what is accepted, refused and rewritten is that of the cases."""
+
+from __future__ import annotations
+
+from tests.http.cases import CASES
+from tests.http.document import PAGE, page
+
+
+def test_the_page_is_fresh() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "write it anew: python -m tests.http.document"
+
+
+def test_every_case_has_a_line_of_its_own() -> None:
+    rows = [line for line in page().splitlines() if line.startswith("| ") and "`` " in line]
+    assert len(rows) == len(CASES)
+    refused = [case for case in CASES if not case.upstream]
+    assert sum(row.endswith("** |") for row in rows) == len(refused)
