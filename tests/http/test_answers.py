@@ -312,6 +312,40 @@ async def test_a_connection_is_read_again_whatever_its_last_answer_was(size: int
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("size", [2**18, 2**18 + 1, 2**18 + 2**16])
+@pytest.mark.parametrize("framing", [b"Content-Length: %d\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n%x\r\n"])
+async def test_a_connection_is_read_on_after_an_answer_whose_last_piece_was_one_too_many(
+    framing: bytes, size: int
+) -> None:
+    """The piece that fills the client's queue pauses the backend's connection, although it is the last."""
+    async with running(dials=OFF) as rig:
+        end = b"\r\n0\r\n\r\n" if b"chunked" in framing else b""
+        rig.other.behave = InPieces(b"HTTP/1.1 200 OK\r\n" + framing % size, b"x" * (size - 9), b"x" * 9 + end)
+        wire = await rig.wire()
+        assert len((await wire.ask(GET)).body) == size
+        rig.other.behave = always(reply(200, b"next"))
+        assert (await wire.ask(GET)).body == b"next"
+        assert len(rig.other.connections) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_connection_is_read_on_after_an_answer_that_was_kept_to_its_end() -> None:
+    """The authority's long answer waits for the record; it is paused while it is kept, and ends with that piece."""
+    async with running(make_route(durability="before-send", ack="both")) as rig:
+        size = 70_000
+        rig.old.behave = InPieces(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, b"x" * 9, b"x" * (size - 9))
+        held: list[BackendConnection] = []
+        rig.new.behave = lambda seen, connection: held.append(connection)
+        wire = await rig.wire()
+        wire.send(event_bytes("e", key="k"))
+        await until(lambda: held and rig.upstreams["old"].is_idle, "old has answered")
+        held[0].write(reply(200))
+        assert len((await wire.answer()).body) == size
+        rig.old.behave = rig.new.behave = always(reply(200, b"next"))
+        assert (await wire.ask(event_bytes("f", key="k"))).body == b"next"
+
+
+@pytest.mark.asyncio
 async def test_a_client_that_leaves_in_the_middle_frees_the_backend() -> None:
     async with running(dials=OFF) as rig:
         rig.other.behave = InPieces(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"x")
