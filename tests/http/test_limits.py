@@ -5,6 +5,7 @@ Sizes and counts are in bytes, lines and connections; times are looked at by the
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -12,7 +13,7 @@ import pytest
 
 from config.model import Limits
 from tests.http.backend import BackendConnection
-from tests.http.rig import OFF, Rig, running
+from tests.http.rig import OFF, Rig, make_route, running
 from tests.http.wire import Wire, until
 
 GET: Final = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -85,7 +86,7 @@ TIMED: Final = {
 
 
 def test_every_limit_is_in_a_table() -> None:
-    tables = {each.limit for each in SIZED if each.limit} | TIMED.keys() | {"max_connections"}
+    tables = {each.limit for each in SIZED if each.limit} | TIMED.keys() | {"max_connections", "max_decoded_size"}
     assert tables == set(Limits.model_fields)
 
 
@@ -157,3 +158,14 @@ async def served(rig: Rig, wires: list[Wire]) -> None:
     for connection in held:
         connection.write(b"HTTP/1.1 204 X\r\n\r\n")
     assert [(await wire.answer("GET")).status for wire in wires] == [204] * len(wires)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("over", "status"), [(-1, 200), (0, 200), (1, 400)])
+async def test_a_compressed_body_is_read_up_to_its_limit(over: int, status: int) -> None:
+    text = b'{"key":"k","pad":"'
+    text += b"p" * (1000 + over - len(text) - 2) + b'"}'
+    body = gzip.compress(text)
+    head = b"POST /events HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with running(make_route(key_missing="reject"), dials=OFF, limits={"max_decoded_size": "1000B"}) as rig:
+        assert (await rig.ask(head + body)).status == status
