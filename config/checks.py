@@ -55,6 +55,7 @@ def check(draft: Draft) -> Iterator[Finding]:
     if default is not None and _is_missing(draft, default) and draft.is_sound(("default",)):
         yield Finding(("default",), *_no_such_backend(draft, default))
     yield from _addresses(draft)
+    yield from _listeners(draft)
     yield from _limits(draft)
     yield from _ledger(draft)
     yield from _admin(draft)
@@ -212,8 +213,8 @@ def _addresses(draft: Draft) -> Iterator[Finding]:
 
 def _own_addresses(draft: Draft) -> Iterator[tuple[Loc, str]]:
     if draft.is_sound(("listen",)):
-        for index, text in enumerate(draft.settings.listen):
-            yield ("listen", index), text
+        for index, each in enumerate(draft.settings.listen):
+            yield ("listen", index), each.address
     if draft.admin is not None and draft.admin.tcp != "off" and draft.is_sound(("admin", "tcp")):
         yield ("admin", "tcp"), draft.admin.tcp
 
@@ -226,6 +227,14 @@ def _collide(one: Address, two: Address) -> bool:
 def _reaches(target: Address, own: Address) -> bool:
     here = target.host == own.host or (target.is_loopback() and (own.is_any() or own.is_loopback()))
     return here and target.port == own.port
+
+
+def _listeners(draft: Draft) -> Iterator[Finding]:
+    for index, each in enumerate(draft.settings.listen if draft.is_sound(("listen",)) else ()):
+        tls = each.tls
+        if tls is not None and tls.client_ca is None and "client_certificate" in tls.model_fields_set:
+            at = ("listen", index, "tls", "client_certificate")
+            yield Finding(at, "needs client_ca beside it: the authorities whose certificates are believed")
 
 
 def _limits(draft: Draft) -> Iterator[Finding]:

@@ -113,4 +113,6 @@ def _model_in(annotation: Any) -> tuple[type[BaseModel] | None, str]:
         annotation, step = parts[1], ".NAME"
     elif origin is tuple:
         annotation, step = parts[0], "[]"
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     return (annotation, step) if isinstance(annotation, type) and issubclass(annotation, BaseModel) else (None, "")

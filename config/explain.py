@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import UnionType
-from typing import Any, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -140,6 +140,8 @@ def _model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel]:
             found = get_args(found)[1 if get_origin(found) is dict else 0]
         if get_origin(found) in (Union, UnionType):
             found = next(part for part in get_args(found) if part is not type(None))
+        if get_origin(found) is Annotated:
+            found = get_args(found)[0]
     assert isinstance(found, type)
     assert issubclass(found, BaseModel)
     return found

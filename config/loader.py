@@ -148,6 +148,15 @@ def _resolve_paths(data: dict[str, Any], base: Path) -> None:
     admin = data.get("admin")
     if isinstance(admin, dict):
         _make_absolute(admin, ("socket", "tls_cert", "tls_key"), base)
+    for entry in _mappings(data.get("listen")):
+        for tls in _mappings((entry.get("tls"),)):
+            for each in (tls, *_mappings(tls.get("sni"))):
+                _make_absolute(each, ("cert", "key", "client_ca"), base)
+
+
+def _mappings(values: object) -> list[dict[str, Any]]:
+    """The mappings in a list that may be anything."""
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, tuple) else []
 
 
 def _make_absolute(mapping: dict[str, Any], keys: tuple[str, ...], base: Path) -> None:

@@ -6,9 +6,9 @@ The JSON Schema, the reference page and the error messages are made from these c
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from config.patterns import HeaderName, HeaderValue, HostName, Method, Name, PathPattern, PathPrefix
 from config.units import (
@@ -23,6 +23,7 @@ from config.units import (
     SomeBytes,
     SomeTime,
     SourceText,
+    Written,
 )
 
 SCHEMA_VERSION = 1
@@ -30,6 +31,62 @@ SCHEMA_VERSION = 1
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class Certificate(_Frozen):
+    """A further certificate of a listener, for the names that it is made out to."""
+
+    cert: str = Field(min_length=1, description="PEM certificate chain", examples=["tls/b.example.crt"])
+    key: str = Field(min_length=1, description="its PEM private key, without a passphrase", examples=["tls/b.key"])
+
+
+class ListenTls(_Frozen):
+    """TLS 1.2 and 1.3 for clients. Changed files are used within seconds; a broken pair leaves the old one in use."""
+
+    cert: str = Field(
+        min_length=1,
+        description="PEM certificate chain, for clients that name no server or one that nobody has",
+        examples=["tls/a.example.crt"],
+    )
+    key: str = Field(min_length=1, description="its PEM private key, without a passphrase", examples=["tls/a.key"])
+    sni: tuple[Certificate, ...] = Field(
+        (),
+        description="further certificates, chosen by the server name that the client asks for (SNI)",
+        examples=["[{cert: tls/b.example.crt, key: tls/b.key}]"],
+    )
+    client_ca: str | None = Field(
+        None,
+        min_length=1,
+        description="PEM certificates of the authorities whose client certificates are believed; absent: none is asked",
+        examples=["tls/clients-ca.crt"],
+    )
+    client_certificate: Literal["required", "optional"] = Field(
+        "required", description="with `client_ca`: refuse clients without a certificate, or let them in"
+    )
+
+
+class Listen(_Frozen):
+    """An address for clients. An entry that is only an address is plain HTTP there."""
+
+    address: AddressText = Field(description="where to listen", examples=["0.0.0.0:8443"])
+    tls: ListenTls | None = Field(
+        None, description="speak TLS there", examples=["{cert: tls/a.example.crt, key: tls/a.key}"]
+    )
+
+    def __str__(self) -> str:
+        """The address, as it is written when there is nothing else to say."""
+        return self.address
+
+
+def _listen_of(value: Any) -> Any:
+    return {"address": value} if isinstance(value, str) else value
+
+
+def _or_text(schema: dict[str, Any]) -> None:
+    schema["items"] = {"anyOf": [{"type": "string"}, schema["items"]]}
+
+
+Listening = Annotated[Listen, BeforeValidator(_listen_of), Written("address or listen", str)]
 
 
 class Limits(_Frozen):
@@ -290,11 +347,15 @@ class Settings(_Frozen):
     """A whole configuration file. Relative paths are relative to the file; once loaded they are absolute."""
 
     version: Literal[1] = Field(description="schema version of this file", examples=["1"])
-    listen: tuple[AddressText, ...] = Field(
-        ("127.0.0.1:8080",),
+    listen: tuple[Listening, ...] = Field(
+        (Listen(address="127.0.0.1:8080"),),
         min_length=1,
         description="addresses for clients",
-        examples=['["127.0.0.1:8080", "[::1]:8080"]'],
+        examples=[
+            '["127.0.0.1:8080", "[::1]:8080"]',
+            '[{address: "0.0.0.0:8443", tls: {cert: tls/a.example.crt, key: tls/a.key}}]',
+        ],
+        json_schema_extra=_or_text,
     )
     workers: int = Field(2, ge=1, le=64, description="data plane processes")
     state_dir: str = Field(

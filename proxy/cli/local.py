@@ -163,7 +163,7 @@ def _summary(file: str, settings: Settings) -> dict[str, object]:
     return {
         "file": file,
         "valid": True,
-        "listen": list(settings.listen),
+        "listen": [f"{each.address}{' (TLS)' if each.tls else ''}" for each in settings.listen],
         "workers": settings.workers,
         "state_dir": settings.state_dir,
         "backends": {name: backend.url for name, backend in settings.backends.items()},

@@ -25,6 +25,7 @@ from proxy.control.salt import check_salt
 from proxy.control.sockets import address_text, listen_tcp
 from proxy.core.errors import RefuseToStart
 from proxy.ledger import marks
+from proxy.net.server_tls import ServerTls
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,10 @@ class Holdings:
     def _acquire(self) -> None:
         prepare_directories(self.places)
         self.lock_fd, waited = self._take_lock()
-        for address in self.settings.listen:
-            self.sockets.append(self._listen(address, patient=waited))
+        for each in self.settings.listen:
+            if each.tls is not None:
+                ServerTls(each.tls, each.address)  # found here, it is the last line on stderr and nothing was started
+            self.sockets.append(self._listen(each.address, patient=waited))
         check_salt(self.places.salt, self.settings.salt)  # last: what could not start binds no salt to its state
         self.marks_fd = self._keep(marks.create(len(self.settings.routes)))
         self.config_fd = self._keep(os.memfd_create("crossfade-config"))
@@ -128,6 +131,12 @@ class Holdings:
     def addresses(self) -> list[str]:
         """Where clients connect, with the real ports."""
         return [address_text(each) for each in self.sockets]
+
+    @property
+    def urls(self) -> list[str]:
+        """The same with what is spoken there."""
+        schemes = ["https" if each.tls is not None else "http" for each in self.settings.listen]
+        return [f"{scheme}://{address}" for scheme, address in zip(schemes, self.addresses, strict=True)]
 
     def stop_listening(self) -> None:
         """Refuse new clients from now on, whoever else holds the sockets.

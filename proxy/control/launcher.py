@@ -138,6 +138,7 @@ class Launcher:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number.name)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         loop.add_reader(self._holdings.ready_read_fd, self._on_news)
         if os.getpid() == 1:
             self._reap_strangers()
@@ -159,6 +160,8 @@ class Launcher:
             return
         child.gone.clear()
         child.started_at = time.monotonic()
+        # Ignored in the new program until it has a handler: it is told of changed files, and must not die of that.
+        heard = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             child.process = subprocess.Popen(
                 # -P: a folder named `proxy` or `config` where the user stands must not shadow ours.
@@ -172,6 +175,8 @@ class Launcher:
             log.error("%s could not be started: %s", child.name, error)
             self._restart(child)
             return
+        finally:
+            signal.signal(signal.SIGHUP, heard)
         log.info("%s started", child.name, extra={"child": child.process.pid})
         self._watch(child, child.process)
 
@@ -230,7 +235,7 @@ class Launcher:
     def _on_ready(self, tcp: str) -> None:
         """Only the first time is news."""
         self._ready = True
-        clients = ", ".join(f"http://{address}" for address in self._holdings.addresses)
+        clients = ", ".join(self._holdings.urls)
         admin = ", ".join([f"unix:{self._holdings.places.admin_socket}", *([tcp] if tcp else [])])
         print(f"crossfade is ready: {clients} (admin {admin})", file=sys.stderr, flush=True)
 
@@ -243,6 +248,12 @@ class Launcher:
         log.info("%s: stopping", name)
         self._asked_at = self._clock()
         self._stop.set()
+
+    def _on_hangup(self) -> None:
+        """Certificates were renewed: everybody looks at the files now, which they do every second anyway."""
+        log.info("SIGHUP: looking at the certificates' files")
+        for child in self._children:
+            child.signal(signal.SIGHUP)
 
     async def _stop_all(self) -> None:
         """Workers, then the ledger, then the supervisor; each gets its grace, then it is killed."""

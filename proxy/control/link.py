@@ -58,6 +58,20 @@ class Requests(msgspec.Struct, array_like=True):
     latency: dict[int, int]
 
 
+class CertificateStats(msgspec.Struct, array_like=True):
+    """A certificate in use. listen: the listener's address; loaded_at, expires_at: seconds since 1970.
+
+    trouble: why what is on disk now is not in use, or empty.
+    """
+
+    listen: str
+    file: str
+    names: tuple[str, ...]
+    expires_at: float
+    loaded_at: float
+    trouble: str
+
+
 class WorkerStats(msgspec.Struct, tag="worker_stats"):
     """Cumulative counts since the process started.
 
@@ -77,6 +91,7 @@ class WorkerStats(msgspec.Struct, tag="worker_stats"):
     in_flight: int
     counters: dict[str, int]
     rss_bytes: int = 0
+    certificates: list[CertificateStats] = []
 
 
 class RouteSpread(msgspec.Struct, tag="route_spread"):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Final
+
 from proxy.control.audit import iso
 from proxy.control.instance import VERSION, Instance
-from proxy.control.link import LedgerStats, SideStats
+from proxy.control.link import CertificateStats, LedgerStats, SideStats
 from proxy.control.state import RouteState
 from proxy.control.sums import Answers, Sums
 from proxy.control.tally import Window, empty_balance
 from proxy.control.views import (
+    CertificateView,
     DependencyView,
     LedgerCounts,
     LedgerView,
@@ -19,7 +23,10 @@ from proxy.control.views import (
 )
 from proxy.core.event import NEW, OLD, SIDES
 from proxy.core.owed import STATE_NAMES
+from proxy.net.server_tls import days_left
 
+EXPIRES_SOON: Final = 7.0
+"""Days."""
 _WORST = ("closed", "half-open", "open")
 
 
@@ -48,6 +55,7 @@ def status(instance: Instance) -> Status:
             DependencyView(each.backend, each.name, each.address, each.healthy, each.detail)
             for each in instance.probes.dependencies
         ],
+        certificates=certificates(instance),
         counters=counters(instance, total),
         warnings=warnings(instance, routes, workers, ledger),
     )
@@ -63,6 +71,27 @@ def counters(instance: Instance, total: Sums) -> dict[str, int]:
     }
     named |= {f"control_{name.replace(':', '_')}": count for name, count in own.items()}
     return dict(sorted(named.items()))
+
+
+def certificates(instance: Instance) -> list[CertificateView]:
+    """What clients are shown, by listener and file; a worker that could not load the present file counts for all."""
+    found: dict[tuple[str, str], CertificateStats] = {}
+    for _, stats in instance.tally.present():
+        for each in stats.certificates:
+            known = found.setdefault((each.listen, each.file), each)
+            if (bool(each.trouble), -each.loaded_at) > (bool(known.trouble), -known.loaded_at):
+                found[each.listen, each.file] = each
+    return [
+        CertificateView(
+            each.listen,
+            each.file,
+            list(each.names),
+            iso(each.expires_at),
+            iso(each.loaded_at),
+            each.trouble or None,
+        )
+        for each in found.values()
+    ]
 
 
 def worst_breaker(instance: Instance, backend: str) -> str:
@@ -204,6 +233,14 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
         for each in instance.probes.dependencies
         if each.healthy is False
     ]
+    for certificate in certificates(instance):
+        if certificate.trouble:
+            in_use = f"what was loaded at {certificate.loaded_at} is in use"
+            said.append(f"TLS on {certificate.listen}: {certificate.trouble}; {in_use}")
+        left = days_left(datetime.fromisoformat(certificate.expires_at).timestamp(), instance.wall())
+        if left < EXPIRES_SOON:
+            when = f"expires in {left:.1f} days" if left > 0 else "has expired"
+            said.append(f"TLS on {certificate.listen}: the certificate {certificate.file} {when}")
     if instance.audit.damaged:
         said.append(f"{instance.audit.damaged} damaged lines in the audit trail")
     return said

@@ -116,6 +116,20 @@ class DependencyView(msgspec.Struct):
     detail: str
 
 
+class CertificateView(msgspec.Struct):
+    """A certificate that clients are shown. trouble: why what is on disk now is not in use, null when it is.
+
+    loaded_at is the earliest of all workers.
+    """
+
+    listen: str
+    file: str
+    names: list[str]
+    expires_at: str
+    loaded_at: str
+    trouble: str | None
+
+
 class Status(msgspec.Struct):
     """Everything at a glance. not_ready: why /readyz says no.
 
@@ -134,6 +148,7 @@ class Status(msgspec.Struct):
     workers: list[WorkerView]
     ledger: LedgerView
     dependencies: list[DependencyView]
+    certificates: list[CertificateView]
     counters: dict[str, int]
     warnings: list[str]
 

@@ -21,6 +21,7 @@ from proxy.http.request import context_of, forwarded_lines
 from proxy.http.response_head import BY_LENGTH, ResponseHead
 from proxy.http.tick import End
 from proxy.http.upstream import Leg
+from proxy.net.kernel import unacknowledged
 
 if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
@@ -95,6 +96,7 @@ class Client:
         "_is_ended",
         "_is_full",
         "_is_paused",
+        "_is_tls",
         "_keep_alive",
         "_left",
         "_method",
@@ -109,8 +111,9 @@ class Client:
         "since",
     )
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, is_tls: bool = False) -> None:
         self._service = service
+        self._is_tls = is_tls
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._head: RequestHead | None = None
@@ -153,7 +156,7 @@ class Client:
             return
         service.clients.add(self)
         self.peer = str(address[0])
-        self._forwarded = forwarded_lines(self.peer)
+        self._forwarded = forwarded_lines(self.peer, b"https" if self._is_tls else b"http")
         self.since = monotonic()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -168,8 +171,14 @@ class Client:
             self._current = None
 
     def eof_received(self) -> bool:
-        """The client has sent all it will; answers that are due still go out, also to pipelined requests."""
+        """The client has sent all it will; answers that are due still go out, also to pipelined requests.
+
+        Not over TLS: there is no half-closed TLS connection, neither in asyncio nor in uvloop.
+        """
         self._is_ended = True
+        if self._is_tls:
+            self._is_closing = True
+            return False
         if not self._buffer:
             self._keep_alive = False
         if not self.is_busy and self._transport is not None:
@@ -209,11 +218,11 @@ class Client:
         limits = self._service.limits
         waited = now - self.since
         if self._is_closing:
-            if waited > _LINGER and self._transport is not None:
-                # A slow client may still read the end of its answer.
-                is_read = self._transport.get_write_buffer_size() == 0
-                if is_read or waited > limits.keepalive_timeout:
-                    self._transport.abort()
+            transport = self._transport
+            # A slow client may still read the end of its answer.
+            is_over = transport is not None and (waited > limits.keepalive_timeout or self._is_read(transport))
+            if waited > _LINGER and transport is not None and is_over:
+                transport.abort()
         elif self._is_full:
             if waited > limits.keepalive_timeout and self._transport is not None:
                 self._service.plane.count("clients_not_reading")
@@ -229,12 +238,21 @@ class Client:
         elif waited > limits.keepalive_timeout:
             self._close()
 
+    def _is_read(self, transport: asyncio.Transport) -> bool:
+        """Has the client's machine got everything? Below TLS there is a buffer that its transport does not count."""
+        if transport.get_write_buffer_size():
+            return False
+        return not self._is_tls or unacknowledged(transport) == 0
+
     def _close(self, how: End = End.CLOSE) -> None:
-        """Take nothing more. Lingering, what still comes is dropped until the client closes, for `_LINGER`."""
+        """Take nothing more. Lingering, what still comes is dropped until the client closes, for `_LINGER`.
+
+        Closing a TLS connection is lingering: it says so to the client, and drops what comes until it does the same.
+        """
         self._is_closing = True
         self.since = monotonic()
         if self._transport is not None:
-            self._service.plane.tick.end(self._transport, End.CLOSE if self._is_ended else how)
+            self._service.plane.tick.end(self._transport, End.CLOSE if self._is_tls or self._is_ended else how)
 
     # requests
 

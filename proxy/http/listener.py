@@ -11,13 +11,47 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable
-from typing import Final
+import ssl
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import Any, Final
+
+from proxy.net.live_context import LiveContext, reason
 
 log = logging.getLogger(__name__)
 
 _PAUSE: Final = 0.1
 """Seconds without accepting when there are no descriptors left."""
+_TELL_EVERY: Final = 10.0
+"""Seconds between two lines in the log about failed handshakes: anybody can make them fail."""
+
+
+class Handshakes:
+    """How a listener speaks TLS. timeout: seconds for a handshake; linger: seconds that an end may take.
+
+    most: handshakes at a time; further clients are cut. failed: called with the reason of each failure.
+    """
+
+    def __init__(
+        self, live: LiveContext, *, timeout: float, linger: float, most: int, failed: Callable[[str], None]
+    ) -> None:
+        self.live = live
+        self.timeout = timeout
+        self.linger = linger
+        self.most = most
+        self._failed = failed
+        self._told_at = -_TELL_EVERY
+        self._untold = 0
+
+    def failed(self, error: BaseException, peer: object) -> None:
+        """Count a failed handshake, and say so now and then."""
+        why = reason(error)
+        self._failed(why)
+        self._untold += 1
+        now = monotonic()
+        if now - self._told_at >= _TELL_EVERY:
+            log.warning("TLS handshakes failed", extra={"count": self._untold, "last": why, "peer": str(peer)})
+            self._told_at, self._untold = now, 0
 
 
 class Listener:
@@ -29,11 +63,13 @@ class Listener:
         listening: socket.socket,
         make: Callable[[], asyncio.Protocol],
         refused: Callable[[], None],
+        tls: Handshakes | None = None,
     ) -> None:
         self._loop = loop
         self._socket = listening
         self._make = make
         self._refused = refused
+        self._tls = tls
         self._opening: set[asyncio.Task[object]] = set()
         self._resume: asyncio.TimerHandle | None = None
         listening.setblocking(False)
@@ -45,7 +81,7 @@ class Listener:
 
     def _accept(self) -> None:
         try:
-            connection, _ = self._socket.accept()
+            connection, peer = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return  # another worker was faster, or the client left again
         except OSError as error:
@@ -58,9 +94,29 @@ class Listener:
             self._resume = self._loop.call_later(_PAUSE, self.start)
             return
         connection.setblocking(False)
-        task = self._loop.create_task(self._loop.connect_accepted_socket(self._make, connection))
+        if self._tls is None:
+            opening: Coroutine[Any, Any, object] = self._loop.connect_accepted_socket(self._make, connection)
+        elif len(self._opening) < self._tls.most:
+            opening = self._shake_hands(self._tls, connection, peer)
+        else:
+            self._tls.failed(ConnectionAbortedError("too many handshakes at a time"), peer)
+            connection.close()
+            return
+        task = self._loop.create_task(opening)
         self._opening.add(task)
         task.add_done_callback(self._opened)
+
+    async def _shake_hands(self, tls: Handshakes, connection: socket.socket, peer: object) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                self._make,
+                connection,
+                ssl=tls.live.context,
+                ssl_handshake_timeout=tls.timeout,
+                ssl_shutdown_timeout=tls.linger,
+            )
+        except (OSError, ssl.SSLError) as error:
+            tls.failed(error, peer)
 
     def _opened(self, task: asyncio.Task[object]) -> None:
         self._opening.discard(task)
@@ -73,3 +129,8 @@ class Listener:
             self._resume.cancel()
         self._loop.remove_reader(self._socket)
         self._socket.close()
+
+    def abandon(self) -> None:
+        """Cut those whose handshake is not over: nobody would answer them."""
+        for task in tuple(self._opening):
+            task.cancel()

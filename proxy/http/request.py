@@ -14,9 +14,9 @@ def context_of(head: RequestHead, forwarded: bytes) -> bytes:
     return b"%b %b HTTP/1.1\r\n%b%b" % (head.method, head.target, head.lines, forwarded)
 
 
-def forwarded_lines(peer: str) -> bytes:
-    """Header lines that say where the request came from, for a client's address."""
-    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\n%b" % (peer.encode(), _VIA)
+def forwarded_lines(peer: str, scheme: bytes = b"http") -> bytes:
+    """Header lines that say where the request came from, for a client's address and what it speaks to us."""
+    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n%b" % (peer.encode(), scheme, _VIA)
 
 
 def event_request(context: bytes, event_id: bytes, role: bytes, attempt: int, body: bytes) -> bytes:

@@ -18,6 +18,7 @@ class End(Enum):
 
     CLOSE = "close both directions"
     LINGER = "end our direction; closing with unread bytes would reset the answer away"
+    """Not for TLS, which has no half-closed connections: there CLOSE ends our direction and waits for the other end."""
 
 
 class Tick:

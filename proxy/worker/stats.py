@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from resource import getpagesize
 from time import monotonic
 from typing import Final
 
-from proxy.control.link import Requests, RouteSpread, WorkerStats
+from proxy.control.link import CertificateStats, Requests, RouteSpread, WorkerStats
 from proxy.core.event import SIDES
 from proxy.http.downstream import Service
 from proxy.http.plane import DataPlane
 from proxy.http.route import ROLES, EventRoute
+from proxy.net.server_tls import ServerTls
 
 _CLASSES: Final = ("error", "1xx", "2xx", "3xx", "4xx", "5xx")
 _PAGE: Final = getpagesize()
@@ -23,8 +25,8 @@ def rss_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
 
 
-def worker_stats(plane: DataPlane, service: Service) -> WorkerStats:
-    """The present figures of one worker."""
+def worker_stats(plane: DataPlane, service: Service, listeners: Sequence[ServerTls] = ()) -> WorkerStats:
+    """The present figures of one worker. listeners: those that speak TLS."""
     now = monotonic()
     busy = sum(1 for client in service.clients if client.is_busy)
     return WorkerStats(
@@ -36,8 +38,13 @@ def worker_stats(plane: DataPlane, service: Service) -> WorkerStats:
         open_connections={name: upstream.open for name, upstream in plane.upstreams.items()},
         clients=len(service.clients),
         in_flight=busy,
-        counters=dict(plane.counters),
+        counters=plane.counters | _reloads(listeners),
         rss_bytes=rss_bytes(),
+        certificates=[
+            CertificateStats(tls.address, each.file, each.names, each.expires_at, tls.live.loaded_at, tls.live.trouble)
+            for tls in listeners
+            for each in tls.certificates
+        ],
     )
 
 
@@ -52,6 +59,14 @@ def route_spread(route: EventRoute, seconds: float) -> RouteSpread:
 def _accepted(route: EventRoute) -> int:
     """Load events, too: they are in the record as all others."""
     return route.accepted + (route.for_load.accepted if route.for_load is not None else 0)
+
+
+def _reloads(listeners: Sequence[ServerTls]) -> dict[str, int]:
+    counted = {
+        "tls_reloads": sum(tls.live.reloads for tls in listeners),
+        "tls_reload_failures": sum(tls.live.failures for tls in listeners),
+    }
+    return {name: count for name, count in counted.items() if count}
 
 
 def _requests(route: EventRoute) -> list[Requests]:

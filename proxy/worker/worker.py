@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import secrets
+import signal
 import socket
 from time import monotonic
 from typing import Final
@@ -31,7 +32,7 @@ from proxy.control.link_client import LinkClient
 from proxy.core.choose import seed_of
 from proxy.http import downstream
 from proxy.http.downstream import Client, Service
-from proxy.http.listener import Listener
+from proxy.http.listener import Handshakes, Listener
 from proxy.http.plane import DataPlane
 from proxy.http.route import EventRoute, headers_wanted
 from proxy.http.tick import Tick
@@ -39,6 +40,8 @@ from proxy.http.upstream import Upstream
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import RESTORED, Marks
 from proxy.ledger.shape import as_protocol
+from proxy.net.live_context import LOOK_EVERY
+from proxy.net.server_tls import ServerTls
 from proxy.worker.stats import route_spread, worker_stats
 
 log = logging.getLogger(__name__)
@@ -67,6 +70,8 @@ class Worker:
         self._loop = loop
         self._listen_fds = inherited.listen_fds
         self._listeners: list[Listener] = []
+        self._tls = [ServerTls(each.tls, each.address) if each.tls else None for each in settings.listen]
+        self._speaking_tls = [tls for tls in self._tls if tls is not None]
         self._routed = asyncio.Event()
         stream = secrets.token_hex(8)
         self.ledger = LedgerClient(inherited.places.ledger_socket, stream, index, loop)
@@ -118,28 +123,49 @@ class Worker:
         # an event taken before that would overtake it.
         while not self._marks.flag(RESTORED):
             await asyncio.sleep(0.01)
-        for descriptor in self._listen_fds:
+        for descriptor, tls in zip(self._listen_fds, self._tls, strict=True):
             listening = socket.socket(fileno=os.dup(descriptor))
-            listener = Listener(self._loop, listening, self._make_client, self._cannot_accept)
+            listener = self._listener(listening, tls)
             listener.start()
             self._listeners.append(listener)
         self._served_at = monotonic()
         self._report()
         self._check_clients()
+        self._check_files()
+        self._loop.add_signal_handler(signal.SIGHUP, self.look_at_files)
         gc.collect()
         gc.freeze()  # what lives as long as the process is not looked at again
         gc.set_threshold(50_000, 20, 50)
         is_compiled = not str(downstream.__file__).endswith(".py")
         log.info("worker serves", extra={"epoch": self.plane.epoch, "compiled": is_compiled})
 
+    def _listener(self, listening: socket.socket, tls: ServerTls | None) -> Listener:
+        if tls is None:
+            return Listener(self._loop, listening, self._make_client, self._cannot_accept)
+        limits = self._settings.limits
+        handshakes = Handshakes(
+            tls.live,
+            timeout=limits.head_timeout,
+            linger=limits.keepalive_timeout,  # a slow client may still read its last answer
+            most=limits.max_connections,
+            failed=self._handshake_failed,
+        )
+        return Listener(self._loop, listening, self._make_tls_client, self._cannot_accept, handshakes)
+
     def _make_client(self) -> asyncio.Protocol:
         return as_protocol(Client(self.service))
+
+    def _make_tls_client(self) -> asyncio.Protocol:
+        return as_protocol(Client(self.service, is_tls=True))
+
+    def _handshake_failed(self, _: str) -> None:
+        self.plane.count("tls_handshakes_failed")
 
     def _cannot_accept(self) -> None:
         self.plane.count("accept_failures")
 
     def _report(self) -> None:
-        self.link.send(worker_stats(self.plane, self.service))
+        self.link.send(worker_stats(self.plane, self.service, self._speaking_tls))
         self._reports += 1
         for route in self.plane.routes:  # one after the other: each is 40 KB
             if self._reports % SPREAD_EVERY == (FIRST_SPREAD + route.index) % SPREAD_EVERY and self.link.is_connected:
@@ -155,6 +181,15 @@ class Worker:
         self.service.check_times(monotonic())
         self._loop.call_later(1.0, self._check_clients)
 
+    def _check_files(self) -> None:
+        self.look_at_files()
+        self._loop.call_later(LOOK_EVERY, self._check_files)
+
+    def look_at_files(self) -> None:
+        """Use certificates that have changed; connections keep those that they began with."""
+        for tls in self._speaking_tls:
+            tls.live.look()
+
     async def stop(self) -> None:
         """Take no more clients, finish what is in flight, make the record durable."""
         for listener in self._listeners:
@@ -167,13 +202,15 @@ class Worker:
         while self.service.clients and monotonic() < hang_up_at:
             await asyncio.sleep(0.01)
         self.service.stop()
+        for listener in self._listeners:
+            listener.abandon()
         while (self.service.clients or not self.plane.is_idle) and monotonic() < deadline:
             await asyncio.sleep(0.01)
         if self.service.clients:
             log.warning("clients cut at the end of the grace time", extra={"clients": len(self.service.clients)})
         if not await self.ledger.drain(max(deadline - monotonic(), 1.0)):
             log.error("the ledger did not confirm the last records")
-        self.link.send(worker_stats(self.plane, self.service))
+        self.link.send(worker_stats(self.plane, self.service, self._speaking_tls))
         await self.link.close()
         self.ledger.close()
         self.plane.close()

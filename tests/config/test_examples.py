@@ -22,7 +22,7 @@ def test_example_is_loaded_without_any_environment(path: Path) -> None:
 def test_quickstart_is_what_the_readme_says() -> None:
     loaded = load(FOLDER / "quickstart.yaml", environ={})
     (events,) = loaded.routes
-    assert loaded.listen == ("127.0.0.1:8080",)
+    assert [str(each) for each in loaded.listen] == ["127.0.0.1:8080"]
     assert {name: backend.url for name, backend in loaded.backends.items()} == {
         "old": "http://127.0.0.1:9001",
         "new": "http://127.0.0.1:9002",

@@ -20,7 +20,7 @@ WITH_SALT_FILE = BASE.replace("salt: a-salt-of-the-tests", "salt_file: §the.sal
 def test_defaults() -> None:
     loaded = settings(BASE)
     (events,) = loaded.routes
-    assert (loaded.workers, loaded.listen, loaded.default) == (2, ("127.0.0.1:8080",), None)
+    assert (loaded.workers, [str(each) for each in loaded.listen], loaded.default) == (2, ["127.0.0.1:8080"], None)
     assert (events.old, events.new, events.stage, events.weight, events.durability) == (
         "old",
         "new",
@@ -61,6 +61,18 @@ def test_paths_start_from_the_file(tmp_path: Path) -> None:
     assert loaded.state_dir == str(tmp_path / "state")
     assert loaded.admin.socket == str(tmp_path / "etc/a/b.sock")
     assert (loaded.admin.tls_cert, loaded.admin.tls_key) == ("/abs/c.pem", str(tmp_path / "etc/k.pem"))
+
+
+def test_paths_of_certificates_start_from_the_file(tmp_path: Path) -> None:
+    entry = (
+        "{address: 'h:1', tls: {cert: a.crt, key: /abs/a.key, client_ca: ca.pem, sni: [{cert: b/b.crt, key: b.key}]}}"
+    )
+    loaded = settings(top(f"listen: ['h:2', {entry}]"), path=tmp_path / "crossfade.yaml")
+    plain, secure = loaded.listen
+    assert (plain.tls, secure.address) == (None, "h:1")
+    assert secure.tls is not None
+    assert (secure.tls.cert, secure.tls.key) == (str(tmp_path / "a.crt"), "/abs/a.key")
+    assert (secure.tls.client_ca, secure.tls.sni[0].cert) == (str(tmp_path / "ca.pem"), str(tmp_path / "b/b.crt"))
 
 
 def test_default_state_directory_is_beside_the_file(tmp_path: Path) -> None:

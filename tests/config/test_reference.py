@@ -29,6 +29,9 @@ def test_page_is_fresh() -> None:
 def test_every_section_is_there() -> None:
     assert [section.path for section in sections()] == [
         "",
+        "listen[]",
+        "listen[].tls",
+        "listen[].tls.sni[]",
         "backends.NAME",
         "backends.NAME.health",
         "backends.NAME.breaker",
@@ -63,7 +66,7 @@ def test_key_is_explained_and_its_example_works(section: Section, key: Any) -> N
 def test_types_in_words() -> None:
     words = {f"{section.path}.{key.name}": key.type for section, key in EVERY_KEY}
     assert words[".workers"] == "whole number, 1 to 64"
-    assert words[".listen"] == "list of address"
+    assert words[".listen"] == "list of address or listen"
     assert words["limits.head_timeout"] == "duration"
     assert words["ledger.min_free"] == "size"
     assert words["routes[].weight"] == "number, 0 to 100"

@@ -1,0 +1,1 @@
+"""What both planes need of the network: TLS contexts that follow their files, names and their addresses."""
