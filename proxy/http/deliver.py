@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Mapping
 
 from proxy.core.event import Attempt, Event, Outcome
+from proxy.http.leg import Leg
 from proxy.http.request import event_request
 from proxy.http.route import COPY
-from proxy.http.upstream import Leg, Upstream
+from proxy.http.upstream import Upstream
 
 
 class HttpDelivery:

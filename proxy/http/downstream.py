@@ -17,10 +17,10 @@ from config.model import Limits
 from proxy.http.answers import CONTINUE, accepted, problem
 from proxy.http.chunked import BadChunk, ChunkedBody
 from proxy.http.head import HeadParser, Refusal, RequestHead, refuse_request_line
+from proxy.http.leg import Leg
 from proxy.http.request import context_of, forwarded_lines
 from proxy.http.response_head import BY_LENGTH, ResponseHead
 from proxy.http.tick import End
-from proxy.http.upstream import Leg
 from proxy.net.kernel import unacknowledged
 
 if TYPE_CHECKING:

@@ -21,9 +21,10 @@ from proxy.core.owed import DISCARDED as STATE_DISCARDED
 from proxy.core.owed import LOST as STATE_LOST
 from proxy.core.owed import REFUSED as STATE_REFUSED
 from proxy.http import remedies
+from proxy.http.leg import NOBODY, Leg
 from proxy.http.request import event_request
 from proxy.http.route import AUTHORITY, COPY, EventRoute
-from proxy.http.upstream import NOBODY, STALLED, Leg
+from proxy.http.upstream import STALLED
 
 if TYPE_CHECKING:
     from proxy.http.downstream import Client

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.http.head import RequestHead
+from proxy.http.leg import Leg
 from proxy.http.request import plain_request
-from proxy.http.upstream import Leg, Upstream
+from proxy.http.upstream import Upstream
 
 if TYPE_CHECKING:
     from proxy.http.downstream import Client

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from proxy.core.event import NEW
-from proxy.http.upstream import NOBODY, STALLED, Leg
+from proxy.http.leg import NOBODY, Leg
+from proxy.http.upstream import STALLED
 from proxy.ledger.protocol import PARKED
 from tests.http.acts import Gate, ask, turns
 from tests.http.backend import BackendConnection, Behave, Seen, always, reply

@@ -7,8 +7,8 @@ from time import monotonic
 
 import pytest
 
+from proxy.http.connection import Connection
 from proxy.http.downstream import Client
-from proxy.http.upstream import Connection
 from tests.http.backend import BackendConnection, Seen, always, reply
 from tests.http.rig import OFF, Rig, event_bytes, make_route, running
 from tests.http.wire import Wire, until
@@ -116,7 +116,7 @@ async def test_a_connection_that_is_about_to_go_takes_no_request(end: str) -> No
 @pytest.mark.asyncio
 @pytest.mark.parametrize("framing", [b"Content-Length: 100\r\n\r\nx", b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"])
 async def test_an_answer_that_stalls_in_its_middle_is_cut(framing: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.http.upstream._PIECE_TIMEOUT", 0.1)
+    monkeypatch.setattr("proxy.http.connection._PIECE_TIMEOUT", 0.1)
     async with running(make_route(copy_wait="60s")) as rig:
         rig.old.behave = always(b"HTTP/1.1 200 OK\r\n" + framing)
         wire = await rig.wire()

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from config.model import Backend as BackendSettings
+from proxy.http.leg import Leg
 from proxy.http.tick import Tick
-from proxy.http.upstream import Leg, Upstream
+from proxy.http.upstream import Upstream
 from tests.http.backend import Backend, BackendConnection, Seen, always, reply
 from tests.http.rig import OFF, Rig, event_bytes, make_route, running
 from tests.http.wire import Answer, until

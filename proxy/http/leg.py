@@ -1,0 +1,116 @@
+"""A leg: one side of one event on its way to a backend. Its owner is told exactly once how it ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from proxy.http.response_head import ResponseHead
+
+if TYPE_CHECKING:
+    from proxy.http.connection import Connection
+    from proxy.http.upstream import Upstream
+
+_KEPT_ANSWER: Final = 64 * 1024
+
+
+class Owner(Protocol):
+    """Who sent a leg."""
+
+    def leg_started(self, leg: Leg) -> None:
+        """The answer's head is here (`leg.head`), its body will follow in pieces."""
+
+    def leg_data(self, leg: Leg, data: bytes) -> None:
+        """A piece of the answer's body."""
+
+    def leg_done(self, leg: Leg) -> None:
+        """The leg has ended: `leg.kind` says how; after `leg_started` it may be truncated."""
+
+
+class Nobody:
+    """The owner of a leg that has ended."""
+
+    def leg_started(self, leg: Leg) -> None:
+        """Nobody cares."""
+
+    def leg_done(self, leg: Leg) -> None:
+        """Nobody cares."""
+
+    def leg_data(self, leg: Leg, data: bytes) -> None:
+        """Nobody cares."""
+
+
+NOBODY: Final = Nobody()
+
+
+class Leg:
+    """One request to one backend and what came of it.
+
+    role: 0 authority, 1 copy
+    request: the whole request's bytes; method: to know HEAD and what may be repeated
+    may_repeat: the client gave the id, so a second try cannot store it twice unseen
+    kind, status, reason: an Outcome's fields once ended; head, body: the answer as far as it came
+    truncated: the answer broke off after its head
+    is_started: the owner was told of the head before the body's end
+    is_overfull: kept pieces of a copy's answer grew too long and were dropped
+    is_paused: we are not reading it, because its reader is slow
+    sent_at, answered_at: when its request went out and its answer's head came, monotonic seconds; 0 before
+    is_unwanted: nobody reads the rest of its answer; it is only read so that the connection can be used again
+    """
+
+    __slots__ = (
+        "owner", "upstream", "side", "role", "method", "request", "may_repeat", "kind", "status", "reason", "head",
+        "body", "truncated", "repeated", "is_started", "is_overfull", "is_unwanted", "is_paused", "connection",
+        "sent_at",
+        "answered_at",
+    )  # fmt: skip
+
+    def __init__(
+        self, owner: Owner, upstream: Upstream, side: int, role: int, method: bytes, request: bytes, may_repeat: bool
+    ) -> None:
+        self.owner = owner
+        self.upstream = upstream
+        self.side = side
+        self.role = role
+        self.method = method
+        self.request = request
+        self.may_repeat = may_repeat
+        self.kind = 0
+        self.status = 0
+        self.reason = ""
+        self.head: ResponseHead | None = None
+        self.body = b""
+        self.truncated = False
+        self.repeated = False
+        self.is_started = False
+        self.is_overfull = False
+        self.is_unwanted = False
+        self.is_paused = False
+        self.connection: Connection | None = None
+        self.sent_at = 0.0
+        self.answered_at = 0.0
+
+    def keep(self, data: bytes) -> None:
+        """Keep a piece of the answer until it may be passed on; an authority is paused when that is long."""
+        self.body += data
+        if len(self.body) > _KEPT_ANSWER:
+            if self.role == 0:
+                self.pause()
+            else:
+                self.body, self.is_overfull = b"", True
+
+    def pause(self) -> None:
+        """Stop reading the answer: its reader is slow."""
+        self.is_paused = True
+        if self.connection is not None and self.connection.transport is not None:
+            self.connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        self.is_paused = False
+        if self.connection is not None:
+            self.connection.resume()
+
+    def abandon(self) -> None:
+        """Nobody wants the rest of the answer; its connection is closed."""
+        if self.connection is not None:
+            self.connection.abort()
