@@ -14,7 +14,7 @@ from config.document import Loc
 from config.explain import Finding
 from config.model import Admin, Backend, Ledger, Limits, Route, Settings
 from config.patterns import covers, path_parameters
-from config.units import Address, nearest, parse_address, parse_http_url, parse_source
+from config.units import Address, nearest, parse_address, parse_backend_url, parse_source
 
 _LONGEST_SOCKET = "/run/control.sock"
 _SOCKET_PATH = 107
@@ -56,6 +56,7 @@ def check(draft: Draft) -> Iterator[Finding]:
         yield Finding(("default",), *_no_such_backend(draft, default))
     yield from _addresses(draft)
     yield from _listeners(draft)
+    yield from _backends(draft)
     yield from _limits(draft)
     yield from _ledger(draft)
     yield from _admin(draft)
@@ -205,7 +206,7 @@ def _addresses(draft: Draft) -> Iterator[Finding]:
     for name, backend in draft.backends.items():
         if not draft.is_sound(("backends", name, "url")):
             continue
-        target = parse_http_url(backend.url)
+        target = parse_backend_url(backend.url).address
         own = next((written for address, written in taken if _reaches(target, address)), None)
         if own is not None:
             yield Finding(("backends", name, "url"), f"this is the proxy's own address, {own}")
@@ -235,6 +236,22 @@ def _listeners(draft: Draft) -> Iterator[Finding]:
         if tls is not None and tls.client_ca is None and "client_certificate" in tls.model_fields_set:
             at = ("listen", index, "tls", "client_certificate")
             yield Finding(at, "needs client_ca beside it: the authorities whose certificates are believed")
+
+
+def _backends(draft: Draft) -> Iterator[Finding]:
+    for name, backend in draft.backends.items():
+        at: Loc = ("backends", name)
+        if not draft.is_sound((*at, "url"), (*at, "tls")):
+            continue
+        tls = backend.tls
+        if tls.model_fields_set and not parse_backend_url(backend.url).is_tls:
+            suggestion = "https" + backend.url.removeprefix("http")
+            yield Finding((*at, "tls"), "is for a url that begins with https://", suggestion, on_key=True)
+        if (tls.cert is None) != (tls.key is None):
+            given, lacking = ("key", "cert") if tls.cert is None else ("cert", "key")
+            yield Finding((*at, "tls", given), f"{given} needs {lacking} beside it")
+        if tls.insecure and tls.ca is not None:
+            yield Finding((*at, "tls", "insecure"), "makes `ca` mean nothing: leave one of the two out")
 
 
 def _limits(draft: Draft) -> Iterator[Finding]:

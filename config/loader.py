@@ -153,6 +153,11 @@ def _resolve_paths(data: dict[str, Any], base: Path) -> None:
             for each in (tls, *_mappings(tls.get("sni"))):
                 _make_absolute(each, ("cert", "key", "client_ca"), base)
 
+    backends = data.get("backends")
+    for entry in _mappings(tuple(backends.values())) if isinstance(backends, dict) else ():
+        for tls in _mappings((entry.get("tls"),)):
+            _make_absolute(tls, ("ca", "cert", "key"), base)
+
 
 def _mappings(values: object) -> list[dict[str, Any]]:
     """The mappings in a list that may be anything."""

@@ -16,13 +16,13 @@ from config.units import (
     AddressText,
     Duration,
     HealthUrl,
-    HttpUrl,
     Percent,
     Ratio,
     Size,
     SomeBytes,
     SomeTime,
     SourceText,
+    UrlText,
     Written,
 )
 
@@ -141,13 +141,42 @@ class RewritePrefix(_Frozen):
     to: PathPrefix = Field(description="what is there instead", examples=["/v2"])
 
 
+class BackendTls(_Frozen):
+    """TLS with a backend whose `url` begins with https. Changed files are used within seconds."""
+
+    ca: str | None = Field(
+        None,
+        min_length=1,
+        description="PEM certificates of the authorities that are believed; absent: the system's",
+        examples=["tls/backends-ca.crt"],
+    )
+    server_name: HostName | None = Field(
+        None,
+        description="name that is asked for (SNI) and that its certificate must have; absent: the host of `url`",
+        examples=["events.internal"],
+    )
+    cert: str | None = Field(
+        None, min_length=1, description="PEM certificate chain that we show", examples=["tls/crossfade.crt"]
+    )
+    key: str | None = Field(
+        None, min_length=1, description="its PEM private key, without a passphrase", examples=["tls/crossfade.key"]
+    )
+    insecure: bool = Field(
+        False, description="believe any certificate: whoever is in between reads and changes events; warned about"
+    )
+
+
 class Backend(_Frozen):
     """A named upstream."""
 
-    url: HttpUrl = Field(description="where it listens", examples=["http://127.0.0.1:9001"])
+    url: UrlText = Field(
+        description="where it listens, http:// or https://",
+        examples=["http://127.0.0.1:9001", "https://events.internal"],
+    )
+    tls: BackendTls = Field(BackendTls(), description="TLS for an https:// url", examples=["{ca: tls/backends-ca.crt}"])
     connections: int = Field(128, ge=1, description="open connections per worker")
     pending: int = Field(1024, ge=0, description="events per worker that may wait for a connection; more: 503")
-    connect_timeout: SomeTime = Field(1.0, description="TCP connect; slower: 502")
+    connect_timeout: SomeTime = Field(1.0, description="TCP connect and TLS handshake; slower: 502")
     response_timeout: SomeTime = Field(
         10.0,
         description="from sending to the end of the response head; slower: 504. "
@@ -179,7 +208,7 @@ class Backend(_Frozen):
     )
     dependencies: dict[Name, HealthUrl] = Field(
         default_factory=dict,
-        description="health addresses of services behind this backend, shown in status: http://… or tcp://host:port",
+        description="health addresses of services behind this backend, shown in status: http(s)://… or tcp://host:port",
         examples=["{database: tcp://127.0.0.1:5432}"],
     )
 

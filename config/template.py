@@ -7,7 +7,7 @@ import secrets
 from config.loader import ConfigErrors, load
 from config.reference import REFERENCE_FILE
 from config.schema import SCHEMA_FILE
-from config.units import UnitError, parse_http_url
+from config.units import UnitError, parse_backend_url
 
 _TEMPLATE = """\
 # yaml-language-server: $schema={schema}
@@ -69,7 +69,7 @@ def render(old: str, new: str, salt: str | None = None) -> str:
     addresses = []
     for side, url in (("old", old), ("new", new)):
         try:
-            addresses.append(parse_http_url(url))
+            addresses.append(parse_backend_url(url).address)
         except UnitError as error:
             hint = f" (did you mean '{error.suggestion}'?)" if error.suggestion else ""
             raise ValueError(f"{side}: {error}{hint}") from None

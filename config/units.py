@@ -165,38 +165,60 @@ def _check_address_or_off(text: str) -> str:
     return text if text == "off" else _check_address(text)
 
 
-def parse_http_url(text: str) -> Address:
-    """The address of `http://host:port` (port 80 when it has none); raises UnitError for anything else."""
+class BackendUrl(NamedTuple):
+    """Where a backend listens. scheme: http or https."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether TLS is spoken there."""
+        return self.scheme == "https"
+
+    @property
+    def address(self) -> Address:
+        """Host and port."""
+        return Address(self.host, self.port)
+
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def parse_backend_url(text: str) -> BackendUrl:
+    """Read `http://host:port` or `https://host:port` (port 80 or 443 when it has none); raises UnitError otherwise."""
     if "@" in text:
         raise UnitError("a URL must not carry credentials: they would show in logs and status")
     match = _URL.fullmatch(text)
     if match is None:
         hint = f"http://{text}" if _ADDRESS.fullmatch(text) else ""
         raise UnitError(f"expected http://host:port, not {text!r}", hint)
-    if match["scheme"] != "http":
-        raise UnitError(f"expected http://host:port; a backend is spoken to in plain HTTP, not {match['scheme']}")
-    port = int(match["port"] or 80)
+    scheme = match["scheme"]
+    if scheme not in _PORTS:
+        raise UnitError(f"expected http://host:port or https://host:port; {scheme} is not spoken with a backend")
+    port = int(match["port"] or _PORTS[scheme])
     if not 1 <= port <= 65535:
         raise UnitError(f"the port must be a number from 1 to 65535, not {port}")
     if match["rest"] not in (None, "/"):
         raise UnitError(f"expected http://host:port without a path, not {text!r}", text[: match.start("rest")])
     try:
-        return Address(_bare_host(match["host"]), port)
+        return BackendUrl(scheme, _bare_host(match["host"]), port)
     except ValueError:
         raise UnitError(f"{match['host']} is not an IPv6 address") from None
 
 
-def _check_http_url(text: str) -> str:
-    parse_http_url(text)
+def _check_backend_url(text: str) -> str:
+    parse_backend_url(text)
     return text
 
 
 def _check_health_url(text: str) -> str:
     match = _URL.fullmatch(text)
     tcp = match is not None and match["scheme"] == "tcp" and match["port"] and not match["rest"]
-    web = match is not None and match["scheme"] == "http"
+    web = match is not None and match["scheme"] in _PORTS
     if match is None or not (tcp or web) or not 1 <= int(match["port"] or 80) <= 65535:
-        raise UnitError("expected http://host:port/path or tcp://host:port")
+        raise UnitError("expected http://host:port/path, https://host:port/path or tcp://host:port")
     return text
 
 
@@ -297,6 +319,6 @@ Ratio = Annotated[
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), AfterValidator(_check_percent)]
 AddressText = Annotated[str, AfterValidator(_check_address), Written("address", str)]
 AddressOrOff = Annotated[str, AfterValidator(_check_address_or_off), Written("address or off", str)]
-HttpUrl = Annotated[str, AfterValidator(_check_http_url), Written("URL", str)]
+UrlText = Annotated[str, AfterValidator(_check_backend_url), Written("URL", str)]
 HealthUrl = Annotated[str, AfterValidator(_check_health_url), Written("URL", str)]
 SourceText = Annotated[str, AfterValidator(_check_source), Written("source", str)]

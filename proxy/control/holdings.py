@@ -25,6 +25,7 @@ from proxy.control.salt import check_salt
 from proxy.control.sockets import address_text, listen_tcp
 from proxy.core.errors import RefuseToStart
 from proxy.ledger import marks
+from proxy.net.client_tls import client_tls
 from proxy.net.server_tls import ServerTls
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,9 @@ class Holdings:
     def _acquire(self) -> None:
         prepare_directories(self.places)
         self.lock_fd, waited = self._take_lock()
+        for name, backend in self.settings.backends.items():
+            if client_tls(name, backend.url, backend.tls) is not None and backend.tls.insecure:
+                log.warning("%s: any certificate is believed (tls.insecure): its events are not safe on the way", name)
         for each in self.settings.listen:
             if each.tls is not None:
                 ServerTls(each.tls, each.address)  # found here, it is the last line on stderr and nothing was started

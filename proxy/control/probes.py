@@ -17,6 +17,8 @@ import aiohttp
 
 from config.model import Backend, Health, Settings
 from config.units import parse_address
+from proxy.net.client_tls import ClientTls
+from proxy.net.live_context import reason
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class Probes:
 
     def __init__(self, settings: Settings, on_change: Callable[[dict[str, bool]], None]) -> None:
         self._backends = settings.backends
+        self._tls = {name: ClientTls(name, each.tls) for name, each in settings.backends.items()}
         self._on_change = on_change
         self._tasks: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
@@ -92,7 +95,9 @@ class Probes:
     async def start(self) -> list[asyncio.Task[None]]:
         """Begin to probe; the tasks, none of which ever ends by itself."""
         # A fresh connection each time: a backend that no longer accepts any is down, whatever an old one says.
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))
+        # Names by the system's own means: aiohttp prefers aiodns where it is installed, which knows DNS alone.
+        connector = aiohttp.TCPConnector(force_close=True, limit=0, resolver=aiohttp.ThreadedResolver())
+        self._session = aiohttp.ClientSession(connector=connector)
         for name, backend in self._backends.items():
             if backend.health is not None:
                 self._tasks.append(asyncio.create_task(self._watch(name, backend, backend.health)))
@@ -110,7 +115,9 @@ class Probes:
     async def _watch(self, name: str, backend: Backend, health: Health) -> None:
         standing = self.standings[name]
         while True:
-            finding = await self.ask(backend.url.rstrip("/") + health.path, health.timeout)
+            self._tls[name].live.look()
+            address = backend.url.rstrip("/") + health.path
+            finding = await self.ask(address, health.timeout, self._tls[name], backend.tls.server_name)
             if standing.take(finding.ok):
                 level = logging.INFO if finding.ok else logging.WARNING
                 log.log(level, "%s is %s: %s", name, "healthy" if finding.ok else "unhealthy", finding.detail)
@@ -121,31 +128,41 @@ class Probes:
         health = self._backends[dependency.backend].health
         every, timeout = (health.interval, health.timeout) if health else (DEPENDENCY_EVERY, DEPENDENCY_TIMEOUT)
         while True:
-            finding = await self.ask(dependency.address, timeout)
+            self._tls[dependency.backend].live.look()
+            finding = await self.ask(dependency.address, timeout, self._tls[dependency.backend])
             if finding.ok != dependency.healthy:
                 level = logging.INFO if finding.ok else logging.WARNING
                 log.log(level, "%s of %s: %s", dependency.name, dependency.backend, finding.detail)
             dependency.healthy, dependency.detail = finding.ok, finding.detail
             await asyncio.sleep(every)
 
-    async def ask(self, address: str, timeout: float) -> Finding:
-        """One look at `http://...` (any 2xx or 3xx is well) or `tcp://host:port` (a connection is). Never raises."""
+    async def ask(
+        self, address: str, timeout: float, tls: ClientTls | None = None, server_name: str | None = None
+    ) -> Finding:
+        """One look at `http(s)://...` (any 2xx or 3xx is well) or `tcp://host:port` (a connection is). Never raises.
+
+        tls: for https; server_name: the name to ask for and check, where it is not the address's host.
+        """
         begun = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
-                ok, seen = await self._look(address)
+                ok, seen = await self._look(address, tls, server_name)
         except TimeoutError:
             return Finding(False, f"no answer within {timeout:g} s")
+        except aiohttp.ClientConnectorError as error:
+            return Finding(False, reason(error.os_error))
         except (OSError, aiohttp.ClientError, ValueError) as error:
             return Finding(False, str(error) or type(error).__name__)
         return Finding(ok, f"{seen} after {(time.monotonic() - begun) * 1000:.0f} ms")
 
-    async def _look(self, address: str) -> tuple[bool, str]:
+    async def _look(self, address: str, tls: ClientTls | None, server_name: str | None) -> tuple[bool, str]:
         if address.startswith("tcp://"):
             host, port = parse_address(address.removeprefix("tcp://"))
             _, writer = await asyncio.open_connection(host, port)
             writer.close()
             return True, "connected"
         assert self._session is not None
-        async with self._session.get(address, allow_redirects=False) as answer:
+        context = tls.live.context if tls is not None else True
+        asking = self._session.get(address, allow_redirects=False, ssl=context, server_hostname=server_name)
+        async with asking as answer:
             return 200 <= answer.status < 400, f"status {answer.status}"

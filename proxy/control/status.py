@@ -233,6 +233,11 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
         for each in instance.probes.dependencies
         if each.healthy is False
     ]
+    said += [
+        f"{name}: any certificate is believed (tls.insecure)"
+        for name, backend in instance.settings.backends.items()
+        if backend.tls.insecure
+    ]
     for certificate in certificates(instance):
         if certificate.trouble:
             in_use = f"what was loaded at {certificate.loaded_at} is in use"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from proxy.core.event import RETRY, UNREACHABLE, classify
 from proxy.http.chunked import BadChunk, ChunkedBody
 from proxy.http.leg import Leg
 from proxy.http.response_head import BY_CHUNKS, BY_CLOSE, BY_LENGTH, NO_BODY, ResponseHead
+from proxy.net.kernel import unacknowledged
 
 if TYPE_CHECKING:
     from proxy.http.upstream import Upstream
@@ -34,7 +35,9 @@ class Connection:
         "_chunks",
         "_head",
         "_is_draining",
+        "_is_ended",
         "_is_reusable",
+        "_is_tls",
         "_is_unwritten",
         "_left",
         "_progress_at",
@@ -46,8 +49,10 @@ class Connection:
         "transport",
     )
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, is_tls: bool = False) -> None:
         self._upstream = upstream
+        self._is_tls = is_tls
+        self._is_ended = False
         self.transport: asyncio.Transport | None = None
         self.leg: Leg | None = None
         self.served = 0
@@ -184,15 +189,20 @@ class Connection:
             upstream.observe(leg)
         transport = self.transport
         assert transport is not None
-        if reusable and (len(leg.request) <= _LARGE_REQUEST or transport.get_write_buffer_size() == 0):
+        if reusable and (len(leg.request) <= _LARGE_REQUEST or self._unwritten(transport) == 0):
             upstream.release(self, now)
-        elif leg.status < 300 and transport.get_write_buffer_size():
+        elif leg.status < 300 and self._unwritten(transport):
             # It said yes before it has read the body: it still gets the rest, and no end of ours before it read it.
             self._is_draining, self._is_reusable = True, reusable
-            self._unsent, self._progress_at = transport.get_write_buffer_size(), now
+            self._unsent, self._progress_at = self._unwritten(transport), now
         else:
             self.abort()
         leg.owner.leg_done(leg)
+
+    def _unwritten(self, transport: asyncio.Transport) -> int:
+        """Bytes of the request that are still here. Below TLS there is a buffer that its transport does not count."""
+        size = transport.get_write_buffer_size()
+        return size + unacknowledged(transport) if self._is_tls else size
 
     def _truncate(self, leg: Leg) -> None:
         leg.truncated = True
@@ -231,7 +241,7 @@ class Connection:
     def _check_rest(self, now: float, response_timeout: float) -> None:
         """Watch the rest of a request that was answered early: it goes out, or stops going out."""
         assert self.transport is not None
-        unsent = self.transport.get_write_buffer_size()
+        unsent = self._unwritten(self.transport)
         if unsent == 0 and self._is_reusable:
             self._is_draining = False
             self._upstream.release(self, now)
@@ -240,11 +250,23 @@ class Connection:
         elif now - self._progress_at > response_timeout:
             self.abort()
 
+    def pause(self) -> None:
+        """Stop reading."""
+        if self.transport is None:
+            return
+        if self._is_tls:
+            # uvloop drops what it has not handed out yet when the backend closes: so it shall not read that end.
+            cast(Any, self.transport).set_read_buffer_limits(1, 0)
+        self.transport.pause_reading()
+
     def resume(self) -> None:
         """Read on; the time that its reader took is not the backend's."""
         self._progress_at = monotonic()
-        if self.transport is not None:
-            self.transport.resume_reading()
+        if self.transport is None:
+            return
+        if self._is_tls:
+            cast(Any, self.transport).set_read_buffer_limits()
+        self.transport.resume_reading()
 
     def abort(self) -> None:
         """Close at once."""
@@ -252,6 +274,7 @@ class Connection:
             self.transport.abort()
 
     def eof_received(self) -> bool:
+        self._is_ended = True
         self._upstream.retire(self)
         return False
 
@@ -280,7 +303,9 @@ class Connection:
 
     def _lost(self, leg: Leg, unsent: bool, exc: Exception | None) -> None:
         if self._head is not None:
-            if self._left == -1 and self._head.framing == BY_CLOSE and exc is None:
+            # Over TLS an end that nobody announced may be somebody's who cut the line (RFC 9112 section 9.8).
+            is_end = exc is None and (self._is_ended or not self._is_tls)
+            if self._left == -1 and self._head.framing == BY_CLOSE and is_end:
                 self._finish_by_close(leg)
             else:
                 self._truncate_lost(leg)

@@ -102,7 +102,7 @@ class Leg:
         """Stop reading the answer: its reader is slow."""
         self.is_paused = True
         if self.connection is not None and self.connection.transport is not None:
-            self.connection.transport.pause_reading()
+            self.connection.pause()
 
     def resume(self) -> None:
         """Go on reading."""

@@ -12,9 +12,9 @@ import logging
 from collections import deque
 from time import monotonic
 from typing import Final
-from urllib.parse import urlsplit
 
 from config.model import Backend
+from config.units import parse_backend_url
 from proxy.core.breaker import Breaker
 from proxy.core.event import UNREACHABLE
 from proxy.core.sketch import Sketch
@@ -24,6 +24,8 @@ from proxy.http.response_head import ResponseHeads
 from proxy.http.rewrite import Rewrite
 from proxy.http.tick import Tick
 from proxy.ledger.shape import as_protocol
+from proxy.net.client_tls import SHUTDOWN, client_tls
+from proxy.net.live_context import reason
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +73,14 @@ class Upstream:
         """Why the last connection could not be made, for the log."""
         self.rewrite = Rewrite.of(settings)
         """What it gets differently; None for what all get."""
+        self.last_trouble = ""
+        """The same until one could be made."""
         self._connections = settings.connections
         self._pending = settings.pending
         self._loop = loop
-        parts = urlsplit(settings.url)
-        self._host, self._port = parts.hostname or "", parts.port or 80
+        url = parse_backend_url(settings.url)
+        self._host, self._port = url.host, url.port
+        self.tls = client_tls(name, settings.url, settings.tls)
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._waiting: deque[tuple[float, Leg]] = deque()
@@ -147,12 +152,15 @@ class Upstream:
         task.add_done_callback(self._connecting.discard)
 
     async def _connect(self, leg: Leg) -> None:
-        connection = Connection(self)
+        connection = Connection(self, self.tls is not None)
         try:
             async with asyncio.timeout(self.settings.connect_timeout):
-                await self._loop.create_connection(lambda: as_protocol(connection), self._host, self._port)
-        except (OSError, TimeoutError) as error:
-            self._not_connected(leg, str(error) or "timeout")
+                await self._open(connection)
+        except TimeoutError:
+            self._not_connected(leg, f"no connection within {self.settings.connect_timeout:g} s")
+            return
+        except OSError as error:
+            self._not_connected(leg, reason(error))
             return
         except asyncio.CancelledError:
             self._not_connected(leg, "closing")
@@ -161,11 +169,30 @@ class Upstream:
             self._not_connected(leg, "closed at once")
             return
         self._all.add(connection)
+        self.last_trouble = ""
         connection.begin(leg)
+
+    async def _open(self, connection: Connection) -> None:
+        """Connect. Over TLS the connection is made, for its protocol, when the other side has proved who it is."""
+        tls, loop = self.tls, self._loop
+        if tls is None:
+            await loop.create_connection(lambda: as_protocol(connection), self._host, self._port)
+        else:
+            await loop.create_connection(
+                lambda: as_protocol(connection),
+                self._host,
+                self._port,
+                ssl=tls.live.context,
+                server_hostname=tls.server_name or self._host,
+                ssl_shutdown_timeout=SHUTDOWN,
+            )
 
     def _not_connected(self, leg: Leg, why: str) -> None:
         self.open -= 1
         self.trouble = f"cannot connect to {self._host}:{self._port}: {why}"
+        if self.trouble != self.last_trouble:
+            self.last_trouble = self.trouble
+            log.warning("cannot connect", extra={"backend": self.name, "reason": self.trouble})
         self._refuse(leg, 502, f"cannot connect to the backend {self.name}")  # clients need not know where it is
         self._serve_waiting()
 
@@ -222,6 +249,11 @@ class Upstream:
             self._refuse(self._waiting.popleft()[1], 504, "waited too long for a connection")
         while self._idle and now - self._idle[0].idle_since > settings.idle_timeout:
             self._idle.pop(0).abort()
+
+    def look_at_files(self) -> None:
+        """Use certificates that have changed, from the next connection on."""
+        if self.tls is not None:
+            self.tls.live.look()
 
     def close(self) -> None:
         """Close every connection; legs on the way fail."""

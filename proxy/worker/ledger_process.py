@@ -14,6 +14,7 @@ import gc
 import logging
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -49,6 +50,7 @@ from proxy.ledger.keeper import Figures, Keeper
 from proxy.ledger.marks import Marks
 from proxy.ledger.queries import BadQuestion
 from proxy.ledger.store import Store
+from proxy.net.live_context import LOOK_EVERY
 
 log = logging.getLogger(__name__)
 
@@ -239,6 +241,17 @@ class _Transport:
         sides = {route.name: (self._upstreams[route.old], self._upstreams[route.new]) for route in settings.routes}
         self.deliver: Deliver = HttpDelivery(sides).deliver
         self._timer = loop.call_later(_CHECK_EVERY, self._check)
+        self._files_timer = loop.call_later(LOOK_EVERY, self._check_files)
+        loop.add_signal_handler(signal.SIGHUP, self.look_at_files)
+
+    def _check_files(self) -> None:
+        self.look_at_files()
+        self._files_timer = self._loop.call_later(LOOK_EVERY, self._check_files)
+
+    def look_at_files(self) -> None:
+        """Use certificates that have changed."""
+        for upstream in self._upstreams.values():
+            upstream.look_at_files()
 
     def _check(self) -> None:
         now = time.monotonic()
@@ -254,6 +267,7 @@ class _Transport:
     def close(self) -> None:
         """Close the connections."""
         self._timer.cancel()
+        self._files_timer.cancel()
         for upstream in self._upstreams.values():
             upstream.close()
 

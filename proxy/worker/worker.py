@@ -189,6 +189,8 @@ class Worker:
         """Use certificates that have changed; connections keep those that they began with."""
         for tls in self._speaking_tls:
             tls.live.look()
+        for upstream in self.plane.upstreams.values():
+            upstream.look_at_files()
 
     async def stop(self) -> None:
         """Take no more clients, finish what is in flight, make the record durable."""

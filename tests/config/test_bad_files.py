@@ -86,14 +86,18 @@ VALUES = (
     case("share as percent number", route("trigger: {error_rate: §5}"), ("between 0% and 100%", "5%")),
     case("share in words", route("trigger: {error_rate: §low}"), "expected a share such as 1% or 0.01"),
     case("share as boolean", route("trigger: {error_rate: §true}"), "expected a share"),
-    case("https backend", old("url: §https://h:1"), "plain HTTP, not https"),
+    case("backend of another kind", old("url: §ftp://h:1"), "ftp is not spoken with a backend"),
+    case("TLS for a plain url", old("url: 'http://h:1', §tls: {ca: a}"), ("begins with https://", "https://h:1")),
+    case("half of a pair", old("url: 'https://h:1', tls: {cert: §a}"), "cert needs key beside it"),
+    case("other half of a pair", old("url: 'https://h:1', tls: {key: §a}"), "key needs cert beside it"),
+    case("authorities for nothing", old("url: 'https://h', tls: {ca: a, insecure: §true}"), "makes `ca` mean nothing"),
     case("url without scheme", old("url: §h:1"), ("expected http://host:port", "http://h:1")),
     case("url with path", old("url: §http://h:1/api"), ("without a path", "http://h:1")),
     case("url with port 0", old("url: §http://h:0"), "a number from 1 to 65535"),
     case(
         "bad dependency",
         old("url: http://h:1, dependencies: {db: §postgres://db}"),
-        "expected http://host:port/path or",
+        "expected http://host:port/path, https",
     ),
     case(
         "dependency without port",
@@ -247,7 +251,7 @@ version: 1
 salt: §short
 workers: §many
 backends:
-  old: {url: §"https://x"}
+  old: {url: §"ftp://x"}
   new: {url: "http://127.0.0.1:9002", §pendng: 4}
 routes:
   - name: §Events

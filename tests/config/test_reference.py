@@ -33,6 +33,7 @@ def test_every_section_is_there() -> None:
         "listen[].tls",
         "listen[].tls.sni[]",
         "backends.NAME",
+        "backends.NAME.tls",
         "backends.NAME.health",
         "backends.NAME.breaker",
         "backends.NAME.headers",

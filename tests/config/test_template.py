@@ -41,7 +41,7 @@ def test_bad_salt(salt: str) -> None:
     ("old", "new", "said"),
     [
         ("127.0.0.1:9001", NEW, r"old: .*did you mean 'http://127.0.0.1:9001'"),
-        (OLD, "https://h", "new: .*plain HTTP, not https"),
+        (OLD, "ftp://h", "new: .*ftp is not spoken"),
         (OLD, "http://h/path", "new: .*did you mean 'http://h'"),
         (OLD, OLD + "/", "old and new are the same backend"),
         ('http://h"\nx: y', NEW, "old: expected http://host:port"),

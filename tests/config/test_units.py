@@ -19,8 +19,8 @@ from config.units import (
     format_size,
     nearest,
     parse_address,
+    parse_backend_url,
     parse_duration,
-    parse_http_url,
     parse_ratio,
     parse_size,
     parse_source,
@@ -178,10 +178,15 @@ def test_who_can_reach_an_address(host: str, loopback: bool, any_: bool) -> None
 
 @pytest.mark.parametrize(
     ("url", "address"),
-    [("http://a", Address("a", 80)), ("http://a:81/", Address("a", 81)), ("http://[::1]:82", Address("::1", 82))],
+    [
+        ("http://a", Address("a", 80)),
+        ("http://a:81/", Address("a", 81)),
+        ("http://[::1]:82", Address("::1", 82)),
+        ("https://a", Address("a", 443)),
+    ],
 )
 def test_urls(url: str, address: Address) -> None:
-    assert parse_http_url(url) == address
+    assert parse_backend_url(url).address == address
 
 
 BAD_URLS = [
@@ -203,7 +208,7 @@ BAD_URLS = [
 )
 def test_bad_urls(url: str) -> None:
     with pytest.raises(UnitError):
-        parse_http_url(url)
+        parse_backend_url(url)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +236,7 @@ def test_bad_sources(text: str) -> None:
 
 @given(TEXT)
 def test_any_text_is_read_or_refused(text: str) -> None:
-    for parse in (parse_duration, parse_size, parse_ratio, parse_address, parse_http_url, parse_source):
+    for parse in (parse_duration, parse_size, parse_ratio, parse_address, parse_backend_url, parse_source):
         with contextlib.suppress(UnitError):
             parse(text)
 

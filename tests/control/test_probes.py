@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from config.model import BackendTls
 from proxy.control.probes import Probes, Standing
 from proxy.control.sockets import address_text, listen_tcp
+from proxy.net.client_tls import ClientTls
 from tests.control.helpers import eventually, make_settings
+from tests.harness.certificates import Authority
 
 HEALTH = {"path": "/up", "interval": "10ms", "timeout": "5s", "healthy": 2, "unhealthy": 3}
 
@@ -115,3 +119,38 @@ async def test_dependencies_are_followed(backend: Backend) -> None:
         assert looking.dependencies[0].detail.startswith("status 503 after")
     finally:
         await looking.close()
+
+
+async def well(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+@pytest.mark.asyncio
+async def test_a_probe_over_tls_believes_whom_events_believe(tmp_path: Path) -> None:
+    ca = Authority(tmp_path)
+    context = ca.server(ca.issue("backend", "events.internal"), asks=True)
+    ours = ca.issue("ours", "crossfade")
+    listener = listen_tcp("127.0.0.1:0")
+    app = web.Application()
+    app.router.add_get("/up", well)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.SockSite(runner, listener, ssl_context=context).start()
+    url = f"https://{address_text(listener)}"
+    good: dict[str, Any] = {"ca": ca.file, "server_name": "events.internal", "cert": ours.cert, "key": ours.key}
+    cases = {
+        "": good,
+        "certificate verify failed: IP address mismatch": good | {"server_name": None},
+        "certificate verify failed: self-signed certificate in certificate chain": good | {"ca": None},
+        "Server disconnected": good | {"cert": None, "key": None},  # that is what TLS 1.3 lets a client see
+    }
+    looking = probes("127.0.0.1:9", [], health=HEALTH)
+    await looking.start()
+    try:
+        for why, tls in cases.items():
+            made = ClientTls("new", BackendTls.model_validate(tls))
+            found = await looking.ask(f"{url}/up", 5.0, made, tls["server_name"])
+            assert (found.ok, why in found.detail) == (not why, True), found.detail
+    finally:
+        await looking.close()
+        await runner.cleanup()

@@ -51,3 +51,11 @@ class Authority:
         if pair is not None:
             context.load_cert_chain(*pair)
         return context
+
+    def server(self, pair: Pair, *, asks: bool = False) -> ssl.SSLContext:
+        """The context of a server. asks: only clients with a certificate of this authority are let in."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.file)
+        context.load_cert_chain(*pair)
+        if asks:
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias, cast
 
@@ -60,6 +61,8 @@ class Backend:
 
     def __init__(self, behave: Behave | None = None) -> None:
         self.behave: Behave = behave or always(reply(200))
+        self.tls: ssl.SSLContext | None = None
+        """Speaks TLS when it is set before the start."""
         self.eager: Callable[[bytes, BackendConnection], object] | None = None
         self.seen: list[Seen] = []
         self.connections: list[BackendConnection] = []
@@ -71,7 +74,9 @@ class Backend:
     async def start(self) -> None:
         """Listen. Until then the port refuses connections."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: BackendConnection(self), sock=self._socket, backlog=1024)
+        self._server = await loop.create_server(
+            lambda: BackendConnection(self), sock=self._socket, backlog=1024, ssl=self.tls
+        )
 
     def stop(self) -> None:
         """Stop listening and drop everything."""

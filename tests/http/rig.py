@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -126,6 +127,7 @@ class Rig:
         document = {"url": f"http://127.0.0.1:{port}", "breaker": {"failures": 10**6, "reset": "50ms"}} | {
             name: value for name, value in changes.items() if name not in ("old", "new", "other")
         }
+        document["url"] = document["url"].format(port=port)
         return BackendSettings.model_validate(document)
 
     async def start(self, dials: Dials, down: Sequence[Backend]) -> None:
@@ -244,10 +246,17 @@ async def running(
     backend: Mapping[str, Any] | None = None,
     limits: Mapping[str, Any] | None = None,
     down: Sequence[str] = (),
+    tls: Mapping[str, ssl.SSLContext] | None = None,
 ) -> AsyncIterator[Rig]:
-    """A rig for the length of a block. backend: settings of all backends, or of one under its name."""
+    """A rig for the length of a block.
+
+    backend: settings of all backends, or of one under its name; `{port}` in a url is the backend's own.
+    tls: the contexts of backends that speak TLS, by name.
+    """
     directory = Path(tempfile.mkdtemp(prefix="cf-", dir="/tmp"))
     rig = Rig(directory, routes or (make_route(),), backend or {}, Limits.model_validate(limits or {}))
+    for name, context in (tls or {}).items():
+        getattr(rig, name).tls = context
     try:
         await rig.start(dials, [getattr(rig, name) for name in down])
         yield rig

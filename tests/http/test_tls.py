@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import ssl
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,18 +32,6 @@ from tests.http.wire import Wire, until
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 HANDSHAKE = 0.3
 """Seconds that a handshake may take in here."""
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="cf-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def ca(directory: Path) -> Authority:
-    return Authority(directory)
 
 
 class File:
