@@ -36,6 +36,8 @@ def ask_route(found: list[Admin], name: str | None) -> Instance:
         raise Failure(USAGE, f"which route? say --route with one of {', '.join(routes)}")
     if name is not None and name not in routes:
         raise Failure(FAILED, f"there is no route {name!r}; routes are {', '.join(routes)}")
+    if not answer["listen"]:
+        raise Failure(USAGE, "the proxy speaks TLS alone: give the URL, https://HOST:PORT/PATH, and --ca FILE")
     return Instance(answer["listen"][0], routes[name] if name is not None else next(iter(routes.values())))
 
 

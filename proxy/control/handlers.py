@@ -91,7 +91,8 @@ class Handlers:
     async def routes(self, _call: Call) -> views.Routes:
         """The settings of all routes."""
         settings = self._instance.settings
-        return views.Routes(list(settings.listen), [route.model_dump(mode="json") for route in settings.routes])
+        plain = [each.address for each in settings.listen if each.tls is None]
+        return views.Routes(plain, [route.model_dump(mode="json") for route in settings.routes])
 
     async def history(self, call: Call) -> views.History:
         """The audit trail, newest first."""

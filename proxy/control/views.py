@@ -66,7 +66,7 @@ class RouteView(msgspec.Struct):
 
 
 class Routes(msgspec.Struct):
-    """The startup settings of all routes, as the configuration file names them, and the addresses for clients.
+    """The startup settings of all routes, as the configuration file names them, and the addresses for plain HTTP.
 
     Durations in seconds, sizes in bytes, shares 0-1.
     """

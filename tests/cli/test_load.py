@@ -218,3 +218,10 @@ def test_a_line_each_second() -> None:
         live.end()
     assert plain.getvalue() == f"  {LINE}\n"
     assert terminal.getvalue() == f"\r  {LINE}\x1b[K\n"
+
+
+def test_where_only_tls_is_spoken_a_url_is_asked_for(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.forced = lambda method, path: (200, {"listen": [], "routes": [route()]}) if path == "/api/v1/routes" else None
+    done = ctl("load", "--count", "1")
+    assert done.code == 2
+    assert "give the URL" in done.err
