@@ -16,6 +16,7 @@ from config.units import (
     AddressText,
     Duration,
     HealthUrl,
+    NetworkText,
     Percent,
     Ratio,
     Size,
@@ -385,6 +386,11 @@ class Settings(_Frozen):
             '[{address: "0.0.0.0:8443", tls: {cert: tls/a.example.crt, key: tls/a.key}}]',
         ],
         json_schema_extra=_or_text,
+    )
+    trusted_proxies: tuple[NetworkText, ...] = Field(
+        (),
+        description="networks of hops before us that are believed: X-Forwarded-* and Forwarded of others are dropped",
+        examples=['["10.0.0.0/8", "::1"]'],
     )
     workers: int = Field(2, ge=1, le=64, description="data plane processes")
     state_dir: str = Field(

@@ -161,6 +161,18 @@ def _check_address(text: str) -> str:
     return text
 
 
+def _check_network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        try:
+            hint = str(ipaddress.ip_network(text, strict=False))
+        except ValueError:
+            hint = ""
+        raise UnitError(f"expected a network such as 10.0.0.0/8, or an IP address, not {text!r}", hint) from None
+    return text
+
+
 def _check_address_or_off(text: str) -> str:
     return text if text == "off" else _check_address(text)
 
@@ -317,6 +329,7 @@ Ratio = Annotated[
     Written("share", format_ratio),
 ]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), AfterValidator(_check_percent)]
+NetworkText = Annotated[str, AfterValidator(_check_network), Written("network", str)]
 AddressText = Annotated[str, AfterValidator(_check_address), Written("address", str)]
 AddressOrOff = Annotated[str, AfterValidator(_check_address_or_off), Written("address or off", str)]
 UrlText = Annotated[str, AfterValidator(_check_backend_url), Written("URL", str)]

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from config.model import Limits
 from proxy.http.answers import CONTINUE, accepted, problem
 from proxy.http.chunked import BadChunk, ChunkedBody
-from proxy.http.head import HeadParser, Refusal, RequestHead, refuse_request_line
+from proxy.http.forwarded import Trust
+from proxy.http.head import FORWARDING, HeadParser, Refusal, RequestHead, refuse_request_line
 from proxy.http.leg import Leg
-from proxy.http.request import context_of, forwarded_lines
+from proxy.http.request import context_of, forwarded_lines, origin_context
 from proxy.http.response_head import BY_LENGTH, ResponseHead
 from proxy.http.tick import End
 from proxy.net.kernel import unacknowledged
@@ -48,16 +50,26 @@ class Service:
         "max_head_size",
         "parser",
         "plane",
+        "trust",
+        "trusting_parser",
     )
 
     def __init__(
-        self, plane: DataPlane, limits: Limits, wanted: frozenset[bytes], loop: asyncio.AbstractEventLoop
+        self,
+        plane: DataPlane,
+        limits: Limits,
+        wanted: frozenset[bytes],
+        loop: asyncio.AbstractEventLoop,
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
         self.plane = plane
         self.limits = limits
         self.max_event_size = limits.max_event_size
         self.max_head_size = limits.max_head_size
         self.parser = HeadParser(wanted, limits.max_headers, limits.max_target_size)
+        self.trust = Trust(trusted_proxies) if trusted_proxies else None
+        self.trusting_parser = HeadParser(wanted | FORWARDING, limits.max_headers, limits.max_target_size)
+        """For connections of hops that are believed."""
         self.loop = loop
         self.clients: set[Client] = set()
         self.is_stopping = False
@@ -106,6 +118,8 @@ class Client:
         "_stream",
         "_transport",
         "_forwarded",
+        "_parser",
+        "_trusted_hop",
         "is_busy",
         "peer",
         "since",
@@ -135,6 +149,9 @@ class Client:
         self.since = 0.0
         """When the last thing happened that a limit counts from, monotonic seconds."""
         self.peer = ""
+        """The client's address: of the connection, or what a hop that is believed says of this request."""
+        self._parser = service.parser
+        self._trusted_hop = ""
         self._forwarded = b""
         self._context = b""
         self._context_head: RequestHead | None = None
@@ -157,6 +174,9 @@ class Client:
         service.clients.add(self)
         self.peer = str(address[0])
         self._forwarded = forwarded_lines(self.peer, b"https" if self._is_tls else b"http")
+        if service.trust is not None and service.trust.is_trusted(self.peer):
+            self._trusted_hop = self.peer
+            self._parser = service.trusting_parser
         self.since = monotonic()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -284,7 +304,7 @@ class Client:
         if self._buffer:
             self.since = monotonic()  # the head came in pieces: what happens to the event counts from now
         raw = data[:stop] if data[0] != 13 else data[:stop].removeprefix(b"\r\n")
-        head = service.parser.parse(raw)
+        head = self._parser.parse(raw)
         if isinstance(head, Refusal):
             self._refuse(head.status, head.reason)
             return
@@ -365,6 +385,8 @@ class Client:
             self._keep_alive = False
         self._method = head.method
         self._minor = head.minor
+        if self._trusted_hop and head is not self._context_head:
+            self._believe(head)
         current = self._service.plane.begin(self, head, body)
         if self.is_busy:
             self._current = current
@@ -379,6 +401,15 @@ class Client:
         if self._transport is not None:
             self._service.plane.tick.write(self._transport, problem(status, reason, close=True))
         self._close(End.LINGER)
+
+    def _believe(self, head: RequestHead) -> None:
+        """Take this hop's word for where the request came from."""
+        trust = self._service.trust
+        assert trust is not None
+        origin = trust.origin(head.wanted, self._trusted_hop, b"https" if self._is_tls else b"http")
+        self.peer = origin.client
+        self._context_head = head
+        self._context = origin_context(head, origin)
 
     def context(self, head: RequestHead) -> bytes:
         """`proxy.http.request.context_of` this client's request; the same head again costs nothing."""

@@ -60,6 +60,8 @@ _REQUEST_KINDS: Final = {
     DROPPED,
 )
 _OURS: Final = (b"x-forwarded-", b"x-crossfade-")
+FORWARDING: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"})
+"""Lists of what each hop said: several lines are one (RFC 9110, 5.3)."""
 
 _NOT_HOP_BY_HOP: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-event-id"})
 _EVENT_ID: Final = b"x-event-id"
@@ -284,11 +286,14 @@ class HeadParser:
             if header is None:
                 return Refusal(400, "malformed header line")
             if header.wanted:
+                value = header.value
                 if head.wanted is None:
                     head.wanted = {}
                 elif header.name in head.wanted:
-                    return Refusal(400, f"{header.name.decode()} is given twice")
-                head.wanted[header.name] = header.value
+                    if header.name not in FORWARDING:
+                        return Refusal(400, f"{header.name.decode()} is given twice")
+                    value = head.wanted[header.name] + b", " + value
+                head.wanted[header.name] = value
             (special if header.kind else plain).append(header)
         refusal = _apply_special(head, special)
         if refusal is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.http.forwarded import Origin
 from proxy.http.head import RequestHead
 
 _VIA: Final = b"Via: 1.1 crossfade\r\n"
@@ -17,6 +18,15 @@ def context_of(head: RequestHead, forwarded: bytes) -> bytes:
 def forwarded_lines(peer: str, scheme: bytes = b"http") -> bytes:
     """Header lines that say where the request came from, for a client's address and what it speaks to us."""
     return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n%b" % (peer.encode(), scheme, _VIA)
+
+
+def origin_context(head: RequestHead, origin: Origin) -> bytes:
+    """The same with the word of a hop that is believed."""
+    lines = head.lines
+    if origin.host:
+        lines = lines.replace(b"X-Forwarded-Host: %b\r\n" % head.host, b"X-Forwarded-Host: %b\r\n" % origin.host, 1)
+    forwarded = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n%b" % (origin.chain, origin.proto, _VIA)
+    return b"%b %b HTTP/1.1\r\n%b%b" % (head.method, head.target, lines, forwarded)
 
 
 def event_request(context: bytes, event_id: bytes, role: bytes, attempt: int, body: bytes) -> bytes:

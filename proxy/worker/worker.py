@@ -92,7 +92,9 @@ class Worker:
             int(stream[:8], 16),
             settings.limits.max_decoded_size,
         )
-        self.service = Service(self.plane, settings.limits, headers_wanted(settings.routes), loop)
+        self.service = Service(
+            self.plane, settings.limits, headers_wanted(settings.routes), loop, settings.trusted_proxies
+        )
         register = Register("worker", index, os.getpid(), stream)
         self.link = LinkClient(inherited.places.control_socket, register, self._hear)
         self._reports = 0

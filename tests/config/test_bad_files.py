@@ -165,6 +165,8 @@ TOGETHER = (
         "key near a parameter", route("key: §path:ids", "'/a/{id}'"), ("match.path has no parameter {ids}", "path:id")
     ),
     case("event id of the client", route("event_id: [header:X, §client]"), "the client's address is no event_id"),
+    case("host bits in a network", top("trusted_proxies: [§10.0.0.1/8]"), ("expected a network", "10.0.0.0/8")),
+    case("no network", top("trusted_proxies: [§everybody]"), "expected a network"),
     case("override in the body", route("override: §json:/side"), "a tester sets a header, cookie or query parameter"),
     case("pinned twice", route("pins: {old: [a, b], new: [c, §b]}"), "'b' is pinned to old, too"),
     case("framing as backend header", route("backend_header: §Content-Length"), "is the proxy's own"),

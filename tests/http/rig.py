@@ -89,7 +89,14 @@ def event_bytes(event_id: str = "", *, method: str = "POST", **body: Any) -> byt
 class Rig:
     """What a test sees. old, new: backends; other: the pass-through default."""
 
-    def __init__(self, directory: Path, routes: Sequence[Route], backend: Mapping[str, Any], limits: Limits) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        routes: Sequence[Route],
+        backend: Mapping[str, Any],
+        limits: Limits,
+        trusted_proxies: Sequence[str] = (),
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.directory = directory
         self.old, self.new, self.other = Backend(), Backend(), Backend()
@@ -116,7 +123,7 @@ class Rig:
             0xC0FFEE,
             limits.max_decoded_size,
         )
-        self.service = Service(self.plane, limits, headers_wanted(routes), loop)
+        self.service = Service(self.plane, limits, headers_wanted(routes), loop, trusted_proxies)
         self._server: asyncio.Server | None = None
         self._housekeeping: asyncio.TimerHandle | None = None
         self.port = 0
@@ -247,6 +254,7 @@ async def running(
     limits: Mapping[str, Any] | None = None,
     down: Sequence[str] = (),
     tls: Mapping[str, ssl.SSLContext] | None = None,
+    trusted_proxies: Sequence[str] = (),
 ) -> AsyncIterator[Rig]:
     """A rig for the length of a block.
 
@@ -254,7 +262,7 @@ async def running(
     tls: the contexts of backends that speak TLS, by name.
     """
     directory = Path(tempfile.mkdtemp(prefix="cf-", dir="/tmp"))
-    rig = Rig(directory, routes or (make_route(),), backend or {}, Limits.model_validate(limits or {}))
+    rig = Rig(directory, routes or (make_route(),), backend or {}, Limits.model_validate(limits or {}), trusted_proxies)
     for name, context in (tls or {}).items():
         getattr(rig, name).tls = context
     try:
