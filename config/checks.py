@@ -206,10 +206,11 @@ def _addresses(draft: Draft) -> Iterator[Finding]:
     for name, backend in draft.backends.items():
         if not draft.is_sound(("backends", name, "url")):
             continue
-        target = parse_backend_url(backend.url).address
-        own = next((written for address, written in taken if _reaches(target, address)), None)
-        if own is not None:
-            yield Finding(("backends", name, "url"), f"this is the proxy's own address, {own}")
+        for index, url in enumerate(backend.url):
+            target = parse_backend_url(url).address
+            own = next((written for address, written in taken if _reaches(target, address)), None)
+            if own is not None:
+                yield Finding(("backends", name, "url", index), f"this is the proxy's own address, {own}")
 
 
 def _own_addresses(draft: Draft) -> Iterator[tuple[Loc, str]]:
@@ -244,8 +245,13 @@ def _backends(draft: Draft) -> Iterator[Finding]:
         if not draft.is_sound((*at, "url"), (*at, "tls")):
             continue
         tls = backend.tls
-        if tls.model_fields_set and not parse_backend_url(backend.url).is_tls:
-            suggestion = "https" + backend.url.removeprefix("http")
+        for index, url in enumerate(backend.url):
+            if parse_backend_url(url).is_tls != backend.is_tls:
+                yield Finding((*at, "url", index), "http and https endpoints in one backend: make it two")
+            if url in backend.url[:index]:
+                yield Finding((*at, "url", index), f"{url} is listed already")
+        if tls.model_fields_set and not backend.is_tls:
+            suggestion = backend.url[0].replace("http", "https", 1)
             yield Finding((*at, "tls"), "is for a url that begins with https://", suggestion, on_key=True)
         if (tls.cert is None) != (tls.key is None):
             given, lacking = ("key", "cert") if tls.cert is None else ("cert", "key")

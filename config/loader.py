@@ -23,7 +23,7 @@ __all__ = ["ConfigError", "ConfigErrors", "load"]
 
 _MAX_SECRET = 4096
 """Bytes."""
-_BACKEND = {"url": "http://stand-in"}
+_BACKEND = {"url": ("http://stand-in",)}
 _ROUTE = {"name": "stand-in", "match": {"path": "/"}}
 _Part = TypeVar("_Part", bound=BaseModel)
 

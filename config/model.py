@@ -23,8 +23,9 @@ from config.units import (
     SomeBytes,
     SomeTime,
     SourceText,
-    UrlText,
+    Urls,
     Written,
+    parse_backend_url,
 )
 
 SCHEMA_VERSION = 1
@@ -124,6 +125,11 @@ class Breaker(_Frozen):
     reset: SomeTime = Field(2.0, description="open for this long, then one trial event")
 
 
+def _or_one(schema: dict[str, Any]) -> None:
+    alone = {key: schema.pop(key) for key in ("type", "items", "minItems")}
+    schema["anyOf"] = [{"type": "string"}, alone]
+
+
 class BackendHeaders(_Frozen):
     """Headers that a backend gets differently."""
 
@@ -170,12 +176,22 @@ class BackendTls(_Frozen):
 class Backend(_Frozen):
     """A named upstream."""
 
-    url: UrlText = Field(
-        description="where it listens, http:// or https://",
-        examples=["http://127.0.0.1:9001", "https://events.internal"],
+    url: Urls = Field(
+        description="where it listens, http:// or https://, or a list of such endpoints. All addresses of a name are "
+        "endpoints; srv+http://NAME takes hosts and ports from SRV records. The least busy one gets the next event",
+        examples=[
+            "http://127.0.0.1:9001",
+            "https://events.internal",
+            "[http://10.0.0.1:9001, http://10.0.0.2:9001]",
+            "srv+http://_events._tcp.example.internal",
+        ],
+        json_schema_extra=_or_one,
     )
     tls: BackendTls = Field(BackendTls(), description="TLS for an https:// url", examples=["{ca: tls/backends-ca.crt}"])
-    connections: int = Field(128, ge=1, description="open connections per worker")
+    resolve_interval: SomeTime = Field(
+        5.0, description="its names are looked up again after this, sooner when their records live for less"
+    )
+    connections: int = Field(128, ge=1, description="open connections per worker and endpoint")
     pending: int = Field(1024, ge=0, description="events per worker that may wait for a connection; more: 503")
     connect_timeout: SomeTime = Field(1.0, description="TCP connect and TLS handshake; slower: 502")
     response_timeout: SomeTime = Field(
@@ -212,6 +228,16 @@ class Backend(_Frozen):
         description="health addresses of services behind this backend, shown in status: http(s)://… or tcp://host:port",
         examples=["{database: tcp://127.0.0.1:5432}"],
     )
+
+    @property
+    def where(self) -> str:
+        """Its urls, to be read by people."""
+        return ", ".join(self.url)
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether it is spoken to over TLS; all its endpoints are, or none."""
+        return parse_backend_url(self.url[0]).is_tls
 
 
 class Match(_Frozen):
@@ -417,6 +443,11 @@ class Settings(_Frozen):
     )
     default: Name | None = Field(
         None, description="backend for what no route matches, passed through; without it: 404", examples=["old"]
+    )
+    resolver: tuple[AddressText, ...] = Field(
+        (),
+        description="DNS servers to ask for backends' names; without it they are looked up as the system does",
+        examples=['["10.0.0.2:53"]'],
     )
     limits: Limits = Field(
         Limits(), description="what a client may send before it is refused", examples=["{max_event_size: 256KiB}"]

@@ -25,7 +25,7 @@ MAX_SIZE = 2**50
 
 _HOST = r"(?P<host>[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\])"
 _ADDRESS = re.compile(rf"{_HOST}:(?P<port>\d{{1,5}})", re.ASCII)
-_URL = re.compile(rf"(?P<scheme>[a-z]+)://{_HOST}(?::(?P<port>\d{{1,5}}))?(?P<rest>[/?#]\S*)?", re.ASCII)
+_URL = re.compile(rf"(?P<scheme>[a-z]+(?:\+[a-z]+)?)://{_HOST}(?::(?P<port>\d{{1,5}}))?(?P<rest>[/?#]\S*)?", re.ASCII)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -178,11 +178,21 @@ def _check_address_or_off(text: str) -> str:
 
 
 class BackendUrl(NamedTuple):
-    """Where a backend listens. scheme: http or https."""
+    """Where a backend listens. scheme: http or https; is_srv: `host` names SRV records, which give the ports."""
 
     scheme: str
     host: str
     port: int
+    is_srv: bool = False
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether it is an address already, so that no name has to be looked up."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
 
     @property
     def is_tls(self) -> bool:
@@ -199,14 +209,19 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def parse_backend_url(text: str) -> BackendUrl:
-    """Read `http://host:port` or `https://host:port` (port 80 or 443 when it has none); raises UnitError otherwise."""
+    """Read `http://host:port` or `https://host:port` (port 80 or 443 when it has none), or `srv+http://name`.
+
+    Raises UnitError for anything else. srv+http and srv+https name SRV records (RFC 2782), which give the ports.
+    """
     if "@" in text:
         raise UnitError("a URL must not carry credentials: they would show in logs and status")
     match = _URL.fullmatch(text)
     if match is None:
         hint = f"http://{text}" if _ADDRESS.fullmatch(text) else ""
         raise UnitError(f"expected http://host:port, not {text!r}", hint)
-    scheme = match["scheme"]
+    is_srv, scheme = match["scheme"].startswith("srv+"), match["scheme"].removeprefix("srv+")
+    if is_srv and match["port"]:
+        raise UnitError(f"SRV records give the ports: leave out :{match['port']}")
     if scheme not in _PORTS:
         raise UnitError(f"expected http://host:port or https://host:port; {scheme} is not spoken with a backend")
     port = int(match["port"] or _PORTS[scheme])
@@ -215,7 +230,7 @@ def parse_backend_url(text: str) -> BackendUrl:
     if match["rest"] not in (None, "/"):
         raise UnitError(f"expected http://host:port without a path, not {text!r}", text[: match.start("rest")])
     try:
-        return BackendUrl(scheme, _bare_host(match["host"]), port)
+        return BackendUrl(scheme, _bare_host(match["host"]), 0 if is_srv else port, is_srv)
     except ValueError:
         raise UnitError(f"{match['host']} is not an IPv6 address") from None
 
@@ -223,6 +238,10 @@ def parse_backend_url(text: str) -> BackendUrl:
 def _check_backend_url(text: str) -> str:
     parse_backend_url(text)
     return text
+
+
+def _as_list(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
 
 
 def _check_health_url(text: str) -> str:
@@ -333,5 +352,8 @@ NetworkText = Annotated[str, AfterValidator(_check_network), Written("network", 
 AddressText = Annotated[str, AfterValidator(_check_address), Written("address", str)]
 AddressOrOff = Annotated[str, AfterValidator(_check_address_or_off), Written("address or off", str)]
 UrlText = Annotated[str, AfterValidator(_check_backend_url), Written("URL", str)]
+Urls = Annotated[
+    tuple[UrlText, ...], Field(min_length=1), BeforeValidator(_as_list), Written("URL or list of URL", ", ".join)
+]
 HealthUrl = Annotated[str, AfterValidator(_check_health_url), Written("URL", str)]
 SourceText = Annotated[str, AfterValidator(_check_source), Written("source", str)]

@@ -166,7 +166,7 @@ def _summary(file: str, settings: Settings) -> dict[str, object]:
         "listen": [f"{each.address}{' (TLS)' if each.tls else ''}" for each in settings.listen],
         "workers": settings.workers,
         "state_dir": settings.state_dir,
-        "backends": {name: backend.url for name, backend in settings.backends.items()},
+        "backends": {name: backend.where for name, backend in settings.backends.items()},
         "routes": [
             {"name": r.name, "methods": list(r.match.methods), "path": r.match.path, "key": r.key, "stage": r.stage}
             for r in settings.routes

@@ -70,7 +70,7 @@ class Holdings:
         prepare_directories(self.places)
         self.lock_fd, waited = self._take_lock()
         for name, backend in self.settings.backends.items():
-            if client_tls(name, backend.url, backend.tls) is not None and backend.tls.insecure:
+            if client_tls(name, backend) is not None and backend.tls.insecure:
                 log.warning("%s: any certificate is believed (tls.insecure): its events are not safe on the way", name)
         for each in self.settings.listen:
             if each.tls is not None:

@@ -151,9 +151,10 @@ class SetRouting(msgspec.Struct, tag="set_routing"):
 
 
 class BackendHealth(msgspec.Struct, tag="backend_health"):
-    """Backends that have an active probe, and whether they are healthy."""
+    """Backends that have an active probe, and whether they are healthy; endpoints: the same by address of each."""
 
     healthy: dict[str, bool]
+    endpoints: dict[str, dict[str, bool]] = {}
 
 
 class BackendRecovered(msgspec.Struct, tag="backend_recovered"):

@@ -105,7 +105,7 @@ class Peers:
         self._listener = listener
         self._routing: Routing | None = None
         self._ledger_routing: Routing | None = None
-        self._health: dict[str, bool] = {}
+        self._health: BackendHealth | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
         self._news: asyncio.Event = asyncio.Event()
@@ -167,11 +167,11 @@ class Peers:
         if self.ledger is not None:
             self.ledger.send(SetRouting(routing))
 
-    def set_health(self, healthy: dict[str, bool]) -> None:
-        """Give everybody, present and future, what the probes found."""
-        self._health = dict(healthy)
+    def set_health(self, healthy: dict[str, bool], endpoints: dict[str, dict[str, bool]] | None = None) -> None:
+        """Give everybody, present and future, what the probes found. endpoints: by backend, then by address."""
+        self._health = BackendHealth(dict(healthy), endpoints or {})
         for peer in self._everybody():
-            peer.send(BackendHealth(self._health))
+            peer.send(self._health)
 
     def backends_recovered(self, backends: list[str]) -> None:
         """Tell the workers that backends take deliveries again."""
@@ -267,8 +267,8 @@ class Peers:
         routing = self._ledger_routing if peer.kind == "ledger" else self._routing
         if routing is not None:
             peer.send(SetRouting(routing))
-        if self._health:
-            peer.send(BackendHealth(self._health))
+        if self._health is not None:
+            peer.send(self._health)
         self._tell()
         return peer
 

@@ -1,7 +1,7 @@
-"""Active health: asks each backend that has `health:` and each of its dependencies, again and again.
+"""Active health: asks each endpoint of each backend that has `health:`, and its dependencies, again and again.
 
-A backend changes its standing only after several answers in a row (`healthy`, `unhealthy`); before the
-first verdict it has none, and nobody is told anything about it.
+An endpoint changes its standing only after several answers in a row (`healthy`, `unhealthy`); before the
+first verdict it has none, and nobody is told anything about it. A backend is healthy while one endpoint is.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from config.model import Backend, Health, Settings
 from config.units import parse_address
 from proxy.net.client_tls import ClientTls
 from proxy.net.live_context import reason
+from proxy.net.lookup import Address, Lookup
+from proxy.net.names import Names
 
 log = logging.getLogger(__name__)
 
 DEPENDENCY_EVERY: Final = 5.0
 DEPENDENCY_TIMEOUT: Final = 2.0
 """Seconds, for dependencies of a backend without `health:`."""
+_FIRST_LOOKUP: Final = 0.05
+"""Seconds between two looks whether a backend's names are known."""
 
 
 class Finding:
@@ -68,19 +72,21 @@ class Dependency:
 
 
 class Probes:
-    """All probes of an instance. on_change gets the healthy backends whenever a verdict changes."""
+    """All probes of an instance. on_change gets backends and endpoints with their verdicts when one changes."""
 
-    def __init__(self, settings: Settings, on_change: Callable[[dict[str, bool]], None]) -> None:
+    def __init__(
+        self, settings: Settings, on_change: Callable[[dict[str, bool], dict[str, dict[str, bool]]], None]
+    ) -> None:
+        self._lookup = Lookup(settings.resolver)
         self._backends = settings.backends
         self._tls = {name: ClientTls(name, each.tls) for name, each in settings.backends.items()}
         self._on_change = on_change
         self._tasks: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
-        self.standings = {
-            name: Standing(backend.health.healthy, backend.health.unhealthy)
-            for name, backend in settings.backends.items()
-            if backend.health is not None
+        self.standings: dict[str, dict[str, Standing]] = {
+            name: {} for name, backend in settings.backends.items() if backend.health is not None
         }
+        """By backend, then by the address of its endpoint."""
         self.dependencies = [
             Dependency(backend, name, address)
             for backend, each in settings.backends.items()
@@ -89,8 +95,17 @@ class Probes:
 
     @property
     def healthy(self) -> dict[str, bool]:
-        """Backends with a verdict."""
-        return {name: each.is_healthy for name, each in self.standings.items() if each.is_healthy is not None}
+        """Backends with a verdict: healthy while one endpoint is, unhealthy when none is."""
+        verdicts = {name: [each.is_healthy for each in found.values()] for name, found in self.standings.items()}
+        return {name: True in seen for name, seen in verdicts.items() if True in seen or (seen and None not in seen)}
+
+    @property
+    def endpoints(self) -> dict[str, dict[str, bool]]:
+        """The verdicts of each backend's endpoints, by address."""
+        return {
+            name: {address: each.is_healthy for address, each in found.items() if each.is_healthy is not None}
+            for name, found in self.standings.items()
+        }
 
     async def start(self) -> list[asyncio.Task[None]]:
         """Begin to probe; the tasks, none of which ever ends by itself."""
@@ -111,18 +126,56 @@ class Probes:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+        await self._lookup.close()
 
     async def _watch(self, name: str, backend: Backend, health: Health) -> None:
-        standing = self.standings[name]
-        while True:
-            self._tls[name].live.look()
-            address = backend.url.rstrip("/") + health.path
-            finding = await self.ask(address, health.timeout, self._tls[name], backend.tls.server_name)
+        names = Names(name, backend.url, self._lookup, backend.resolve_interval, lambda _: None)
+        try:
+            while True:
+                names.check(time.monotonic())
+                self._tls[name].live.look()
+                before = self.healthy.get(name)
+                addresses = names.addresses
+                findings = await asyncio.gather(
+                    *(self._ask_endpoint(name, backend, health, each) for each in addresses)
+                )
+                found = {address.text: finding for address, finding in zip(addresses, findings, strict=True)}
+                if self._take(name, health, found):
+                    self._tell(name, before)
+                # The first lookup is not waited for as long as a probe: until it is over nothing can be asked.
+                await asyncio.sleep(health.interval if names.is_known else min(health.interval, _FIRST_LOOKUP))
+        finally:
+            names.close()
+
+    def _tell(self, name: str, before: bool | None) -> None:
+        after = self.healthy.get(name)
+        if after is not None and after != before:
+            log.log(logging.INFO if after else logging.WARNING, "%s is %s", name, "healthy" if after else "unhealthy")
+        self._on_change(self.healthy, self.endpoints)
+
+    async def _ask_endpoint(self, name: str, backend: Backend, health: Health, address: Address) -> Finding:
+        host = "" if address.name == address.host else address.name
+        if not backend.is_tls:
+            return await self.ask(f"http://{address.text}{health.path}", health.timeout, host=host)
+        server_name = backend.tls.server_name or address.name
+        return await self.ask(
+            f"https://{address.text}{health.path}", health.timeout, self._tls[name], server_name, host
+        )
+
+    def _take(self, name: str, health: Health, findings: dict[str, Finding]) -> bool:
+        """Take what was found at each address; true when a verdict changed or an address is gone."""
+        standings = self.standings[name]
+        has_changed = False
+        for address in standings.keys() - findings.keys():
+            has_changed |= standings.pop(address).is_healthy is not None
+        for address, finding in findings.items():
+            standing = standings.setdefault(address, Standing(health.healthy, health.unhealthy))
             if standing.take(finding.ok):
+                has_changed = True
                 level = logging.INFO if finding.ok else logging.WARNING
-                log.log(level, "%s is %s: %s", name, "healthy" if finding.ok else "unhealthy", finding.detail)
-                self._on_change(self.healthy)
-            await asyncio.sleep(health.interval)
+                said = "healthy" if finding.ok else "unhealthy"
+                log.log(level, "%s at %s is %s: %s", name, address, said, finding.detail)
+        return has_changed
 
     async def _follow(self, dependency: Dependency) -> None:
         health = self._backends[dependency.backend].health
@@ -137,16 +190,21 @@ class Probes:
             await asyncio.sleep(every)
 
     async def ask(
-        self, address: str, timeout: float, tls: ClientTls | None = None, server_name: str | None = None
+        self,
+        address: str,
+        timeout: float,
+        tls: ClientTls | None = None,
+        server_name: str | None = None,
+        host: str = "",
     ) -> Finding:
         """One look at `http(s)://...` (any 2xx or 3xx is well) or `tcp://host:port` (a connection is). Never raises.
 
-        tls: for https; server_name: the name to ask for and check, where it is not the address's host.
+        tls: for https; server_name: the name to ask for and check, where it is not the address's host; host: the Host.
         """
         begun = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
-                ok, seen = await self._look(address, tls, server_name)
+                ok, seen = await self._look(address, tls, server_name, host)
         except TimeoutError:
             return Finding(False, f"no answer within {timeout:g} s")
         except aiohttp.ClientConnectorError as error:
@@ -155,7 +213,7 @@ class Probes:
             return Finding(False, str(error) or type(error).__name__)
         return Finding(ok, f"{seen} after {(time.monotonic() - begun) * 1000:.0f} ms")
 
-    async def _look(self, address: str, tls: ClientTls | None, server_name: str | None) -> tuple[bool, str]:
+    async def _look(self, address: str, tls: ClientTls | None, server_name: str | None, host: str) -> tuple[bool, str]:
         if address.startswith("tcp://"):
             host, port = parse_address(address.removeprefix("tcp://"))
             _, writer = await asyncio.open_connection(host, port)
@@ -163,6 +221,9 @@ class Probes:
             return True, "connected"
         assert self._session is not None
         context = tls.live.context if tls is not None else True
-        asking = self._session.get(address, allow_redirects=False, ssl=context, server_hostname=server_name)
+        headers = {"Host": host} if host else None
+        asking = self._session.get(
+            address, allow_redirects=False, ssl=context, server_hostname=server_name, headers=headers
+        )
         async with asking as answer:
             return 200 <= answer.status < 400, f"status {answer.status}"

@@ -135,7 +135,7 @@ def _side(instance: Instance, route: str, side: int, backend: str, window: Windo
     balance = ledger.balance if ledger is not None else empty_balance()
     return SideView(
         backend=backend,
-        url=instance.settings.backends[backend].url,
+        url=instance.settings.backends[backend].where,
         rate=_rate(answers.total, window),
         error_rate=round(answers.failed / answers.total, 6) if answers.total else None,
         p50=_quantile(answers, 0.5),

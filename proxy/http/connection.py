@@ -17,6 +17,7 @@ from proxy.http.response_head import BY_CHUNKS, BY_CLOSE, BY_LENGTH, NO_BODY, Re
 from proxy.net.kernel import unacknowledged
 
 if TYPE_CHECKING:
+    from proxy.http.endpoint import Endpoint
     from proxy.http.upstream import Upstream
 
 _MAX_RESPONSE_HEAD: Final = 64 * 1024
@@ -43,16 +44,19 @@ class Connection:
         "_progress_at",
         "_unsent",
         "_upstream",
+        "endpoint",
         "idle_since",
         "leg",
         "served",
         "transport",
     )
 
-    def __init__(self, upstream: Upstream, is_tls: bool = False) -> None:
+    def __init__(self, upstream: Upstream, is_tls: bool = False, endpoint: Endpoint | None = None) -> None:
         self._upstream = upstream
         self._is_tls = is_tls
         self._is_ended = False
+        self.endpoint = endpoint
+        """Whose it is, where the backend has several."""
         self.transport: asyncio.Transport | None = None
         self.leg: Leg | None = None
         self.served = 0
@@ -186,7 +190,7 @@ class Connection:
         self.served += 1
         upstream = self._upstream
         if leg.status >= 500 or upstream.breaker.row:
-            upstream.observe(leg)
+            upstream.observe(leg, self.endpoint)
         transport = self.transport
         assert transport is not None
         if reusable and (len(leg.request) <= _LARGE_REQUEST or self._unwritten(transport) == 0):
@@ -219,7 +223,7 @@ class Connection:
         self.leg = leg.connection = None
         leg.kind, leg.status, leg.reason, leg.head = RETRY, status, reason, None
         self.abort()
-        self._upstream.observe(leg)
+        self._upstream.observe(leg, self.endpoint)
         leg.owner.leg_done(leg)
 
     def check_time(self, now: float, response_timeout: float) -> None:
@@ -315,12 +319,12 @@ class Connection:
             leg.sent_at = 0.0
         leg.kind = UNREACHABLE if unsent else RETRY
         leg.status, leg.reason = 502, "the backend closed the connection before it answered"
-        self._upstream.observe(leg)
+        self._upstream.observe(leg, self.endpoint)
         leg.owner.leg_done(leg)
 
     def _finish_by_close(self, leg: Leg) -> None:
         self.leg = leg.connection = None
-        self._upstream.observe(leg)
+        self._upstream.observe(leg, self.endpoint)
         leg.owner.leg_done(leg)
 
     def _truncate_lost(self, leg: Leg) -> None:

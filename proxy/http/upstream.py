@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from config.model import Backend
 from config.units import parse_backend_url
@@ -26,6 +26,9 @@ from proxy.http.tick import Tick
 from proxy.ledger.shape import as_protocol
 from proxy.net.client_tls import SHUTDOWN, client_tls
 from proxy.net.live_context import reason
+
+if TYPE_CHECKING:
+    from proxy.http.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +53,18 @@ class Figures:
         self.latency = Sketch()
 
 
+class EndpointFigures(NamedTuple):
+    """An endpoint at a moment. state: up, out or unhealthy; outstanding: legs on their way; trouble: why it failed."""
+
+    address: str
+    state: str
+    outstanding: int
+    open: int
+    trouble: str
+
+
 class Upstream:
-    """One backend as this process sees it."""
+    """One backend as this process sees it. This one has one endpoint; see `proxy.http.balanced` for several."""
 
     def __init__(self, name: str, settings: Backend, loop: asyncio.AbstractEventLoop, tick: Tick) -> None:
         self.name = name
@@ -78,9 +91,9 @@ class Upstream:
         self._connections = settings.connections
         self._pending = settings.pending
         self._loop = loop
-        url = parse_backend_url(settings.url)
+        url = parse_backend_url(settings.url[0])
         self._host, self._port = url.host, url.port
-        self.tls = client_tls(name, settings.url, settings.tls)
+        self.tls = client_tls(name, settings)
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._waiting: deque[tuple[float, Leg]] = deque()
@@ -231,7 +244,7 @@ class Upstream:
         while self._waiting and self.open < self._connections:
             self.connect(self._waiting.popleft()[1])
 
-    def observe(self, leg: Leg) -> None:
+    def observe(self, leg: Leg, endpoint: Endpoint | None = None) -> None:
         """Feed the breaker: a 5xx, ours for a missing answer or the backend's own, is a failure."""
         if leg.status < 500:
             self.breaker.succeeded()
@@ -249,6 +262,16 @@ class Upstream:
             self._refuse(self._waiting.popleft()[1], 504, "waited too long for a connection")
         while self._idle and now - self._idle[0].idle_since > settings.idle_timeout:
             self._idle.pop(0).abort()
+
+    def set_health(self, healthy: dict[str, bool]) -> None:
+        """What the supervisor's probes say of each address; of the only one `is_healthy` says it all."""
+
+    def endpoints(self, now: float) -> list[EndpointFigures]:
+        """Each endpoint as it is now."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        state = "unhealthy" if not self.is_healthy else "up" if self.breaker.is_closed else "out"
+        outstanding = self.open - len(self._idle)
+        return [EndpointFigures(f"{host}:{self._port}", state, outstanding, self.open, self.last_trouble)]
 
     def look_at_files(self) -> None:
         """Use certificates that have changed, from the next connection on."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from config.model import BackendTls
-from config.units import parse_backend_url
+from config.model import Backend, BackendTls
 from proxy.net.live_context import LiveContext, load_authorities, load_pair
 from proxy.net.server_tls import ALPN, CIPHERS
 
@@ -40,6 +39,6 @@ class ClientTls:
         return context
 
 
-def client_tls(backend: str, url: str, settings: BackendTls) -> ClientTls | None:
-    """The TLS for a backend's url; None when that is plain. Raises BadTls."""
-    return ClientTls(backend, settings) if parse_backend_url(url).is_tls else None
+def client_tls(name: str, backend: Backend) -> ClientTls | None:
+    """The TLS for a backend; None when its urls are plain. Raises BadTls."""
+    return ClientTls(name, backend.tls) if backend.is_tls else None

@@ -42,15 +42,16 @@ from proxy.control.logs import setup_logging
 from proxy.core.errors import RefuseToStart
 from proxy.core.event import NEW, OLD, Deliver
 from proxy.core.owed import STATE_NAMES, Balance
+from proxy.http.balanced import upstream_of
 from proxy.http.deliver import HttpDelivery
 from proxy.http.tick import Tick
-from proxy.http.upstream import Upstream
 from proxy.ledger.disk import Disk
 from proxy.ledger.keeper import Figures, Keeper
 from proxy.ledger.marks import Marks
 from proxy.ledger.queries import BadQuestion
 from proxy.ledger.store import Store
 from proxy.net.live_context import LOOK_EVERY
+from proxy.net.lookup import Lookup
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +229,7 @@ async def _main(inherited: Inherited) -> None:
     try:
         await LedgerProcess(inherited, transport.deliver, transport.breakers).run(stopping)
     finally:
-        transport.close()
+        await transport.close()
 
 
 class _Transport:
@@ -237,7 +238,10 @@ class _Transport:
     def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         tick = Tick(loop, lambda: True)  # nothing has to leave this process before an event
         self._loop = loop
-        self._upstreams = {name: Upstream(name, backend, loop, tick) for name, backend in settings.backends.items()}
+        self._lookup = Lookup(settings.resolver)
+        self._upstreams = {
+            name: upstream_of(name, backend, loop, tick, self._lookup) for name, backend in settings.backends.items()
+        }
         sides = {route.name: (self._upstreams[route.old], self._upstreams[route.new]) for route in settings.routes}
         self.deliver: Deliver = HttpDelivery(sides).deliver
         self._timer = loop.call_later(_CHECK_EVERY, self._check)
@@ -264,12 +268,13 @@ class _Transport:
         now = time.monotonic()
         return {name: upstream.breaker.state(now) for name, upstream in self._upstreams.items()}
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connections."""
         self._timer.cancel()
         self._files_timer.cancel()
         for upstream in self._upstreams.values():
             upstream.close()
+        await self._lookup.close()
 
 
 if __name__ == "__main__":

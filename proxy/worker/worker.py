@@ -31,16 +31,17 @@ from proxy.control.link import (
 from proxy.control.link_client import LinkClient
 from proxy.core.choose import seed_of
 from proxy.http import downstream
+from proxy.http.balanced import upstream_of
 from proxy.http.downstream import Client, Service
 from proxy.http.listener import Handshakes, Listener
 from proxy.http.plane import DataPlane
 from proxy.http.route import EventRoute, headers_wanted
 from proxy.http.tick import Tick
-from proxy.http.upstream import Upstream
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import RESTORED, Marks
 from proxy.ledger.shape import as_protocol
 from proxy.net.live_context import LOOK_EVERY
+from proxy.net.lookup import Lookup
 from proxy.net.server_tls import ServerTls
 from proxy.worker.stats import route_spread, worker_stats
 
@@ -79,7 +80,11 @@ class Worker:
         self.ledger.resume = self.tick.run
         self.ledger.forgotten = _start_anew
         self._marks = Marks(inherited.marks_fd)
-        upstreams = {name: Upstream(name, backend, loop, self.tick) for name, backend in settings.backends.items()}
+        self._lookup = Lookup(settings.resolver)
+        upstreams = {
+            name: upstream_of(name, backend, loop, self.tick, self._lookup)
+            for name, backend in settings.backends.items()
+        }
         self.plane = DataPlane(
             settings.routes,
             settings.default,
@@ -111,6 +116,8 @@ class Worker:
         elif type(message) is BackendHealth:
             for name, healthy in message.healthy.items():
                 self.plane.upstreams[name].is_healthy = healthy
+            for name, endpoints in message.endpoints.items():
+                self.plane.upstreams[name].set_health(endpoints)
         elif type(message) is BackendRecovered:
             for name in message.backends:
                 self.plane.upstreams[name].breaker.succeeded()
@@ -218,3 +225,4 @@ class Worker:
         await self.link.close()
         self.ledger.close()
         self.plane.close()
+        await self._lookup.close()

@@ -42,7 +42,7 @@ def test_init_overwrites_only_by_force(ctl: Ctl, home: Path) -> None:
     assert "--force" in done.err
     assert (home / "crossfade.yaml").read_text() == "mine"
     assert ctl(*INIT, "--force").code == 0
-    assert load(home / "crossfade.yaml").backends["new"].url == "http://127.0.0.1:9002"
+    assert load(home / "crossfade.yaml").backends["new"].where == "http://127.0.0.1:9002"
     assert [path.name for path in home.iterdir()] == ["crossfade.yaml"]
 
 

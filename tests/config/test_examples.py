@@ -23,7 +23,7 @@ def test_quickstart_is_what_the_readme_says() -> None:
     loaded = load(FOLDER / "quickstart.yaml", environ={})
     (events,) = loaded.routes
     assert [str(each) for each in loaded.listen] == ["127.0.0.1:8080"]
-    assert {name: backend.url for name, backend in loaded.backends.items()} == {
+    assert {name: backend.where for name, backend in loaded.backends.items()} == {
         "old": "http://127.0.0.1:9001",
         "new": "http://127.0.0.1:9002",
     }
@@ -35,7 +35,7 @@ def test_quickstart_is_what_the_readme_says() -> None:
 def test_sidecar_takes_its_addresses_from_the_environment() -> None:
     environ = {"OLD_URL": "http://old.test:1", "NEW_URL": "http://new.test:2", "CROSSFADE_WORKERS": "7"}
     loaded = load(FOLDER / "sidecar.yaml", environ=environ)
-    assert [backend.url for backend in loaded.backends.values()] == ["http://old.test:1", "http://new.test:2"]
+    assert [backend.where for backend in loaded.backends.values()] == ["http://old.test:1", "http://new.test:2"]
     assert (loaded.workers, loaded.admin.tcp) == (7, "off")
     assert {route.stage for route in loaded.routes} == {"dualwrite"}
 

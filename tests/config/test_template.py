@@ -17,7 +17,7 @@ OLD, NEW = "http://127.0.0.1:9001", "http://new.example:80"
 
 def test_template_is_loaded(tmp_path: Path) -> None:
     loaded = load(tmp_path / "crossfade.yaml", text=render(OLD, NEW, "a-salt-of-the-tests"), environ={})
-    assert (loaded.backends["old"].url, loaded.backends["new"].url) == (OLD, NEW)
+    assert (loaded.backends["old"].where, loaded.backends["new"].where) == (OLD, NEW)
     assert loaded.salt == "a-salt-of-the-tests"
     assert (loaded.routes[0].stage, loaded.default) == ("off", "old")
 
@@ -61,4 +61,4 @@ def test_no_url_breaks_the_file(text: str) -> None:
         rendered = render(OLD, url)
     except ValueError:
         return
-    assert load("x.yaml", text=rendered, environ={}).backends["new"].url == url
+    assert load("x.yaml", text=rendered, environ={}).backends["new"].where == url

@@ -84,7 +84,7 @@ async def test_names_and_labels(make_plane: MakePlane) -> None:
     plane = make_plane()
     await plane.start()
     await fill(plane)
-    plane.supervisor.instance.probes.standings["new"] = _well()
+    plane.supervisor.instance.probes.standings["new"] = {"127.0.0.1:9": _well()}
     plane.supervisor.instance.tally.own["reverts:breaker"] = 1
     text = await plane.get("/metrics")
     found = set()

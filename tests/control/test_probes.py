@@ -66,7 +66,7 @@ async def backend() -> AsyncIterator[Backend]:
 
 def probes(address: str, changes: list[dict[str, bool]], **more: Any) -> Probes:
     backends = {"old": {"url": "http://127.0.0.1:9"}, "new": {"url": f"http://{address}", **more}}
-    return Probes(make_settings("/x", backends=backends), changes.append)
+    return Probes(make_settings("/x", backends=backends), lambda healthy, _: changes.append(healthy))
 
 
 @pytest.mark.asyncio

@@ -59,7 +59,7 @@ class Backend:
     eager: called with the bytes of a request that has just begun, before it is complete.
     """
 
-    def __init__(self, behave: Behave | None = None) -> None:
+    def __init__(self, behave: Behave | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.behave: Behave = behave or always(reply(200))
         self.tls: ssl.SSLContext | None = None
         """Speaks TLS when it is set before the start."""
@@ -67,8 +67,10 @@ class Backend:
         self.seen: list[Seen] = []
         self.connections: list[BackendConnection] = []
         self._server: asyncio.Server | None = None
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
+        self.host = host
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind((host, port))
         self.port: int = self._socket.getsockname()[1]
 
     async def start(self) -> None:

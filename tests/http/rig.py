@@ -20,16 +20,17 @@ from proxy.core.choose import bucket_of, seed_of
 from proxy.core.event import NEW, OLD
 from proxy.core.owed import DELIVERED, DISCARDED, LOST, REFUSED
 from proxy.core.routing import Dials, Routing
+from proxy.http.balanced import upstream_of
 from proxy.http.downstream import Client, Service
 from proxy.http.plane import DataPlane
 from proxy.http.route import headers_wanted
 from proxy.http.tick import Tick
-from proxy.http.upstream import Upstream
 from proxy.ledger import marks as marks_module
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import Marks
 from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED
 from proxy.ledger.shape import as_protocol
+from proxy.net.lookup import Lookup
 from tests.http.backend import Backend
 from tests.http.fake_ledger import FakeLedger
 from tests.http.wire import Answer, Wire, until
@@ -96,6 +97,7 @@ class Rig:
         backend: Mapping[str, Any],
         limits: Limits,
         trusted_proxies: Sequence[str] = (),
+        resolver: Sequence[str] = (),
     ) -> None:
         loop = asyncio.get_running_loop()
         self.directory = directory
@@ -107,8 +109,11 @@ class Rig:
         self.ledger = LedgerClient(directory / "l.sock", "stream", 0, loop)
         self.tick = Tick(loop, self.ledger.flush)
         self.ledger.resume = self.tick.run
+        self.lookup = Lookup(resolver)
         self.upstreams = {
-            name: Upstream(name, self._settings(found.port, backend | backend.get(name, {})), loop, self.tick)
+            name: upstream_of(
+                name, self._settings(found.port, backend | backend.get(name, {})), loop, self.tick, self.lookup
+            )
             for name, found in (("old", self.old), ("new", self.new), ("other", self.other))
         }
         self.plane = DataPlane(
@@ -131,10 +136,12 @@ class Rig:
 
     @staticmethod
     def _settings(port: int, changes: Mapping[str, Any]) -> BackendSettings:
-        document = {"url": f"http://127.0.0.1:{port}", "breaker": {"failures": 10**6, "reset": "50ms"}} | {
-            name: value for name, value in changes.items() if name not in ("old", "new", "other")
-        }
-        document["url"] = document["url"].format(port=port)
+        document: dict[str, Any] = {
+            "url": f"http://127.0.0.1:{port}",
+            "breaker": {"failures": 10**6, "reset": "50ms"},
+        } | {name: value for name, value in changes.items() if name not in ("old", "new", "other")}
+        urls = document["url"] if isinstance(document["url"], tuple) else (document["url"],)
+        document["url"] = tuple(url.format(port=port) for url in urls)
         return BackendSettings.model_validate(document)
 
     async def start(self, dials: Dials, down: Sequence[Backend]) -> None:
@@ -174,6 +181,7 @@ class Rig:
             await until(lambda: not self.service.clients, "every client has gone")
         finally:
             self.plane.close()
+            await self.lookup.close()
             self.ledger.close()
             self.fake.stop()
             for backend in (self.old, self.new, self.other):
@@ -255,14 +263,22 @@ async def running(
     down: Sequence[str] = (),
     tls: Mapping[str, ssl.SSLContext] | None = None,
     trusted_proxies: Sequence[str] = (),
+    resolver: Sequence[str] = (),
 ) -> AsyncIterator[Rig]:
     """A rig for the length of a block.
 
     backend: settings of all backends, or of one under its name; `{port}` in a url is the backend's own.
-    tls: the contexts of backends that speak TLS, by name.
+    tls: the contexts of backends that speak TLS, by name. resolver: DNS servers for backends' names.
     """
     directory = Path(tempfile.mkdtemp(prefix="cf-", dir="/tmp"))
-    rig = Rig(directory, routes or (make_route(),), backend or {}, Limits.model_validate(limits or {}), trusted_proxies)
+    rig = Rig(
+        directory,
+        routes or (make_route(),),
+        backend or {},
+        Limits.model_validate(limits or {}),
+        trusted_proxies,
+        resolver,
+    )
     for name, context in (tls or {}).items():
         getattr(rig, name).tls = context
     try:
