@@ -34,6 +34,7 @@ def render(status: Json) -> str:
     if status.get("default"):
         lines += ["", f"the rest -> {clean(status['default'])}: {count(status.get('passed_through'))} passed"]
     lines += ["", *_workers(status), "", *_ledger(status.get("ledger") or {})]
+    lines += _certificates(status.get("certificates", []))
     lines += _dependencies(status.get("dependencies", []))
     lines += [red(f"warning: {clean(warning)}") for warning in status.get("warnings", [])]
     return "\n".join(lines)
@@ -69,6 +70,7 @@ def _route(route: Json) -> list[str]:
     sides = route.get("sides", {})
     lines += table(_SIDE, [_side(which, sides[which]) for which in ("old", "new") if which in sides], "  ")
     for which, side in sides.items():
+        lines += _endpoints(which, side)
         lines += _trouble(which, side)
     return lines
 
@@ -89,6 +91,23 @@ def _side(which: str, side: Json) -> list[str]:
         count(ledger.get("deferred")),
         count(ledger.get("dead")),
     ]
+
+
+def _endpoints(which: str, side: Json) -> list[str]:
+    """Several endpoints, or a single one that is not well."""
+    endpoints = side.get("endpoints") or []
+    if len(endpoints) < 2 and all(each.get("state") == "up" for each in endpoints):
+        return []
+    return [_endpoint(which, each) for each in endpoints]
+
+
+def _endpoint(which: str, endpoint: Json) -> str:
+    state, trouble = clean(endpoint.get("state")), endpoint.get("trouble")
+    figures = f"{count(endpoint.get('outstanding'))} outstanding, {count(endpoint.get('connections'))} connections"
+    line = f"  {which} {clean(endpoint.get('address'))}: {state}, {figures}"
+    if trouble:
+        line += f"; {clean(trouble)}"
+    return line if state == "up" else red(line)
 
 
 def _trouble(which: str, side: Json) -> list[str]:
@@ -139,6 +158,15 @@ def _ledger(ledger: Json) -> list[str]:
     if ledger.get("low_disk"):
         lines.append(red("  LOW DISK: new events get 503 until there is room"))
     return lines
+
+
+def _certificates(certificates: list[Json]) -> list[str]:
+    return [
+        f"certificate  {clean(each.get('listen'))}: {clean(each.get('file'))}"
+        f" for {', '.join(clean(name) for name in each.get('names', [])) or 'no name'}"
+        f", until {clean(each.get('expires_at'))}"
+        for each in certificates
+    ]
 
 
 def _dependencies(dependencies: list[Json]) -> list[str]:

@@ -72,6 +72,20 @@ class CertificateStats(msgspec.Struct, array_like=True):
     trouble: str
 
 
+class EndpointStats(msgspec.Struct, array_like=True):
+    """An endpoint of a backend as one process sees it. state: up, out or unhealthy.
+
+    outstanding: events on their way to it; open: connections; trouble: why it failed last, or empty.
+    """
+
+    backend: str
+    address: str
+    state: str
+    outstanding: int
+    open: int
+    trouble: str
+
+
 class WorkerStats(msgspec.Struct, tag="worker_stats"):
     """Cumulative counts since the process started.
 
@@ -92,6 +106,9 @@ class WorkerStats(msgspec.Struct, tag="worker_stats"):
     counters: dict[str, int]
     rss_bytes: int = 0
     certificates: list[CertificateStats] = []
+    endpoints: list[EndpointStats] = []
+    lookups: dict[str, str] = {}
+    """By backend, why its names could not be looked up last; empty when they could."""
 
 
 class RouteSpread(msgspec.Struct, tag="route_spread"):

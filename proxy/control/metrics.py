@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from proxy.control.instance import VERSION, Instance
-from proxy.control.status import counters, worst_breaker
+from proxy.control.status import counters, endpoints, worst_breaker
 from proxy.control.sums import Series, Sums
 
 BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -23,6 +23,7 @@ BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 GROWTH: Final = 1.02
 """Of a sketch's buckets; see proxy.core.sketch."""
 _BREAKER: Final = {"closed": 0, "half-open": 1, "open": 2}
+_ENDPOINT: Final = {"up": 0, "out": 1, "unhealthy": 2}
 _P: Final = "crossfade"
 
 
@@ -101,7 +102,13 @@ class InstanceCollector(Collector):
             breaker.add_metric([backend], _BREAKER[worst_breaker(instance, backend)])
         for backend, is_healthy in instance.probes.healthy.items():
             healthy.add_metric([backend], float(is_healthy))
-        yield from (breaker, healthy)
+        state = _gauge("endpoint_state", "Worst over the workers: 0 up, 1 left out, 2 unhealthy", "backend", "endpoint")
+        outstanding = _gauge("endpoint_outstanding_events", "Events on their way to it", "backend", "endpoint")
+        for backend in instance.settings.backends:
+            for each in endpoints(instance, backend):
+                state.add_metric([backend, each.address], _ENDPOINT[each.state])
+                outstanding.add_metric([backend, each.address], each.outstanding)
+        yield from (breaker, healthy, state, outstanding)
 
     def _processes(self, total: Sums) -> Iterator[Metric]:
         instance = self._instance

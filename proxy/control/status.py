@@ -14,6 +14,7 @@ from proxy.control.tally import Window, empty_balance
 from proxy.control.views import (
     CertificateView,
     DependencyView,
+    EndpointView,
     LedgerCounts,
     LedgerView,
     RouteView,
@@ -27,6 +28,7 @@ from proxy.net.server_tls import days_left
 
 EXPIRES_SOON: Final = 7.0
 """Days."""
+_WORST_ENDPOINT = ("up", "out", "unhealthy")
 _WORST = ("closed", "half-open", "open")
 
 
@@ -94,6 +96,21 @@ def certificates(instance: Instance) -> list[CertificateView]:
     ]
 
 
+def endpoints(instance: Instance, backend: str) -> list[EndpointView]:
+    """A backend's endpoints over all workers: the worst state, and everything that is on its way."""
+    found: dict[str, EndpointView] = {}
+    for _, stats in instance.tally.present():
+        for each in stats.endpoints:
+            if each.backend != backend:
+                continue
+            view = found.setdefault(each.address, EndpointView(each.address, each.state, 0, 0, None))
+            view.state = max(view.state, each.state, key=_WORST_ENDPOINT.index)
+            view.outstanding += each.outstanding
+            view.connections += each.open
+            view.trouble = view.trouble or each.trouble or None
+    return [found[address] for address in sorted(found)]
+
+
 def worst_breaker(instance: Instance, backend: str) -> str:
     """The worst state of a backend's breakers, over all workers and the ledger."""
     ledger = instance.tally.ledger
@@ -149,6 +166,7 @@ def _side(instance: Instance, route: str, side: int, backend: str, window: Windo
             oldest_age_s=round(ledger.oldest_pending_age, 3) if ledger is not None else 0.0,
             marked_buckets=ledger.marked if ledger is not None else 0,
         ),
+        endpoints=endpoints(instance, backend),
     )
 
 
@@ -238,6 +256,8 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
         for name, backend in instance.settings.backends.items()
         if backend.tls.insecure
     ]
+    lookups = {name: why for _, stats in instance.tally.present() for name, why in stats.lookups.items()}
+    said += [f"{name}: {why}; the last addresses are used" for name, why in sorted(lookups.items())]
     for certificate in certificates(instance):
         if certificate.trouble:
             in_use = f"what was loaded at {certificate.loaded_at} is in use"

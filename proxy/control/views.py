@@ -29,6 +29,19 @@ class LedgerCounts(msgspec.Struct):
     marked_buckets: int
 
 
+class EndpointView(msgspec.Struct):
+    """One address of a backend. state: up, out (left out after failures in some worker) or unhealthy (by its probe).
+
+    outstanding and connections: of all workers; trouble: why it failed last, null when it did not.
+    """
+
+    address: str
+    state: str
+    outstanding: int
+    connections: int
+    trouble: str | None
+
+
 class SideView(msgspec.Struct):
     """One side of a route over the last ten seconds.
 
@@ -46,6 +59,7 @@ class SideView(msgspec.Struct):
     healthy: bool | None
     paused: str
     ledger: LedgerCounts
+    endpoints: list[EndpointView]
 
 
 class RouteView(msgspec.Struct):

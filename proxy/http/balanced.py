@@ -321,6 +321,16 @@ class BalancedUpstream(Upstream):
             for each in self._balance.endpoints
         ]
 
+    @property
+    def lookup_trouble(self) -> str:
+        """Why its names could not be looked up last; empty when they could."""
+        return self.names.trouble
+
+    @property
+    def lookup_failures(self) -> int:
+        """How often they could not."""
+        return self.names.failures
+
     def close(self) -> None:
         """Close every connection; legs on the way fail."""
         self.names.close()

@@ -273,6 +273,16 @@ class Upstream:
         outstanding = self.open - len(self._idle)
         return [EndpointFigures(f"{host}:{self._port}", state, outstanding, self.open, self.last_trouble)]
 
+    @property
+    def lookup_trouble(self) -> str:
+        """Why its names could not be looked up last; empty when they could, or when there is none."""
+        return ""
+
+    @property
+    def lookup_failures(self) -> int:
+        """How often they could not."""
+        return 0
+
     def look_at_files(self) -> None:
         """Use certificates that have changed, from the next connection on."""
         if self.tls is not None:

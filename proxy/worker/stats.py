@@ -9,7 +9,7 @@ from resource import getpagesize
 from time import monotonic
 from typing import Final
 
-from proxy.control.link import CertificateStats, Requests, RouteSpread, WorkerStats
+from proxy.control.link import CertificateStats, EndpointStats, Requests, RouteSpread, WorkerStats
 from proxy.core.event import SIDES
 from proxy.http.downstream import Service
 from proxy.http.plane import DataPlane
@@ -38,13 +38,21 @@ def worker_stats(plane: DataPlane, service: Service, listeners: Sequence[ServerT
         open_connections={name: upstream.open for name, upstream in plane.upstreams.items()},
         clients=len(service.clients),
         in_flight=busy,
-        counters=plane.counters | _reloads(listeners),
+        counters=plane.counters | _files_and_names(plane, listeners),
         rss_bytes=rss_bytes(),
         certificates=[
             CertificateStats(tls.address, each.file, each.names, each.expires_at, tls.live.loaded_at, tls.live.trouble)
             for tls in listeners
             for each in tls.certificates
         ],
+        endpoints=[
+            EndpointStats(name, *figures)
+            for name, upstream in plane.upstreams.items()
+            for figures in upstream.endpoints(now)
+        ],
+        lookups={
+            name: upstream.lookup_trouble for name, upstream in plane.upstreams.items() if upstream.lookup_trouble
+        },
     )
 
 
@@ -61,10 +69,14 @@ def _accepted(route: EventRoute) -> int:
     return route.accepted + (route.for_load.accepted if route.for_load is not None else 0)
 
 
-def _reloads(listeners: Sequence[ServerTls]) -> dict[str, int]:
+def _files_and_names(plane: DataPlane, listeners: Sequence[ServerTls]) -> dict[str, int]:
+    """What happened to certificates, ours towards backends too, and to names."""
+    live = [tls.live for tls in listeners]
+    live += [upstream.tls.live for upstream in plane.upstreams.values() if upstream.tls is not None]
     counted = {
-        "tls_reloads": sum(tls.live.reloads for tls in listeners),
-        "tls_reload_failures": sum(tls.live.failures for tls in listeners),
+        "tls_reloads": sum(each.reloads for each in live),
+        "tls_reload_failures": sum(each.failures for each in live),
+        "lookup_failures": sum(upstream.lookup_failures for upstream in plane.upstreams.values()),
     }
     return {name: count for name, count in counted.items() if count}
 

@@ -44,6 +44,24 @@ def test_what_fits_no_route_is_counted(ctl: Ctl, admin: FakeAdmin) -> None:
     assert "the rest -> old: 1,204 passed" in ctl("status").out.splitlines()
 
 
+def test_endpoints_where_there_are_several_or_one_is_not_well(ctl: Ctl, admin: FakeAdmin) -> None:
+    well = {"address": "10.0.0.1:80", "state": "up", "outstanding": 2, "connections": 1204, "trouble": None}
+    out = well | {"address": "10.0.0.2:80", "state": "out", "trouble": "cannot connect: \x1b[31mrefused"}
+    admin.sides["new"]["endpoints"] = [well]
+    assert "10.0.0.1" not in ctl("status").out
+    admin.sides["new"]["endpoints"] = [well, out]
+    lines = [line.strip() for line in ctl("status").out.splitlines()]
+    assert "new 10.0.0.1:80: up, 2 outstanding, 1,204 connections" in lines
+    assert any(line.startswith("new 10.0.0.2:80: out, 2 outstanding") and "refused" in line for line in lines)
+    assert "\x1b[31mrefused" not in ctl("status").out
+
+
+def test_certificates(ctl: Ctl, admin: FakeAdmin) -> None:
+    shown = {"listen": "0.0.0.0:443", "file": "/a.crt", "names": ["a.example", "b.example"], "expires_at": "2026-12-01"}
+    admin.status["certificates"] = [shown | {"loaded_at": "2026-11-01", "trouble": None}]
+    assert "certificate  0.0.0.0:443: /a.crt for a.example, b.example, until 2026-12-01" in ctl("status").out
+
+
 def test_what_is_wrong_is_said_with_what_to_do(ctl: Ctl, admin: FakeAdmin) -> None:
     admin.dials["events"] = Dials(0.0, "durable", latched=True)
     ledger = admin.sides["new"]["ledger"] | {"pending": 1204, "oldest_age_s": 75.0, "dead": 2, "lost": 3}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.control.link import SideStats
+from proxy.control.link import EndpointStats, SideStats
 from proxy.control.metrics import BOUNDS, histogram
 from proxy.core.sketch import Sketch
 from proxy.ledger.marks import LOW_DISK
@@ -22,6 +22,8 @@ crossfade_breaker_state{backend}
 crossfade_build_info{version}
 crossfade_copies_lost_total{}
 crossfade_counts_total{name}
+crossfade_endpoint_outstanding_events{backend,endpoint}
+crossfade_endpoint_state{backend,endpoint}
 crossfade_events_accepted_total{route}
 crossfade_events_delivered_total{backend}
 crossfade_events_owed_total{backend}
@@ -74,6 +76,7 @@ async def fill(plane: Plane) -> None:
         requests=[requests(ok=20, error=5, latency=0.004), requests(0, "copy", ok=20, latency=0.03)],
         breakers={"old": "half-open", "new": "closed"},
         counters={"copies_lost": 2, "handed": 6},
+        endpoints=[EndpointStats("new", "10.0.0.1:80", "out", 3, 4, "refused")],
     )
     total = plane.supervisor.instance.tally.total
     await eventually(lambda: total().accepted["events"] == 100, "the figures")

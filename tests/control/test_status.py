@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from proxy.control.link import SideStats
+from proxy.control.link import CertificateStats, EndpointStats, SideStats
 from proxy.control.status import is_balanced
 from tests.control.conftest import MakePlane
 from tests.control.fakes import Plane, balance, ledger_stats, requests
@@ -156,3 +156,52 @@ async def test_a_ledger_that_hangs_is_not_ready(plane: Plane) -> None:
     assert plane.supervisor.instance.not_ready() == [
         f"the ledger (process {ledger.pid}) hangs: it has said nothing for 3 s"
     ]
+
+
+async def test_endpoints_are_the_worst_and_the_sum_of_all_workers(plane: Plane) -> None:
+    one, two = (f"10.0.0.{number}:80" for number in (1, 2))
+    plane.workers[0].say(
+        endpoints=[EndpointStats("new", one, "up", 2, 3, ""), EndpointStats("new", two, "up", 1, 1, "")],
+        lookups={"new": "events.test: Timeout"},
+    )
+    plane.workers[1].say(
+        endpoints=[EndpointStats("new", two, "out", 0, 0, "refused"), EndpointStats("old", one, "up", 9, 9, "")]
+    )
+    present = plane.supervisor.instance.tally.present
+    await eventually(lambda: [len(stats.endpoints) for _, stats in present()] == [2, 2])
+    status = await plane.get("/api/v1/status")
+    assert status["routes"][0]["sides"]["new"]["endpoints"] == [
+        {"address": one, "state": "up", "outstanding": 2, "connections": 3, "trouble": None},
+        {"address": two, "state": "out", "outstanding": 1, "connections": 1, "trouble": "refused"},
+    ]
+    assert status["warnings"] == ["new: events.test: Timeout; the last addresses are used"]
+    metrics = await plane.get("/metrics")
+    assert f'crossfade_endpoint_state{{backend="new",endpoint="{two}"}} 1.0' in metrics
+    assert f'crossfade_endpoint_outstanding_events{{backend="new",endpoint="{one}"}} 2.0' in metrics
+
+
+async def test_certificates_and_what_is_wrong_with_them(make_plane: MakePlane) -> None:
+    plane = make_plane(
+        backends={"old": {"url": "http://127.0.0.1:9"}, "new": {"url": "https://h", "tls": {"insecure": True}}}
+    )
+    await plane.start()
+    now = plane.supervisor.instance.wall()
+
+    def certificate(file: str, days: float, trouble: str = "", age: float = 0.0) -> CertificateStats:
+        return CertificateStats("0.0.0.0:443", file, ("a.example",), now + days * 86400, now - age, trouble)
+
+    plane.workers[0].say(certificates=[certificate("a", 90, age=60), certificate("b", 3), certificate("c", -1)])
+    plane.workers[1].say(certificates=[certificate("a", 90, "a is broken", age=30), certificate("b", 3)])
+    present = plane.supervisor.instance.tally.present
+    await eventually(lambda: [len(stats.certificates) for _, stats in present()] == [3, 2])
+    status = await plane.get("/api/v1/status")
+    assert [(each["file"], each["trouble"]) for each in status["certificates"]] == [
+        ("a", "a is broken"),
+        ("b", None),
+        ("c", None),
+    ]
+    unsafe, broken, soon, over = status["warnings"]
+    assert unsafe == "new: any certificate is believed (tls.insecure)"
+    assert broken.startswith("TLS on 0.0.0.0:443: a is broken; what was loaded at ")
+    assert soon == "TLS on 0.0.0.0:443: the certificate b expires in 3.0 days"
+    assert over == "TLS on 0.0.0.0:443: the certificate c has expired"

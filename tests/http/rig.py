@@ -271,14 +271,8 @@ async def running(
     tls: the contexts of backends that speak TLS, by name. resolver: DNS servers for backends' names.
     """
     directory = Path(tempfile.mkdtemp(prefix="cf-", dir="/tmp"))
-    rig = Rig(
-        directory,
-        routes or (make_route(),),
-        backend or {},
-        Limits.model_validate(limits or {}),
-        trusted_proxies,
-        resolver,
-    )
+    allowed = Limits.model_validate(limits or {})
+    rig = Rig(directory, routes or (make_route(),), backend or {}, allowed, trusted_proxies, resolver)
     for name, context in (tls or {}).items():
         getattr(rig, name).tls = context
     try:
