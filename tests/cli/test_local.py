@@ -146,7 +146,7 @@ def test_the_file_of_init_is_no_form_of_output(ctl: Ctl, home: Path, form: str) 
     assert f"-o ./{form}" in done.err
     assert list(home.iterdir()) == []
     assert ctl(*INIT, "-o", f"./{form}").code == 0
-    assert load(home / form).backends["new"].url == "http://127.0.0.1:9002"
+    assert load(home / form).backends["new"].url == ("http://127.0.0.1:9002",)
 
 
 @pytest.mark.parametrize("form", ["json", "yaml"])
