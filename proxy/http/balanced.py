@@ -233,7 +233,6 @@ class BalancedUpstream(Upstream):
 
     def observe(self, leg: Leg, endpoint: Endpoint | None = None) -> None:
         """Feed the endpoint's record, and the breaker when no endpoint is left."""
-        self.parked = 0
         if endpoint is None:
             if leg.status >= 500 and not self._balance.is_any_usable(monotonic()):
                 Upstream.observe(self, leg)
