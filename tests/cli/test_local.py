@@ -57,7 +57,7 @@ def test_init_where_nothing_can_be_written(ctl: Ctl) -> None:
     assert "No such file or directory" in done.err
 
 
-@pytest.mark.parametrize("url", ["nonsense", "https://a:1", "http://127.0.0.1:9001"])
+@pytest.mark.parametrize("url", ["nonsense", "ftp://a:1", "http://127.0.0.1:9001"])
 def test_init_with_a_bad_url(ctl: Ctl, home: Path, url: str) -> None:
     assert ctl("init", "--old", "http://127.0.0.1:9001", "--new", url).code == 2
     assert list(home.iterdir()) == []
