@@ -83,7 +83,7 @@ async def test_certificates_are_renewed_under_load(tmp_path: Path, soak: bool) -
         assert len(serials) >= renewals
         with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
             await post(port, 0, ca.client())
-        _, receipts = await opened.settled()
+        _, receipts = await opened.settled(least=sent[0])
         assert len(receipts) == sent[0]
         shown = await status_when(opened, lambda found: "tls_handshakes_failed" in found["counters"])
         assert shown["counters"]["tls_handshakes_failed"] == 1
