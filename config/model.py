@@ -2,6 +2,7 @@
 
 The JSON Schema, the reference page and the error messages are made from these classes, so the
 `description` of a field is what a user reads. All times are seconds and all sizes bytes once loaded.
+One long file, as it is one table: whoever looks for a key finds it here.
 """
 
 from __future__ import annotations

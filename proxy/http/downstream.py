@@ -4,6 +4,9 @@
 
 Pipelined requests wait in the buffer, which is bounded by not reading on; so do events of one
 connection behind each other, which keeps their answers in order without a queue.
+
+Long because it is one owner of one connection's state, on the way of every event: what reads, what answers
+and what closes decide by the same dozen fields.
 """
 
 from __future__ import annotations

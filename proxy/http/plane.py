@@ -116,12 +116,13 @@ class DataPlane:
         choice = route.plan.choose(bucket)
         if not has_key and route.settings.key_missing == "old":
             choice = _OLD_ALONE
-        steering = route.steering
-        forced = pinned = None
-        if steering is not None:
-            forced = steering.forced(head, params)
-            pinned = steering.pinned(route.plan, route.dials.latched, bucket, key) if has_key else None
-            choice = forced or pinned or choice
+        steered = None
+        if route.steering is not None:
+            steered = route.steering.choose(
+                head, params, route.plan, route.dials.latched, bucket, key if has_key else None
+            )
+            if steered is not None:
+                choice = steered.choice
         event = Event(
             self.ledger.next_number(),
             event_id,
@@ -142,12 +143,12 @@ class DataPlane:
             route.identities(head, text, params, client.peer) if route.identity_readers else (),
             is_clients_id,
         )
-        if forced is None and pinned is None:
+        if steered is None:
             route.chosen[choice.authority] += 1
             if choice is not _OLD_ALONE:
                 route.spread.count(bucket, key)
         exchange = Exchange(self, route, event, choice.authority, head.method, choice.shadow, client)
-        if forced is not None:
+        if steered is not None and steered.is_forced:
             exchange.is_forced = True
             self.count("forced")
         if route.needs_ledger or choice.deferred:

@@ -11,7 +11,7 @@ tester wants this side's own answer. A latch sends pinned keys to old like all o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from config.model import Route
 from config.units import parse_source
@@ -30,6 +30,13 @@ def bare_host(host: bytes) -> bytes:
     return name if colon and port.isdigit() else host.lower()
 
 
+class Steered(NamedTuple):
+    """Where an event goes that does not follow the weight. is_forced: that side alone, also while it fails."""
+
+    choice: Choice
+    is_forced: bool
+
+
 class Steering:
     """What one route says of such events. `is_idle`: it says nothing."""
 
@@ -40,6 +47,16 @@ class Steering:
         self._override = reader(parse_source(settings.override)) if settings.override else None
         self._pins = dict.fromkeys(settings.pins.old, OLD) | dict.fromkeys(settings.pins.new, NEW)
         self.is_idle = self.preview_host is None and self._override is None and not self._pins
+
+    def choose(
+        self, head: RequestHead, params: Mapping[str, str], plan: Plan, latched: bool, bucket: int, key: str | None
+    ) -> Steered | None:
+        """Where this event goes; None: where the weight says. key: None when the event has none of its own."""
+        forced = self.forced(head, params)
+        if forced is not None:
+            return Steered(forced, True)
+        pinned = self.pinned(plan, latched, bucket, key) if key is not None else None
+        return Steered(pinned, False) if pinned is not None else None
 
     def forced(self, head: RequestHead, params: Mapping[str, str]) -> Choice | None:
         """The choice of a request that is for one side alone; None for the others."""
