@@ -104,7 +104,11 @@ class Limits(_Frozen):
     max_headers: int = Field(100, ge=1, le=1000, description="header lines of a request; more: 431")
     max_target_size: SomeBytes = Field(8 * 2**10, description="request target; larger: 414")
     head_timeout: SomeTime = Field(10.0, description="from the first byte of a head to its end; slower: 408")
-    body_timeout: SomeTime = Field(30.0, description="from the end of a head to the end of its body; slower: 408")
+    body_timeout: SomeTime = Field(
+        30.0,
+        description="from the end of a head to the end of its body; slower: 408. "
+        "For a body that is passed on in pieces: without a byte of it",
+    )
     keepalive_timeout: SomeTime = Field(75.0, description="an idle client connection is closed after this")
     max_connections: int = Field(10_000, ge=1, description="open client connections per worker; more are closed")
 
@@ -192,13 +196,22 @@ class Backend(_Frozen):
     resolve_interval: SomeTime = Field(
         5.0, description="its names are looked up again after this, sooner when their records live for less"
     )
-    connections: int = Field(128, ge=1, description="open connections per worker and endpoint")
+    connections: int = Field(
+        128,
+        ge=1,
+        description="open connections per worker and endpoint. Bodies that are passed on in pieces, and answers that "
+        "still come after a second, have connections beside these",
+    )
     pending: int = Field(1024, ge=0, description="events per worker that may wait for a connection; more: 503")
     connect_timeout: SomeTime = Field(1.0, description="TCP connect and TLS handshake; slower: 502")
     response_timeout: SomeTime = Field(
         10.0,
         description="from sending to the end of the response head; slower: 504. "
         "Also for the rest of an answer that nobody reads",
+    )
+    body_timeout: SomeTime = Field(
+        60.0,
+        description="without a byte of an answer's body; longer: cut. Server-sent events are to have shorter pauses",
     )
     idle_timeout: SomeTime = Field(30.0, description="an unused connection is closed after this")
     health: Health | None = Field(
@@ -335,6 +348,12 @@ class Route(_Frozen):
         "told no, so the failed side is settled as discarded and not tried again",
     )
     carry_over: bool = Field(True, description="in split, keep what new answered for old, for a complete rollback")
+    stream: bool = Field(
+        False,
+        description="pass bodies longer than `max_event_size`, and chunked ones that still come after a second, to the "
+        "authority as they come, where they are refused otherwise (413, 408). They are no events: no record, no copy, "
+        "no second try, and no waiting for a backlog; counted. Their key cannot come from the body",
+    )
     copy_wait: Duration = Field(
         0.005, description="wait for a copy after the authority's answer before the ledger takes it"
     )

@@ -47,7 +47,7 @@ class Applied(msgspec.Struct, tag="applied"):
 class Requests(msgspec.Struct, array_like=True):
     """Answers (or failures) of one backend in one role. code_class: 2xx, 3xx, 4xx, 5xx or error.
 
-    role: authority or copy. Latency is a `proxy.core.sketch.Sketch`'s buckets, in seconds.
+    role: authority, copy or stream. Latency is a `proxy.core.sketch.Sketch`'s buckets, in seconds.
     """
 
     route: str

@@ -15,7 +15,7 @@ FAILURES: Final = ("5xx", "error")
 
 
 class Series(NamedTuple):
-    """What answers are counted by. side: OLD or NEW; role: authority or copy."""
+    """What answers are counted by. side: OLD or NEW; role: authority, copy or stream."""
 
     route: str
     side: int

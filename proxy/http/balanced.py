@@ -73,7 +73,8 @@ class BalancedUpstream(Upstream):
     @property
     def is_idle(self) -> bool:
         """No leg is on its way."""
-        return sum(len(each.idle) for each in self._balance.endpoints) == self.open and not self._waiting
+        is_at_rest = sum(len(each.idle) for each in self._balance.endpoints) == self.open
+        return is_at_rest and not self._waiting and not self.lasting
 
     def send(self, leg: Leg) -> None:
         """Send a leg; its owner hears of it later, or at once when the line is full."""
@@ -94,10 +95,10 @@ class BalancedUpstream(Upstream):
 
     def _give(self, leg: Leg, endpoint: Endpoint, now: float) -> bool:
         """Let an endpoint have a leg; false when it can take none now."""
-        if endpoint.idle:
+        if endpoint.idle and leg.outflow is None:
             self._balance.take(endpoint, now, self._reset)
             endpoint.idle.pop().begin(leg)
-        elif endpoint.open < self._connections:
+        elif endpoint.open < self._connections or leg.outflow is not None:
             self._balance.take(endpoint, now, self._reset)
             self.open += 1
             endpoint.open += 1
@@ -146,7 +147,7 @@ class BalancedUpstream(Upstream):
                 self._refuse(leg, 502, f"cannot connect to the backend {self.name}")
                 self._serve_waiting()
                 return
-            if other.idle or other.open >= self._connections:
+            if leg.outflow is None and (other.idle or other.open >= self._connections):
                 self._waiting.appendleft((now, leg))
                 self._serve_waiting()
                 return
@@ -156,7 +157,7 @@ class BalancedUpstream(Upstream):
             endpoint = other
         self._all.add(connection)
         self.last_trouble = ""
-        connection.begin(leg)
+        self._begin(connection, leg)
 
     def _lose(self, endpoint: Endpoint) -> None:
         self.open -= 1
@@ -251,11 +252,12 @@ class BalancedUpstream(Upstream):
         assert endpoint is not None
         if endpoint.is_gone:
             connection.abort()
-        elif self._waiting:
+        elif self._waiting and self._waiting[0][1].outflow is None:
             connection.begin(self._waiting.popleft()[1])
         else:
             connection.idle_since = now
             endpoint.idle.append(connection)
+            self._serve_waiting()
 
     def retire(self, connection: Connection) -> None:
         """A connection is about to go: what is sent on it until it is gone would be lost unseen."""
@@ -263,14 +265,11 @@ class BalancedUpstream(Upstream):
         if endpoint is not None and connection in endpoint.idle:
             endpoint.idle.remove(connection)
 
-    def forget(self, connection: Connection) -> None:
-        """A connection is gone."""
-        self.retire(connection)
+    def _leave(self, connection: Connection) -> None:
         if connection in self._all:
             self._all.remove(connection)
             assert connection.endpoint is not None
             self._lose(connection.endpoint)
-        self._serve_waiting()
 
     # names and health
 

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 _MAX_RESPONSE_HEAD: Final = 64 * 1024
 _LARGE_REQUEST: Final = 64 * 1024
-_PIECE_TIMEOUT: Final = 60.0
-"""Seconds without a byte within an answer's body, unless we are not reading."""
+_LASTING: Final = 1.0
+"""Seconds of an answer's body after which its connection is not of the pool any more."""
+_INTERIM: Final = 8
+"""Answers before the answer that are passed on; more are dropped."""
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"})
 
 
@@ -39,6 +41,7 @@ class Connection:
         "_is_ended",
         "_is_reusable",
         "_is_tls",
+        "_interim",
         "_is_unwritten",
         "_left",
         "_progress_at",
@@ -46,6 +49,7 @@ class Connection:
         "_upstream",
         "endpoint",
         "idle_since",
+        "is_lasting",
         "leg",
         "served",
         "transport",
@@ -61,6 +65,9 @@ class Connection:
         self.leg: Leg | None = None
         self.served = 0
         self.idle_since = 0.0
+        self.is_lasting = False
+        """It does not count in the pool, and is closed after its leg."""
+        self._interim = 0
         self._buffer = b""
         self._begun = -1
         self._is_unwritten = False
@@ -84,6 +91,13 @@ class Connection:
         self._begun = self._upstream.tick.runs
         assert self.transport is not None
         self._upstream.tick.write(self.transport, leg.request)
+        if leg.outflow is not None:
+            leg.outflow.begun(self)
+
+    def write(self, piece: bytes) -> None:
+        """A piece of its leg's outflow."""
+        if self.transport is not None:
+            self._upstream.tick.write(self.transport, piece)
 
     def data_received(self, data: bytes) -> None:
         leg = self.leg
@@ -118,6 +132,9 @@ class Connection:
             data = data[stop + 4 :]
             if head.status >= 200:
                 break
+            if head.status != 100 and self._interim < _INTERIM:  # 100 is for this hop, and we did not ask for it
+                self._interim += 1
+                leg.owner.leg_interim(leg, head)
         self._take_head(leg, head, data)
 
     def _take_head(self, leg: Leg, head: ResponseHead, data: bytes) -> None:
@@ -187,17 +204,22 @@ class Connection:
         self.leg = leg.connection = None
         self._head = self._chunks = None
         self._buffer = b""
+        self._interim = 0
         self.served += 1
         upstream = self._upstream
         if leg.status >= 500 or upstream.breaker.row:
             upstream.observe(leg, self.endpoint)
         transport = self.transport
         assert transport is not None
-        if reusable and (len(leg.request) <= _LARGE_REQUEST or self._unwritten(transport) == 0):
+        if leg.outflow is not None and not leg.outflow.is_whole:
+            self.abort()  # the backend is to see that the body is not
+        elif (
+            reusable and not self.is_lasting and (len(leg.request) <= _LARGE_REQUEST or self._unwritten(transport) == 0)
+        ):
             upstream.release(self, now)
         elif leg.status < 300 and self._unwritten(transport):
             # It said yes before it has read the body: it still gets the rest, and no end of ours before it read it.
-            self._is_draining, self._is_reusable = True, reusable
+            self._is_draining, self._is_reusable = True, reusable and not self.is_lasting
             self._unsent, self._progress_at = self._unwritten(transport), now
         else:
             self.abort()
@@ -226,21 +248,24 @@ class Connection:
         self._upstream.observe(leg, self.endpoint)
         leg.owner.leg_done(leg)
 
-    def check_time(self, now: float, response_timeout: float) -> None:
-        """Fail the leg whose answer's head is overdue; cut the rest of an answer that nobody reads."""
+    def check_time(self, now: float, response_timeout: float, body_timeout: float) -> None:
+        """Fail the leg whose answer's head is overdue; cut an answer that stands still, or that nobody reads."""
         leg = self.leg
         if leg is None:
             if self._is_draining:
                 self._check_rest(now, response_timeout)
             return
         if self._head is None:
-            if now - leg.sent_at > response_timeout:
+            since = leg.sent_at if leg.outflow is None else leg.outflow.waits_since(now)
+            if now - since > response_timeout:
                 self._fail(504, f"no answer within {response_timeout:g} s")
         elif leg.is_unwanted:
             if now - leg.answered_at > response_timeout:
                 self._truncate(leg)
-        elif not leg.is_paused and now - self._progress_at > _PIECE_TIMEOUT:
+        elif not leg.is_paused and now - self._progress_at > body_timeout:
             self._truncate(leg)
+        elif now - leg.answered_at > _LASTING and not self.is_lasting:
+            self._upstream.lend(self)
 
     def _check_rest(self, now: float, response_timeout: float) -> None:
         """Watch the rest of a request that was answered early: it goes out, or stops going out."""
@@ -283,10 +308,14 @@ class Connection:
         return False
 
     def pause_writing(self) -> None:
-        """The backend reads slowly; a request is as long as it is, and its answer's time is bounded."""
+        """The backend reads slowly. A request is as long as it is, and its answer's time is bounded."""
+        if self.leg is not None and self.leg.outflow is not None:
+            self.leg.outflow.hold()
 
     def resume_writing(self) -> None:
         """It reads on."""
+        if self.leg is not None and self.leg.outflow is not None:
+            self.leg.outflow.proceed()
 
     def connection_lost(self, exc: Exception | None) -> None:
         transport, self.transport = self.transport, None
@@ -302,6 +331,8 @@ class Connection:
 
     def _may_repeat(self, leg: Leg, unsent: bool) -> bool:
         if not self.served or self._head is not None or self._buffer or leg.repeated or self._upstream.is_closed:
+            return False
+        if leg.is_abandoned:
             return False
         return unsent or leg.may_repeat or leg.method in _IDEMPOTENT
 
@@ -319,7 +350,8 @@ class Connection:
             leg.sent_at = 0.0
         leg.kind = UNREACHABLE if unsent else RETRY
         leg.status, leg.reason = 502, "the backend closed the connection before it answered"
-        self._upstream.observe(leg, self.endpoint)
+        if not leg.is_abandoned:
+            self._upstream.observe(leg, self.endpoint)
         leg.owner.leg_done(leg)
 
     def _finish_by_close(self, leg: Leg) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from proxy.core.event import Attempt, Event, Outcome
 from proxy.http.leg import Leg
 from proxy.http.request import event_request
+from proxy.http.response_head import ResponseHead
 from proxy.http.route import COPY
 from proxy.http.upstream import Upstream
 
@@ -41,6 +42,9 @@ class _Waiting:
 
     def __init__(self) -> None:
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def leg_interim(self, leg: Leg, head: ResponseHead) -> None:
+        """Nobody is there to hear of it."""
 
     def leg_started(self, leg: Leg) -> None:
         """A long answer: the status is what counts."""

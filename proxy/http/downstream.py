@@ -1,6 +1,7 @@
-"""A client's connection: requests in, answers out in the same order, one request at a time.
+r"""A client's connection: requests in, answers out in the same order, one request at a time.
 
     bytes --> head --> body (buffered, bounded) --> DataPlane.begin --> answer | stream --> next request
+                  \--> body in pieces --> DataPlane.begin_upload --> answer | stream --> next request
 
 Pipelined requests wait in the buffer, which is bounded by not reading on; so do events of one
 connection behind each other, which keeps their answers in order without a queue.
@@ -19,11 +20,12 @@ from typing import TYPE_CHECKING, Final, cast
 
 from config.model import Limits
 from proxy.http.answers import CONTINUE, accepted, problem
-from proxy.http.chunked import BadChunk, ChunkedBody
+from proxy.http.chunked import BadChunk
 from proxy.http.forwarded import Trust
 from proxy.http.head import FORWARDING, HeadParser, Refusal, RequestHead, refuse_request_line
 from proxy.http.leg import Leg
 from proxy.http.request import context_of, forwarded_lines, origin_context
+from proxy.http.request_body import RequestBody
 from proxy.http.response_head import BY_LENGTH, ResponseHead
 from proxy.http.tick import End
 from proxy.net.kernel import unacknowledged
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
     from proxy.http.passing import Passing
     from proxy.http.plane import DataPlane
+    from proxy.http.uploading import Upload
 
 _FIRST: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]|\r\n?")
 _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)(?!$)|\x00")
@@ -39,6 +42,8 @@ _PIPELINE_HIGH: Final = 64 * 1024
 _STREAM_HIGH: Final = 256 * 1024
 _LINGER: Final = 1.0
 """Seconds."""
+_ENDLESS: Final = 1.0
+"""Seconds after which a chunked body is taken for one without an end, where such are passed on."""
 
 
 class Service:
@@ -101,19 +106,18 @@ class Client:
     __slots__ = (
         "_body",
         "_buffer",
-        "_chunks",
         "_chunks_out",
         "_context",
         "_context_head",
         "_current",
         "_head",
+        "_incoming",
         "_is_closing",
         "_is_ended",
         "_is_full",
         "_is_paused",
         "_is_tls",
         "_keep_alive",
-        "_left",
         "_method",
         "_minor",
         "_queued",
@@ -123,6 +127,7 @@ class Client:
         "_forwarded",
         "_parser",
         "_trusted_hop",
+        "_upload",
         "is_busy",
         "peer",
         "since",
@@ -135,8 +140,10 @@ class Client:
         self._buffer = b""
         self._head: RequestHead | None = None
         self._body: list[bytes] = []
-        self._left = 0
-        self._chunks: ChunkedBody | None = None
+        self._incoming: RequestBody | None = None
+        """The body of `_head`, or of `_upload`."""
+        self._upload: Upload | None = None
+        """What the rest of the body is passed on to."""
         self._current: Exchange | Passing | None = None
         self._stream: Leg | None = None
         self._chunks_out = False
@@ -199,6 +206,8 @@ class Client:
         Not over TLS: there is no half-closed TLS connection, neither in asyncio nor in uvloop.
         """
         self._is_ended = True
+        if self._upload is not None:
+            self._break_off()
         if self._is_tls:
             self._is_closing = True
             return False
@@ -251,9 +260,12 @@ class Client:
                 self._service.plane.count("clients_not_reading")
                 self._transport.abort()
         elif self.is_busy:
-            return
+            if self._upload is not None and not self._is_paused and waited > limits.body_timeout:
+                self._spoil(408, "nothing came of the request body for too long")
         elif self._head is not None:
-            if waited > limits.body_timeout:
+            if self._is_endless(waited):
+                self._begin_upload()
+            elif waited > limits.body_timeout:
                 self._refuse(408, "the request body took too long")
         elif self._buffer:
             if waited > limits.head_timeout:
@@ -283,6 +295,9 @@ class Client:
         if self._is_closing:
             return
         if self.is_busy or (self._is_full and self._head is None):
+            if self._upload is not None:
+                self._more_upload(data)
+                return
             self._buffer += data
             if len(self._buffer) > _PIPELINE_HIGH and not self._is_paused and self._transport is not None:
                 self._is_paused = True
@@ -313,28 +328,28 @@ class Client:
             return
         rest = data[stop + 4 :]
         length = head.length
-        if head.chunked:
-            self._chunks = ChunkedBody()
-            self._left = service.max_event_size
-        elif length > service.max_event_size:
-            self._refuse(413, f"the body is longer than {service.max_event_size} bytes")
+        if not head.chunked and length <= service.max_event_size and len(rest) >= length:
+            if len(rest) == length:
+                self._buffer = b""
+                self._dispatch(head, rest)
+            else:
+                self._buffer = rest[length:]
+                self._dispatch(head, rest[:length])
             return
-        elif len(rest) == length:
-            self._buffer = b""
-            self._dispatch(head, rest)
+        if length > service.max_event_size and not service.plane.streams(head):
+            self._refuse_length()
             return
-        elif len(rest) > length:
-            self._buffer = rest[length:]
-            self._dispatch(head, rest[:length])
-            return
-        else:
-            self._left = length
         self._buffer = b""
         self._head = head
+        self._incoming = RequestBody(head)
         if head.expects_continue and not rest and self._transport is not None:
             service.plane.tick.write(self._transport, CONTINUE)  # after the answers before it
         self.since = monotonic()
-        if rest:
+        if length > service.max_event_size:
+            self._begin_upload()
+            if rest and self._upload is not None:
+                self._more_upload(rest)
+        elif rest:
             self._more_body(rest)
 
     def _wait_for_head(self, data: bytes, stop: int) -> None:
@@ -354,35 +369,133 @@ class Client:
             self._buffer = data
 
     def _more_body(self, data: bytes) -> None:
-        head = self._head
+        head, incoming = self._head, self._incoming
         assert head is not None
-        rest = b""
-        if self._chunks is not None:
-            try:
-                data = self._chunks.feed(data)
-            except BadChunk as error:
-                self._refuse(400, str(error))
-                return
-            self._left -= len(data)
-            if self._left < 0:
-                self._refuse(413, f"the body is longer than {self._service.limits.max_event_size} bytes")
-                return
-            is_done, rest = self._chunks.done, self._chunks.rest
-        else:
-            if len(data) > self._left:
-                data, rest = data[: self._left], data[self._left :]
-            self._left -= len(data)
-            is_done = self._left == 0
+        assert incoming is not None
+        try:
+            data = incoming.take(data)
+        except BadChunk as error:
+            self._refuse(400, str(error))
+            return
         self._body.append(data)
-        if is_done:
+        if incoming.size > self._service.max_event_size:
+            if self._service.plane.streams(head):
+                self._begin_upload()
+            else:
+                self._refuse_length()
+        elif incoming.is_whole:
             body = b"".join(self._body)
             self._body = []
-            self._head = self._chunks = None
-            self._buffer = rest
+            self._head = self._incoming = None
+            self._buffer = incoming.rest
             self.since = monotonic()
             self._dispatch(head, body)
 
+    def _refuse_length(self) -> None:
+        self._refuse(413, f"the body is longer than {self._service.max_event_size} bytes")
+
+    # a body that is passed on as it comes
+
+    def _is_endless(self, waited: float) -> bool:
+        """Is this body to be passed on before it is whole?"""
+        head = self._head
+        return head is not None and head.chunked and waited > _ENDLESS and self._service.plane.streams(head)
+
+    def _begin_upload(self) -> None:
+        """Pass on what there is of the body, and what comes."""
+        head, incoming = self._head, self._incoming
+        assert head is not None
+        assert incoming is not None
+        kept, self._body = self._body, []
+        self._head = None
+        self._take_up(head)
+        keep_alive, self._keep_alive = self._keep_alive, False  # unless the body is whole before its answer begins
+        upload = self._service.plane.begin_upload(self, head)
+        if upload is None or not self.is_busy:
+            return
+        self._current = self._upload = upload
+        upload.keep_alive = keep_alive
+        for piece in kept:
+            if piece:
+                upload.feed(piece)
+        self._end_upload_if_whole()
+
+    def _more_upload(self, data: bytes) -> None:
+        upload, incoming = self._upload, self._incoming
+        assert upload is not None
+        assert incoming is not None
+        self.since = monotonic()
+        try:
+            piece = incoming.take(data)
+        except BadChunk as error:
+            self._spoil(400, str(error))
+            return
+        if piece:
+            upload.feed(piece)
+            self._queued += len(piece)
+        self._end_upload_if_whole()
+        if self._queued > _STREAM_HIGH and self._upload is not None:
+            # One iteration may read megabytes before the tick's write can say that the backend is slow.
+            self._queued = 0
+            self.hold()
+            self._service.loop.call_soon(self._resume_upload)
+
+    def _resume_upload(self) -> None:
+        if self._upload is not None and not self._upload.is_held:
+            self.proceed()
+
+    def _end_upload_if_whole(self) -> None:
+        upload, incoming = self._upload, self._incoming
+        if upload is None or incoming is None or not incoming.is_whole:
+            return
+        self._upload = self._incoming = None
+        self._buffer = incoming.rest
+        if self._stream is None:
+            self._keep_alive = upload.keep_alive and not self._service.is_stopping
+        upload.end()
+
+    def hold(self) -> None:
+        """The upload takes no more for now."""
+        if not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def proceed(self) -> None:
+        """It takes more again."""
+        self.since = monotonic()
+        if self._is_paused and self._transport is not None:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def _break_off(self) -> None:
+        """The body will not be whole: the backend sees that, and the client no answer."""
+        upload, self._upload, self._incoming = self._upload, None, None
+        self._current = None
+        if upload is not None:
+            upload.client_gone()
+        if self._stream is not None and self._transport is not None:
+            self._transport.abort()  # nor may it take what there is of one for the whole
+        self._close()
+
+    def _spoil(self, status: int, reason: str) -> None:
+        """The body cannot be passed on to its end: an answer of our own, if the backend's has not begun."""
+        upload = self._upload
+        if upload is None or self._stream is not None:
+            self._break_off()
+            return
+        upload.client_gone()
+        self.is_busy = False
+        self._current = self._upload = None
+        self._refuse(status, reason)
+
     def _dispatch(self, head: RequestHead, body: bytes) -> None:
+        self._take_up(head)
+        current = self._service.plane.begin(self, head, body)
+        if self.is_busy:
+            self._current = current
+
+    def _take_up(self, head: RequestHead) -> None:
+        """This is the request that is served now."""
         self.is_busy = True
         if not head.keep_alive or (self._is_ended and not self._buffer):
             self._keep_alive = False
@@ -390,15 +503,12 @@ class Client:
         self._minor = head.minor
         if self._trusted_hop and head is not self._context_head:
             self._believe(head)
-        current = self._service.plane.begin(self, head, body)
-        if self.is_busy:
-            self._current = current
 
     def _refuse(self, status: int, reason: str) -> None:
         """A request that is not served: its status, and the connection is closed."""
         self._service.plane.count(f"refused_{status}")
         self._keep_alive = False
-        self._head = self._chunks = None
+        self._head = self._incoming = None
         self._body = []
         self._buffer = b""
         if self._transport is not None:
@@ -465,6 +575,10 @@ class Client:
             return
         service = self._service
         service.plane.tick.write(transport, data)
+        if self._incoming is not None:
+            self._upload = self._incoming = None
+            self._close(End.LINGER)  # what still comes of the body must not turn its answer into a reset
+            return
         if not self._keep_alive or service.is_stopping or (self._is_ended and not self._buffer):
             self._close()
             return
@@ -489,6 +603,11 @@ class Client:
         """The client has sent all it will, so the rest of a partial request will not come."""
         if not self.is_busy and not self._is_closing:
             self._close()
+
+    def answer_interim(self, head: ResponseHead) -> None:
+        """An answer before the answer: its head alone. HTTP/1.0 has none."""
+        if self._minor == 1 and self._transport is not None and not self._is_full:
+            self._service.plane.tick.write(self._transport, head.start + b"\r\n")
 
     # long answers
 

@@ -23,6 +23,7 @@ from proxy.core.owed import REFUSED as STATE_REFUSED
 from proxy.http import remedies
 from proxy.http.leg import NOBODY, Leg
 from proxy.http.request import event_request
+from proxy.http.response_head import ResponseHead
 from proxy.http.route import AUTHORITY, COPY, EventRoute
 from proxy.http.upstream import STALLED
 
@@ -188,6 +189,11 @@ class Exchange:
         self._take_outcome(leg)
         if self.is_answered and leg is not self.streaming:
             leg.is_unwanted = True
+
+    def leg_interim(self, leg: Leg, head: ResponseHead) -> None:
+        """An answer before the answer: the authority's is for the client."""
+        if leg.side == self.authority and self.client is not None and not self.is_answered:
+            self.client.answer_interim(head)
 
     def leg_data(self, leg: Leg, data: bytes) -> None:
         """A piece of a long answer: to the client, into the leg's buffer until then, or nowhere."""

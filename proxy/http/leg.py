@@ -25,6 +25,29 @@ class Owner(Protocol):
     def leg_done(self, leg: Leg) -> None:
         """The leg has ended: `leg.kind` says how; after `leg_started` it may be truncated."""
 
+    def leg_interim(self, leg: Leg, head: ResponseHead) -> None:
+        """An answer before the answer is here: 102 or 103."""
+
+
+class Outflow(Protocol):
+    """A body that comes after its request's head, in pieces."""
+
+    @property
+    def is_whole(self) -> bool:
+        """All of it was given to the connection."""
+
+    def begun(self, connection: Connection) -> None:
+        """The head was given to this connection; the pieces go there."""
+
+    def hold(self) -> None:
+        """The backend takes no more for now."""
+
+    def proceed(self) -> None:
+        """It takes more again."""
+
+    def waits_since(self, now: float) -> float:
+        """Since when it is the backend's turn; now while it is the client's, monotonic seconds."""
+
 
 class Nobody:
     """The owner of a leg that has ended."""
@@ -38,6 +61,9 @@ class Nobody:
     def leg_data(self, leg: Leg, data: bytes) -> None:
         """Nobody cares."""
 
+    def leg_interim(self, leg: Leg, head: ResponseHead) -> None:
+        """Nobody cares."""
+
 
 NOBODY: Final = Nobody()
 
@@ -45,8 +71,9 @@ NOBODY: Final = Nobody()
 class Leg:
     """One request to one backend and what came of it.
 
-    role: 0 authority, 1 copy
-    request: the whole request's bytes; method: to know HEAD and what may be repeated
+    role: 0 authority, 1 copy, 2 stream
+    request: the whole request's bytes, or those before its outflow; method: to know HEAD and what may be repeated
+    outflow: the body that comes after it in pieces
     may_repeat: the client gave the id, so a second try cannot store it twice unseen
     kind, status, reason: an Outcome's fields once ended; head, body: the answer as far as it came
     truncated: the answer broke off after its head
@@ -55,13 +82,13 @@ class Leg:
     is_paused: we are not reading it, because its reader is slow
     sent_at, answered_at: when its request went out and its answer's head came, monotonic seconds; 0 before
     is_unwanted: nobody reads the rest of its answer; it is only read so that the connection can be used again
+    is_abandoned: we have cut its connection, which says nothing about the backend
     """
 
     __slots__ = (
         "owner", "upstream", "side", "role", "method", "request", "may_repeat", "kind", "status", "reason", "head",
-        "body", "truncated", "repeated", "is_started", "is_overfull", "is_unwanted", "is_paused", "connection",
-        "sent_at",
-        "answered_at",
+        "body", "truncated", "repeated", "is_started", "is_overfull", "is_unwanted", "is_paused", "is_abandoned",
+        "connection", "outflow", "sent_at", "answered_at",
     )  # fmt: skip
 
     def __init__(
@@ -85,7 +112,9 @@ class Leg:
         self.is_overfull = False
         self.is_unwanted = False
         self.is_paused = False
+        self.is_abandoned = False
         self.connection: Connection | None = None
+        self.outflow: Outflow | None = None
         self.sent_at = 0.0
         self.answered_at = 0.0
 
@@ -112,5 +141,6 @@ class Leg:
 
     def abandon(self) -> None:
         """Nobody wants the rest of the answer; its connection is closed."""
+        self.is_abandoned = True
         if self.connection is not None:
             self.connection.abort()

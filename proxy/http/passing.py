@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from proxy.http.head import RequestHead
 from proxy.http.leg import Leg
 from proxy.http.request import plain_request
+from proxy.http.response_head import ResponseHead
 from proxy.http.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ class Passing:
             context = upstream.rewrite.apply(context)
         self._leg = Leg(self, upstream, 0, 0, self.method, plain_request(context, head, body), False)
         upstream.send(self._leg)
+
+    def leg_interim(self, leg: Leg, head: ResponseHead) -> None:
+        """An answer before the answer."""
+        if self.client is not None:
+            self.client.answer_interim(head)
 
     def leg_started(self, leg: Leg) -> None:
         """A long answer: pass it on as it comes."""

@@ -29,6 +29,7 @@ from proxy.http.passing import Passing
 from proxy.http.route import LOAD_HEADER, EventRoute
 from proxy.http.steering import bare_host
 from proxy.http.tick import Tick
+from proxy.http.uploading import Upload, side_for_upload
 from proxy.http.upstream import Upstream
 from proxy.http.values import MAX_VALUE, is_safe_id
 from proxy.ledger.client import LedgerClient
@@ -113,16 +114,10 @@ class DataPlane:
             return None
         event_id, key, is_clients_id, has_key = identity
         bucket = bucket_of(key, self._seed)
-        choice = route.plan.choose(bucket)
-        if not has_key and route.settings.key_missing == "old":
-            choice = _OLD_ALONE
         steered = None
         if route.steering is not None:
-            steered = route.steering.choose(
-                head, params, route.plan, route.dials.latched, bucket, key if has_key else None
-            )
-            if steered is not None:
-                choice = steered.choice
+            steered = route.steer(head, params, bucket, key if has_key else None)
+        choice = self._choose(route, bucket, has_key) if steered is None else steered.choice
         event = Event(
             self.ledger.next_number(),
             event_id,
@@ -155,6 +150,41 @@ class DataPlane:
             return self._begin_recorded(exchange, client)
         exchange.launch(False, client.since)
         return exchange
+
+    def _choose(self, route: EventRoute, bucket: int, has_key: bool) -> Choice:
+        """What the weight says."""
+        if not has_key and route.settings.key_missing == "old":
+            return _OLD_ALONE
+        return route.plan.choose(bucket)
+
+    def begin_upload(self, client: Client, head: RequestHead) -> Upload | None:
+        """Serve a request whose body is passed on as it comes; None when it was answered at once."""
+        route, params = self._matcher.find(head)
+        assert route is not None  # `streams` has said so
+        wall = time.time_ns()
+        identity = self._identify(client, route, head, b"", params, wall)
+        if identity is None:
+            return None
+        event_id, key, _, has_key = identity
+        bucket = bucket_of(key, self._seed)
+        steered = route.steer(head, params, bucket, key if has_key else None) if route.steering is not None else None
+        choice = self._choose(route, bucket, has_key) if steered is None else steered.choice
+        is_forced = steered is not None and steered.is_forced
+        side = side_for_upload(route, choice.authority, is_forced=is_forced, now=monotonic())
+        if side is None:
+            self._refuse(client, 503, "no backend can take this now", "refused_no_backend", retry_after=1)
+            return None
+        self.count("streamed")
+        if choice.owed != 1 << choice.authority:
+            self.count("streamed_without_copy")
+        upload = Upload(client, head.method, route, side)
+        upload.start(client.context(head), event_id.encode(), -1 if head.chunked else head.length)
+        return upload
+
+    def streams(self, head: RequestHead) -> bool:
+        """Does its route pass on what is too long for an event?"""
+        route, _ = self._matcher.find(head)
+        return route is not None and route.settings.stream
 
     def _decode(self, coding: bytes, body: bytes) -> bytes:
         """A compressed body as its key and id are read; empty when it cannot be decoded."""

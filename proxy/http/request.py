@@ -41,6 +41,16 @@ def event_request(context: bytes, event_id: bytes, role: bytes, attempt: int, bo
     )
 
 
+def streamed_request(context: bytes, event_id: bytes, length: int) -> bytes:
+    """The beginning of a request whose body comes in pieces. length: bytes, -1 for chunks."""
+    framing = b"Transfer-Encoding: chunked" if length < 0 else b"Content-Length: %d" % length
+    return b"%bX-Event-Id: %b\r\nX-Crossfade-Role: authority\r\nX-Crossfade-Attempt: 1\r\n%b\r\n\r\n" % (
+        context,
+        event_id,
+        framing,
+    )
+
+
 def plain_request(context: bytes, head: RequestHead, body: bytes) -> bytes:
     """A whole request that is passed through: framed when it has a body or its method expects one."""
     if body or head.length or head.chunked or head.method in (b"POST", b"PUT", b"PATCH"):

@@ -11,10 +11,11 @@ from config.model import Match, Route
 from config.units import BODY_KINDS, parse_source
 from proxy.core.acknowledge import tabulate
 from proxy.core.choose import Plan, plan
+from proxy.core.event import SIDES
 from proxy.core.routing import COPY_DURABLE, Dials
 from proxy.core.spread import Spread
 from proxy.http.head import RequestHead
-from proxy.http.steering import Steering
+from proxy.http.steering import Steered, Steering
 from proxy.http.upstream import Figures, Upstream
 from proxy.http.values import headers_read, key_and_id_reader, reader
 from proxy.ledger.marks import Marks
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 AUTHORITY: Final = 0
 COPY: Final = 1
-ROLES: Final = ("authority", "copy")
+STREAM: Final = 2
+ROLES: Final = ("authority", "copy", "stream")
+"""What a backend was asked as. stream: what is no event, passed on in pieces."""
 
 
 LOAD_HEADER: Final = b"x-crossfade-load"
@@ -124,7 +127,7 @@ class EventRoute:
         self.accepted = 0
         self.chosen = [0, 0]
         self.spread = Spread(seed)
-        self.figures = ((Figures(), Figures()), (Figures(), Figures()))
+        self.figures = tuple([tuple([Figures() for _ in ROLES]) for _ in SIDES])
         """By side, then by role."""
         self.for_load: EventRoute | None = None
         if settings.load_events == "leave-out" and not is_for_load:
@@ -134,6 +137,11 @@ class EventRoute:
     def identities(self, head: RequestHead, body: bytes, params: Mapping[str, str], peer: str) -> tuple[str, ...]:
         """The configured values that name an event in the stores; empty where there is none."""
         return tuple([read(head, body, params, peer) or "" for read in self.identity_readers])
+
+    def steer(self, head: RequestHead, params: Mapping[str, str], bucket: int, key: str | None) -> Steered | None:
+        """Where an event goes that does not follow the weight; else None. key: None without one of its own."""
+        assert self.steering is not None
+        return self.steering.choose(head, params, self.plan, self.dials.latched, bucket, key)
 
     def apply(self, dials: Dials) -> None:
         """Use these dials from the next event on."""

@@ -75,7 +75,9 @@ class Upstream:
         self.is_healthy = True
         """What the supervisor's probe says; true without a probe."""
         self.open = 0
-        """Connections that are open or being opened."""
+        """Connections of the pool that are open or being opened."""
+        self.lasting: set[Connection] = set()
+        """Connections that left it: of bodies in pieces, of answers that go on; as many as clients at most."""
         self.parked = 0
         """Copies that kept their clients waiting too long, since an answer began."""
         self.latency = _LATENCY
@@ -143,11 +145,13 @@ class Upstream:
     @property
     def is_idle(self) -> bool:
         """No leg is on its way."""
-        return len(self._idle) == self.open and not self._waiting
+        return len(self._idle) == self.open and not self._waiting and not self.lasting
 
     def send(self, leg: Leg) -> None:
         """Send a leg; its owner hears of it later, or at once when the line is full."""
-        if self._idle:
+        if leg.outflow is not None:
+            self.connect(leg)  # not on one that may be about to go: what is passed on once is gone
+        elif self._idle:
             self._idle.pop().begin(leg)
         elif self.open < self._connections:
             self.connect(leg)
@@ -183,6 +187,12 @@ class Upstream:
             return
         self._all.add(connection)
         self.last_trouble = ""
+        self._begin(connection, leg)
+
+    def _begin(self, connection: Connection, leg: Leg) -> None:
+        """Send a leg on the connection that was opened for it."""
+        if leg.outflow is not None:
+            self.lend(connection)
         connection.begin(leg)
 
     async def _open(self, connection: Connection) -> None:
@@ -232,11 +242,22 @@ class Upstream:
         if connection in self._idle:
             self._idle.remove(connection)
 
-    def forget(self, connection: Connection) -> None:
-        """A connection is gone."""
+    def lend(self, connection: Connection) -> None:
+        """Let a connection leave the pool, so that events need not wait for what may last for hours."""
+        self._leave(connection)
+        connection.is_lasting = True
+        self.lasting.add(connection)
+        self._serve_waiting()
+
+    def _leave(self, connection: Connection) -> None:
         if connection in self._all:
             self._all.remove(connection)
             self.open -= 1
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self._leave(connection)
+        self.lasting.discard(connection)
         self.retire(connection)
         self._serve_waiting()
 
@@ -256,8 +277,8 @@ class Upstream:
     def check_times(self, now: float) -> None:
         """Every 100 ms: overdue answers, overdue waiting, idle connections past their time."""
         settings = self.settings
-        for connection in tuple(self._all):
-            connection.check_time(now, settings.response_timeout)
+        for connection in (*self._all, *self.lasting):
+            connection.check_time(now, settings.response_timeout, settings.body_timeout)
         while self._waiting and now - self._waiting[0][0] > settings.response_timeout:
             self._refuse(self._waiting.popleft()[1], 504, "waited too long for a connection")
         while self._idle and now - self._idle[0].idle_since > settings.idle_timeout:
@@ -295,5 +316,5 @@ class Upstream:
             self._refuse(self._waiting.popleft()[1], 502, "closing")
         for task in tuple(self._connecting):
             task.cancel()
-        for connection in tuple(self._all):
+        for connection in (*self._all, *self.lasting):
             connection.abort()

@@ -57,6 +57,7 @@ class Backend:
     """Listens on a port of its own. behave: called with each whole request.
 
     eager: called with the bytes of a request that has just begun, before it is complete.
+    is_sink: it looks for no requests in what it receives, and `eager` is called with every piece.
     """
 
     def __init__(self, behave: Behave | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -64,6 +65,7 @@ class Backend:
         self.tls: ssl.SSLContext | None = None
         """Speaks TLS when it is set before the start."""
         self.eager: Callable[[bytes, BackendConnection], object] | None = None
+        self.is_sink = False
         self.seen: list[Seen] = []
         self.connections: list[BackendConnection] = []
         self._server: asyncio.Server | None = None
@@ -133,6 +135,8 @@ class BackendConnection(asyncio.Protocol):
         self.received += data
         if self._backend.eager is not None and not self._buffer:
             self._backend.eager(data, self)
+        if self._backend.is_sink:
+            return
         self._buffer += data
         while True:
             head, end, rest = self._buffer.partition(b"\r\n\r\n")

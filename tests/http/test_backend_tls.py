@@ -13,6 +13,7 @@ from config.model import BackendTls
 from proxy.core.event import DELIVERED, NEW, OLD, UNREACHABLE, Attempt, Event
 from proxy.http.deliver import HttpDelivery
 from proxy.http.leg import Leg
+from proxy.http.response_head import ResponseHead
 from proxy.net.client_tls import ClientTls
 from proxy.net.live_context import BadTls
 from tests.harness.certificates import Authority
@@ -180,6 +181,9 @@ class SlowReader:
     def __init__(self) -> None:
         self.body = b""
         self.ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def leg_interim(self, leg: Leg, head: ResponseHead) -> None:
+        """Not looked at."""
 
     def leg_started(self, leg: Leg) -> None:
         leg.is_started = True

@@ -8,6 +8,7 @@ import pytest
 
 from config.model import Backend as BackendSettings
 from proxy.http.leg import Leg
+from proxy.http.response_head import ResponseHead
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
 from tests.http.backend import Backend, BackendConnection, Seen, always, reply
@@ -244,6 +245,9 @@ class Waiting:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.ended: asyncio.Future[int] = loop.create_future()
+
+    def leg_interim(self, leg: Leg, head: ResponseHead) -> None:
+        """Not looked at."""
 
     def leg_started(self, leg: Leg) -> None:
         raise AssertionError("the answer is not long")

@@ -43,6 +43,8 @@ class Wire:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.interim: list[bytes] = []
+        """Heads of the answers before the answer, but for 100, which is an answer of its own here."""
 
     @classmethod
     async def open(cls, port: int, limit: int = 2**20) -> Wire:
@@ -61,7 +63,8 @@ class Wire:
     async def answer(self, method: str = "POST") -> Answer:
         """The next answer; raises IncompleteReadError when the proxy closes before its end."""
         async with asyncio.timeout(PATIENCE):
-            head = await self.reader.readuntil(b"\r\n\r\n")
+            while (head := await self.reader.readuntil(b"\r\n\r\n")).startswith((b"HTTP/1.1 102", b"HTTP/1.1 103")):
+                self.interim.append(head)
             lines = head.decode("latin-1").split("\r\n")
             names = [line.partition(":")[0].lower() for line in lines[1:-2]]
             assert len({"content-length", "transfer-encoding"} & set(names)) <= 1, head

@@ -1,0 +1,173 @@
+"""A body that is passed on as it comes, of a route with `stream: true`: too long for an event, or without an end.
+
+    Client --> Upload.feed, end --> a connection of its own --> authority
+           <-- answer, also before the body's end <--
+
+It goes to the authority alone: no record, no copy, nothing owed, and no second try, because what has been passed
+on is not here any more. It waits for no backlog of its key. The backend sets the pace: what it does not take, the
+client is not asked for.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from proxy.core.authority_down import Remedy, remedy
+from proxy.http.leg import Leg
+from proxy.http.passing import Passing
+from proxy.http.request import streamed_request
+from proxy.http.route import STREAM, EventRoute
+
+if TYPE_CHECKING:
+    from proxy.http.connection import Connection
+    from proxy.http.downstream import Client
+
+_KEPT: Final = 256 * 1024
+"""Bytes that wait for the connection to be made, before the client is asked for no more."""
+
+
+def side_for_upload(route: EventRoute, authority: int, *, is_forced: bool, now: float) -> int | None:
+    """The side that takes a body in pieces; None when neither may. There is no ledger to accept it for later."""
+    if route.sides[authority].is_ready(now):
+        return authority
+    dials = route.dials
+    chosen = remedy(
+        route.settings.on_authority_down,
+        authority=authority,
+        weight=dials.weight,
+        latched=dials.latched,
+        copy_on=False,
+        sent=False,
+        client_id=False,
+    )
+    other = 1 - authority
+    return other if chosen is Remedy.FAILOVER and not is_forced and route.sides[other].is_ready(now) else None
+
+
+class Upload(Passing):
+    """One such request. It is its leg's owner, and the outflow of its body.
+
+    is_whole: all of the body was given to the connection; progress_at: when a piece was, or the backend took some
+    is_held: the client is asked for no more; keep_alive: the client's connection may go on once it is whole
+    """
+
+    __slots__ = (
+        "_by_chunks",
+        "_connection",
+        "_has_outcome",
+        "is_held",
+        "_kept",
+        "_kept_size",
+        "_route",
+        "_side",
+        "is_whole",
+        "keep_alive",
+        "progress_at",
+    )
+
+    def __init__(self, client: Client, method: bytes, route: EventRoute, side: int) -> None:
+        Passing.__init__(self, client, method)
+        self._route = route
+        self._side = side
+        self._connection: Connection | None = None
+        self._by_chunks = False
+        self._kept: list[bytes] = []
+        self._kept_size = 0
+        self.is_held = False
+        self._has_outcome = False
+        self.is_whole = False
+        self.keep_alive = False
+        self.progress_at = monotonic()
+
+    def start(self, context: bytes, event_id: bytes, length: int) -> None:
+        """Send the head. length: bytes of body, -1 when that is not known."""
+        upstream = self._route.sides[self._side]
+        self._by_chunks = length < 0
+        if upstream.rewrite is not None:
+            context = upstream.rewrite.apply(context)
+        request = streamed_request(context, event_id, length)
+        leg = Leg(self, upstream, self._side, STREAM, self.method, request, False)
+        leg.outflow = self
+        self._leg = leg
+        upstream.send(leg)
+
+    # the body
+
+    def feed(self, data: bytes) -> None:
+        """A piece of the body."""
+        piece = b"%x\r\n%b\r\n" % (len(data), data) if self._by_chunks else data
+        self.progress_at = monotonic()
+        if self._connection is not None:
+            self._connection.write(piece)
+            return
+        self._kept.append(piece)
+        self._kept_size += len(piece)
+        if self._kept_size > _KEPT:
+            self.hold()
+
+    def end(self) -> None:
+        """The body is whole."""
+        if self._by_chunks:
+            if self._connection is not None:
+                self._connection.write(b"0\r\n\r\n")
+            else:
+                self._kept.append(b"0\r\n\r\n")
+        self.is_whole = True
+        self.progress_at = monotonic()
+
+    def begun(self, connection: Connection) -> None:
+        """The head was given to a connection: what waited follows it."""
+        if self.client is None:
+            connection.abort()  # it left while we connected
+            return
+        self._connection = connection
+        self.progress_at = monotonic()
+        for piece in self._kept:
+            connection.write(piece)
+        self._kept = []
+        if self.is_held:
+            self.proceed()
+
+    def hold(self) -> None:
+        """Nothing more is taken for now."""
+        self.is_held = True
+        self.progress_at = monotonic()
+        if self.client is not None and not self.is_whole:
+            self.client.hold()
+
+    def proceed(self) -> None:
+        """The backend takes more again."""
+        self.is_held = False
+        self.progress_at = monotonic()
+        if self.client is not None and not self.is_whole:
+            self.client.proceed()
+
+    def waits_since(self, now: float) -> float:
+        """Since when it is the backend's turn; now while it is the client's, monotonic seconds."""
+        return self.progress_at if self.is_whole or self.is_held else now
+
+    # the answer
+
+    def leg_started(self, leg: Leg) -> None:
+        """A long answer, perhaps before the body's end."""
+        self._take_outcome(leg)
+        Passing.leg_started(self, leg)
+
+    def leg_done(self, leg: Leg) -> None:
+        """The end of the answer, or a failure. A body that is not whole by then goes nowhere any more."""
+        self._take_outcome(leg)
+        self._connection = None
+        Passing.leg_done(self, leg)
+
+    def _take_outcome(self, leg: Leg) -> None:
+        if self._has_outcome or leg.is_abandoned:
+            return
+        self._has_outcome = True
+        figures = self._route.figures[self._side][STREAM]
+        if leg.head is None:
+            figures.classes[0] += 1
+        else:
+            figures.classes[leg.status // 100] += 1
+            if self.is_whole:
+                figures.latency.add(max(leg.answered_at - self.progress_at, 0.0))
