@@ -35,7 +35,7 @@ def worker_stats(plane: DataPlane, service: Service, listeners: Sequence[ServerT
         chosen={route.name: (route.chosen[0], route.chosen[1]) for route in plane.routes},
         requests=[requests for route in plane.routes for requests in _requests(route)],
         breakers={name: upstream.breaker.state(now) for name, upstream in plane.upstreams.items()},
-        open_connections={name: upstream.open for name, upstream in plane.upstreams.items()},
+        open_connections={name: upstream.open + len(upstream.lasting) for name, upstream in plane.upstreams.items()},
         clients=len(service.clients),
         in_flight=busy,
         counters=plane.counters | _files_and_names(plane, listeners),

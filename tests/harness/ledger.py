@@ -25,6 +25,7 @@ class Receipt(msgspec.Struct):
 
     seq: int
     id: str
+    route: str
     key: str
     bucket: int
     epoch: int

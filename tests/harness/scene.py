@@ -127,8 +127,9 @@ def _unbalanced(status: Status, receipts: list[Receipt]) -> list[str]:
     """Where the ledger's sums are not exact, or not those of its receipts."""
     problems = [] if status.ledger.balanced else ["the ledger says it is not balanced"]
     for route in status.routes:
+        of_route = [receipt for receipt in receipts if receipt.route == route.name]
         for name, side in route.sides.items():
-            counted = count_states(receipts, name)
+            counted = count_states(of_route, name)
             if not side.ledger.owed == side.ledger.in_states == counted.total():
                 problems.append(
                     f"{name}: owed {side.ledger.owed}, in states {side.ledger.in_states}, {counted.total()} receipts"
