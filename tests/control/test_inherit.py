@@ -55,8 +55,10 @@ def test_a_process_started_by_hand_is_refused() -> None:
 
 
 def test_a_descriptor_that_is_not_there_is_refused(holdings: Holdings) -> None:
+    closed = os.dup(holdings.marks_fd)
+    os.close(closed)
     with pytest.raises(RefuseToStart, match="proxyctl run"):
-        Inherited.from_environment(environment_of(holdings) | {"CROSSFADE_CONFIG_FD": "999"})
+        Inherited.from_environment(environment_of(holdings) | {"CROSSFADE_CONFIG_FD": str(closed)})
 
 
 def test_read_all_does_not_move_the_shared_offset() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import ssl
 import tempfile
@@ -106,6 +107,7 @@ class Rig:
         self.fake = FakeLedger(directory / "l.sock")
         descriptor = marks_module.create(len(routes))
         self.marks = Marks(descriptor)
+        os.close(descriptor)  # the map keeps the memory
         self.ledger = LedgerClient(directory / "l.sock", "stream", 0, loop)
         self.tick = Tick(loop, self.ledger.flush)
         self.ledger.resume = self.tick.run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 import zlib
@@ -270,7 +271,9 @@ class Ledgers:
         self.settings = settings
         self.clock = Clock()
         self.backends = FakeBackends()
-        self.marks = Marks(create(1))
+        descriptor = create(1)
+        self.marks = Marks(descriptor)
+        os.close(descriptor)  # the map keeps the memory
         self.deaths: list[str] = []
         self.keeper: Keeper | None = None
         self.workers: list[FakeWorker] = []
