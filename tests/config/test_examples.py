@@ -48,3 +48,14 @@ def test_edge_reads_its_salt_from_a_file() -> None:
         ("orders", "dualwrite", None),
         ("webhooks", "dualwrite", None),
     ]
+
+
+def test_influxdb_dual_writes_line_protocol_of_both_versions() -> None:
+    loaded = load(FOLDER / "influxdb.yaml", environ={"OLD_URL": "http://old.test:8086", "CROSSFADE_STATE": "/s"})
+    assert [(route.match.path, route.key, route.stage) for route in loaded.routes] == [
+        ("/write", "line:series", "dualwrite"),
+        ("/api/v2/write", "line:series", "dualwrite"),
+    ]
+    assert [backend.where for backend in loaded.backends.values()] == ["http://old.test:8086", "http://127.0.0.1:8087"]
+    assert loaded.state_dir == "/s"
+    assert loaded.limits.max_decoded_size >= loaded.limits.max_event_size

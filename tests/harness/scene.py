@@ -49,21 +49,8 @@ class Scene:
         return load
 
     async def settled(self, least: int = 0) -> tuple[Status, list[Receipt]]:
-        """Wait until nothing is pending, workers have the last epoch, and the ledger's sums are those of its receipts.
-
-        The status is up to a quarter of a second older than the receipts; with no load both come to agree,
-        and what they disagree about is the failure. least: how many receipts there are to be; what was answered
-        may not be committed yet.
-        """
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while True:
-            status = await self.admin.until(_is_settled, DRAIN_SECONDS, "the drain of the ledger")
-            receipts = await all_receipts(self.admin)
-            problems = _unbalanced(status, receipts)
-            if not problems and len(receipts) >= least:
-                return status, receipts
-            assert time.monotonic() < deadline, problems or f"{len(receipts)} receipts, not {least}"
-            await asyncio.sleep(0.1)
+        """See `settled`."""
+        return await settled(self.admin, least)
 
     async def verify(self, record: Record, *, sides: str = "both", may_have_gaps: bool = False) -> list[Receipt]:
         """Stores, order, ledger and record agree event by event; the receipts.
@@ -103,6 +90,24 @@ class Scene:
         finally:
             await self.old.stop()
             await self.new.stop()
+
+
+async def settled(admin: Admin, least: int = 0) -> tuple[Status, list[Receipt]]:
+    """Wait until nothing is pending, workers have the last epoch, and the ledger's sums are those of its receipts.
+
+    The status is up to a quarter of a second older than the receipts; with no load both come to agree,
+    and what they disagree about is the failure. least: how many receipts there are to be; what was answered
+    may not be committed yet.
+    """
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while True:
+        status = await admin.until(_is_settled, DRAIN_SECONDS, "the drain of the ledger")
+        receipts = await all_receipts(admin)
+        problems = _unbalanced(status, receipts)
+        if not problems and len(receipts) >= least:
+            return status, receipts
+        assert time.monotonic() < deadline, problems or f"{len(receipts)} receipts, not {least}"
+        await asyncio.sleep(0.1)
 
 
 def _is_settled(status: Status) -> bool:

@@ -1,0 +1,1 @@
+"""InfluxDB on both sides, and what writes to it."""

@@ -1,0 +1,134 @@
+"""Every writer's points are at both InfluxDBs, and its answers are those of InfluxDB."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from proxy.http.line_protocol import series_of
+from tests.harness.influxdb import DATABASE, Points
+from tests.harness.packages import install
+from tests.influxdb.stand import Stand, stand
+from tests.influxdb.writers import START, TELEGRAF, Point, body, home_assistant, in_pieces, stored, telegraf
+
+pytestmark = pytest.mark.asyncio
+
+_LIBRARY_IS_HERE: Final = Path("/usr/lib/python3/dist-packages/influxdb").is_dir()
+_LIBRARY: Final = """
+import sys
+from datetime import datetime, timezone
+from influxdb import InfluxDBClient
+
+port, packs, count, start = int(sys.argv[1]), sys.argv[2] == "True", int(sys.argv[3]), int(sys.argv[4])
+client = InfluxDBClient("127.0.0.1", port, "user", "password", "home", timeout=10, gzip=packs)
+client.write_points([])
+for number in range(count):
+    client.write_points([
+        {
+            "measurement": "gzip" if packs else "plain",
+            "tags": {"domain": "light", "entity_id": "lamp_%d" % n},
+            "time": datetime.fromtimestamp(start + number, timezone.utc),
+            "fields": {"value": float(n), "state": "on"},
+        }
+        for n in range(20)
+    ])
+found = client.query('SELECT count("value") FROM "%s"' % ("gzip" if packs else "plain"))
+print(next(found.get_points())["count"], client.ping())
+"""
+_BATCHES: Final = 5
+
+
+async def run_library(port: int, *, packs: bool) -> str:
+    """Home Assistant's own way to InfluxDB 1.x, in Debian's Python; what it printed."""
+    if not _LIBRARY_IS_HERE:
+        install("python3-influxdb")
+    words = ["/usr/bin/python3", "-I", "-c", _LIBRARY, str(port), str(packs), str(_BATCHES), str(START // 10**9)]
+    child = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(30):
+        out, err = await child.communicate()
+    assert child.returncode == 0, err.decode()[-3000:]
+    return out.decode()
+
+
+def library_points(name: str) -> Points:
+    return stored(
+        Point(
+            name,
+            (("domain", "light"), ("entity_id", f"lamp_{n}")),
+            {"value": float(n), "state": "on"},
+            START + number * 10**9,
+        )
+        for number in range(_BATCHES)
+        for n in range(20)
+    )
+
+
+async def test_points_of_every_writer_are_at_both(soak: bool) -> None:
+    rounds = 300 if soak else 15
+    async with stand() as opened:
+        wanted, keys = await write_all(opened, rounds)
+        for packs in (False, True):
+            printed = await run_library(opened.instance.address.port, packs=packs)
+            count, version = printed.split()
+            assert int(count) == _BATCHES * 20
+            assert version.startswith("1."), "the answer to /ping has it in a header"
+            name = "gzip" if packs else "plain"
+            wanted |= library_points(name)
+            keys[f"{name},domain=light,entity_id=lamp_0"] += _BATCHES
+        writes = keys.total() + 2  # the library asks with an empty batch whether it may write
+        receipts = await opened.settled(writes)
+        assert await opened.old.points() == wanted
+        assert await opened.new.points() == wanted
+        assert len(receipts) == writes
+        assert {each.key: n for each in receipts if (n := keys[each.key])} == dict(keys)
+        assert {(each.authority, each.old and each.old.state, each.new and each.new.state) for each in receipts} == {
+            ("old", "delivered", "delivered")
+        }
+        assert {side.lost for side in (await opened.balance()).values()} == {0}
+
+
+async def write_all(opened: Stand, rounds: int) -> tuple[Points, Counter[str]]:
+    """Write batches of each kind; what must be stored, and how many writes have which key."""
+    points: list[Point] = []
+    keys: Counter[str] = Counter()
+    for number in range(rounds):
+        for host in ("web-1", "db-1"):
+            batch = telegraf(host, number)
+            said = await opened.post(in_pieces(body(batch)), **TELEGRAF)
+            assert said == (204, "", b"")
+            points += batch
+            keys[f"cpu,cpu=cpu0,host={host}"] += 1
+        batch = home_assistant(number)
+        plain = number % 2 == 0
+        data = body(batch) if plain else gzip.compress(body(batch))
+        said = await opened.post(data, Content_Encoding="identity" if plain else "gzip")
+        assert said == (204, "", b"")
+        points += batch
+        keys[str(series_of(body(batch)))] += 1
+    return stored(points), keys
+
+
+async def test_what_one_influxdb_does_not_know_is_the_same_answer_and_stops_nothing() -> None:
+    """A path of InfluxDB 2, a database that does not exist: 404 of the authority, and nothing is owed for it."""
+    async with stand() as opened:
+        for path in ("/api/v2/write?org=o&bucket=b&precision=ns", "/write?db=nowhere"):
+            said = await opened.post(b"a v=1 1", path)
+            assert said.status == 404
+        good = [point for number in range(5) for point in home_assistant(number)]
+        assert (await opened.post(body(good))).status == 204
+        receipts = await opened.settled(3)
+        assert Counter(each.route for each in receipts) == {"points": 2, "points-v2": 1}
+        assert await opened.old.points() == await opened.new.points() == stored(good)
+        assert [(each.old.state, each.new.state) for each in receipts if each.old and each.new] == [
+            ("refused", "discarded"),
+            ("refused", "discarded"),
+            ("delivered", "delivered"),
+        ]
+        found = await opened.admin.ask("GET", "/api/v1/status")
+        assert found["warnings"] == []
+        assert '["°C"]'.encode() in await opened.get(f"/query?db={DATABASE}&q=SHOW+MEASUREMENTS")
