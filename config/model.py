@@ -347,6 +347,11 @@ class Route(_Frozen):
         description="answer from the other side, 202 once durable, or the failure itself: under `fail` the client was "
         "told no, so the failed side is settled as discarded and not tried again",
     )
+    accepted_status: Literal[200, 201, 202, 204] = Field(
+        202,
+        description="what a client hears when its event is durable and nobody has answered it yet; "
+        "204 for writers that take nothing else for success, as those of InfluxDB 1.x",
+    )
     carry_over: bool = Field(True, description="in split, keep what new answered for old, for a complete rollback")
     stream: bool = Field(
         False,

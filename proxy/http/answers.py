@@ -27,13 +27,14 @@ def problem(status: int, detail: str, retry_after: int = 0, close: bool = False)
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def accepted(event_id: str, close: bool) -> bytes:
-    """202: the event is durable and will be delivered."""
+def accepted(event_id: str, status: int, close: bool) -> bytes:
+    """The event is durable and will be delivered. status: 202, or what the route says instead."""
+    if status == 204:
+        return b"HTTP/1.1 204 No Content\r\n%b\r\n" % (b"Connection: close\r\n" if close else b"")
     body = orjson.dumps({"accepted": event_id})
     ending = b"Connection: close\r\n\r\n" if close else b"\r\n"
-    return (
-        b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(body) + ending + body
-    )
+    start = f"HTTP/1.1 {status} {_PHRASES[status]}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return start.encode() + ending + body
 
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -544,9 +544,9 @@ class Client:
             framing = b"" if head.status == 204 else b"Content-Length: %d\r\n" % len(body)
         self._finish(head.start + framing + self._connection_line() + b"\r\n" + body)
 
-    def answer_accepted(self, event_id: str) -> None:
-        """202: durable, and delivered later."""
-        self._finish_own(accepted(event_id, close=self._is_last()))
+    def answer_accepted(self, event_id: str, status: int) -> None:
+        """Durable, and delivered later."""
+        self._finish_own(accepted(event_id, status, close=self._is_last()))
 
     def answer_problem(self, status: int, detail: str, retry_after: int = 0) -> None:
         """An error of our own."""

@@ -339,7 +339,7 @@ class Exchange:
         self.is_answered = True
         self.route.accepted += 1
         if self.client is not None:
-            self.client.answer_accepted(self.event.id)
+            self.client.answer_accepted(self.event.id, self.route.settings.accepted_status)
         self._after_answer()
 
     def answer_from(self, side: int) -> None:
@@ -375,7 +375,7 @@ class Exchange:
     def _answer_without_body(self, client: Client, leg: Leg) -> None:
         """A copy's answer is the client's, but its long body was not kept."""
         if leg.kind == DELIVERED:
-            client.answer_accepted(self.event.id)
+            client.answer_accepted(self.event.id, self.route.settings.accepted_status)
         else:
             client.answer_problem(leg.status, "the backend's answer was too long to be kept")
 

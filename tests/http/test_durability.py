@@ -293,3 +293,17 @@ async def test_ack_accepted_waits_for_the_disk_alone() -> None:
         assert (answer.status, answer.body) == (202, b'{"accepted":"e"}')
         assert rig.fake.events["e"].after_authority
         assert rig.story("e") == ("h", "h")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("status", "body"), [(200, b'{"accepted":"e"}'), (201, b'{"accepted":"e"}'), (204, b"")])
+async def test_durable_is_said_with_the_status_that_the_route_has_for_it(status: int, body: bytes) -> None:
+    """On a connection that goes on, and on one that ends with it."""
+    async with running(make_route(ack="accepted", accepted_status=status)) as rig:
+        wire = await rig.wire()
+        for version in ("1.1", "1.0"):
+            answer = await wire.ask(event_bytes("e", key="k").replace(b"HTTP/1.1", b"HTTP/" + version.encode()))
+            assert (answer.status, answer.body) == (status, body)
+            assert ("content-length" in answer.headers) == (status != 204)
+            assert answer.headers.get("connection") == (None if version == "1.1" else "close")
+        assert await wire.is_cut()
