@@ -125,6 +125,7 @@ def _problems(summary: Summary) -> list[str]:
     found = [missed_text(each._asdict()) for each in summary.missed()]
     if problem := summary.rate_problem():
         found.append(problem)
+    found += summary.store_problems()
     if not summary.is_ok and not found:
         found.append("no event was accepted")
     return found
@@ -153,6 +154,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         thresholds=_thresholds(args),
         stores=_stores(args.store),
         settle=args.settle,
+        side=args.side,
     )
 
 
@@ -179,7 +181,7 @@ def _stores(texts: list[str]) -> list[Store]:
 
 
 def _requests(args: argparse.Namespace) -> tuple[Target, Requests]:
-    from proxy.cli.load_route import ask_route, override_line, target_of, with_key
+    from proxy.cli.load_route import ask_route, force, target_of, with_key
     from proxy.load.requests import LOAD_HEADER, Requests
 
     needs_route = args.url is None or (args.side is not None and args.side_header is None)
@@ -192,13 +194,17 @@ def _requests(args: argparse.Namespace) -> tuple[Target, Requests]:
     if not _WORD.fullmatch(args.name):
         raise Failure(USAGE, f"--name is one word of letters, digits and -_. and the like, not {args.name!r}")
     headers += ["X-Event-Id: {{id}}", f"{LOAD_HEADER}: {args.name}", f"Content-Type: {_content_type(body)}"]
+    forcing: list[str] = []
     if args.side is not None:
-        headers.append(override_line(args.side, args.side_header, instance))
+        forcing, target = force(args.side, args.side_header, instance, target)
     for line in args.header:
         if not _HEADER.fullmatch(line):
             raise Failure(USAGE, f"expected a header such as 'X-Tenant: 7', not {line!r}")
     given = {line.partition(":")[0].lower() for line in args.header}
-    headers = [line for line in headers if line.partition(":")[0].lower() not in given] + args.header
+    for line in forcing:
+        if line.partition(":")[0].lower() in given:
+            raise Failure(USAGE, f"--header {line.partition(':')[0]} would replace what forces --side {args.side}")
+    headers = [line for line in headers if line.partition(":")[0].lower() not in given] + forcing + args.header
     method = args.method or (instance.method if instance is not None and args.url is None else "POST")
     return target, Requests(target, body, keys=args.keys, headers=headers, method=method)
 

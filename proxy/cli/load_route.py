@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from proxy.cli.failure import FAILED, USAGE, Failure
 
@@ -72,18 +73,21 @@ def with_key(route: dict[str, Any], body: Template | None) -> tuple[list[str], T
     return [], body
 
 
-def override_line(side: str, header: str | None, instance: Instance | None) -> str:
-    """The header line that forces a side. header: its name when it was given, else the route's override says."""
+def force(side: str, header: str | None, instance: Instance | None, target: Target) -> tuple[list[str], Target]:
+    """Header lines and a target that force a side. header: its name when given, else the route's override says."""
     if header is not None:
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header):
             raise Failure(USAGE, f"{header!r} cannot be the name of a header")
-        return f"{header}: {side}"
+        return [f"{header}: {side}"], target
     assert instance is not None
     kind, _, name = str(instance.route.get("override") or "").partition(":")
     if kind == "header":
-        return f"{name}: {side}"
+        return [f"{name}: {side}"], target
     if kind == "cookie":
-        return f"Cookie: {name}={side}"
+        return [f"Cookie: {name}={side}"], target
+    if kind == "query":
+        separator = "&" if "?" in target.path else "?"
+        return [], target._replace(path=f"{target.path}{separator}{quote(name, safe='')}={side}")
     raise Failure(
         USAGE,
         f"route {instance.route['name']} allows no override, so --side {side} cannot force one",

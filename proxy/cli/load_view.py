@@ -58,6 +58,7 @@ def render(found: dict[str, Any]) -> str:
     lines += [f"stored     {clean(name)}: {_stored(held)}" for name, held in found["stored"].items()]
     lines += [f"note       {note}" for note in found["notes"]]
     lines += [red(f"MISSED     {missed_text(each)}") for each in found["missed"]]
+    lines += [red(f"STORED     {problem}") for problem in found["store_problems"]]
     if found["rate"]["problem"]:
         lines.append(red(f"RATE       {found['rate']['problem']}"))
     return "\n".join(lines)

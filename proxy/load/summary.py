@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from proxy.core.event import SIDES
 from proxy.load.stores import Holding
 from proxy.load.tally import Tally
 from proxy.load.wire import UNSENT
@@ -66,6 +67,8 @@ class Summary:
     is_interrupted: bool = False
     stored: Mapping[str, Holding | str] = field(default_factory=dict)
     """By store, what it holds, or why it could not be asked."""
+    side: str | None = None
+    """The side that all events were forced to."""
 
     @property
     def sent(self) -> int:
@@ -107,6 +110,18 @@ class Summary:
             return f"{what}: this generator got too little of the processor (up to {pace.late_max:.2f} s late)"
         return f"{what}: all {self.connections} connections waited for answers (more: --connections)"
 
+    def store_problems(self) -> list[str]:
+        """What the stores called old and new do not hold as they should, where a side was forced."""
+        found = []
+        for name, held in self.stored.items():
+            if self.side is None or isinstance(held, str):
+                continue
+            if name == self.side and held.events < self.tally.accepted:
+                found.append(f"{name} holds {held.events:,} of {self.tally.accepted:,} accepted events")
+            elif name in SIDES and name != self.side and held.events:
+                found.append(f"{name} holds {held.events:,} events that were forced to {self.side}")
+        return found
+
     def notes(self) -> list[str]:
         """What a reader should know of the figures."""
         found = []
@@ -118,8 +133,9 @@ class Summary:
 
     @property
     def is_ok(self) -> bool:
-        """Every threshold was met, the rate kept, and something accepted unless nothing was asked for."""
-        return not self.missed() and not self.rate_problem() and (self.tally.accepted > 0 or self.is_interrupted)
+        """Every threshold was met, the rate kept, something accepted unless nothing was asked for, stored as forced."""
+        is_served = self.tally.accepted > 0 or self.is_interrupted
+        return is_served and not (self.missed() or self.rate_problem() or self.store_problems())
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: times in seconds, shares 0-1."""
@@ -150,6 +166,8 @@ class Summary:
                 for name, found in self.stored.items()
             },
             "thresholds": [each._asdict() for each in self.thresholds],
+            "side": self.side,
+            "store_problems": self.store_problems(),
             "missed": [each._asdict() for each in self.missed()],
             "notes": self.notes(),
         }

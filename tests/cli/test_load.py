@@ -129,6 +129,19 @@ def test_a_side_is_forced_as_the_route_allows(admin: FakeAdmin, override: str, l
     assert not any(each.endswith("new") for each in head("http://a"))
 
 
+def test_a_side_is_forced_by_a_query_parameter(admin: FakeAdmin) -> None:
+    says(admin, route(override="query:my side"))
+    assert head("--side", "new")[0] == "POST /api/v1/events?my%20side=new HTTP/1.1"
+    assert head("http://a/x?y=1", "--side", "old")[0] == "POST /x?y=1&my%20side=old HTTP/1.1"
+
+
+def test_an_own_header_cannot_undo_the_side(admin: FakeAdmin, ctl: Ctl) -> None:
+    says(admin, route(override="cookie:side"))
+    done = ctl("load", "--count", "1", "--side", "new", "-H", "cookie: session=7")
+    assert done.code == 2
+    assert "--header Cookie would replace what forces --side new" in done.err
+
+
 def test_a_side_header_needs_no_admin_api() -> None:
     assert "X-Force: old" in head("http://a", "--side", "old", "--side-header", "X-Force")
 
@@ -199,6 +212,19 @@ def test_stores_in_the_summary() -> None:
     text = render(summary(stored={"old": Holding(5, 1), "new": "no such file"}).as_dict())
     assert "stored     old: 5 events (+1 duplicates)" in text
     assert "stored     new: cannot be asked: no such file" in text
+
+
+def test_stores_are_judged_where_a_side_was_forced() -> None:
+    held = {"old": Holding(2, 0), "new": Holding(980, 0), "third": Holding(5, 0)}
+    assert summary(stored=held).is_ok
+    made = summary(stored=held, side="new")
+    assert not made.is_ok
+    assert made.store_problems() == [
+        "old holds 2 events that were forced to new",
+        "new holds 980 of 990 accepted events",
+    ]
+    assert "STORED     old holds 2 events that were forced to new" in render(made.as_dict())
+    assert summary(stored={"old": Holding(0, 0), "new": Holding(990, 3)}, side="new").is_ok
 
 
 class Terminal(io.StringIO):

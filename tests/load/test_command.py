@@ -9,6 +9,7 @@ import signal
 import ssl
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -214,6 +215,53 @@ async def test_the_admin_api_says_where_to_go_and_the_stores_what_arrived() -> N
         assert "route events allows no override" in forced.err
         unknown = await through_the_proxy(opened, "--count", "1", "--route", "orders")
         assert (unknown.code, "there is no route 'orders'" in unknown.err) == (1, True)
+
+
+async def test_a_forced_side_gets_everything_and_the_other_nothing() -> None:
+    """At a stage that copies every event. What is marked is left out of the figures, and owed to new alone."""
+    async with scene(stage="live", weight=50, load_events="leave-out", override="header:X-Side") as opened:
+        done = await through_the_proxy(opened, *["--rate", "300/s", "--count", "150", "--side", "new"])
+        assert done.code == 0, done.err
+        found = done.json
+        assert (found["accepted"], found["side"]) == (150, "new")
+        assert found["stored"] == {"new": {"events": 150, "duplicates": 0}, "old": {"events": 0, "duplicates": 0}}
+        status, receipts = await opened.settled(150)
+        assert {(each.authority, each.old, each.new and each.new.state) for each in receipts} == {
+            ("new", None, "delivered")
+        }
+        sides = status.routes[0].sides
+        assert (sides["old"].ledger.owed, sides["new"].ledger.owed, sides["new"].ledger.delivered) == (0, 150, 150)
+        raw = await opened.admin.ask("GET", "/api/v1/status")
+        assert (raw["counters"]["forced"], raw["counters"]["load_events"]) == (150, 150)
+        assert raw["routes"][0]["weight_observed"] is None
+        assert raw["routes"][0]["sides"]["new"]["error_rate"] is None
+        in_vain = await through_the_proxy(opened, "--count", "10", "--side", "new", "--side-header", "X-Other")
+        assert in_vain.code == 1
+        assert "old holds 10 events that were forced to new" in in_vain.err
+
+
+async def test_a_forced_side_that_fails_is_neither_replaced_nor_owed() -> None:
+    """The thresholds decide the exit code; old, which is well, answers for nothing."""
+    never = {"on_breaker": False, "error_rate": "100%"}
+    async with scene(stage="dualwrite", override="query:side", trigger=never) as opened:
+        await opened.new.fault("errors", every=5)
+        words = ["--count", "100", "--concurrency", "1", "--side", "new"]
+        tolerant = await through_the_proxy(opened, *words, "--max-errors", "20%", "--p95", "20s")
+        assert tolerant.code == 0, tolerant.err
+        assert tolerant.json["statuses"] == {"201": 80, "503": 20}
+        strict = await through_the_proxy(opened, *words, "--max-errors", "19%")
+        assert strict.code == 1
+        assert "errors is 20 %, at most 19 % was wanted" in strict.err
+        await opened.new.fault("slow", seconds=0.02)
+        slow = await through_the_proxy(opened, *["--count", "20", "--side", "new", "--p95", "10ms"])
+        assert slow.code == 1
+        assert "p95 is " in slow.err
+        assert slow.json["stored"]["new"]["events"] == 20
+        receipts = await opened.settled(220)
+        assert opened.old.stored() == []
+        states = Counter(each.new.state if each.new else "" for each in receipts[1])
+        assert states == {"delivered": 180, "discarded": 40}
+        assert {each.old for each in receipts[1]} == {None}
 
 
 def certificate(directory: Path) -> ssl.SSLContext:
