@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import _ssl
 import ssl
 import time
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from config.model import ListenTls
@@ -78,18 +78,15 @@ def _find(by_name: dict[str, ssl.SSLContext], name: str) -> ssl.SSLContext | Non
 
 def describe(cert: str) -> Described:
     """What a certificate file says of its first certificate; raises BadTls."""
+    from cryptography import x509  # several megabytes, for listeners that speak TLS alone
+
     try:
-        # There is no public way to read a certificate that nobody presented; a library of several megabytes
-        # for two fields was the other choice.
-        said = _ssl._test_decode_cert(cert)  # type: ignore[attr-defined]
-    except OSError as error:
+        said = x509.load_pem_x509_certificate(Path(cert).read_bytes())
+        alternative = [each.value for each in said.extensions if isinstance(each.value, x509.SubjectAlternativeName)]
+    except (OSError, ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise BadTls(f"the certificate {cert} cannot be read: {reason(error)}") from None
-    names = tuple(str(value).lower() for kind, value in said.get("subjectAltName", ()) if kind == "DNS")
-    return Described(cert, names, _seconds(str(said["notAfter"])))
-
-
-def _seconds(moment: str) -> float:
-    return float(ssl.cert_time_to_seconds(moment))
+    names = [name.lower() for value in alternative for name in value.get_values_for_type(x509.DNSName)]
+    return Described(cert, tuple(names), said.not_valid_after_utc.timestamp())
 
 
 def days_left(expires_at: float, now: float | None = None) -> float:

@@ -231,7 +231,11 @@ async def test_a_forced_side_gets_everything_and_the_other_nothing() -> None:
         }
         sides = status.routes[0].sides
         assert (sides["old"].ledger.owed, sides["new"].ledger.owed, sides["new"].ledger.delivered) == (0, 150, 150)
-        raw = await opened.admin.ask("GET", "/api/v1/status")
+        while True:  # workers tell of themselves four times a second
+            raw = await opened.admin.ask("GET", "/api/v1/status")
+            if raw["counters"].get("forced", 0) >= 150:
+                break
+            await asyncio.sleep(0.05)
         assert (raw["counters"]["forced"], raw["counters"]["load_events"]) == (150, 150)
         assert raw["routes"][0]["weight_observed"] is None
         assert raw["routes"][0]["sides"]["new"]["error_rate"] is None
