@@ -19,12 +19,13 @@ _TRAILERS: Final = 16 * 1024
 
 
 class Limits(NamedTuple):
-    """Bytes and lines."""
+    """Bytes and lines. streamed: the path whose bodies may have any length when they are POSTed; empty for none."""
 
     event: int
     head: int
     headers: int
     target: int
+    streamed: bytes = b""
 
 
 class Request(NamedTuple):
@@ -94,8 +95,11 @@ def _one(data: bytes, limits: Limits) -> tuple[Request, bytes, bool]:
     values = {name: [value for found, value in fields if found == name] for name, _ in fields}
     _need(all(len(values.get(name, [])) <= 1 for name in _ONCE))
     host = _host(values.get(b"host", []))
+    target = _target(method, target, host)
+    if limits.streamed and method == b"POST" and target.partition(b"?")[0] == limits.streamed:
+        limits = limits._replace(event=10**20)
     body, rest = _body(values, version, rest, limits)
-    return Request(method, _target(method, target, host), body), rest, _goes_on(values, version)
+    return Request(method, target, body), rest, _goes_on(values, version)
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:

@@ -21,13 +21,15 @@ import pytest
 
 from proxy.demo.children import free_port
 from proxy.demo.instance import Instance
-from tests.boundary.engines import ENGINES, Plain
+from tests.boundary.engines import ENGINES, Aiohttp, Plain
 from tests.boundary.messages import Sent, generated, hand_made
 from tests.boundary.reference import Limits, Reading, Request, read
 from tests.boundary.traffic import Answer, answers_in, send
 from tests.http import cases
 
 LIMITS: Final = Limits(cases.EVENT_SIZE, cases.HEAD_SIZE, cases.HEADERS, cases.TARGET_SIZE)
+STREAMING: Final = LIMITS._replace(event=1, streamed=b"/events")
+"""A body of more than one byte is passed on in pieces."""
 SHORT: Final = 600
 """Generated requests for each server in the short form."""
 FULL: Final = 100_000
@@ -53,8 +55,10 @@ class Told(NamedTuple):
 
 
 @asynccontextmanager
-async def proxy_before(engine: Plain) -> AsyncIterator[Instance]:
+async def proxy_before(engine: Plain, limits: Limits) -> AsyncIterator[Instance]:
     """The daemon, all of whose backends are this server."""
+    match = {"path": "/events", "methods": ["POST"]}
+    route = {"name": "events", "match": match, "on_authority_down": "fail", "stream": bool(limits.streamed)}
     backend: dict[str, Any] = {"url": f"http://127.0.0.1:{engine.port}", "idle_timeout": "60s", "connections": 24}
     backend["breaker"] = {"failures": 1_000_000}
     config = {
@@ -64,9 +68,9 @@ async def proxy_before(engine: Plain) -> AsyncIterator[Instance]:
         "state_dir": "state",
         "salt": "a salt for these tests",
         "backends": {"old": backend, "new": backend},
-        "routes": [{"name": "events", "match": {"path": "/events", "methods": ["POST"]}, "on_authority_down": "fail"}],
+        "routes": [route],
         "default": "old",
-        "limits": cases.LIMITS,
+        "limits": cases.LIMITS | {"max_event_size": f"{limits.event}B"},
         "admin": {"tcp": "off"},
         "log": {"format": "text"},
     }
@@ -79,13 +83,13 @@ async def proxy_before(engine: Plain) -> AsyncIterator[Instance]:
 
 
 @asynccontextmanager
-async def stand(kind: type[Plain]) -> AsyncIterator[tuple[Plain, Instance]]:
+async def stand(kind: type[Plain], limits: Limits = LIMITS) -> AsyncIterator[tuple[Plain, Instance]]:
     """A server with the proxy before it."""
     directory = Path(tempfile.mkdtemp(prefix="cf-"))
     engine = kind(directory)
     try:
         await engine.start()
-        async with proxy_before(engine) as instance:
+        async with proxy_before(engine, limits) as instance:
             yield engine, instance
     finally:
         await engine.stop()
@@ -108,7 +112,7 @@ def check(sent: Sent, reading: Reading, answers: list[Answer]) -> list[Told]:
     return [Told(request, answer.status) for request, answer in zip(reading.requests, served, strict=True)]
 
 
-async def exchange(port: int, messages: Iterable[Sent]) -> tuple[list[Told], int]:
+async def exchange(port: int, messages: Iterable[Sent], limits: Limits = LIMITS) -> tuple[list[Told], int]:
     """Send them all, a few connections at a time; what was served, and how many refusals there were."""
     told: list[Told] = []
     refusals = 0
@@ -117,7 +121,7 @@ async def exchange(port: int, messages: Iterable[Sent]) -> tuple[list[Told], int
     async def work() -> None:
         nonlocal refusals
         for number, sent in numbered:
-            reading = read(sent.data, LIMITS)
+            reading = read(sent.data, limits)
             answers = answers_in(await send(port, sent, number), [request.method for request in reading.requests])
             told.extend(check(sent, reading, answers))
             refusals += len(answers) - len(reading.requests)
@@ -134,7 +138,9 @@ async def counted(instance: Instance) -> tuple[int, int]:
     connector = aiohttp.UnixConnector(str(instance.admin.socket))
     async with aiohttp.ClientSession(connector=connector) as session, session.get("http://localhost/metrics") as found:
         metrics = await found.text()
-    events = re.findall(r'^crossfade_requests_total\{[^}]*role="authority"[^}]*\} (\S+)$', metrics, re.MULTILINE)
+    events = re.findall(
+        r'^crossfade_requests_total\{[^}]*role="(?:authority|stream)"[^}]*\} (\S+)$', metrics, re.MULTILINE
+    )
     refused = sum(count for name, count in counters.items() if re.fullmatch(r"refused_\d+", name))
     return counters.get("passed_through", 0) + int(sum(map(float, events))), refused
 
@@ -179,6 +185,21 @@ async def test_what_is_seen_behind_the_proxy_is_what_it_counted(kind: type[Plain
     async with stand(kind) as (engine, instance):
         seed = ENGINES.index(kind)
         told, refusals = await exchange(instance.address.port, [*HAND_MADE, *generated(seed, FULL if soak else SHORT)])
+        assert refusals > 200
+        await check_counts(instance, told, refusals)
+        await instance.stop()
+        await engine.stop()
+        check_seen(engine, told)
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(1200)
+async def test_bodies_that_are_passed_on_in_pieces_end_where_they_ended(soak: bool) -> None:
+    """The same where bodies are not events but passed on as they come. aiohttp tells of whole requests alone."""
+    async with stand(Aiohttp, STREAMING) as (engine, instance):
+        messages = [*HAND_MADE, *generated(len(ENGINES), FULL if soak else SHORT)]
+        told, refusals = await exchange(instance.address.port, messages, STREAMING)
+        assert sum(len(each.request.body) > 1 for each in told) > 40
         assert refusals > 200
         await check_counts(instance, told, refusals)
         await instance.stop()
