@@ -408,8 +408,9 @@ class Client:
         assert incoming is not None
         kept, self._body = self._body, []
         self._head = None
+        keep_alive = self._keep_alive and head.keep_alive
         self._take_up(head)
-        keep_alive, self._keep_alive = self._keep_alive, False  # unless the body is whole before its answer begins
+        self._keep_alive = False  # unless the body is whole before its answer begins
         upload = self._service.plane.begin_upload(self, head)
         if upload is None or not self.is_busy:
             return
@@ -451,7 +452,8 @@ class Client:
         self._upload = self._incoming = None
         self._buffer = incoming.rest
         if self._stream is None:
-            self._keep_alive = upload.keep_alive and not self._service.is_stopping
+            is_last = self._service.is_stopping or (self._is_ended and not self._buffer)
+            self._keep_alive = upload.keep_alive and not is_last
         upload.end()
 
     def hold(self) -> None:
@@ -601,7 +603,9 @@ class Client:
 
     def _end_unless_busy(self) -> None:
         """The client has sent all it will, so the rest of a partial request will not come."""
-        if not self.is_busy and not self._is_closing:
+        if self._upload is not None:
+            self._break_off()
+        elif not self.is_busy and not self._is_closing:
             self._close()
 
     def answer_interim(self, head: ResponseHead) -> None:

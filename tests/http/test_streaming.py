@@ -199,6 +199,29 @@ async def test_requests_behind_a_stream_are_served_after_it() -> None:
         assert len(rig.other.seen) == 2
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_a_stream_that_waited_while_the_client_ended_its_side(is_whole: bool) -> None:
+    """What stands behind it is served, too; a body that is not whole never will be."""
+    gate = asyncio.Event()
+    get = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    async def later(connection: BackendConnection) -> None:
+        await gate.wait()
+        connection.write(reply(200))
+
+    async with running(streaming(), dials=OFF, limits=SMALL) as rig:
+        rig.other.behave = lambda seen, connection: asyncio.ensure_future(later(connection))
+        sink(rig.old, answers_at(2000))
+        wire = await rig.wire()
+        wire.send(get % 1 + long_head(2000) + b"x" * (2000 if is_whole else 1999) + (get % 2 if is_whole else b""))
+        wire.writer.write_eof()
+        await until(lambda: any(client._is_ended for client in rig.service.clients), "its end is here")
+        gate.set()
+        expected = 3 if is_whole else 1
+        assert (await wire.rest()).count(b"HTTP/1.1 200") == expected
+
+
 # where it goes
 
 
