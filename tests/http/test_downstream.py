@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from itertools import pairwise
 from time import monotonic
 
 import pytest
 
+from proxy.http.downstream import _CUTS
 from tests.http.backend import BackendConnection, Seen, always, reply
-from tests.http.rig import DUAL, OFF, SHADOW, event_bytes, make_route, running
+from tests.http.rig import DUAL, OFF, SHADOW, Rig, event_bytes, make_route, running
 from tests.http.wire import until
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -295,6 +297,33 @@ async def test_a_client_that_waits_for_its_answer_is_never_cut() -> None:
         rig.service.check_times(monotonic() + 1000)
         held[0].write(reply(200))
         assert (await wire.answer("GET")).status == 200
+
+
+@pytest.mark.asyncio
+async def test_clients_that_run_out_of_time_together_are_cut_a_few_at_a_time() -> None:
+    """Others are served in between: cutting costs system calls, and thousands may have come at once."""
+    count = 5 * _CUTS + 1
+    async with running(dials=OFF, limits=LIMITS) as rig:
+        wires = [await rig.wire() for _ in range(count)]
+        for wire in wires:
+            wire.send(GET[:10])
+        await until(lambda: sum(bool(client._buffer) for client in rig.service.clients) == count, "received")
+        refused: list[int] = []
+        asyncio.get_running_loop().call_soon(_watch, rig, refused, count)
+        rig.service.check_times(monotonic() + 6)
+        assert rig.plane.counters["refused_408"] == _CUTS
+        rig.service.check_times(monotonic() + 6)  # the first one is not over
+        await until(lambda: refused and refused[-1] == count, "all of them")
+        assert max(after - before for before, after in pairwise(refused)) == _CUTS
+        for wire in wires:
+            assert (await wire.answer()).status == 408
+
+
+def _watch(rig: Rig, refused: list[int], count: int) -> None:
+    """Once in each iteration, write down how many were refused."""
+    refused.append(rig.plane.counters["refused_408"])
+    if refused[-1] < count:
+        asyncio.get_running_loop().call_soon(_watch, rig, refused, count)
 
 
 # numbers
