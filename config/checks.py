@@ -14,12 +14,14 @@ from config.document import Loc
 from config.explain import Finding
 from config.model import Admin, Backend, Ledger, Limits, Route, Settings
 from config.patterns import covers, path_parameters
-from config.units import Address, nearest, parse_address, parse_backend_url, parse_source
+from config.units import Address, format_size, nearest, parse_address, parse_backend_url, parse_source
 
 _LONGEST_SOCKET = "/run/control.sock"
 _SOCKET_PATH = 107
 """Bytes of a Unix socket's path on Linux: sun_path holds 108, the last is the terminator (unix(7))."""
 
+_TIMES_IN_MEMORY = 4
+"""How often an event is held on its way: as it came, in the requests to both sides, and for the ledger."""
 _MAX_EVENT = 64 * 2**20
 """Bytes. An event travels to the ledger in one message of at most 256 MiB, together with others."""
 
@@ -268,6 +270,12 @@ def _limits(draft: Draft) -> Iterator[Finding]:
         yield Finding(("limits", "max_target_size"), "larger than max_head_size, of which the target is a part")
     if limits.max_event_size > _MAX_EVENT:
         yield Finding(("limits", "max_event_size"), "must be at most 64MiB: events are held in memory", "64MiB")
+        return
+    workers = draft.settings.workers
+    least = limits.max_event_size * _TIMES_IN_MEMORY * workers
+    if draft.is_sound(("workers",)) and limits.memory < least:
+        why = f"too little: each of {workers} workers must be able to hold max_event_size {_TIMES_IN_MEMORY} times"
+        yield Finding(("limits", "memory"), why, format_size(least))
 
 
 def _ledger(draft: Draft) -> Iterator[Finding]:

@@ -110,7 +110,12 @@ class Limits(_Frozen):
         "For a body that is passed on in pieces: without a byte of it",
     )
     keepalive_timeout: SomeTime = Field(75.0, description="an idle client connection is closed after this")
-    max_connections: int = Field(10_000, ge=1, description="open client connections per worker; more are closed")
+    max_connections: int = Field(10_000, ge=1, description="open client connections per worker; more: 503")
+    memory: SomeBytes = Field(
+        512 * 2**20,
+        description="what clients may make the whole instance hold: bodies, events on their way, answers that are not "
+        "read; each worker has its share. When it is used up: 503 until a fifth of it is free again",
+    )
 
 
 class Health(_Frozen):

@@ -76,6 +76,12 @@ class BalancedUpstream(Upstream):
         is_at_rest = sum(len(each.idle) for each in self._balance.endpoints) == self.open
         return is_at_rest and not self._waiting and not self.lasting
 
+    @property
+    def outstanding(self) -> int:
+        """Legs on their way or waiting for a connection."""
+        idle = sum(len(each.idle) for each in self._balance.endpoints)
+        return self.open - idle + len(self._waiting) + len(self.lasting)
+
     def send(self, leg: Leg) -> None:
         """Send a leg; its owner hears of it later, or at once when the line is full."""
         now = monotonic()

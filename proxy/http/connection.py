@@ -17,6 +17,7 @@ from proxy.http.response_head import BY_CHUNKS, BY_CLOSE, BY_LENGTH, NO_BODY, Re
 from proxy.net.kernel import unacknowledged
 
 if TYPE_CHECKING:
+    from proxy.http.budget import Charge
     from proxy.http.endpoint import Endpoint
     from proxy.http.upstream import Upstream
 
@@ -35,6 +36,7 @@ class Connection:
     __slots__ = (
         "_begun",
         "_buffer",
+        "_charge",
         "_chunks",
         "_head",
         "_is_draining",
@@ -75,6 +77,7 @@ class Connection:
         self._is_draining = False
         self._is_reusable = False
         self._unsent = 0
+        self._charge: Charge | None = None
         self._progress_at = 0.0
         self._head: ResponseHead | None = None
         self._chunks: ChunkedBody | None = None
@@ -221,6 +224,7 @@ class Connection:
             # It said yes before it has read the body: it still gets the rest, and no end of ours before it read it.
             self._is_draining, self._is_reusable = True, reusable and not self.is_lasting
             self._unsent, self._progress_at = self._unwritten(transport), now
+            self._charge = leg.request_charge
         else:
             self.abort()
         leg.owner.leg_done(leg)
@@ -273,6 +277,7 @@ class Connection:
         unsent = self._unwritten(self.transport)
         if unsent == 0 and self._is_reusable:
             self._is_draining = False
+            self._charge = None
             self._upstream.release(self, now)
         elif unsent != self._unsent:
             self._unsent, self._progress_at = unsent, now
@@ -319,6 +324,7 @@ class Connection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         transport, self.transport = self.transport, None
+        self._charge = None
         unsent = (transport is not None and self._upstream.tick.drop_writes(transport)) or self._is_unwritten
         leg = self.leg
         if leg is not None and self._may_repeat(leg, unsent):

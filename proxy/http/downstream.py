@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from config.model import Limits
 from proxy.http.answers import CONTINUE, accepted, problem
+from proxy.http.budget import CONNECTION, SMALL, TLS_CONNECTION
 from proxy.http.chunked import BadChunk
 from proxy.http.forwarded import Trust
 from proxy.http.head import FORWARDING, HeadParser, Refusal, RequestHead, refuse_request_line
@@ -48,12 +49,19 @@ _LOOKS: Final = 512
 """Clients whose time is checked in one loop iteration, at most."""
 _CUTS: Final = 16
 """Clients cut in one loop iteration, at most; each costs a few system calls, now and when it is closed."""
+_WRITE_HIGH: Final = 16 * 1024
+"""Bytes of answers that a client may leave unread before they are counted and nothing more is written."""
+_PIECE: Final = 64
+"""Bytes that a piece of a body takes beside what is in it."""
+_HURRY: Final = 0.1
+"""Share of its time that a slow client has while the memory budget is used up."""
 
 
 class Service:
     """What all client connections of a worker share."""
 
     __slots__ = (
+        "budget",
         "clients",
         "is_stopping",
         "limits",
@@ -76,6 +84,7 @@ class Service:
         trusted_proxies: Sequence[str] = (),
     ) -> None:
         self.plane = plane
+        self.budget = plane.budget
         self.limits = limits
         self.max_event_size = limits.max_event_size
         self.max_head_size = limits.max_head_size
@@ -101,7 +110,9 @@ class Service:
     def _check_some(self, now: float) -> None:
         left, cuts = self._unchecked, 0
         for _ in range(min(_LOOKS, len(left))):
-            cuts += left.pop().check_time(now)
+            client = left.pop()
+            client.look_unread()
+            cuts += client.check_time(now)
             if cuts == _CUTS:
                 break
         if left:
@@ -129,6 +140,7 @@ class Client:
         "_chunks_out",
         "_context",
         "_context_head",
+        "_counted",
         "_current",
         "_head",
         "_incoming",
@@ -141,6 +153,7 @@ class Client:
         "_method",
         "_minor",
         "_queued",
+        "_received",
         "_service",
         "_stream",
         "_transport",
@@ -148,6 +161,7 @@ class Client:
         "_parser",
         "_trusted_hop",
         "_upload",
+        "_unread",
         "is_busy",
         "peer",
         "since",
@@ -185,6 +199,10 @@ class Client:
         self._forwarded = b""
         self._context = b""
         self._context_head: RequestHead | None = None
+        # What the memory budget is told of this client: of a body so far, of answers that it does not read, of all.
+        self._received = 0
+        self._unread = 0
+        self._counted = 0
 
     # the connection
 
@@ -202,6 +220,8 @@ class Client:
             transport.abort()  # reset before it was accepted
             return
         service.clients.add(self)
+        service.budget.connected(TLS_CONNECTION if self._is_tls else CONNECTION)
+        transport.set_write_buffer_limits(_WRITE_HIGH)
         self.peer = str(address[0])
         self._forwarded = forwarded_lines(self.peer, b"https" if self._is_tls else b"http")
         if service.trust is not None and service.trust.is_trusted(self.peer):
@@ -210,10 +230,15 @@ class Client:
         self.since = monotonic()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._service.clients.discard(self)
+        if self in self._service.clients:
+            self._service.clients.remove(self)
+            self._service.budget.connected(-(TLS_CONNECTION if self._is_tls else CONNECTION))
         self._is_closing = True
         transport, self._transport = self._transport, None
         self._buffer = b""
+        self._body = []
+        self._received = self._unread = 0
+        self._count()
         if transport is not None:
             self._service.plane.tick.drop_writes(transport)
         if self._current is not None:
@@ -245,12 +270,15 @@ class Client:
         """The client reads slowly: its stream waits, and so do its next requests."""
         self._is_full = True
         self.since = monotonic()
+        self.look_unread()
+        self._service.loop.call_soon(self.look_unread)  # this iteration may write more
         if self._stream is not None:
             self._stream.pause()
 
     def resume_writing(self) -> None:
         self._is_full = False
         self.since = monotonic()
+        self.look_unread()
         if self._stream is not None:
             self._stream.resume()
         elif not self.is_busy:
@@ -266,9 +294,12 @@ class Client:
             self._close(End.LINGER)  # a request that is on its way here must not turn this into a reset
 
     def check_time(self, now: float) -> bool:
-        """Cut a client that is idle or slow; true when it was."""
+        """Cut a client that is idle or slow; true when it was. While memory is short it has a tenth of its time."""
         limits = self._service.limits
         waited = now - self.since
+        is_short = self._service.budget.is_full
+        if is_short and not self._is_closing:
+            waited /= _HURRY
         if self._is_closing:
             transport = self._transport
             # A slow client may still read the end of its answer.
@@ -286,10 +317,13 @@ class Client:
                 self._spoil(408, "nothing came of the request body for too long")
                 return True
         elif self._head is not None:
-            if self._is_endless(waited):
+            if self._is_endless(now - self.since):
                 self._begin_upload()
             elif waited > limits.body_timeout:
-                self._refuse(408, "the request body took too long")
+                if is_short:
+                    self._shed_body()
+                else:
+                    self._refuse(408, "the request body took too long")
                 return True
         elif self._buffer:
             if waited > limits.head_timeout:
@@ -316,6 +350,27 @@ class Client:
         if self._transport is not None:
             self._service.plane.tick.end(self._transport, End.CLOSE if self._is_tls or self._is_ended else how)
 
+    # memory
+
+    def look_unread(self) -> None:
+        """How much of its answers has the client not read?"""
+        self._unread = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        self._count()
+
+    def _count(self) -> None:
+        """Tell the budget what is held for this client."""
+        size = len(self._buffer) + self._received + self._unread
+        if size <= SMALL:
+            size = 0
+        if size != self._counted:
+            self._service.budget.add(size - self._counted)
+            self._counted = size
+
+    def _shed_body(self) -> None:
+        """A body cannot be taken, or not any further."""
+        self._service.plane.count("refused_bodies")
+        self._refuse(503, "this instance is out of memory for requests")
+
     # requests
 
     def data_received(self, data: bytes) -> None:
@@ -326,6 +381,8 @@ class Client:
                 self._more_upload(data)
                 return
             self._buffer += data
+            if len(self._buffer) > SMALL:
+                self._count()
             if len(self._buffer) > _PIPELINE_HIGH and not self._is_paused and self._transport is not None:
                 self._is_paused = True
                 self._transport.pause_reading()
@@ -348,6 +405,9 @@ class Client:
             return
         if self._buffer:
             self.since = monotonic()  # the head came in pieces: what happens to the event counts from now
+            if self._counted:
+                self._buffer = b""
+                self._count()
         raw = data[:stop] if data[0] != 13 else data[:stop].removeprefix(b"\r\n")
         head = self._parser.parse(raw)
         if isinstance(head, Refusal):
@@ -361,12 +421,18 @@ class Client:
                 self._dispatch(head, rest)
             else:
                 self._buffer = rest[length:]
+                if len(self._buffer) > SMALL:
+                    self._count()
                 self._dispatch(head, rest[:length])
             return
         if length > service.max_event_size and not service.plane.streams(head):
             self._refuse_length()
             return
         self._buffer = b""
+        self._count()
+        if not service.budget.has_room(min(length, service.max_event_size)):
+            self._shed_body()
+            return
         self._head = head
         self._incoming = RequestBody(head)
         if head.expects_continue and not rest and self._transport is not None:
@@ -394,6 +460,8 @@ class Client:
             self._refuse(refusal.status, refusal.reason)
         else:
             self._buffer = data
+            if len(data) > SMALL:
+                self._count()
 
     def _more_body(self, data: bytes) -> None:
         head, incoming = self._head, self._incoming
@@ -405,6 +473,7 @@ class Client:
             self._refuse(400, str(error))
             return
         self._body.append(data)
+        self._received += len(data) + _PIECE
         if incoming.size > self._service.max_event_size:
             if self._service.plane.streams(head):
                 self._begin_upload()
@@ -415,8 +484,14 @@ class Client:
             self._body = []
             self._head = self._incoming = None
             self._buffer = incoming.rest
+            self._received = 0
+            self._count()
             self.since = monotonic()
             self._dispatch(head, body)
+        else:
+            self._count()
+            if self._service.budget.is_full:
+                self._shed_body()
 
     def _refuse_length(self) -> None:
         self._refuse(413, f"the body is longer than {self._service.max_event_size} bytes")
@@ -434,6 +509,8 @@ class Client:
         assert head is not None
         assert incoming is not None
         kept, self._body = self._body, []
+        self._received = 0
+        self._count()
         self._head = None
         keep_alive = self._keep_alive and head.keep_alive
         self._take_up(head)
@@ -540,8 +617,11 @@ class Client:
         self._head = self._incoming = None
         self._body = []
         self._buffer = b""
+        self._received = 0
+        self._count()
         if self._transport is not None:
-            self._service.plane.tick.write(self._transport, problem(status, reason, close=True))
+            retry_after = 1 if status == 503 else 0
+            self._service.plane.tick.write(self._transport, problem(status, reason, retry_after, close=True))
         self._close(End.LINGER)
 
     def _believe(self, head: RequestHead) -> None:
@@ -578,7 +658,9 @@ class Client:
         self._finish_own(accepted(event_id, status, close=self._is_last()))
 
     def answer_problem(self, status: int, detail: str, retry_after: int = 0) -> None:
-        """An error of our own."""
+        """An error of our own. Every 503 is of this moment, so it says when to come again."""
+        if status == 503 and not retry_after:
+            retry_after = 1
         self._finish_own(problem(status, detail, retry_after, close=self._is_last()))
 
     def _is_last(self) -> bool:
@@ -622,6 +704,8 @@ class Client:
         if self._buffer and not self.is_busy and self._head is None:
             data, self._buffer = self._buffer, b""
             self._advance(data)
+            if self._counted:
+                self._count()
             if self._is_ended:
                 self._end_unless_busy()
         if self._is_paused and len(self._buffer) <= _PIPELINE_HIGH and self._transport is not None:
@@ -660,6 +744,7 @@ class Client:
             start = head.start + framing + self._connection_line() + b"\r\n"
             self._service.plane.tick.write(self._transport, start)
         kept, leg.body = leg.body, b""
+        leg.answer_charge = None
         if kept:
             self.stream(kept)
             if not self._is_full:

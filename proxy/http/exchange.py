@@ -21,6 +21,7 @@ from proxy.core.owed import DISCARDED as STATE_DISCARDED
 from proxy.core.owed import LOST as STATE_LOST
 from proxy.core.owed import REFUSED as STATE_REFUSED
 from proxy.http import remedies
+from proxy.http.budget import SMALL, Charge, charge
 from proxy.http.leg import NOBODY, Leg
 from proxy.http.request import event_request
 from proxy.http.response_head import ResponseHead
@@ -47,11 +48,12 @@ class Exchange:
     is_void: the client was told no, so what is still open at the other side is discarded
     is_long: some leg's answer comes in pieces
     is_forced: for this side alone: it neither waits for a backlog nor fails over
+    charge: what the memory budget is told of a large event
     """
 
     __slots__ = (
         "plane", "route", "event", "authority", "method", "shadow", "client", "standing", "legs", "waits", "handed",
-        "parked", "is_held", "is_void", "is_answered", "is_long", "is_forced", "streaming", "started_at",
+        "parked", "is_held", "is_void", "is_answered", "is_long", "is_forced", "streaming", "started_at", "charge",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +79,7 @@ class Exchange:
         self.is_forced = False
         self.streaming: Leg | None = None
         self.started_at = 0.0
+        self.charge: Charge | None = None
 
     # out
 
@@ -170,6 +173,7 @@ class Exchange:
         context = event.context if upstream.rewrite is None else upstream.rewrite.apply(event.context)
         request = event_request(context, event.id.encode(), ROLE_NAMES[role], 1, event.body)
         leg = Leg(self, upstream, side, role, self.method, request, event.client_id)
+        leg.request_charge = self.charge
         self.legs[side] = leg
         upstream.send(leg)
 
@@ -202,6 +206,8 @@ class Exchange:
                 self.client.stream(data)
         elif not self.is_answered:
             leg.keep(data)
+            leg.answer_charge = None
+            leg.answer_charge = charge(self.plane.budget, len(leg.body))
 
     def _take_outcome(self, leg: Leg) -> None:
         side, status = leg.side, leg.status
@@ -227,8 +233,16 @@ class Exchange:
             self._take_copy(leg)
         if self.is_answered:
             self.plane.tick.schedule()
+        elif len(leg.body) > SMALL:
+            self._settle_with(leg)
         else:
             self.settle()
+
+    def _settle_with(self, leg: Leg) -> None:
+        """The same with a large answer, which may have to wait for the other side or the ledger."""
+        self.settle()
+        if not self.is_answered:
+            leg.answer_charge = Charge(self.plane.budget, len(leg.body))
 
     def _authority_said_no(self, leg: Leg) -> None:
         side, status = leg.side, leg.status
@@ -383,7 +397,7 @@ class Exchange:
         """What is not passed on is read to its end, so that its connection can be used again."""
         for leg in self.legs:
             if leg is not None and leg.is_started and leg is not self.streaming:
-                leg.body = b""
+                leg.body, leg.answer_charge = b"", None
                 leg.is_unwanted = True
                 leg.resume()
         self.plane.tick.schedule()  # there may be reports, and no answer to write

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from proxy.http.response_head import ResponseHead
 
 if TYPE_CHECKING:
+    from proxy.http.budget import Charge
     from proxy.http.connection import Connection
     from proxy.http.upstream import Upstream
 
@@ -83,12 +84,13 @@ class Leg:
     sent_at, answered_at: when its request went out and its answer's head came, monotonic seconds; 0 before
     is_unwanted: nobody reads the rest of its answer; it is only read so that the connection can be used again
     is_abandoned: we have cut its connection, which says nothing about the backend
+    request_charge, answer_charge: what the memory budget is told of the request and of `body`; None when small
     """
 
     __slots__ = (
         "owner", "upstream", "side", "role", "method", "request", "may_repeat", "kind", "status", "reason", "head",
         "body", "truncated", "repeated", "is_started", "is_overfull", "is_unwanted", "is_paused", "is_abandoned",
-        "connection", "outflow", "sent_at", "answered_at",
+        "connection", "outflow", "sent_at", "answered_at", "request_charge", "answer_charge",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +119,8 @@ class Leg:
         self.outflow: Outflow | None = None
         self.sent_at = 0.0
         self.answered_at = 0.0
+        self.request_charge: Charge | None = None
+        self.answer_charge: Charge | None = None
 
     def keep(self, data: bytes) -> None:
         """Keep a piece of the answer until it may be passed on; an authority is paused when that is long."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.http.budget import Charge
 from proxy.http.head import RequestHead
 from proxy.http.leg import Leg
 from proxy.http.request import plain_request
@@ -24,11 +25,14 @@ class Passing:
         self.method = method
         self._leg: Leg | None = None
 
-    def send(self, upstream: Upstream, context: bytes, head: RequestHead, body: bytes) -> None:
-        """Send it; the client is answered with whatever comes back."""
+    def send(
+        self, upstream: Upstream, context: bytes, head: RequestHead, body: bytes, charge: Charge | None = None
+    ) -> None:
+        """Send it; the client is answered with whatever comes back. charge: of a large body."""
         if upstream.rewrite is not None:
             context = upstream.rewrite.apply(context)
         self._leg = Leg(self, upstream, 0, 0, self.method, plain_request(context, head, body), False)
+        self._leg.request_charge = charge
         upstream.send(self._leg)
 
     def leg_interim(self, leg: Leg, head: ResponseHead) -> None:
@@ -51,6 +55,7 @@ class Passing:
 
     def leg_done(self, leg: Leg) -> None:
         """The end, or a failure."""
+        self._leg = None  # no cycle of references: what is done goes at once, not at the next collection
         if self.client is None:
             return
         if leg.is_started:

@@ -20,6 +20,7 @@ from proxy.core.event import OLD, Event
 from proxy.core.identity import IdSource
 from proxy.core.routing import Routing
 from proxy.http import remedies
+from proxy.http.budget import LEG, SMALL, TIMES_HELD, Budget, Charge
 from proxy.http.coding import decoded
 from proxy.http.downstream import Client
 from proxy.http.exchange import Exchange
@@ -41,11 +42,12 @@ _AWAY: Final = 1.0
 """Seconds without a ledger after which events that need it are refused before dispatch."""
 _BACKLOG_POLL: Final = 0.005
 _HOUSEKEEPING: Final = 0.1
+_UNBOUNDED: Final = 2**50
 _OLD_ALONE: Final = Choice(OLD, 1 << OLD, 0, False)
 
 
 class DataPlane:
-    """What one worker serves. seed: of the salted key hash; upstreams: by backend name; max_decoded: bytes."""
+    """What one worker serves. seed: of the salted key hash; upstreams: by backend name; max_decoded, memory: bytes."""
 
     def __init__(
         self,
@@ -59,7 +61,9 @@ class DataPlane:
         seed: int,
         stream: int,
         max_decoded: int,
+        memory: int = _UNBOUNDED,
     ) -> None:
+        self.budget = Budget(memory)
         self.routes = [EventRoute(i, r, (upstreams[r.old], upstreams[r.new]), seed) for i, r in enumerate(routes)]
         self.upstreams = upstreams
         self.ledger = ledger
@@ -96,6 +100,9 @@ class DataPlane:
 
     def begin(self, client: Client, head: RequestHead, body: bytes) -> Exchange | Passing | None:
         """Serve a request; None when it was answered at once."""
+        if (self.budget.is_full or len(body) > SMALL) and not self._has_memory(len(body)):
+            self._refuse(client, 503, "this instance is out of memory for requests", "refused_memory")
+            return None
         route, params = self._matcher.find(head)
         if route is None:
             return self._pass(client, head, body)
@@ -143,6 +150,8 @@ class DataPlane:
             if choice is not _OLD_ALONE:
                 route.spread.count(bucket, key)
         exchange = Exchange(self, route, event, choice.authority, head.method, choice.shadow, client)
+        if len(body) > SMALL:
+            exchange.charge = Charge(self.budget, TIMES_HELD * len(body))
         if steered is not None and steered.is_forced:
             exchange.is_forced = True
             self.count("forced")
@@ -177,7 +186,7 @@ class DataPlane:
         self.count("streamed")
         if choice.owed != 1 << choice.authority:
             self.count("streamed_without_copy")
-        upload = Upload(client, head.method, route, side)
+        upload = Upload(client, head.method, route, side, self.budget)
         upload.start(client.context(head), event_id.encode(), -1 if head.chunked else head.length)
         return upload
 
@@ -250,8 +259,26 @@ class DataPlane:
             return None
         self.count("passed_through")
         passing = Passing(client, head.method)
-        passing.send(backend, client.context(head), head, body)
+        charge = Charge(self.budget, 2 * len(body)) if len(body) > SMALL else None
+        passing.send(backend, client.context(head), head, body, charge)
         return passing
+
+    # memory
+
+    def _has_memory(self, size: int) -> bool:
+        """May a request with a body of so many bytes be served? Small ones only ask whether the budget is used up."""
+        if size <= SMALL:
+            return not self.budget.is_full
+        self.look_at_memory()
+        return self.budget.has_room(TIMES_HELD * size)
+
+    def look_at_memory(self) -> None:
+        """Tell the budget of what does not count there by itself."""
+        ledger = self.ledger
+        waiting = len(self._backlogged) + ledger.waiting
+        for upstream in self.upstreams.values():
+            waiting += upstream.outstanding
+        self.budget.see_others(ledger.kept_bytes + waiting * LEG)
 
     # what is watched
 
@@ -293,6 +320,7 @@ class DataPlane:
 
     def _keep_house(self) -> None:
         now = monotonic()
+        self.look_at_memory()
         for upstream in self.upstreams.values():
             upstream.check_times(now)
         self.ledger.check_time(now)

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from proxy.core.authority_down import Remedy, remedy
+from proxy.http.budget import Budget, Charge
 from proxy.http.leg import Leg
 from proxy.http.passing import Passing
 from proxy.http.request import streamed_request
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _KEPT: Final = 256 * 1024
 """Bytes that wait for the connection to be made, before the client is asked for no more."""
+_HELD: Final = 2 * _KEPT
+"""Bytes that one holds, at most, while its backend takes nothing: what was kept, or what one loop iteration reads."""
 
 
 def side_for_upload(route: EventRoute, authority: int, *, is_forced: bool, now: float) -> int | None:
@@ -53,7 +56,9 @@ class Upload(Passing):
     """
 
     __slots__ = (
+        "_budget",
         "_by_chunks",
+        "_charge",
         "_connection",
         "_has_outcome",
         "is_held",
@@ -66,8 +71,10 @@ class Upload(Passing):
         "progress_at",
     )
 
-    def __init__(self, client: Client, method: bytes, route: EventRoute, side: int) -> None:
+    def __init__(self, client: Client, method: bytes, route: EventRoute, side: int, budget: Budget) -> None:
         Passing.__init__(self, client, method)
+        self._budget = budget
+        self._charge: Charge | None = None
         self._route = route
         self._side = side
         self._connection: Connection | None = None
@@ -132,6 +139,7 @@ class Upload(Passing):
     def hold(self) -> None:
         """Nothing more is taken for now."""
         self.is_held = True
+        self._charge = Charge(self._budget, _HELD)
         self.progress_at = monotonic()
         if self.client is not None and not self.is_whole:
             self.client.hold()
@@ -139,6 +147,7 @@ class Upload(Passing):
     def proceed(self) -> None:
         """The backend takes more again."""
         self.is_held = False
+        self._charge = None
         self.progress_at = monotonic()
         if self.client is not None and not self.is_whole:
             self.client.proceed()
@@ -157,7 +166,7 @@ class Upload(Passing):
     def leg_done(self, leg: Leg) -> None:
         """The end of the answer, or a failure. A body that is not whole by then goes nowhere any more."""
         self._take_outcome(leg)
-        self._connection = None
+        self._connection = self._charge = None
         Passing.leg_done(self, leg)
 
     def _take_outcome(self, leg: Leg) -> None:

@@ -147,6 +147,11 @@ class Upstream:
         """No leg is on its way."""
         return len(self._idle) == self.open and not self._waiting and not self.lasting
 
+    @property
+    def outstanding(self) -> int:
+        """Legs on their way or waiting for a connection."""
+        return self.open - len(self._idle) + len(self._waiting) + len(self.lasting)
+
     def send(self, leg: Leg) -> None:
         """Send a leg; its owner hears of it later, or at once when the line is full."""
         if leg.outflow is not None:

@@ -122,6 +122,16 @@ class LedgerClient:
         return self._kept_bytes >= KEPT_BYTES
 
     @property
+    def kept_bytes(self) -> int:
+        """Bytes of frames that are held here."""
+        return self._kept_bytes + len(self._unsent)
+
+    @property
+    def waiting(self) -> int:
+        """Events that wait for the ledger's word."""
+        return len(self._waiters) + len(self._turn_waiters)
+
+    @property
     def is_flushed(self) -> bool:
         """Everything said is durable."""
         return not (self._events or self._reports or self._kept)

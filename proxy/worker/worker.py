@@ -96,6 +96,7 @@ class Worker:
             seed_of(settings.salt),
             int(stream[:8], 16),
             settings.limits.max_decoded_size,
+            settings.limits.memory // settings.workers,
         )
         self.service = Service(
             self.plane, settings.limits, headers_wanted(settings.routes), loop, settings.trusted_proxies

@@ -225,6 +225,11 @@ TOGETHER = (
     case("other half of TLS", top("admin: {tls_key: §a.pem}"), "tls_key needs tls_cert beside it"),
     case("target above head", top("limits: {max_target_size: §17KiB}"), "larger than max_head_size"),
     case("event above memory", top("limits: {max_event_size: §65MiB}"), ("must be at most 64MiB", "64MiB")),
+    case(
+        "memory for less than one event",
+        top("limits: {memory: §7MiB}"),
+        ("too little: each of 2 workers must be able to hold max_event_size 4 times", "8MiB"),
+    ),
     case("event above segment", top("ledger: {segment_size: §1KiB}"), "smaller than limits.max_event_size"),
     case("retry waits", top("ledger: {retry_initial: §1m}"), "longer than retry_max"),
     case("bodies of nothing", top("ledger: {retain: 0s, retain_bodies: §true}"), "nothing is retained"),

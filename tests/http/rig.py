@@ -129,6 +129,7 @@ class Rig:
             SEED,
             0xC0FFEE,
             limits.max_decoded_size,
+            limits.memory,
         )
         self.service = Service(self.plane, limits, headers_wanted(routes), loop, trusted_proxies)
         self._server: asyncio.Server | None = None
@@ -162,6 +163,7 @@ class Rig:
 
     def _keep_house(self) -> None:
         now = monotonic()
+        self.plane.look_at_memory()
         for upstream in self.upstreams.values():
             upstream.check_times(now)
         self._housekeeping = asyncio.get_running_loop().call_later(HOUSEKEEPING, self._keep_house)
@@ -189,6 +191,9 @@ class Rig:
             for backend in (self.old, self.new, self.other):
                 backend.stop()
         await until(lambda: not any(upstream.open for upstream in self.upstreams.values()), "connections are closed")
+        for route in self.plane.routes:
+            route.copies.clear()
+        assert self.plane.budget.held == 0, f"{self.plane.budget.held} bytes are still counted"
 
     # what a test does
 
