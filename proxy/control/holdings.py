@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from config.model import Settings
+from proxy.control import descriptors
 from proxy.control.inherit import places_of
 from proxy.control.places import Places
 from proxy.control.salt import check_salt
@@ -67,6 +68,7 @@ class Holdings:
             raise
 
     def _acquire(self) -> None:
+        descriptors.check(self.settings, descriptors.limit())
         prepare_directories(self.places)
         self.lock_fd, waited = self._take_lock()
         for name, backend in self.settings.backends.items():

@@ -27,6 +27,7 @@ import uvloop
 
 import proxy
 from config.model import Settings
+from proxy.control import descriptors
 from proxy.control.holdings import Holdings
 from proxy.control.inherit import EXIT_REFUSED
 from proxy.control.logs import one_line, setup_logging
@@ -309,6 +310,7 @@ def launch(settings: Settings, path: Path, *, modules: Sequence[str] | None = No
     2 when something refuses to start: the last line on stderr says why then, and nothing was overwritten.
     """
     setup_logging(settings.log, "launcher")
+    descriptors.raise_limit()
     try:
         holdings = Holdings(settings, path)
     except RefuseToStart as refusal:

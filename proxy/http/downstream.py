@@ -68,6 +68,7 @@ class Service:
         "loop",
         "max_event_size",
         "max_head_size",
+        "most_clients",
         "parser",
         "plane",
         "trust",
@@ -94,8 +95,13 @@ class Service:
         """For connections of hops that are believed."""
         self.loop = loop
         self.clients: set[Client] = set()
+        self.most_clients = limits.max_connections
         self.is_stopping = False
         self._unchecked: list[Client] = []
+
+    def has_room(self) -> bool:
+        """May one more client come?"""
+        return len(self.clients) < self.most_clients and self.budget.takes_connections
 
     def check_times(self, now: float) -> None:
         """Once a second: cut clients that are too slow or idle for too long, a few in each loop iteration.
@@ -209,7 +215,7 @@ class Client:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         service = self._service
-        if len(service.clients) >= service.limits.max_connections:
+        if len(service.clients) >= service.most_clients:
             service.plane.count("refused_connections")
             self._is_closing = True
             transport.abort()

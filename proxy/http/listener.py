@@ -3,6 +3,9 @@
 libuv's own server accepts until the queue is empty, so a burst of connections goes to whichever worker
 woke first: 64 of 64 keep-alive connections of a load generator stayed on one of two workers. Taking one
 and going back to the loop lets the others have theirs, and a busy worker takes fewer.
+
+A worker that can take no client, because it has as many as it may, its memory budget is used up or it has no
+descriptor, leaves the queue to the others for a moment. Who is still there then gets a 503 (`proxy.http.rejection`).
 """
 
 from __future__ import annotations
@@ -16,14 +19,17 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, Final
 
+from proxy.http.rejection import SHORTAGES, Rejections
 from proxy.net.live_context import LiveContext, reason
 
 log = logging.getLogger(__name__)
 
-_PAUSE: Final = 0.1
-"""Seconds without accepting when there are no descriptors left."""
+_GIVE_WAY: Final = 0.02
+"""Seconds that clients are left to other workers before they are rejected, and from one round of that to the next."""
+_AT_A_TIME: Final = 16
+"""Clients that are rejected in a row."""
 _TELL_EVERY: Final = 10.0
-"""Seconds between two lines in the log about failed handshakes: anybody can make them fail."""
+"""Seconds between two lines in the log about failed handshakes, or accepts: anybody can make them fail."""
 
 
 class Handshakes:
@@ -55,7 +61,7 @@ class Handshakes:
 
 
 class Listener:
-    """Accepts for one worker. make: the protocol of a new connection; refused: called when none can be taken."""
+    """Accepts for one worker. make: the protocol of a new connection; refused: called when accepting fails."""
 
     def __init__(
         self,
@@ -64,7 +70,11 @@ class Listener:
         make: Callable[[], asyncio.Protocol],
         refused: Callable[[], None],
         tls: Handshakes | None = None,
+        rejections: Rejections | None = None,
     ) -> None:
+        self._rejections = rejections or Rejections(loop, reserve=0)
+        self._is_short = False
+        self._told_at = -_TELL_EVERY
         self._loop = loop
         self._socket = listening
         self._make = make
@@ -80,6 +90,9 @@ class Listener:
         self._loop.add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
+        if not self._rejections.has_room():
+            self._give_way()
+            return
         try:
             connection, peer = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -88,11 +101,67 @@ class Listener:
             if error.errno == errno.EINVAL:  # the launcher, which stops, has shut the socket: nothing more comes
                 self._loop.remove_reader(self._socket)
                 return
-            log.error("cannot accept: %s", error.strerror or error)
-            self._refused()
-            self._loop.remove_reader(self._socket)
-            self._resume = self._loop.call_later(_PAUSE, self.start)
+            self._failed(error)
             return
+        self._take(connection, peer)
+
+    def _failed(self, error: OSError) -> None:
+        """Accepting failed: probably there are no descriptors left."""
+        now = monotonic()
+        if now - self._told_at >= _TELL_EVERY:
+            log.error("cannot accept: %s", error.strerror or error)
+            self._told_at = now
+        self._refused()
+        self._is_short = error.errno in SHORTAGES
+        self._give_way()
+
+    def _give_way(self) -> None:
+        """Leave what waits to the other workers for a moment."""
+        self._loop.remove_reader(self._socket)
+        self._resume = self._loop.call_later(_GIVE_WAY, self._reject_some)
+
+    def _reject_some(self) -> None:
+        """Nobody else could take who is still waiting."""
+        try:
+            for _ in range(_AT_A_TIME):
+                if self._rejections.is_full or not (self._accept_short() if self._is_short else self._reject_one()):
+                    break
+        except (BlockingIOError, ConnectionAbortedError):
+            self.start()  # nobody waits any more
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return  # shut, see `_accept`
+            self._failed(error)
+        else:
+            self._give_way()
+
+    def _reject_one(self) -> bool:
+        """Reject a client, unless there is room for it again."""
+        if self._rejections.has_room():
+            connection, peer = self._socket.accept()
+            self._take(connection, peer)
+        else:
+            connection, _ = self._socket.accept()
+            self._rejections.reject(connection, "refused_connections", is_tls=self._tls is not None)
+        return True
+
+    def _accept_short(self) -> bool:
+        """Are there descriptors again? Else reject a client with one of the reserve; false when that is used up."""
+        try:
+            self._reject_one()
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+        else:
+            self._is_short = False
+            return True
+        connection = self._rejections.accept(self._socket)
+        if connection is None:
+            return False
+        self._rejections.reject(connection, "refused_descriptors", is_tls=self._tls is not None)
+        return True
+
+    def _take(self, connection: socket.socket, peer: object) -> None:
         connection.setblocking(False)
         if self._tls is None:
             opening: Coroutine[Any, Any, object] = self._loop.connect_accepted_socket(self._make, connection)

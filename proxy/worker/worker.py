@@ -17,6 +17,7 @@ import socket
 from time import monotonic
 from typing import Final
 
+from proxy.control import descriptors
 from proxy.control.inherit import Inherited
 from proxy.control.link import (
     SPREAD_EVERY,
@@ -35,6 +36,7 @@ from proxy.http.balanced import upstream_of
 from proxy.http.downstream import Client, Service
 from proxy.http.listener import Handshakes, Listener
 from proxy.http.plane import DataPlane
+from proxy.http.rejection import Rejections
 from proxy.http.route import EventRoute, headers_wanted
 from proxy.http.tick import Tick
 from proxy.ledger.client import LedgerClient
@@ -101,6 +103,8 @@ class Worker:
         self.service = Service(
             self.plane, settings.limits, headers_wanted(settings.routes), loop, settings.trusted_proxies
         )
+        self.service.most_clients = descriptors.most_clients(settings, descriptors.limit())
+        self._rejections = Rejections(loop, self.service.has_room, self.plane.count)
         register = Register("worker", index, os.getpid(), stream)
         self.link = LinkClient(inherited.places.control_socket, register, self._hear)
         self._reports = 0
@@ -151,7 +155,7 @@ class Worker:
 
     def _listener(self, listening: socket.socket, tls: ServerTls | None) -> Listener:
         if tls is None:
-            return Listener(self._loop, listening, self._make_client, self._cannot_accept)
+            return Listener(self._loop, listening, self._make_client, self._cannot_accept, rejections=self._rejections)
         limits = self._settings.limits
         handshakes = Handshakes(
             tls.live,
@@ -160,7 +164,7 @@ class Worker:
             most=limits.max_connections,
             failed=self._handshake_failed,
         )
-        return Listener(self._loop, listening, self._make_tls_client, self._cannot_accept, handshakes)
+        return Listener(self._loop, listening, self._make_tls_client, self._cannot_accept, handshakes, self._rejections)
 
     def _make_client(self) -> asyncio.Protocol:
         return as_protocol(Client(self.service))
@@ -224,6 +228,7 @@ class Worker:
             log.error("the ledger did not confirm the last records")
         self.link.send(worker_stats(self.plane, self.service, self._speaking_tls))
         await self.link.close()
+        self._rejections.close()
         self.ledger.close()
         self.plane.close()
         await self._lookup.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from proxy.http.listener import Listener
+from proxy.http.rejection import Rejections, Reserve
 
 pytestmark = pytest.mark.asyncio
 
@@ -63,26 +65,165 @@ async def test_a_burst_is_shared() -> None:
     shared.close()
 
 
-async def test_without_descriptors_it_waits_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+class Short(socket.socket):
+    """Has no descriptor for the next `left` accepts."""
+
+    left = 0
+
+    def accept(self) -> Any:
+        if self.left:
+            self.left -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+async def said(address: tuple[str, int], request: bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") -> bytes:
+    """Everything that is said to a client with a request; raises ConnectionResetError when it is reset."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(request)
+    heard = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return heard
+
+
+def check_rejected(heard: bytes) -> None:
+    head, _, body = heard.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 503 Service Unavailable"
+    assert {b"Retry-After: 1", b"Connection: close", b"Content-Length: %d" % len(body)} <= set(lines)
+
+
+async def test_without_descriptors_clients_are_told_so_and_then_served_again() -> None:
     loop = asyncio.get_running_loop()
     refused: list[None] = []
-
-    class Full(socket.socket):
-        left = 2
-
-        def accept(self) -> Any:
-            if Full.left:
-                Full.left -= 1
-                raise OSError(errno.EMFILE, "Too many open files")
-            return super().accept()
-
-    made = listening()
-    full = Full(fileno=made.detach())
-    listener = Listener(loop, full, greeter(b"c"), lambda: refused.append(None))
+    counted: list[str] = []
+    rejections = Rejections(loop, count=counted.append)
+    short = Short(fileno=listening().detach())
+    listener = Listener(loop, short, greeter(b"c"), lambda: refused.append(None), rejections=rejections)
+    short.left = 2  # the first, and the one that looks whether there are any again
     listener.start()
-    assert await asyncio.wait_for(greeting(full.getsockname()), 10) == b"c"
-    assert len(refused) == 2
+    check_rejected(await said(short.getsockname()))
+    assert (len(refused), counted) == (1, ["refused_descriptors"])
+    assert await asyncio.wait_for(greeting(short.getsockname()), 10) == b"c"
+    assert await asyncio.wait_for(greeting(short.getsockname()), 10) == b"c"
+    assert (len(refused), len(counted)) == (1, 1)
     listener.close()
+    rejections.close()
+
+
+async def test_without_a_reserve_it_waits_and_goes_on() -> None:
+    loop = asyncio.get_running_loop()
+    refused: list[None] = []
+    short = Short(fileno=listening().detach())
+    listener = Listener(loop, short, greeter(b"c"), lambda: refused.append(None))
+    short.left = 5
+    listener.start()
+    assert await asyncio.wait_for(greeting(short.getsockname()), 10) == b"c"
+    assert (short.left, len(refused)) == (0, 1)
+    listener.close()
+
+
+async def test_who_has_no_room_leaves_clients_to_the_others() -> None:
+    loop = asyncio.get_running_loop()
+    shared = listening()
+    counted: list[str] = []
+    full = Rejections(loop, lambda: False, counted.append)
+    listeners = [
+        Listener(loop, shared.dup(), greeter(b"full"), lambda: None, rejections=full),
+        Listener(loop, shared.dup(), greeter(b"free"), lambda: None),
+    ]
+    for each in listeners:
+        each.start()
+    assert [await greeting(shared.getsockname()) for _ in range(20)] == [b"free"] * 20
+    assert counted == []
+    listeners[1].close()
+    check_rejected(await said(shared.getsockname()))
+    assert counted == ["refused_connections"]
+    listeners[0].close()
+    full.close()
+    shared.close()
+
+
+async def test_when_there_is_room_again_who_waits_is_taken() -> None:
+    loop = asyncio.get_running_loop()
+    has_room = False
+    rejections = Rejections(loop, lambda: has_room)
+    made = listening()
+    listener = Listener(loop, made, greeter(b"c"), lambda: None, rejections=rejections)
+    listener.start()
+    check_rejected(await said(made.getsockname()))
+    has_room = True
+    assert await asyncio.wait_for(greeting(made.getsockname()), 10) == b"c"
+    listener.close()
+    rejections.close()
+
+
+async def test_a_storm_is_rejected_a_few_at_a_time() -> None:
+    loop = asyncio.get_running_loop()
+    made = listening()
+    counted: list[str] = []
+    rejections = Rejections(loop, lambda: False, counted.append, most=20)
+    listener = Listener(loop, made, greeter(b"c"), lambda: None, rejections=rejections)
+    clients = [socket.create_connection(made.getsockname()) for _ in range(50)]
+    listener._give_way()
+    listener._reject_some()
+    assert len(counted) == 16
+    listener._reject_some()
+    assert (len(counted), rejections.is_full) == (20, True)
+    for client in clients:
+        client.settimeout(10)
+    for client in clients:  # those who close make room for the next
+        check_rejected(await loop.run_in_executor(None, client.recv, 4096))
+        client.close()
+    assert len(counted) == 50
+    listener.close()
+    rejections.close()
+
+
+async def test_who_does_not_close_is_closed_after_a_while_or_much_data() -> None:
+    loop = asyncio.get_running_loop()
+    rejections = Rejections(loop, lambda: False)
+    made = listening()
+    listener = Listener(loop, made, greeter(b"c"), lambda: None, rejections=rejections)
+    listener.start()
+    silent, talking = (socket.create_connection(made.getsockname()) for _ in range(2))
+    talking.setblocking(False)
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        await loop.sock_sendall(talking, bytes(2**26))
+    assert rejections._closing
+    deadline = loop.time() + 10
+    while rejections._closing:
+        assert loop.time() < deadline
+        await asyncio.sleep(0.01)
+    silent.close()
+    talking.close()
+    listener.close()
+    rejections.close()
+
+
+async def test_over_tls_they_are_only_closed() -> None:
+    loop = asyncio.get_running_loop()
+    rejections = Rejections(loop, lambda: False)
+    made = listening()
+    client = socket.create_connection(made.getsockname())
+    rejections.reject(made.accept()[0], "refused_connections", is_tls=True)
+    assert client.recv(100) == b""
+    assert not rejections._closing
+    client.close()
+    made.close()
+    rejections.close()
+
+
+async def test_the_reserve_is_given_up_and_taken_back() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    reserve = Reserve(3)
+    assert len(os.listdir("/proc/self/fd")) == before + 3
+    assert [reserve.give_up() for _ in range(4)] == [True] * 3 + [False]
+    reserve.refill()
+    assert reserve.give_up()
+    reserve.close()
+    reserve.refill()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_closed_while_it_waits_it_stays_closed() -> None:
