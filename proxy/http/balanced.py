@@ -19,11 +19,11 @@ from aiohappyeyeballs import start_connection
 
 from config.model import Backend
 from config.units import parse_backend_url
-from proxy.core.event import UNREACHABLE
 from proxy.http.balance import Balance
 from proxy.http.connection import Connection
 from proxy.http.endpoint import Endpoint
 from proxy.http.leg import Leg
+from proxy.http.rejection import SHORTAGES
 from proxy.http.tick import Tick
 from proxy.http.upstream import EndpointFigures, Upstream
 from proxy.ledger.shape import as_protocol
@@ -77,6 +77,13 @@ class BalancedUpstream(Upstream):
         return is_at_rest and not self._waiting and not self.lasting
 
     @property
+    def is_line_full(self) -> bool:
+        """Would a leg that is sent now be refused?"""
+        if len(self._waiting) < self._pending:
+            return False
+        return not any(each.idle or each.open < self._connections for each in self._balance.endpoints)
+
+    @property
     def outstanding(self) -> int:
         """Legs on their way or waiting for a connection."""
         idle = sum(len(each.idle) for each in self._balance.endpoints)
@@ -93,18 +100,16 @@ class BalancedUpstream(Upstream):
             if self.names.is_known:
                 self._refuse_unknown(leg)
                 return
-        if len(self._waiting) < self._pending:
-            self._waiting.append((now, leg))
-        else:
-            leg.kind, leg.status, leg.reason = UNREACHABLE, 503, "too many events wait for this backend"
-            leg.owner.leg_done(leg)
+        self.wait(leg, now)
 
     def _give(self, leg: Leg, endpoint: Endpoint, now: float) -> bool:
         """Let an endpoint have a leg; false when it can take none now."""
         if endpoint.idle and leg.outflow is None:
             self._balance.take(endpoint, now, self._reset)
             endpoint.idle.pop().begin(leg)
-        elif endpoint.open < self._connections or leg.outflow is not None:
+        elif not (self._short_until and self._is_short()) and (
+            endpoint.open < self._connections or leg.outflow is not None
+        ):
             self._balance.take(endpoint, now, self._reset)
             self.open += 1
             endpoint.open += 1
@@ -125,7 +130,11 @@ class BalancedUpstream(Upstream):
             endpoint = self._balance.choose(now)
             if endpoint is None or not (endpoint.idle or endpoint.open < self._connections):
                 return
-            self._give(self._waiting.popleft()[1], endpoint, now)
+            since, leg = self._waiting.popleft()
+            if not self._give(leg, endpoint, now):
+                self._waiting.appendleft((since, leg))
+                return
+        self.look_at_line()
 
     # connecting
 
@@ -136,6 +145,10 @@ class BalancedUpstream(Upstream):
             connection = Connection(self, self.tls is not None, endpoint)
             try:
                 why = await self._attempt(connection, endpoint)
+            except OSError:  # one of SHORTAGES
+                self._lose(connection.endpoint or endpoint)
+                self.fall_short(leg)
+                return
             except asyncio.CancelledError:
                 self._lose(connection.endpoint or endpoint)
                 self._refuse(leg, 502, "closing")
@@ -170,13 +183,18 @@ class BalancedUpstream(Upstream):
         endpoint.open -= 1
 
     async def _attempt(self, connection: Connection, endpoint: Endpoint) -> str:
-        """Connect; why not, or empty. The connection's endpoint is another one when that was faster."""
+        """Connect; why not, or empty. The connection's endpoint is another one when that was faster.
+
+        Raises OSError when there are no descriptors.
+        """
         try:
             async with asyncio.timeout(self.settings.connect_timeout):
                 await self._open_to(connection, endpoint)
         except TimeoutError:
             return f"no connection within {self.settings.connect_timeout:g} s"
         except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             return reason(error)
         return "" if connection.transport is not None else "closed at once"
 
@@ -260,6 +278,8 @@ class BalancedUpstream(Upstream):
             connection.abort()
         elif self._waiting and self._waiting[0][1].outflow is None:
             connection.begin(self._waiting.popleft()[1])
+            if self.is_crowded:
+                self.look_at_line()
         else:
             connection.idle_since = now
             endpoint.idle.append(connection)

@@ -215,7 +215,7 @@ class Exchange:
         if leg.head is not None:
             figures.classes[status // 100] += 1
             figures.latency.add(leg.answered_at - leg.sent_at)
-        else:
+        elif not leg.is_ours:
             figures.classes[0] += 1
         if side == self.authority:
             if leg.kind != DELIVERED:

@@ -84,13 +84,14 @@ class Leg:
     sent_at, answered_at: when its request went out and its answer's head came, monotonic seconds; 0 before
     is_unwanted: nobody reads the rest of its answer; it is only read so that the connection can be used again
     is_abandoned: we have cut its connection, which says nothing about the backend
+    is_ours: that it could not be sent is this process's own trouble, not the backend's
     request_charge, answer_charge: what the memory budget is told of the request and of `body`; None when small
     """
 
     __slots__ = (
         "owner", "upstream", "side", "role", "method", "request", "may_repeat", "kind", "status", "reason", "head",
         "body", "truncated", "repeated", "is_started", "is_overfull", "is_unwanted", "is_paused", "is_abandoned",
-        "connection", "outflow", "sent_at", "answered_at", "request_charge", "answer_charge",
+        "is_ours", "connection", "outflow", "sent_at", "answered_at", "request_charge", "answer_charge",
     )  # fmt: skip
 
     def __init__(
@@ -119,6 +120,7 @@ class Leg:
         self.outflow: Outflow | None = None
         self.sent_at = 0.0
         self.answered_at = 0.0
+        self.is_ours = False
         self.request_charge: Charge | None = None
         self.answer_charge: Charge | None = None
 

@@ -28,10 +28,10 @@ from proxy.http.head import RequestHead
 from proxy.http.matching import Matcher
 from proxy.http.passing import Passing
 from proxy.http.route import LOAD_HEADER, EventRoute
-from proxy.http.steering import bare_host
+from proxy.http.steering import Steered, bare_host
 from proxy.http.tick import Tick
 from proxy.http.uploading import Upload, side_for_upload
-from proxy.http.upstream import Upstream
+from proxy.http.upstream import CROWDED, Upstream
 from proxy.http.values import MAX_VALUE, is_safe_id
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import LOW_DISK, Marks
@@ -125,6 +125,9 @@ class DataPlane:
         if route.steering is not None:
             steered = route.steer(head, params, bucket, key if has_key else None)
         choice = self._choose(route, bucket, has_key) if steered is None else steered.choice
+        if route.sides[choice.authority].is_crowded and self._is_crowded_out(route, choice, steered):
+            self._refuse(client, 503, CROWDED, "refused_pending")
+            return None
         event = Event(
             self.ledger.next_number(),
             event_id,
@@ -194,6 +197,11 @@ class DataPlane:
         """Does its route pass on what is too long for an event?"""
         route, _ = self._matcher.find(head)
         return route is not None and route.settings.stream
+
+    def _is_crowded_out(self, route: EventRoute, choice: Choice, steered: Steered | None) -> bool:
+        """Would the event only be refused by its backend's line, and its client hear of that?"""
+        is_forced = steered is not None and steered.is_forced
+        return route.sides[choice.authority].is_line_full and remedies.fails_alone(route.settings, is_forced=is_forced)
 
     def _decode(self, coding: bytes, body: bytes) -> bytes:
         """A compressed body as its key and id are read; empty when it cannot be decoded."""

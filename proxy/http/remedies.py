@@ -3,6 +3,7 @@
 hand                 the ledger takes a side over
 give_up_copy         hand the copy, or lose it under `durability: off`
 park                 the copy is still on its way, but the client need not wait for it
+fails_alone          is a failure of the authority the answer in any case?
 authority_failed     on_authority_down: fail over, accept, or fail
 authority_has_backlog   wait for the backlog to drain, or answer from the other side
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from config.model import Route
 from proxy.core.acknowledge import ABSENT, FAILED, REFUSED, WAITING
 from proxy.core.authority_down import Remedy, remedy
 from proxy.core.event import OLD
@@ -90,6 +92,11 @@ def authority_failed(x: Exchange, status: int, reason: str, *, is_sent: bool) ->
     if settings.ack == "both":
         _fail(x, status, reason, stays_owed=copy_on)
         return
+    leg = x.legs[side]
+    if leg is not None and leg.is_ours and settings.on_authority_down != "accept":
+        x.plane.count("refused_descriptors")
+        _fail(x, status, reason, stays_owed=False)  # the other side is not to answer for what is no fault of this one
+        return
     chosen: Remedy | None = remedy(
         settings.on_authority_down,
         authority=side,
@@ -105,6 +112,13 @@ def authority_failed(x: Exchange, status: int, reason: str, *, is_sent: bool) ->
         _accept(x, status)
     elif chosen is Remedy.FAIL:
         _fail(x, status, reason, stays_owed=False)
+
+
+def fails_alone(settings: Route, *, is_forced: bool) -> bool:
+    """Is the authority's failure to be the answer, before anything was sent?"""
+    if settings.ack == "accepted":
+        return False
+    return is_forced or settings.ack == "both" or settings.on_authority_down == "fail"
 
 
 def _accept(x: Exchange, status: int) -> None:

@@ -20,6 +20,7 @@ from proxy.core.event import UNREACHABLE
 from proxy.core.sketch import Sketch
 from proxy.http.connection import Connection
 from proxy.http.leg import Leg
+from proxy.http.rejection import SHORTAGES
 from proxy.http.response_head import ResponseHeads
 from proxy.http.rewrite import Rewrite
 from proxy.http.tick import Tick
@@ -38,6 +39,11 @@ _STALLED_FOR: Final = 0.005
 """Seconds since the first of them before it does, or four times what its answers usually take if that is longer."""
 _LATENCY: Final = 0.25
 """Seconds that the answers of a backend are taken to need before there was one, and that one counts as at most."""
+CROWDED: Final = "too many events wait for this backend"
+_SHORT: Final = 0.1
+"""Seconds without trying to connect after there were no descriptors."""
+_ROOM: Final = 0.8
+"""Share of `pending` up to which a line is short."""
 _TRIAL: Final = 0.1
 """Seconds between two copies that a stalled backend gets all the same, to see whether it answers."""
 
@@ -100,6 +106,12 @@ class Upstream:
         self._all: set[Connection] = set()
         self._waiting: deque[tuple[float, Leg]] = deque()
         self._connecting: set[asyncio.Task[None]] = set()
+        self.is_crowded = False
+        """The line is full or was a moment ago: to be asked before `is_line_full`, because it costs less."""
+        self._short_until = 0.0
+        """No connection is opened before that: there were no descriptors."""
+        self.shortages = 0
+        """Connections that were not opened for that."""
 
     def is_ready(self, now: float) -> bool:
         """May a live event be sent? While the breaker is open, one trial per reset time."""
@@ -158,13 +170,60 @@ class Upstream:
             self.connect(leg)  # not on one that may be about to go: what is passed on once is gone
         elif self._idle:
             self._idle.pop().begin(leg)
-        elif self.open < self._connections:
+        elif self.open < self._connections and not (self._short_until and self._is_short()):
             self.connect(leg)
-        elif len(self._waiting) < self._pending:
-            self._waiting.append((monotonic(), leg))
         else:
-            leg.kind, leg.status, leg.reason = UNREACHABLE, 503, "too many events wait for this backend"
+            self.wait(leg, monotonic())
+
+    def wait(self, leg: Leg, now: float) -> None:
+        """Put a leg at the end of the line, if that is not full."""
+        if self._short_until and not self.open and self._is_short():
+            self.refuse_short(leg)  # no connection will be free
+            return
+        waiting = len(self._waiting)
+        if waiting < self._pending:
+            self._waiting.append((now, leg))
+        if waiting + 1 >= self._pending:
+            self.is_crowded = True
+        if waiting >= self._pending:
+            leg.kind, leg.status, leg.reason = UNREACHABLE, 503, CROWDED
             leg.owner.leg_done(leg)
+
+    @property
+    def is_line_full(self) -> bool:
+        """Would a leg that is sent now be refused?"""
+        if self._idle or len(self._waiting) < self._pending:
+            return False
+        return self.open >= self._connections
+
+    # without descriptors
+
+    def _is_short(self) -> bool:
+        """Were there no descriptors a moment ago?"""
+        if monotonic() >= self._short_until:
+            self._short_until = 0.0
+        return self._short_until != 0.0
+
+    def fall_short(self, leg: Leg) -> None:
+        """There was no descriptor for a connection: its leg waits for one that is open, if there is any."""
+        now = monotonic()
+        self.shortages += 1
+        if not self._short_until:
+            log.warning("no descriptors for connections", extra={"backend": self.name})
+        self._short_until = now + _SHORT
+        if self.open and leg.outflow is None:
+            self._waiting.appendleft((now, leg))
+            return
+        self.refuse_short(leg)
+        while self._waiting and not self.open:
+            self.refuse_short(self._waiting.popleft()[1])
+
+    def refuse_short(self, leg: Leg) -> None:
+        """A leg that cannot be sent, for reasons of our own: the breaker does not hear of it."""
+        leg.kind, leg.status, leg.reason = UNREACHABLE, 503, "this instance has no descriptors left"
+        leg.connection = None
+        leg.is_ours = True
+        leg.owner.leg_done(leg)
 
     def connect(self, leg: Leg) -> None:
         """Open a connection for a leg."""
@@ -182,7 +241,11 @@ class Upstream:
             self._not_connected(leg, f"no connection within {self.settings.connect_timeout:g} s")
             return
         except OSError as error:
-            self._not_connected(leg, reason(error))
+            if error.errno in SHORTAGES:
+                self.open -= 1
+                self.fall_short(leg)
+            else:
+                self._not_connected(leg, reason(error))
             return
         except asyncio.CancelledError:
             self._not_connected(leg, "closing")
@@ -238,6 +301,8 @@ class Upstream:
         """A connection is free: the next in line takes it."""
         if self._waiting:
             connection.begin(self._waiting.popleft()[1])
+            if self.is_crowded:
+                self.look_at_line()
         else:
             connection.idle_since = now
             self._idle.append(connection)
@@ -268,7 +333,15 @@ class Upstream:
 
     def _serve_waiting(self) -> None:
         while self._waiting and self.open < self._connections:
+            if self._short_until and self._is_short():
+                return
             self.connect(self._waiting.popleft()[1])
+        self.look_at_line()
+
+    def look_at_line(self) -> None:
+        """Is the line shorter again?"""
+        if self.is_crowded and len(self._waiting) <= self._pending * _ROOM:
+            self.is_crowded = False
 
     def observe(self, leg: Leg, endpoint: Endpoint | None = None) -> None:
         """Feed the breaker: a 5xx, ours for a missing answer or the backend's own, is a failure."""
@@ -286,6 +359,9 @@ class Upstream:
             connection.check_time(now, settings.response_timeout, settings.body_timeout)
         while self._waiting and now - self._waiting[0][0] > settings.response_timeout:
             self._refuse(self._waiting.popleft()[1], 504, "waited too long for a connection")
+        if self._short_until and not self._is_short():
+            self._serve_waiting()
+        self.look_at_line()
         while self._idle and now - self._idle[0].idle_since > settings.idle_timeout:
             self._idle.pop(0).abort()
 

@@ -77,6 +77,7 @@ def _files_and_names(plane: DataPlane, listeners: Sequence[ServerTls]) -> dict[s
         "tls_reloads": sum(each.reloads for each in live),
         "tls_reload_failures": sum(each.failures for each in live),
         "lookup_failures": sum(upstream.lookup_failures for upstream in plane.upstreams.values()),
+        "connect_shortages": sum(upstream.shortages for upstream in plane.upstreams.values()),
     }
     return {name: count for name, count in counted.items() if count}
 
