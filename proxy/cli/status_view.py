@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FIGURES = ["rate", "errors", "p50", "p95", "p99", "breaker", "health", "pending", "oldest", "deferred", "dead"]
 _SIDE = ["side", "backend", *_FIGURES]
-_WORKER = ["worker", "pid", "epoch", "in-flight", "clients", "memory", "restarts"]
+_WORKER = ["worker", "pid", "epoch", "in-flight", "clients", "memory", "held", "restarts"]
 
 
 def render(status: Json) -> str:
@@ -132,14 +132,16 @@ def _workers(status: Json) -> list[str]:
     for worker in status.get("workers", []):
         at = worker.get("epoch")
         late = "" if at == epoch else f" (not {epoch} yet)"
+        state = " DOWN" if not worker.get("alive") else " SHEDS" if worker.get("sheds") else ""
         rows.append(
             [
-                f"{worker.get('index')}{'' if worker.get('alive') else ' DOWN'}",
+                f"{worker.get('index')}{state}",
                 clean(worker.get("pid")),
                 f"{clean(at)}{late}",
                 count(worker.get("in_flight")),
                 count(worker.get("clients")),
                 size(worker.get("rss_bytes")),
+                f"{size(worker.get('held_bytes'))} of {size(worker.get('budget_bytes'))}",
                 count(worker.get("restarts")),
             ]
         )

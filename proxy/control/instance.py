@@ -87,11 +87,19 @@ class Instance:
             reasons.append("the ledger is not connected")
         elif self.clock() - ledger.heard_at > SILENCE:
             reasons.append(f"the ledger (process {ledger.pid}) hangs: it has said nothing for {SILENCE:g} s")
+        sheds = self.shedding()
+        if sheds and len(sheds) == applied:
+            # One that does not takes the clients that the others leave waiting, so all of them must.
+            reasons += sheds
         if self.marks.flag(LOW_DISK):
             reasons.append("low disk: new events get 503 until there is room")
         if self.marks.flag(FAILED):
             reasons.append("the ledger failed and is restarting")
         return reasons
+
+    def shedding(self) -> list[str]:
+        """Which workers turn requests or clients away, and why."""
+        return [f"worker {index} sheds: {stats.sheds}" for index, stats in self.tally.present() if stats.sheds]
 
 
 def ask_launcher_to_stop(launcher_pid: int) -> Callable[[], None]:

@@ -109,6 +109,11 @@ class WorkerStats(msgspec.Struct, tag="worker_stats"):
     endpoints: list[EndpointStats] = []
     lookups: dict[str, str] = {}
     """By backend, why its names could not be looked up last; empty when they could."""
+    held_bytes: int = 0
+    budget_bytes: int = 0
+    """What clients make it hold, and its share of `limits.memory`."""
+    sheds: str = ""
+    """Why it turns requests or clients away at the moment; empty when it does not."""
 
 
 class RouteSpread(msgspec.Struct, tag="route_spread"):

@@ -24,6 +24,16 @@ GROWTH: Final = 1.02
 """Of a sketch's buckets; see proxy.core.sketch."""
 _BREAKER: Final = {"closed": 0, "half-open": 1, "open": 2}
 _ENDPOINT: Final = {"up": 0, "out": 1, "unhealthy": 2}
+_SHED: Final = {
+    "memory": "refused_memory",
+    "body": "refused_bodies",
+    "connections": "refused_connections",
+    "descriptors": "refused_descriptors",
+    "pending": "refused_pending",
+    "disk": "refused_no_room",
+    "ledger": "refused_ledger_away",
+}
+"""Causes for which requests or clients are turned away, and the counter of each."""
 _P: Final = "crossfade"
 
 
@@ -116,12 +126,28 @@ class InstanceCollector(Collector):
         yield _single(GaugeMetricFamily(f"{_P}_workers", "Workers connected"), len(instance.peers.workers))
         lost = CounterMetricFamily(f"{_P}_copies_lost", "Best effort copies that were lost")
         yield _single(lost, total.counters["copies_lost"])
+        yield from self._overload(total)
         named = _counter("counts", "Everything else that is counted, by name", "name")
         for name, count in counters(instance, total).items():
             named.add_metric([name], count)
         build = _gauge("build_info", "Always 1", "version")
         build.add_metric([VERSION], 1)
         yield from (named, build)
+
+    def _overload(self, total: Sums) -> Iterator[Metric]:
+        held = _gauge("memory_held_bytes", "What clients make a worker hold", "worker")
+        budget = _gauge("memory_budget_bytes", "A worker's share of limits.memory", "worker")
+        shedding = _gauge("shedding", "1 while a worker turns requests or clients away", "worker")
+        for index, stats in self._instance.tally.present():
+            held.add_metric([str(index)], stats.held_bytes)
+            budget.add_metric([str(index)], stats.budget_bytes)
+            shedding.add_metric([str(index)], float(bool(stats.sheds)))
+        shed = _counter("requests_shed", "Requests or clients that got 503 before anything was sent", "cause")
+        for cause, counter in _SHED.items():
+            shed.add_metric([cause], total.counters[counter])
+        yield from (held, budget, shedding, shed)
+        failures = CounterMetricFamily(f"{_P}_accept_failures", "Accepts that failed, for want of descriptors")
+        yield _single(failures, total.counters["accept_failures"])
 
 
 def exposition(registry: CollectorRegistry) -> bytes:

@@ -191,6 +191,9 @@ def _worker(instance: Instance, index: int) -> WorkerView:
         rss_bytes=last.rss_bytes if last is not None and peer is not None else 0,
         alive=peer is not None,
         restarts=slot.restarts if slot is not None else 0,
+        held_bytes=last.held_bytes if last is not None and peer is not None else 0,
+        budget_bytes=last.budget_bytes if last is not None else 0,
+        sheds=(last.sheds or None) if last is not None and peer is not None else None,
     )
 
 
@@ -227,7 +230,9 @@ def _ledger(instance: Instance) -> LedgerView:
 
 def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerView], ledger: LedgerView) -> list[str]:
     """What a person should know although it is in the figures already."""
-    said = [f"not ready: {reason}" for reason in instance.not_ready()]
+    not_ready = instance.not_ready()
+    said = [f"not ready: {reason}" for reason in not_ready]
+    said += [reason for reason in instance.shedding() if reason not in not_ready]
     said += [f"worker {worker.index} is down" for worker in workers if not worker.alive]
     if not ledger.balanced:
         said.append("the ledger's balance does not add up: keep its files and report this")

@@ -90,7 +90,11 @@ class Routes(msgspec.Struct):
 
 
 class WorkerView(msgspec.Struct):
-    """One worker. Figures of one that is not alive are its last."""
+    """One worker. Figures of one that is not alive are its last.
+
+    held_bytes of budget_bytes: what clients make it hold, of its share of limits.memory; sheds: why it turns requests
+    or clients away at the moment, null when it does not.
+    """
 
     index: int
     pid: int
@@ -100,6 +104,9 @@ class WorkerView(msgspec.Struct):
     rss_bytes: int
     alive: bool
     restarts: int
+    held_bytes: int
+    budget_bytes: int
+    sheds: str | None
 
 
 class LedgerView(msgspec.Struct):

@@ -25,8 +25,10 @@ def rss_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
 
 
-def worker_stats(plane: DataPlane, service: Service, listeners: Sequence[ServerTls] = ()) -> WorkerStats:
-    """The present figures of one worker. listeners: those that speak TLS."""
+def worker_stats(
+    plane: DataPlane, service: Service, listeners: Sequence[ServerTls] = (), sheds: str = ""
+) -> WorkerStats:
+    """The present figures of one worker. listeners: those that speak TLS; sheds: why clients are turned away."""
     now = monotonic()
     busy = sum(1 for client in service.clients if client.is_busy)
     return WorkerStats(
@@ -40,6 +42,9 @@ def worker_stats(plane: DataPlane, service: Service, listeners: Sequence[ServerT
         in_flight=busy,
         counters=plane.counters | _files_and_names(plane, listeners),
         rss_bytes=rss_bytes(),
+        held_bytes=plane.budget.used,
+        budget_bytes=plane.budget.limit,
+        sheds=sheds,
         certificates=[
             CertificateStats(tls.address, each.file, each.names, each.expires_at, tls.live.loaded_at, tls.live.trouble)
             for tls in listeners

@@ -45,6 +45,7 @@ from proxy.ledger.shape import as_protocol
 from proxy.net.live_context import LOOK_EVERY
 from proxy.net.lookup import Lookup
 from proxy.net.server_tls import ServerTls
+from proxy.worker.shedding import Shedding
 from proxy.worker.stats import route_spread, worker_stats
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class Worker:
         )
         self.service.most_clients = descriptors.most_clients(settings, descriptors.limit())
         self._rejections = Rejections(loop, self.service.has_room, self.plane.count)
+        self._shedding = Shedding(self.plane, self.service)
         register = Register("worker", index, os.getpid(), stream)
         self.link = LinkClient(inherited.places.control_socket, register, self._hear)
         self._reports = 0
@@ -179,7 +181,8 @@ class Worker:
         self.plane.count("accept_failures")
 
     def _report(self) -> None:
-        self.link.send(worker_stats(self.plane, self.service, self._speaking_tls))
+        sheds = self._shedding.look(monotonic())
+        self.link.send(worker_stats(self.plane, self.service, self._speaking_tls, sheds))
         self._reports += 1
         for route in self.plane.routes:  # one after the other: each is 40 KB
             if self._reports % SPREAD_EVERY == (FIRST_SPREAD + route.index) % SPREAD_EVERY and self.link.is_connected:

@@ -73,7 +73,8 @@ class FakeAdmin:
 
     def worker(self, index: int) -> Json:
         """One worker of the status, at the present epoch."""
-        figures = {"in_flight": 3, "clients": 64, "rss_bytes": 40 * 2**20, "alive": True, "restarts": 0}
+        figures: Json = {"in_flight": 3, "clients": 64, "rss_bytes": 40 * 2**20, "alive": True, "restarts": 0}
+        figures |= {"held_bytes": 3 * 2**20, "budget_bytes": 256 * 2**20, "sheds": None}
         return {"index": index, "pid": 100 + index, "epoch": self.epoch} | figures
 
     def answer(self, method: str, target: str, headers: Json, body: Json, trusted: bool) -> Answer:

@@ -29,8 +29,8 @@ def test_a_healthy_instance_at_a_glance(ctl: Ctl, admin: FakeAdmin) -> None:
     assert lines[3].split() == ["side", "backend", *status_view._FIGURES]
     cells = "old old 90.1/s 0 % 1.2 ms 3.4 ms 5.6 ms closed healthy 0 - 0 0"
     assert lines[4].split() == cells.split()
-    assert lines[7].split() == "worker pid epoch in-flight clients memory restarts".split()  # noqa: SIM905 - as it is read
-    assert lines[8].split() == ["0", "100", "6", "3", "64", "40.0", "MiB", "0"]
+    assert lines[7].split() == "worker pid epoch in-flight clients memory held restarts".split()  # noqa: SIM905 - as it is read
+    assert lines[8].split() == "0 100 6 3 64 40.0 MiB 3.0 MiB of 256.0 MiB 0".split()  # noqa: SIM905
     assert lines[-1].startswith(
         "ledger  balanced, pending 0, deferred 0, dead 0, receipts 1,204, 4.0 KiB in 1 segments"
     )
@@ -72,6 +72,7 @@ def test_what_is_wrong_is_said_with_what_to_do(ctl: Ctl, admin: FakeAdmin) -> No
         {"backend": "new", "name": "db", "address": "tcp://db:5432", "healthy": False, "detail": "refused"},
         {"backend": "new", "name": "mq", "address": "tcp://mq:1", "healthy": True, "detail": ""},
     ]
+    admin.workers[0] |= {"sheds": "memory 255 of 256 MiB", "held_bytes": 2**28, "budget_bytes": 2**28}
     admin.workers[1] |= {"alive": False, "epoch": 5}
     admin.ledger |= {"balanced": False, "low_disk": True}
     out = ctl("status").out
@@ -85,7 +86,9 @@ def test_what_is_wrong_is_said_with_what_to_do(ctl: Ctl, admin: FakeAdmin) -> No
         "2 dead letters; see: proxyctl dead ls --side new",
         "3 best effort copies lost",
         "UNHEALTHY  1,204    1m 15s",
-        "1 DOWN  101  5 (not 6 yet)",
+        "0 SHEDS  100  6",
+        "256.0 MiB of 256.0 MiB",
+        "1 DOWN   101  5 (not 6 yet)",
         "NOT BALANCED",
         "LOW DISK",
         "dependency  db of new (tcp://db:5432): UNHEALTHY, refused",

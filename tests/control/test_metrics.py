@@ -17,6 +17,7 @@ from tests.control.fakes import Plane, balance, ledger_stats, requests
 from tests.control.helpers import eventually
 
 GOLDEN = """
+crossfade_accept_failures_total{}
 crossfade_backend_healthy{backend}
 crossfade_breaker_state{backend}
 crossfade_build_info{version}
@@ -36,13 +37,17 @@ crossfade_ledger_low_disk{}
 crossfade_ledger_marked_buckets{backend,route}
 crossfade_ledger_oldest_age_seconds{backend,route}
 crossfade_ledger_pending_events{backend,route}
+crossfade_memory_budget_bytes{worker}
+crossfade_memory_held_bytes{worker}
 crossfade_ready{}
 crossfade_request_duration_seconds_bucket{backend,le,role,route}
 crossfade_request_duration_seconds_count{backend,role,route}
 crossfade_request_duration_seconds_sum{backend,role,route}
+crossfade_requests_shed_total{cause}
 crossfade_requests_total{backend,code_class,role,route}
 crossfade_reverts_total{reason}
 crossfade_routing_epoch{}
+crossfade_shedding{worker}
 crossfade_weight_observed_ratio{route}
 crossfade_weight_target_ratio{route}
 crossfade_workers{}
@@ -75,7 +80,10 @@ async def fill(plane: Plane) -> None:
         chosen={"events": (75, 25)},
         requests=[requests(ok=20, error=5, latency=0.004), requests(0, "copy", ok=20, latency=0.03)],
         breakers={"old": "half-open", "new": "closed"},
-        counters={"copies_lost": 2, "handed": 6},
+        counters={"copies_lost": 2, "handed": 6, "refused_memory": 9, "accept_failures": 3},
+        held_bytes=400,
+        budget_bytes=500,
+        sheds="memory 400 of 500 B",
         endpoints=[EndpointStats("new", "10.0.0.1:80", "out", 3, 4, "refused")],
     )
     total = plane.supervisor.instance.tally.total
@@ -132,6 +140,12 @@ async def test_values(plane: Plane) -> None:
         'request_duration_seconds_bucket{backend="new",le="0.0025",role="authority",route="events"}': 0,
         'request_duration_seconds_bucket{backend="new",le="0.005",role="authority",route="events"}': 25,
         "copies_lost_total": 2,
+        'memory_held_bytes{worker="0"}': 400,
+        'memory_budget_bytes{worker="0"}': 500,
+        'shedding{worker="0"}': 1,
+        'requests_shed_total{cause="memory"}': 9,
+        'requests_shed_total{cause="pending"}': 0,
+        "accept_failures_total": 3,
         'counts_total{name="handed"}': 6,
         "routing_epoch": 2,
         "ready": 1,

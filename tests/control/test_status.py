@@ -205,3 +205,29 @@ async def test_certificates_and_what_is_wrong_with_them(make_plane: MakePlane) -
     assert broken.startswith("TLS on 0.0.0.0:443: a is broken; what was loaded at ")
     assert soon == "TLS on 0.0.0.0:443: the certificate b expires in 3.0 days"
     assert over == "TLS on 0.0.0.0:443: the certificate c has expired"
+
+
+async def test_it_is_not_ready_when_every_worker_sheds(plane: Plane) -> None:
+    for worker, sheds in ((0, "memory 255 of 256 MiB"), (1, "")):
+        plane.workers[worker].say(sheds=sheds, held_bytes=255 * 2**20, budget_bytes=2**28)
+    present = plane.supervisor.instance.tally.present
+    await plane.heard(partial(_are, 2, lambda: len(list(present()))))
+    status = await plane.get("/api/v1/status")
+    assert status["ready"] is True
+    assert status["warnings"] == ["worker 0 sheds: memory 255 of 256 MiB"]
+    assert [worker["sheds"] for worker in status["workers"]] == ["memory 255 of 256 MiB", None]
+    assert (status["workers"][0]["held_bytes"], status["workers"][0]["budget_bytes"]) == (255 * 2**20, 2**28)
+
+    plane.workers[1].say(sheds="clients 9 of 9")
+    await plane.heard(lambda: plane.supervisor.instance.not_ready() != [])
+    code, body = await plane.ask("GET", "/readyz")
+    assert (code, body["reasons"]) == (
+        503,
+        ["worker 0 sheds: memory 255 of 256 MiB", "worker 1 sheds: clients 9 of 9"],
+    )
+    warnings = (await plane.get("/api/v1/status"))["warnings"]
+    assert warnings == [f"not ready: {reason}" for reason in body["reasons"]]
+
+    plane.workers[0].say()
+    await plane.heard(lambda: plane.supervisor.instance.not_ready() == [])
+    assert (await plane.ask("GET", "/readyz"))[0] == 200
