@@ -204,7 +204,11 @@ class LedgerClient:
         self._attempt = None
         if self._closing:
             return
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError:  # no descriptor: there will be one again
+            self._attempt = self._loop.call_later(_RECONNECT, self.connect)
+            return
         try:
             connection.setblocking(False)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)

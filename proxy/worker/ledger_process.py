@@ -50,6 +50,7 @@ from proxy.ledger.keeper import Figures, Keeper
 from proxy.ledger.marks import Marks
 from proxy.ledger.queries import BadQuestion
 from proxy.ledger.store import Store
+from proxy.net.kernel import resident_bytes
 from proxy.net.live_context import LOOK_EVERY
 from proxy.net.lookup import Lookup
 
@@ -64,7 +65,6 @@ _SWITCH_INTERVAL: Final = 0.0005
 """Seconds. The writing thread asks for Python's lock a few times per commit; 5 ms each would be the latency."""
 _CHECK_EVERY: Final = 0.1
 """Seconds between two looks for deliveries that are overdue."""
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class LedgerProcess:
@@ -158,7 +158,7 @@ class LedgerProcess:
             low_disk=keeper.is_low,
             gaps=figures.gaps,
             counters=keeper.counters(),
-            rss_bytes=_rss(),
+            rss_bytes=resident_bytes(),
             breakers=self._breakers(),
         )
 
@@ -188,12 +188,6 @@ def _sides(settings: Settings, keeper: Keeper, figures: Figures) -> list[SideSta
             )
         )
     return sides
-
-
-def _rss() -> int:
-    """Resident bytes of this process."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * _PAGE
 
 
 def _die_at_once(why: str) -> NoReturn:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from pathlib import Path
-from resource import getpagesize
 from time import monotonic
 from typing import Final
 
@@ -14,15 +12,10 @@ from proxy.core.event import SIDES
 from proxy.http.downstream import Service
 from proxy.http.plane import DataPlane
 from proxy.http.route import ROLES, EventRoute
+from proxy.net.kernel import resident_bytes
 from proxy.net.server_tls import ServerTls
 
 _CLASSES: Final = ("error", "1xx", "2xx", "3xx", "4xx", "5xx")
-_PAGE: Final = getpagesize()
-
-
-def rss_bytes() -> int:
-    """This process's resident memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
 
 
 def worker_stats(
@@ -41,7 +34,7 @@ def worker_stats(
         clients=len(service.clients),
         in_flight=busy,
         counters=plane.counters | _files_and_names(plane, listeners),
-        rss_bytes=rss_bytes(),
+        rss_bytes=resident_bytes(),
         held_bytes=plane.budget.used,
         budget_bytes=plane.budget.limit,
         sheds=sheds,

@@ -17,6 +17,7 @@ from proxy.core.owed import DELIVERED
 from proxy.http.tick import End, Tick
 from proxy.ledger.client import KEPT_BYTES, LedgerClient
 from proxy.ledger.protocol import Durable, Frame, FromLedger, Hello, Turn, Unpacker, Welcome, from_worker, pack
+from tests.harness.descriptors import no_descriptors
 from tests.http.wire import until
 
 
@@ -198,6 +199,21 @@ async def test_a_ledger_that_comes_back_gets_what_it_does_not_have(path: Path, d
     assert isinstance(again[-1], Frame)
     assert again[-1].number == 4
     assert client.away_since is None
+    client.close()
+    ledger.close()
+
+
+@pytest.mark.asyncio
+async def test_without_a_descriptor_it_tries_again_until_there_is_one(path: Path) -> None:
+    client, ledger = await connected(path)
+    ledger.drop()
+    await until(lambda: client.away_since is not None)
+    with no_descriptors():
+        attempt = client._attempt
+        await until(lambda: client._attempt is not attempt, "an attempt")
+        assert client._socket is None
+    await asyncio.wait_for(ledger.accept(), 10)
+    assert isinstance((await ledger.read(1))[0], Hello)
     client.close()
     ledger.close()
 

@@ -6,14 +6,11 @@ And a backend whose line is full: 503 before anything is sent or recorded, where
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from tests.harness.descriptors import no_descriptors
 from tests.http.backend import BackendConnection, always, reply
 from tests.http.rig import COMPLETE, DUAL, OFF, SPLIT, event_bytes, key_for, make_route, running
 from tests.http.wire import until
@@ -22,19 +19,6 @@ pytestmark = pytest.mark.asyncio
 
 NAMED = {"url": "http://localhost:{port}", "connections": 4}
 LITERAL = {"connections": 4}
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """This process, hence the worker in it, can open nothing more: its limit is where its next descriptor would be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.open(os.devnull, os.O_RDONLY)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("backend", [LITERAL, NAMED], ids=["an address", "a name"])
