@@ -20,8 +20,8 @@ _LONGEST_SOCKET = "/run/control.sock"
 _SOCKET_PATH = 107
 """Bytes of a Unix socket's path on Linux: sun_path holds 108, the last is the terminator (unix(7))."""
 
-_TIMES_IN_MEMORY = 4
-"""How often an event is held on its way: as it came, in the requests to both sides, and for the ledger."""
+_TIMES_IN_MEMORY = 8
+"""An event is held four times on its way, and connections may take half of the budget: one can always be served."""
 _MAX_EVENT = 64 * 2**20
 """Bytes. An event travels to the ledger in one message of at most 256 MiB, together with others."""
 

@@ -23,8 +23,11 @@ TLS_CONNECTION: Final = 64 * 1024
 """Bytes that an open connection stands for: its objects, the buffers of TLS (measured: 1.3 and 40 KiB), and `SMALL`."""
 LEG: Final = 8 * 1024
 """Bytes that an event on its way stands for, per leg."""
-TIMES_HELD: Final = 3
-"""How often a large body is held while its event is on its way: as it came, and in the requests to both sides."""
+TIMES_HELD: Final = 4
+"""How often a large body is held while its event is on its way: as it came, in the requests to both sides, in a frame.
+
+The frame is counted once more while the ledger has not confirmed it: several events of one iteration have none yet.
+"""
 _AGAIN: Final = 0.8
 """Share of the budget below which requests are taken again."""
 _CONNECTIONS: Final = 0.5

@@ -227,8 +227,8 @@ TOGETHER = (
     case("event above memory", top("limits: {max_event_size: §65MiB}"), ("must be at most 64MiB", "64MiB")),
     case(
         "memory for less than one event",
-        top("limits: {memory: §7MiB}"),
-        ("too little: each of 2 workers must be able to hold max_event_size 4 times", "8MiB"),
+        top("limits: {memory: §15MiB}"),
+        ("too little: each of 2 workers must be able to hold max_event_size 8 times", "16MiB"),
     ),
     case("event above segment", top("ledger: {segment_size: §1KiB}"), "smaller than limits.max_event_size"),
     case("retry waits", top("ledger: {retry_initial: §1m}"), "longer than retry_max"),

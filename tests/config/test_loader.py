@@ -199,7 +199,7 @@ def test_errors_are_sorted_and_said_once() -> None:
         top("admin: {tcp: '0.0.0.0:9900', tls_cert: a, tls_key: b}"),
         top("admin: {tcp: '[::1]:9900'}"),
         top("default: new"),
-        top("limits: {max_event_size: 64MiB}"),
+        top("limits: {max_event_size: 64MiB, memory: 1GiB}"),
         top("  - {name: reads, match: {path: /events, methods: [GET]}}"),
         top("  - {name: below, match: {path: /events/*}}"),
         route("key: path:id\n    identities: [path:id]", "'/a/{id}'"),

@@ -73,7 +73,7 @@ async def test_a_large_request_is_counted_until_it_is_answered(path: str) -> Non
         wire = await rig.wire()
         wire.send(large("a", path=path))
         await until(lambda: held, "on its way")
-        assert 2 * LARGE <= rig.plane.budget.held - CONNECTION <= 3 * LARGE
+        assert 2 * LARGE <= rig.plane.budget.held - CONNECTION <= 4 * LARGE
         held[0].write(reply(200))
         assert (await wire.answer()).status == 200
         assert rig.plane.budget.held == CONNECTION
