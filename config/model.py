@@ -110,7 +110,11 @@ class Limits(_Frozen):
         "For a body that is passed on in pieces: without a byte of it",
     )
     keepalive_timeout: SomeTime = Field(75.0, description="an idle client connection is closed after this")
-    max_connections: int = Field(10_000, ge=1, description="open client connections per worker; more: 503")
+    max_connections: int = Field(
+        10_000,
+        ge=1,
+        description="open client connections per worker, as far as the limit of open files allows; more: 503",
+    )
     memory: SomeBytes = Field(
         512 * 2**20,
         description="what clients may make the whole instance hold: bodies, events on their way, answers that are not "
@@ -207,7 +211,9 @@ class Backend(_Frozen):
         description="open connections per worker and endpoint. Bodies that are passed on in pieces, and answers that "
         "still come after a second, have connections beside these",
     )
-    pending: int = Field(1024, ge=0, description="events per worker that may wait for a connection; more: 503")
+    pending: int = Field(
+        1024, ge=0, description="events per worker that may wait for a connection; more: 503, or `on_authority_down`"
+    )
     connect_timeout: SomeTime = Field(1.0, description="TCP connect and TLS handshake; slower: 502")
     response_timeout: SomeTime = Field(
         10.0,
