@@ -155,6 +155,13 @@ def _accepted_is_durable(draft: Draft, route: Route) -> Iterator[Finding]:
         yield Finding(("ack",), "ack: accepted promises what durability: off does not keep", "authority")
 
 
+def _dedupe_has_ids(draft: Draft, route: Route) -> Iterator[Finding]:
+    if route.dedupe and not route.event_id:
+        yield Finding(("dedupe",), "needs ids that clients give: event_id is empty", "0s")
+    if "dedupe_ids" in route.model_fields_set and not route.dedupe:
+        yield Finding(("dedupe_ids",), "means nothing without `dedupe`", on_key=True)
+
+
 _RouteCheck = Callable[[Draft, Route], Iterator[Finding]]
 _ROUTE_CHECKS: tuple[tuple[tuple[str, ...], _RouteCheck], ...] = (
     (("old",), _old_exists),
@@ -165,6 +172,7 @@ _ROUTE_CHECKS: tuple[tuple[tuple[str, ...], _RouteCheck], ...] = (
     (("ack", "durability"), _accepted_is_durable),
     (("override",), _override_is_a_testers),
     (("pins",), _pins_are_one_sided),
+    (("dedupe", "dedupe_ids", "event_id"), _dedupe_has_ids),
 )
 
 
@@ -286,6 +294,10 @@ def _ledger(draft: Draft) -> Iterator[Finding]:
         yield Finding(("ledger", "retry_initial"), "longer than retry_max")
     if ledger.retain_bodies and ledger.retain == 0:
         yield Finding(("ledger", "retain_bodies"), "nothing is retained while `retain` is 0s")
+    for index, route in enumerate(draft.routes):
+        if route is not None and draft.is_sound(("routes", index, "dedupe")) and route.dedupe > ledger.retain:
+            message = "longer than ledger.retain: a restarted ledger would not know the older ids"
+            yield Finding(("routes", index, "dedupe"), message)
     if limits is not None and draft.is_sound(("limits",)) and ledger.segment_size < limits.max_event_size:
         yield Finding(("ledger", "segment_size"), "smaller than limits.max_event_size: an event would not fit")
 

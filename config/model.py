@@ -337,6 +337,23 @@ class Route(_Frozen):
         description="where the event id is looked for, in order; generated when none has it",
         examples=["[header:X-Event-Id, json:/context/id]"],
     )
+    dedupe: Duration = Field(
+        0.0,
+        description="an event with an id from its client that was accepted within this time, by any worker for this "
+        "route, is answered as the first was, with X-Crossfade-Duplicate, and goes nowhere; one that comes meanwhile "
+        "waits. Another body, target or method under the same id: 422. After a failed or refused first the next one "
+        "goes. 0s: off, for each such event waits for the ledger's word. What a worker and the ledger had not on disk "
+        "when they died together (`ledger.commit_interval`) may be let through again",
+        examples=["5m"],
+    )
+    dedupe_ids: int = Field(
+        250_000,
+        ge=1,
+        le=10_000_000,
+        description="ids that `dedupe` remembers, 150 to 250 bytes each in the ledger's memory; with more the oldest "
+        "go early, counted as ledger_dedupe_ids_dropped",
+        examples=["1000000"],
+    )
     event_time: SourceText | None = Field(
         None, description="the event's own time, kept in its receipt", examples=["json:/time_fired"]
     )

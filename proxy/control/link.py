@@ -164,6 +164,8 @@ class LedgerStats(msgspec.Struct, tag="ledger_stats"):
     rss_bytes: int = 0
     breakers: dict[str, str] = {}
     """State by backend, as the ledger's own deliveries see it."""
+    remembered: dict[str, int] = {}
+    """Ids by route, of those that have a dedupe window."""
 
 
 class SetRouting(msgspec.Struct, tag="set_routing"):

@@ -92,12 +92,15 @@ class InstanceCollector(Collector):
             deferred.add_metric(labels, side.balance.get("deferred", 0))
             oldest.add_metric(labels, side.oldest_pending_age)
             marked.add_metric(labels, side.marked)
+        ids = _gauge("dedupe_ids", "Event ids that a dedupe window remembers", "route")
+        for route, count in sorted(tally.ledger.remembered.items() if tally.ledger is not None else ()):
+            ids.add_metric([route], count)
         owed = _counter("events_owed", "Events that a backend was ever owed", "backend")
         delivered = _counter("events_delivered", "Events that a backend has got", "backend")
         for name, family in (("owed", owed), ("delivered", delivered)):
             for backend, count in sorted(tally.climbed(name).items()):
                 family.add_metric([backend], count)
-        yield from (pending, oldest, dead, deferred, marked, owed, delivered)
+        yield from (pending, oldest, dead, deferred, marked, ids, owed, delivered)
         ledger = tally.ledger
         if ledger is not None:
             yield _single(GaugeMetricFamily(f"{_P}_ledger_low_disk", "1 when the disk is nearly full"), ledger.low_disk)

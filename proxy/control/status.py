@@ -271,6 +271,9 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
         if left < EXPIRES_SOON:
             when = f"expires in {left:.1f} days" if left > 0 else "has expired"
             said.append(f"TLS on {certificate.listen}: the certificate {certificate.file} {when}")
+    dropped = instance.tally.ledger_counters()["dedupe_ids_dropped"]
+    if dropped:
+        said.append(f"dedupe: {dropped} ids were forgotten before their time; raise dedupe_ids of the route")
     if instance.audit.damaged:
         said.append(f"{instance.audit.damaged} damaged lines in the audit trail")
     return said

@@ -37,4 +37,17 @@ def accepted(event_id: str, status: int, close: bool) -> bytes:
     return start.encode() + ending + body
 
 
+def duplicate(event_id: str, status: int, close: bool) -> bytes:
+    """The status (2xx) of the first event of this id, and that this is not its own answer."""
+    body = b"" if status in (204, 205) else orjson.dumps({"duplicate": event_id})
+    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}", f"X-Crossfade-Duplicate: {status}"]
+    if body:
+        lines.append("Content-Type: application/json")
+    if status != 204:
+        lines.append(f"Content-Length: {len(body)}")
+    if close:
+        lines.append("Connection: close")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -19,7 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from config.model import Limits
-from proxy.http.answers import CONTINUE, accepted, problem
+from proxy.http.answers import CONTINUE, accepted, duplicate, problem
 from proxy.http.budget import CONNECTION, SMALL, TLS_CONNECTION
 from proxy.http.chunked import BadChunk
 from proxy.http.forwarded import Trust
@@ -32,6 +32,7 @@ from proxy.http.tick import End
 from proxy.net.kernel import unacknowledged
 
 if TYPE_CHECKING:
+    from proxy.http.claim import Claim
     from proxy.http.exchange import Exchange
     from proxy.http.passing import Passing
     from proxy.http.plane import DataPlane
@@ -184,7 +185,7 @@ class Client:
         """The body of `_head`, or of `_upload`."""
         self._upload: Upload | None = None
         """What the rest of the body is passed on to."""
-        self._current: Exchange | Passing | None = None
+        self._current: Exchange | Passing | Claim | None = None
         self._stream: Leg | None = None
         self._chunks_out = False
         self.is_busy = False
@@ -616,6 +617,11 @@ class Client:
         if self._trusted_hop and head is not self._context_head:
             self._believe(head)
 
+    def go_on_with(self, current: Exchange) -> None:
+        """The request waited, and is an event on its way now."""
+        if self.is_busy:
+            self._current = current
+
     def _refuse(self, status: int, reason: str) -> None:
         """A request that is not served: its status, and the connection is closed."""
         self._service.plane.count(f"refused_{status}")
@@ -662,6 +668,10 @@ class Client:
     def answer_accepted(self, event_id: str, status: int) -> None:
         """Durable, and delivered later."""
         self._finish_own(accepted(event_id, status, close=self._is_last()))
+
+    def answer_duplicate(self, event_id: str, status: int) -> None:
+        """What the first event of this id was answered."""
+        self._finish_own(duplicate(event_id, status, close=self._is_last()))
 
     def answer_problem(self, status: int, detail: str, retry_after: int = 0) -> None:
         """An error of our own. Every 503 is of this moment, so it says when to come again."""

@@ -352,6 +352,8 @@ class Exchange:
     def _answer_accepted(self) -> None:
         self.is_answered = True
         self.route.accepted += 1
+        if self.route.dedupe_wait:
+            self._say_outcome(202)
         if self.client is not None:
             self.client.answer_accepted(self.event.id, self.route.settings.accepted_status)
         self._after_answer()
@@ -368,6 +370,8 @@ class Exchange:
         self.is_answered = True
         if leg.kind == DELIVERED:
             self.route.accepted += 1
+        if self.route.dedupe_wait:
+            self._say_outcome(leg.status)
         lines = self.route.answer_lines
         if lines is not None:
             leg.head = leg.head.with_line(lines[side])
@@ -407,9 +411,16 @@ class Exchange:
         if self.is_answered:
             return
         self.is_answered = True
+        if self.route.dedupe_wait:
+            self._say_outcome(status)
         if self.client is not None:
             self.client.answer_problem(status, detail, retry_after)
         self._after_answer()
+
+    def _say_outcome(self, status: int) -> None:
+        """Its twins wait for this, or will ask for it. It leaves with the records, before the answer."""
+        if self.event.client_id:
+            self.plane.ledger.answered(self.event.n, status)
 
     def _end_stream(self, leg: Leg) -> None:
         self.streaming = None

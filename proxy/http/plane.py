@@ -21,6 +21,7 @@ from proxy.core.identity import IdSource
 from proxy.core.routing import Routing
 from proxy.http import remedies
 from proxy.http.budget import LEG, SMALL, TIMES_HELD, Budget, Charge
+from proxy.http.claim import Claim, Identity, Named
 from proxy.http.coding import decoded
 from proxy.http.downstream import Client
 from proxy.http.exchange import Exchange
@@ -98,7 +99,7 @@ class DataPlane:
 
     # a request
 
-    def begin(self, client: Client, head: RequestHead, body: bytes) -> Exchange | Passing | None:
+    def begin(self, client: Client, head: RequestHead, body: bytes) -> Exchange | Passing | Claim | None:
         """Serve a request; None when it was answered at once."""
         if (self.budget.is_full or len(body) > SMALL) and not self._has_memory(len(body)):
             self._refuse(client, 503, "this instance is out of memory for requests", "refused_memory")
@@ -109,8 +110,7 @@ class DataPlane:
         if route.for_load is not None and head.wanted and LOAD_HEADER in head.wanted:
             route = route.for_load
             self.count("load_events")
-        if self.marks[LOW_DISK] or self.ledger.is_full:
-            self._refuse(client, 503, "no room to record events", "refused_no_room", retry_after=1)
+        if self.refuses_for_room(client):
             return None
         wall = time.time_ns()
         text = body
@@ -119,6 +119,15 @@ class DataPlane:
         identity = self._identify(client, route, head, text, params, wall)
         if identity is None:
             return None
+        if route.dedupe_wait and identity[2]:
+            return self._claim(client, Named(route, head, body, text, params, identity))
+        return self.admit(client, route, head, body, text, params, identity, self.ledger.next_number(), wall)
+
+    def admit(
+        self, client: Client, route: EventRoute, head: RequestHead, body: bytes, text: bytes,
+        params: Mapping[str, str], identity: Identity, number: int, wall: int,
+    ) -> Exchange | None:  # fmt: skip
+        """Make an event of a request and launch it; None when it was refused. text: the body, decoded."""
         event_id, key, is_clients_id, has_key = identity
         bucket = bucket_of(key, self._seed)
         steered = None
@@ -129,7 +138,7 @@ class DataPlane:
             self._refuse(client, 503, CROWDED, "refused_pending")
             return None
         event = Event(
-            self.ledger.next_number(),
+            number,
             event_id,
             route.name,
             key,
@@ -213,8 +222,8 @@ class DataPlane:
 
     def _identify(
         self, client: Client, route: EventRoute, head: RequestHead, body: bytes, params: Mapping[str, str], wall: int
-    ) -> tuple[str, str, bool, bool] | None:
-        """The event's id and key, whether the client gave the id, and whether there was a key; None: refused."""
+    ) -> Identity | None:
+        """Who the event is; None: refused."""
         peer = client.peer
         key, event_id = route.read_key_and_id(head, body, params, peer)
         is_clients_id = event_id is not None
@@ -236,6 +245,23 @@ class DataPlane:
             self._refuse(client, 400, f"the key is longer than {MAX_VALUE} characters", "refused_no_key")
             return None
         return event_id, key, is_clients_id, True
+
+    def refuses_for_room(self, client: Client) -> bool:
+        """Is there no room for another event's record? Its client is told so."""
+        if self.marks[LOW_DISK] or self.ledger.is_full:
+            self._refuse(client, 503, "no room to record events", "refused_no_room", retry_after=1)
+            return True
+        return False
+
+    def _claim(self, client: Client, named: Named) -> Claim | None:
+        """The client gave the id: is there a twin?"""
+        now = monotonic()
+        if self.ledger.away_since is not None and now - self.ledger.away_since > _AWAY:
+            self._refuse(client, 503, "the ledger is not available", "refused_ledger_away", retry_after=1)
+            return None
+        claim = Claim(self, client, named, now + named.route.dedupe_wait)
+        claim.ask()
+        return claim
 
     def _begin_recorded(self, exchange: Exchange, client: Client) -> Exchange | None:
         """Events that cannot go without the ledger: refused while it is away."""

@@ -63,6 +63,7 @@ class EventRoute:
         "chosen",
         "copies",
         "copies_timer",
+        "dedupe_wait",
         "dials",
         "figures",
         "for_load",
@@ -121,6 +122,8 @@ class EventRoute:
             settings.ordering == "strict" or settings.ack == "accepted" or settings.durability == "before-send"
         )
         """Nothing of this route goes out while the ledger is away."""
+        self.dedupe_wait = max(side.settings.response_timeout for side in sides) if settings.dedupe else 0.0
+        """Seconds that a twin waits for the first's outcome; 0 without a dedupe window."""
         self.copies: deque[tuple[float, Exchange]] = deque()
         """Copies that the client waits for, until when; oldest first, because `copy_wait` is the route's."""
         self.copies_timer: asyncio.TimerHandle | None = None

@@ -27,14 +27,17 @@ from typing import Any, Final, Protocol
 import orjson
 
 from proxy.core.choose import BUCKETS
+from proxy.core.dedupe import is_accepted
 from proxy.core.event import NEW, OLD
 from proxy.core.owed import DEAD, DEFERRED, DELIVERED, DISCARDED, LOST, NOT_OWED, OPEN, PENDING, REFUSED
 from proxy.core.routing import Routing
+from proxy.ledger.arbiter import Arbiter
 from proxy.ledger.backlog import Backlog
 from proxy.ledger.carry import Carry, Due
 from proxy.ledger.entry import IN_FLIGHT, NEW_ENTRY, ON_DISK, Entry, Stream
 from proxy.ledger.group import Group, StreamRow
-from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED, EventRow, LedgerFrame, Report
+from proxy.ledger.protocol import ANSWERED, CLIENT_ID, HANDED, OWED, PARKED, ROUTE, EventRow, LedgerFrame, Report
+from proxy.ledger.recall import InFlight
 from proxy.ledger.turns import Place, Turns
 
 _KEEPS_BODY: Final = tuple(state in OPEN or state == DEAD for state in range(16))
@@ -72,9 +75,14 @@ class Book:
     next_seq: the number of the next event; now_ns is given where it matters.
     """
 
-    def __init__(self, backlog: Backlog, observer: Observer, *, next_seq: int, retain_bodies: bool = False) -> None:
+    def __init__(
+        self, backlog: Backlog, observer: Observer, *, next_seq: int, retain_bodies: bool = False,
+        arbiter: Arbiter | None = None,
+    ) -> None:  # fmt: skip
         self.backlog = backlog
         self.observer = observer
+        self.arbiter = arbiter
+        """None when no route has a dedupe window."""
         self.carry = Carry(backlog)
         self.granted: list[Place] = []
         self.turns = Turns(self.granted.append)
@@ -94,6 +102,8 @@ class Book:
         self._streams_changed: set[int] = set()
         self._gaps: list[tuple[int, int, str]] = []
         self._answered: Counter[tuple[str, int]] = Counter()
+        self._promises: list[tuple[Place, int]] = []
+        """Outcomes that the record alone tells, for `arbiter` once they are on disk."""
         self.group_number = 0
         """Of the group taken last."""
         self.committed_number = 0
@@ -143,6 +153,15 @@ class Book:
         entry.in_line = True
         self.turns.want(entry.route, entry.key, (entry.stream, entry.n))
 
+    def restore_claims(self, arbiter: Arbiter, rows: Iterable[InFlight]) -> None:
+        """After `restore`: the ids of the events among `held` that clients gave."""
+        for row in rows:
+            entry = self.on_disk[row.seq]
+            place = (entry.stream, entry.n)
+            arbiter.found(place, row.route, row.id, row.line, row.digest, row.accepted_ns)
+            if not entry.in_line:  # nobody will report on it
+                arbiter.answered(place, arbiter.status_of(entry))
+
     # streams
 
     def hello(self, name: str, worker: int) -> Stream:
@@ -175,6 +194,8 @@ class Book:
         """It did not come back: the ledger delivers what it was on."""
         for entry in list(stream.live.values()):
             self._hand_over(entry)
+        if self.arbiter is not None:
+            self._give_up_claims(self.arbiter, stream)
 
     def close(self, stream: Stream) -> None:
         """Its life ended, and everything it said is in the record."""
@@ -219,11 +240,15 @@ class Book:
         self._streams_changed.add(stream.id)
         if frame.events:
             self._take_events(stream, frame.events)
+            if self.arbiter is not None:
+                self._recorded(self.arbiter, stream, frame.events)
         if frame.turns:
             for n in frame.turns:
                 self._want_turn(stream, n)
         if frame.reports:
             self._take_reports(stream, frame.reports)
+        if frame.answers and self.arbiter is not None:
+            self._take_answers(self.arbiter, stream, frame.answers)
 
     def _take_events(self, stream: Stream, events: list[EventRow]) -> None:
         seq = self.next_seq
@@ -327,6 +352,44 @@ class Book:
             raise ValueError(f"unknown report code {code}")
         if entry.in_line:
             self._pass_turn(entry)
+        if self.arbiter is not None:
+            self._review_claim(self.arbiter, entry)
+
+    # claims on ids
+
+    def _recorded(self, arbiter: Arbiter, stream: Stream, events: list[EventRow]) -> None:
+        live = stream.live
+        for row in events:
+            if row[CLIENT_ID] and row[ROUTE] in arbiter.routes:
+                arbiter.recorded(live[row[0]])
+
+    def _take_answers(self, arbiter: Arbiter, stream: Stream, answers: list[tuple[int, int]]) -> None:
+        """What clients were told. A no for an event that its authority has, or may yet get, is not the outcome."""
+        for n, status in answers:
+            place = (stream.id, n)
+            entry = stream.live.get(n)
+            if is_accepted(status) or entry is None or not arbiter.has_event(place) or not arbiter.status_of(entry):
+                arbiter.answered(place, status)
+            else:
+                arbiter.doubt(place)
+                entry.special = True  # so that its reports are looked at
+                self._review_claim(arbiter, entry)
+
+    def _review_claim(self, arbiter: Arbiter, entry: Entry) -> None:
+        """An event whose answer nobody will say, or half of it: its outcome is what is recorded, once durable."""
+        status = arbiter.verdict_of_record(entry)
+        if status is not None:
+            self._promises.append(((entry.stream, entry.n), status))
+
+    def _give_up_claims(self, arbiter: Arbiter, stream: Stream) -> None:
+        """Its worker is gone: what it recorded has an outcome without it, the rest was never sent."""
+        for place in arbiter.of_stream(stream.id):
+            entry = stream.live.get(place[1])
+            if entry is None or not arbiter.has_event(place):
+                arbiter.withdraw(place)
+            else:
+                arbiter.doubt(place)
+                self._review_claim(arbiter, entry)
 
     # what happens to a side
 
@@ -520,7 +583,10 @@ class Book:
 
     def has_changes(self) -> bool:
         """Is there anything that is not on disk or on its way?"""
-        return bool(self._new or self._dirty or self._sides[0] or self._sides[1] or self._streams_changed or self._gaps)
+        return bool(
+            self._new or self._dirty or self._sides[0] or self._sides[1] or self._streams_changed or self._gaps
+            or self._promises
+        )  # fmt: skip
 
     def take(self, now_ns: int) -> Group:
         """Everything said since the last group, packed to be written."""
@@ -540,6 +606,7 @@ class Book:
             group.streams.append((id, stream.name, stream.worker, stream.received, now_ns, int(stream.closed)))
         self._streams_changed.clear()
         group.gaps, self._gaps = self._gaps, []
+        group.promises, self._promises = self._promises, []
         group.halves, self._halves = self._halves, 0
         self.uncommitted_bytes = 0
         return group
@@ -611,7 +678,7 @@ class Book:
     def committed(self, group: Group) -> list[Stream]:
         """The group is durable: forget what is settled; the streams whose durable number went up."""
         self.committed_number = group.number
-        by_id, on_disk = self.by_id, self.on_disk
+        by_id, on_disk, arbiter = self.by_id, self.on_disk, self.arbiter
         for e in group.entries:
             if e.stage == IN_FLIGHT:
                 e.stage = ON_DISK
@@ -631,6 +698,12 @@ class Book:
                         self.observer.left(e.route, side, e.seq)
             if stream is not None:
                 stream.live.pop(e.n, None)
+            if arbiter is not None and e.client_id and arbiter.has_event((e.stream, e.n)):
+                # All is settled or ours, and the answer is still to come: should its worker die now, nobody else knows.
+                arbiter.answered((e.stream, e.n), arbiter.status_of(e))
+        if arbiter is not None:
+            for place, status in group.promises:
+                arbiter.answered(place, status)
         for e, side in group.opened:
             if e.backlog & ~e.held & (1 << side) and e.state(side) == PENDING:
                 self.observer.handed(e.route, side, e.seq, e.key)

@@ -23,7 +23,20 @@ from typing import Final, Protocol
 import msgspec
 
 from proxy.core.event import Event
-from proxy.ledger.protocol import Durable, Frame, FromLedger, Hello, Report, Turn, Unpacker, Welcome, from_ledger, pack
+from proxy.ledger.claims import ClaimBook
+from proxy.ledger.protocol import (
+    Durable,
+    Frame,
+    FromLedger,
+    Hello,
+    Report,
+    Turn,
+    Unpacker,
+    Verdicts,
+    Welcome,
+    from_ledger,
+    pack,
+)
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +77,7 @@ class LedgerClient:
         self._events: list[Event] = []
         self._reports: list[Report] = []
         self._turns: list[int] = []
+        self._answers: list[tuple[int, int]] = []
         self._urgent = False
         self._frame = 1
         self._unsent = bytearray()
@@ -73,6 +87,7 @@ class LedgerClient:
         self._waiters: deque[tuple[int, Waiter, float]] = deque()
         self._progress_at = self._connected_at = 0.0
         self._turn_waiters: dict[int, Waiter] = {}
+        self.claims = ClaimBook()
         self._closing = False
         self._attempt: asyncio.TimerHandle | None = None
         self.number = 0
@@ -99,6 +114,11 @@ class LedgerClient:
         """Record what became of one side of an event with the next flush."""
         self._reports.append((number, side, code, status))
 
+    def answered(self, number: int, status: int) -> None:
+        """Say with the next flush what the client of an event that holds a claim was told."""
+        self._answers.append((number, status))
+        self.claims.answered(number)
+
     def wait_durable(self, waiter: Waiter) -> None:
         """Tell `waiter` when everything said so far is on disk; the ledger commits at once."""
         self._urgent = True
@@ -115,6 +135,8 @@ class LedgerClient:
             waiter.record_unsafe()
         for waiter in self._turn_waiters.values():
             waiter.record_unsafe()
+        if self.claims.waiting:
+            self.claims.fail()
 
     @property
     def is_full(self) -> bool:
@@ -134,26 +156,33 @@ class LedgerClient:
     @property
     def is_flushed(self) -> bool:
         """Everything said is durable."""
-        return not (self._events or self._reports or self._kept)
+        return not (self._events or self._reports or self._answers or self._kept)
 
     # once per loop iteration
 
     def flush(self) -> bool:
         """Send what was said. False while the ledger takes no more: what depends on it must wait."""
-        if self._events or self._reports or self._urgent:
-            data = pack(Frame(self._frame, self._urgent, self._events, self._reports, self._turns))
+        if self._events or self._reports or self._urgent or self._answers:
+            data = pack(Frame(self._frame, self._urgent, self._events, self._reports, self._turns, self._answers))
             self._events, self._reports, self._urgent = [], [], False
             if self._turns:
                 self._turns = []
+            if self._answers:
+                self._answers = []
             self._kept.append((self._frame, data))
             self._kept_bytes += len(data)
             self._frame += 1
-            if self.is_connected:
-                if self._unsent:
-                    self._unsent += data
-                else:
-                    self._send(data)
+            self._send_or_queue(data)
+        if self.claims.has_news and self.is_connected:
+            self._send_or_queue(pack(self.claims.take()))
         return not self._unsent
+
+    def _send_or_queue(self, data: bytes) -> None:
+        if self.is_connected:
+            if self._unsent:
+                self._unsent += data
+            else:
+                self._send(data)
 
     def _send(self, data: bytes) -> None:
         assert self._socket is not None
@@ -189,6 +218,8 @@ class LedgerClient:
 
         Held writes would hold everything else, and who waits for it would wait for ever.
         """
+        if self.claims.waiting:
+            self.claims.check_time(now)
         if not self.is_connected:
             return
         if self._unsent and now - self._progress_at > TAKES_NOTHING:
@@ -268,6 +299,8 @@ class LedgerClient:
             waiter = self._turn_waiters.pop(message.n, None)
             if waiter is not None:
                 waiter.turn_came()
+        elif type(message) is Verdicts:
+            self.claims.hear(message.verdicts)
         elif type(message) is Welcome:
             self._welcomed(message.durable)
 
@@ -283,6 +316,8 @@ class LedgerClient:
         self.away_since = None
         again = b"".join(data for _, data in self._kept)
         log.info("ledger connected", extra={"frames_sent_again": len(self._kept)})
+        if self.claims.is_used:
+            again += pack(self.claims.all())
         if again:
             self._send(again)
 

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any, TypeAlias
 
 from proxy.ledger.entry import Entry
+from proxy.ledger.turns import Place
 
 HeldRow: TypeAlias = tuple[int, int, int, int]
 """seq, held, authority, owed."""
@@ -26,7 +27,7 @@ class Group:
 
     __slots__ = (
         "number", "retain_bodies", "receipts", "bodies", "states", "held", "sides", "streams", "gaps",
-        "needed", "halves", "last_seq", "newest_ns", "entries", "applied", "opened", "wake",
+        "needed", "halves", "last_seq", "newest_ns", "entries", "applied", "opened", "wake", "promises",
     )  # fmt: skip
 
     def __init__(self, number: int, *, retain_bodies: bool = False) -> None:
@@ -53,3 +54,5 @@ class Group:
         """Entries on disk of which a side becomes pending with this."""
         self.wake: set[tuple[str, int]] = set()
         """(route, side) that have rows to deliver once this is durable."""
+        self.promises: list[tuple[Place, int]] = []
+        """Events whose claims this decides, and what their clients were or would have been told."""

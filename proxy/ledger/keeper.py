@@ -27,6 +27,7 @@ from config.model import Settings
 from proxy.core.event import NEW, OLD, Deliver
 from proxy.core.owed import PENDING
 from proxy.core.routing import Routing
+from proxy.ledger.arbiter import Arbiter, Policy
 from proxy.ledger.backlog import Backlog
 from proxy.ledger.book import Book
 from proxy.ledger.carry import Due
@@ -37,6 +38,8 @@ from proxy.ledger.marks import FAILED, LOW_DISK, RESTORED, Marks
 from proxy.ledger.moves import Moves
 from proxy.ledger.queries import Queries
 from proxy.ledger.reader import Reader
+from proxy.ledger.recall import Recall, in_flight
+from proxy.ledger.remembered import Remembered
 from proxy.ledger.replayer import Replayer, Side
 from proxy.ledger.segment import BalanceTable
 from proxy.ledger.server import LedgerServer
@@ -102,14 +105,20 @@ class Keeper:
         self.replayer = Replayer(
             sides, settings.ledger, deliver, Reader(lambda: store.segments), need=self._need, die=self._die
         )
-        self.book = Book(backlog, self.replayer, next_seq=store.next_seq, retain_bodies=settings.ledger.retain_bodies)
+        self._arbiter = arbiter_of(settings)
+        self._claims_wait_for = {"workers", "receipts"}
+        """What has to be over before anybody is told that its event is the first of its id."""
+        self.book = Book(
+            backlog, self.replayer, next_seq=store.next_seq, retain_bodies=settings.ledger.retain_bodies,
+            arbiter=self._arbiter,
+        )  # fmt: skip
         self.replayer.attach(self.book)
         self.backlog = backlog
         self.committer = Committer(
             self.book, store, disk, interval=settings.ledger.commit_interval, now_ns=now_ns,
             durable=self._durable, low=self._show_low, die=self._die,
         )  # fmt: skip
-        self.server = LedgerServer(self.book, self._took, self._lost)
+        self.server = LedgerServer(self.book, self._took, self._lost, now_ns)
         moves = Moves(store, self.book, self.committer, backlog, self._query_reader, self._query_thread, self.replayer)
         self.moves = moves
         self.queries = Queries(
@@ -129,6 +138,8 @@ class Keeper:
             log.error("events are owed to a route that is not configured any more", extra={"route": route, "events": n})
         self.book.turns.hold()
         self.book.restore(self._store.streams(), self._store.last_stream_id, self._store.held_rows())
+        if self._arbiter is not None:
+            self.book.restore_claims(self._arbiter, in_flight(self._store.segments, self._arbiter.routes))
         for route, side, bucket, _ in self._store.deferred_by_bucket():
             if side == OLD:
                 self.book.carry.note(route, bucket)
@@ -160,6 +171,8 @@ class Keeper:
         ):
             self._tasks.append(asyncio.create_task(self._every(seconds, work), name=work.__name__))
         self._tasks.append(asyncio.create_task(self._carry_over(), name="carry over"))
+        if self._arbiter is not None:
+            self._tasks.append(asyncio.create_task(self._recall(self._arbiter), name="recall"))
         for task in self._tasks:
             task.add_done_callback(self._task_ended)
 
@@ -230,6 +243,7 @@ class Keeper:
         if not stream.is_connected:
             self.book.hand_over(stream)
             self.book.close(stream)
+            self.server.send_verdicts()
             self.committer.need()
 
     def _begin_replay(self, awaited: list[Stream]) -> None:
@@ -238,10 +252,33 @@ class Keeper:
                 self.book.hand_over(stream)
         self.book.release_turns()
         self.server.send_turns()
+        self._release_claims("workers")
         # Marks that a ledger before this one set for what it never made durable: workers said that again by now.
         self.backlog.clear_others()
         self.committer.need()
         self.replayer.start()
+
+    async def _recall(self, arbiter: Arbiter) -> None:
+        """Fill the dedupe windows from the receipts that a predecessor left."""
+        recall = Recall(self._store.segments, arbiter.routes, self.book.next_seq, self._now_ns())
+        loop = asyncio.get_running_loop()
+        count = 0
+        while not all(policy.remembered.is_full for policy in arbiter.routes.values()):
+            found = await loop.run_in_executor(self._query_thread, recall.step)
+            if found is None:
+                break
+            count += len(found)
+            for each in found:
+                arbiter.recall(each.route, each.id, each.fingerprint, each.status, each.accepted_ns)
+        log.info("dedupe windows are read", extra={"ids": count})
+        self._release_claims("receipts")
+
+    def _release_claims(self, what: str) -> None:
+        """This is over: who asks for a claim from now on is told, and who asked before is told now."""
+        self._claims_wait_for.discard(what)
+        if self._arbiter is not None and not self._claims_wait_for:
+            self._arbiter.release(self._now_ns())
+            self.server.send_verdicts()
 
     def _close_awaited(self, awaited: list[Stream]) -> None:
         """Streams that were open when the ledger ended and did not come back.
@@ -355,6 +392,10 @@ class Keeper:
 
     # figures
 
+    def remembered(self) -> dict[str, int]:
+        """How many ids each route that has a dedupe window remembers."""
+        return self._arbiter.figures(self._now_ns()) if self._arbiter is not None else {}
+
     async def figures(self) -> Figures:
         """The present state."""
         return await asyncio.get_running_loop().run_in_executor(self._query_thread, self._figures)
@@ -373,7 +414,15 @@ class Keeper:
     def counters(self) -> dict[str, int]:
         """Everything that is counted, cumulative since the start."""
         total = Counter({"reserve_released": self._disk.released})
+        if self._arbiter is not None:
+            total["dedupe_ids_dropped"] = self._arbiter.dropped
         parts = (self.book, self.committer, self.server, self.replayer, self.moves, self._store.checkpoints)
         for counters in (self._counters, *(part.counters for part in parts)):
             total.update(counters)
         return dict(total)
+
+
+def arbiter_of(settings: Settings) -> Arbiter | None:
+    """The arbiter over the routes that have a dedupe window; None when there are none."""
+    routes = {r.name: Policy(r.ack, Remembered(r.dedupe, r.dedupe_ids)) for r in settings.routes if r.dedupe}
+    return Arbiter(routes) if routes else None

@@ -11,9 +11,12 @@ Each message is a 4-byte big-endian length and that many bytes of msgpack. A wor
                                   <--           Durable(2)         frames 1 and 2 are on disk
       Frame(3, turns=[7])         -->
                                   <--           Turn(7)            strict: event 7 may go out now
+      Claims([8, route, ...])     -->
+                                  <--           Verdicts([8, FIRST])   event 8 has no twin: it may go out
 
 A worker keeps each frame until it is durable and resends it to a restarted ledger, so a record is
 written exactly once: the last durable frame of each stream is stored in the records' transaction.
+Claims are not kept: a worker says again which ones it has when it comes back.
 """
 
 from __future__ import annotations
@@ -39,6 +42,12 @@ Report: TypeAlias = tuple[int, int, int, int]
 """What became of one side of an event of this stream: its number, the side, a state or PARKED..OWED, the status."""
 
 
+ClaimRow: TypeAlias = tuple[int, str, bytes, bytes, bool]
+"""Number of the event, route, digest of its id, fingerprint, and whether its worker was told FIRST before."""
+Verdict: TypeAlias = tuple[int, int, int]
+"""Number of the event, FIRST, DONE or CONFLICT of proxy.core.dedupe, and what the first's client was told (DONE)."""
+
+
 class Hello(msgspec.Struct, tag="hello", array_like=True):
     """A worker introduces its stream. worker: index from 0."""
 
@@ -52,6 +61,7 @@ class Frame(msgspec.Struct, tag="frame", array_like=True):
 
     urgent: somebody waits for this frame to be durable, commit at once.
     turns: numbers of events (in `events`) that wait for their turn under `ordering: strict`.
+    answers: (number, status) of events that hold a claim: what their clients were told.
     """
 
     number: int
@@ -59,14 +69,25 @@ class Frame(msgspec.Struct, tag="frame", array_like=True):
     events: list[Event]
     reports: list[Report]
     turns: list[int] = []
+    answers: list[tuple[int, int]] = []
+
+
+class Claims(msgspec.Struct, tag="claims", array_like=True):
+    """Events that wait for a verdict, and events that need none any more. anew: these are all that there are."""
+
+    asked: list[ClaimRow]
+    withdrawn: list[int] = []
+    anew: bool = False
 
 
 EventRow: TypeAlias = tuple[
     int, str, str, str, int, int, int, int, int, int, bool, int, str, bytes, bytes, str, tuple[str, ...], bool
 ]
 """The fields of an `Event`, in their order: what the ledger makes its own entry of, without an `Event` in between."""
+ROUTE: Final = 2
 ACCEPTED_NS: Final = 11
-"""Where `accepted_ns` stands in it."""
+CLIENT_ID: Final = 17
+"""Where these stand in it."""
 
 
 class LedgerFrame(msgspec.Struct, tag="frame", array_like=True):
@@ -77,6 +98,7 @@ class LedgerFrame(msgspec.Struct, tag="frame", array_like=True):
     events: list[EventRow]
     reports: list[Report]
     turns: list[int] = []
+    answers: list[tuple[int, int]] = []
 
 
 class Welcome(msgspec.Struct, tag="welcome", array_like=True):
@@ -97,8 +119,14 @@ class Turn(msgspec.Struct, tag="turn", array_like=True):
     n: int
 
 
-FromWorker = Hello | Frame
-FromLedger = Welcome | Durable | Turn
+class Verdicts(msgspec.Struct, tag="verdicts", array_like=True):
+    """Answers to claims."""
+
+    verdicts: list[Verdict]
+
+
+FromWorker = Hello | Frame | Claims
+FromLedger = Welcome | Durable | Turn | Verdicts
 
 LENGTH_BYTES: Final = 4
 MAX_MESSAGE: Final = 256 * 2**20
@@ -106,7 +134,7 @@ MAX_MESSAGE: Final = 256 * 2**20
 
 encoder: Final = msgspec.msgpack.Encoder()
 from_worker: Final = msgspec.msgpack.Decoder(FromWorker)
-to_ledger: Final = msgspec.msgpack.Decoder(Hello | LedgerFrame)
+to_ledger: Final = msgspec.msgpack.Decoder(Hello | LedgerFrame | Claims)
 """As `from_worker`, with events as rows."""
 from_ledger: Final = msgspec.msgpack.Decoder(FromLedger)
 

@@ -19,7 +19,20 @@ import msgspec
 
 from proxy.ledger.book import Book
 from proxy.ledger.entry import Stream
-from proxy.ledger.protocol import ACCEPTED_NS, Durable, Hello, LedgerFrame, Turn, Unpacker, Welcome, pack, to_ledger
+from proxy.ledger.protocol import (
+    ACCEPTED_NS,
+    Claims,
+    Durable,
+    Hello,
+    LedgerFrame,
+    Turn,
+    Unpacker,
+    Verdict,
+    Verdicts,
+    Welcome,
+    pack,
+    to_ledger,
+)
 from proxy.ledger.shape import as_protocol
 
 log = logging.getLogger(__name__)
@@ -82,7 +95,7 @@ class WorkerConnection:
         self._server.lose(self)
         self.transport = None
 
-    def send(self, message: Welcome | Durable | Turn) -> None:
+    def send(self, message: Welcome | Durable | Turn | Verdicts) -> None:
         """Tell the worker something, if it is still there."""
         if self.transport is not None:
             self.transport.write(pack(message))
@@ -92,14 +105,18 @@ class LedgerServer:
     """Takes frames into the book.
 
     took: called after a round with whether somebody waits for it; lost: called with a stream whose
-    connection ended.
+    connection ended; now_ns: wall clock.
     """
 
-    def __init__(self, book: Book, took: Callable[[bool], None], lost: Callable[[Stream], None]) -> None:
+    def __init__(
+        self, book: Book, took: Callable[[bool], None], lost: Callable[[Stream], None], now_ns: Callable[[], int]
+    ) -> None:
         self._book = book
+        self._now_ns = now_ns
         self._took = took
         self._lost = lost
         self._inbox: list[tuple[WorkerConnection, LedgerFrame]] = []
+        self._claims: list[tuple[WorkerConnection, Claims]] = []
         self._by_stream: dict[int, WorkerConnection] = {}
         self._server: asyncio.Server | None = None
         self._is_paused = False
@@ -114,16 +131,19 @@ class LedgerServer:
             lambda: as_protocol(WorkerConnection(self)), sock=listener, backlog=64
         )
 
-    def receive(self, connection: WorkerConnection, message: Hello | LedgerFrame) -> None:
+    def receive(self, connection: WorkerConnection, message: Hello | LedgerFrame | Claims) -> None:
         """A whole message arrived."""
         if isinstance(message, Hello):
             self._hello(connection, message)
             return
         if connection.stream is None:
-            raise ValueError("a frame before hello")
-        if not self._inbox:
+            raise ValueError("a frame or claims before hello")
+        if not self._inbox and not self._claims:
             asyncio.get_running_loop().call_soon(self._take_round)
-        self._inbox.append((connection, message))
+        if isinstance(message, Claims):
+            self._claims.append((connection, message))
+        else:
+            self._inbox.append((connection, message))
 
     def _hello(self, connection: WorkerConnection, hello: Hello) -> None:
         if connection.stream is not None:
@@ -142,10 +162,15 @@ class LedgerServer:
         self._took(False)
 
     def _take_round(self) -> None:
-        """Take everything that arrived in this round."""
+        """Take everything that arrived in this round: first what is said, then what is asked."""
+        if self._inbox:
+            self._take_frames()
+        if self._claims:
+            self._take_claims()
+        self.send_verdicts()
+
+    def _take_frames(self) -> None:
         inbox, self._inbox = self._inbox, []
-        if not inbox:
-            return
         if len(inbox) > 1:
             inbox = self._in_order(inbox)
         urgent = False
@@ -164,6 +189,39 @@ class LedgerServer:
         self._took(urgent)
         if self._book.uncommitted_bytes > MAX_UNCOMMITTED and not self._is_paused:
             self._pause()
+
+    def _take_claims(self) -> None:
+        asked, self._claims = self._claims, []
+        arbiter, now_ns = self._book.arbiter, self._now_ns()
+        for connection, message in asked:
+            stream = connection.stream
+            assert stream is not None
+            if self._by_stream.get(stream.id) is not connection:
+                continue
+            if arbiter is None or any(row[1] not in arbiter.routes for row in message.asked):
+                connection.refuse("claims on ids of a route without a dedupe window")
+                self._drop(connection)
+                continue
+            if message.anew:
+                arbiter.keep_only(stream.id, {row[0] for row in message.asked})
+            for n in message.withdrawn:
+                arbiter.withdraw((stream.id, n))
+            for n, route, id, fingerprint, granted in message.asked:
+                arbiter.claim((stream.id, n), route, id, fingerprint, granted, now_ns)
+
+    def send_verdicts(self) -> None:
+        """Tell workers what became of their claims."""
+        arbiter = self._book.arbiter
+        if arbiter is None or not arbiter.said:
+            return
+        said, arbiter.said = arbiter.said, []
+        by_stream: dict[int, list[Verdict]] = {}
+        for stream_id, verdict in said:
+            by_stream.setdefault(stream_id, []).append(verdict)
+        for stream_id, verdicts in by_stream.items():
+            connection = self._by_stream.get(stream_id)
+            if connection is not None:
+                connection.send(Verdicts(verdicts))
 
     def _in_order(
         self, inbox: list[tuple[WorkerConnection, LedgerFrame]]
@@ -209,6 +267,7 @@ class LedgerServer:
             connection = self._by_stream.get(stream.id)
             if connection is not None:
                 connection.send(Durable(stream.durable))
+        self.send_verdicts()
         if self._is_paused and self._book.uncommitted_bytes <= MAX_UNCOMMITTED:
             self._resume()
 

@@ -160,6 +160,7 @@ class LedgerProcess:
             counters=keeper.counters(),
             rss_bytes=resident_bytes(),
             breakers=self._breakers(),
+            remembered=keeper.remembered(),
         )
 
 

@@ -203,6 +203,9 @@ TOGETHER = (
         route("ack: §accepted\n    durability: off"),
         ("ack: accepted promises", "authority"),
     ),
+    case("dedupe without ids", route("dedupe: §5m\n    event_id: []"), ("event_id is empty", "0s")),
+    case("ids of no window", route("§dedupe_ids: 1000"), "means nothing without `dedupe`"),
+    case("dedupe longer than the record", route("dedupe: §2d"), "longer than ledger.retain"),
     case("address twice", top("listen: ['127.0.0.1:80', §'127.0.0.1:80']"), "is taken already, by listen 127.0.0.1:80"),
     case(
         "address within any", top("listen: ['0.0.0.0:80', §'127.0.0.1:80']"), "is taken already, by listen 0.0.0.0:80"

@@ -23,6 +23,7 @@ crossfade_breaker_state{backend}
 crossfade_build_info{version}
 crossfade_copies_lost_total{}
 crossfade_counts_total{name}
+crossfade_dedupe_ids{route}
 crossfade_endpoint_outstanding_events{backend,endpoint}
 crossfade_endpoint_state{backend,endpoint}
 crossfade_events_accepted_total{route}
@@ -71,6 +72,7 @@ async def fill(plane: Plane) -> None:
     assert plane.ledger is not None
     stats = ledger_stats(new=balance(pending=3, dead=2, deferred=1, delivered=40))
     stats.sides[1] = SideStats("events", 1, "new", stats.sides[1].balance, 7.5, 4)
+    stats.remembered = {"events": 17}
     plane.ledger.tell(stats)
     plane.workers[0].say(accepted={"events": 0}, chosen={"events": (0, 0)})
     await eventually(lambda: (slot := plane.supervisor.instance.tally.slot(0)) and slot.latest)
@@ -131,6 +133,7 @@ async def test_values(plane: Plane) -> None:
         'ledger_deferred_events{backend="new",route="events"}': 1,
         'ledger_oldest_age_seconds{backend="new",route="events"}': 7.5,
         'ledger_marked_buckets{backend="new",route="events"}': 4,
+        'dedupe_ids{route="events"}': 17,
         'breaker_state{backend="old"}': 1,
         'breaker_state{backend="new"}': 0,
         'requests_total{backend="new",code_class="2xx",role="authority",route="events"}': 20,

@@ -76,7 +76,7 @@ async def test_an_idle_status_has_no_invented_figures(plane: Plane) -> None:
 
 async def test_what_is_wrong_is_a_warning(plane: Plane) -> None:
     assert plane.ledger is not None
-    stats = ledger_stats(new=balance(dead=2), gaps=1)
+    stats = ledger_stats(new=balance(dead=2), gaps=1, counters={"dedupe_ids_dropped": 3})
     stats.sides[0] = SideStats("events", 0, "old", balance(pending=1), 3.0, 1, paused="401 Unauthorized")
     plane.ledger.tell(stats)
     await eventually(lambda: plane.supervisor.instance.tally.ledger)
@@ -90,6 +90,7 @@ async def test_what_is_wrong_is_a_warning(plane: Plane) -> None:
         "1 coverage gaps: events in them may be unrecorded",
         "deliveries to old are paused: 401 Unauthorized; mend its address or its credentials, they go on by themselves",
         "events: 2 dead letters at new",
+        "dedupe: 3 ids were forgotten before their time; raise dedupe_ids of the route",
     ]
     assert status["routes"][0]["sides"]["old"]["paused"] == "401 Unauthorized"
     assert status["routes"][0]["sides"]["old"]["ledger"]["oldest_age_s"] == 3.0

@@ -6,10 +6,12 @@ import asyncio
 from pathlib import Path
 from typing import cast
 
+from proxy.core.dedupe import FIRST
 from proxy.core.event import Event
 from proxy.ledger.protocol import (
     HANDED,
     PARKED,
+    Claims,
     Durable,
     Frame,
     FromLedger,
@@ -17,6 +19,7 @@ from proxy.ledger.protocol import (
     Report,
     Turn,
     Unpacker,
+    Verdicts,
     Welcome,
     from_worker,
     pack,
@@ -26,7 +29,7 @@ from proxy.ledger.protocol import (
 class FakeLedger:
     """One stream's ledger. `holds`: frames do not become durable until `release`.
 
-    grants: turns are given at once; otherwise by `grant(n)`.
+    grants: turns are given at once; otherwise by `grant(n)`. judges: every claim is the first of its id, at once.
     frames: by number, as received; a frame that is sent again must be the same.
     """
 
@@ -36,6 +39,7 @@ class FakeLedger:
         self._links: list[_Link] = []
         self.holds = False
         self.grants = True
+        self.judges = True
         self.frames: dict[int, Frame] = {}
         self.durable = 0
         self.hellos: list[Hello] = []
@@ -44,6 +48,9 @@ class FakeLedger:
         self.numbers: dict[str, list[int]] = {}
         self.reports: dict[int, list[Report]] = {}
         self.wanted_turns: list[int] = []
+        self.claims: list[Claims] = []
+        self.answers: dict[int, int] = {}
+        """What clients were told, by the number of the event."""
         self._durable_events: set[str] = set()
         self._durable_hands: set[tuple[int, int]] = set()
 
@@ -95,6 +102,19 @@ class FakeLedger:
         """It is this event's turn."""
         self.say(Turn(number))
 
+    def judge(self, number: int, kind: int, status: int = 0) -> None:
+        """The verdict on a claim."""
+        self.say(Verdicts([(number, kind, status)]))
+
+    def asked(self) -> list[int]:
+        """Numbers of the events whose claims were asked for and not withdrawn, in order."""
+        numbers: dict[int, None] = {}
+        for claims in self.claims:
+            numbers |= dict.fromkeys(row[0] for row in claims.asked)
+            for n in claims.withdrawn:
+                numbers.pop(n, None)
+        return list(numbers)
+
     def say(self, message: FromLedger) -> None:
         """Send a message to whoever is connected."""
         for link in self._links:
@@ -114,10 +134,16 @@ class FakeLedger:
             self.durable = upto
             self.say(Durable(upto))
 
-    def _take(self, link: _Link, message: Hello | Frame) -> None:
+    def _take(self, link: _Link, message: Hello | Frame | Claims) -> None:
         if isinstance(message, Hello):
             self.hellos.append(message)
             link.transport.write(pack(Welcome(self.durable)))
+            return
+        if isinstance(message, Claims):
+            self.claims.append(message)
+            if self.judges:
+                for row in message.asked:
+                    self.judge(row[0], FIRST)
             return
         if message.number in self.frames or message.number <= self.durable:
             raise AssertionError(f"frame {message.number} came twice")
@@ -135,6 +161,7 @@ class FakeLedger:
         for event in frame.events:
             self.numbers.setdefault(event.id, []).append(event.n)
             self.events[event.id] = event
+        self.answers |= dict(frame.answers)
         for report in frame.reports:
             self.reports.setdefault(report[0], []).append(report)
 

@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from proxy.ledger.protocol import Frame, Hello
+from proxy.ledger.protocol import Claims, Frame, Hello
 from tests.http.backend import always, reply
 from tests.http.fake_ledger import FakeLedger, _Link
 from tests.http.rig import Rig, event_bytes, make_route, running
@@ -41,7 +41,7 @@ class StuckLedger(FakeLedger):
         assert isinstance(link, _StuckLink)
         link.go_on()
 
-    def _take(self, link: _Link, message: Hello | Frame) -> None:
+    def _take(self, link: _Link, message: Hello | Frame | Claims) -> None:
         if isinstance(message, Frame) and message.number in self.frames and message.number > self.durable:
             assert self.frames[message.number] == message, "a frame that is sent again is the same"
             self.copies += 1

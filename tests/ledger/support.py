@@ -16,6 +16,7 @@ from typing import Any
 import apsw
 
 from config.model import Ledger, Settings
+from proxy.core.dedupe import body_digest, fingerprint, id_digest
 from proxy.core.event import BOTH, DELIVERED, Attempt, Event, Outcome
 from proxy.core.owed import EVER_OWED, STATE_NAMES
 from proxy.core.routing import Dials, Routing
@@ -26,6 +27,7 @@ from proxy.ledger.entry import Stream
 from proxy.ledger.keeper import Keeper
 from proxy.ledger.marks import Marks, create
 from proxy.ledger.protocol import (
+    Claims,
     Durable,
     Frame,
     Hello,
@@ -33,6 +35,7 @@ from proxy.ledger.protocol import (
     Report,
     Turn,
     Unpacker,
+    Verdicts,
     Welcome,
     from_ledger,
     pack,
@@ -69,6 +72,11 @@ def frame(
     decoded = to_ledger.decode(pack(message)[4:])
     assert isinstance(decoded, LedgerFrame)
     return decoded
+
+
+def content(body: bytes) -> bytes:
+    """The fingerprint of an event with this body."""
+    return fingerprint(HEAD[: HEAD.index(b"\r\n")], body_digest(body))
 
 
 class FakeMarks:
@@ -203,7 +211,9 @@ def short_directory() -> Iterator[Path]:
         shutil.rmtree(directory)
 
 
-def settings_for(directory: Path, *, ordering: str = "answered", **ledger: Any) -> Settings:
+def settings_for(
+    directory: Path, *, ordering: str = "answered", route: dict[str, Any] | None = None, **ledger: Any
+) -> Settings:
     """Settings of one route between backends old and new."""
     defaults = {
         "reserve": "0B",
@@ -215,7 +225,7 @@ def settings_for(directory: Path, *, ordering: str = "answered", **ledger: Any) 
     return Settings.model_validate({
         "version": 1, "salt": "salt-for-tests", "state_dir": str(directory), "admin": {"tcp": "off"},
         "backends": {"old": {"url": "http://127.0.0.1:1"}, "new": {"url": "http://127.0.0.1:2"}},
-        "routes": ({"name": ROUTE, "match": {"path": "/api/v1/events"}, "ordering": ordering},),
+        "routes": ({"name": ROUTE, "match": {"path": "/api/v1/events"}, "ordering": ordering, **(route or {})},),
         "ledger": defaults | ledger,
     })  # fmt: skip
 
@@ -323,6 +333,7 @@ class FakeWorker:
         self.welcome: int | None = None
         self.durable = 0
         self.turns: list[int] = []
+        self.verdicts: list[tuple[int, int, int]] = []
         self.is_closed = False
 
     async def connect(self) -> None:
@@ -345,18 +356,26 @@ class FakeWorker:
                     self.durable = message.number
                 elif isinstance(message, Turn):
                     self.turns.append(message.n)
+                elif isinstance(message, Verdicts):
+                    self.verdicts += message.verdicts
         self.is_closed = True
 
     def say(
         self, events: list[Event] | None = None, reports: list[Report] | None = None,
-        turns: list[int] | None = None, *, urgent: bool = False,
+        turns: list[int] | None = None, *, urgent: bool = False, answers: list[tuple[int, int]] | None = None,
     ) -> int:  # fmt: skip
         """Send a frame; its number."""
         assert self._writer is not None
         self.number += 1
-        message = Frame(self.number, urgent, events or [], reports or [], turns or [])
+        message = Frame(self.number, urgent, events or [], reports or [], turns or [], answers or [])
         self._writer.write(pack(message))
         return self.number
+
+    def ask(self, *claims: Any, withdrawn: list[int] | None = None, anew: bool = False) -> None:
+        """Send claims: (n, event id, body), and a fourth True for one that was granted before."""
+        assert self._writer is not None
+        rows = [(n, ROUTE, id_digest(id), content(body), bool(granted)) for n, id, body, *granted in claims]
+        self._writer.write(pack(Claims(rows, withdrawn or [], anew)))
 
     def send_raw(self, data: bytes) -> None:
         """Send whatever."""

@@ -25,7 +25,7 @@ async def test_the_socket_is_only_ours(ledgers: Ledgers) -> None:
 
 async def test_a_round_is_ordered_by_acceptance_and_streams_keep_their_own_order(ledgers: Ledgers) -> None:
     desk = Desk(ledgers.directory)
-    server = LedgerServer(desk.book, lambda urgent: None, lambda stream: None)
+    server = LedgerServer(desk.book, lambda urgent: None, lambda stream: None, desk.clock)
     one, two = WorkerConnection(server), WorkerConnection(server)
     inbox = [
         (one, frame(1, [event(1, id="d", accepted_ns=40)])),
