@@ -6,28 +6,25 @@ r"""A client's connection: requests in, answers out in the same order, one reque
 Pipelined requests wait in the buffer, which is bounded by not reading on; so do events of one
 connection behind each other, which keeps their answers in order without a queue.
 
-Long because it is one owner of one connection's state, on the way of every event: what reads, what answers
-and what closes decide by the same dozen fields.
+How answers are written is in `proxy.http.answering`. Long all the same, because it is one owner of one connection's
+state, on the way of every event: what reads, what waits and what closes decide by the same dozen fields.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
-from config.model import Limits
-from proxy.http.answers import CONTINUE, accepted, duplicate, problem
+from proxy.http.answering import Answering
+from proxy.http.answers import CONTINUE, problem
 from proxy.http.budget import CONNECTION, SMALL, TLS_CONNECTION
 from proxy.http.chunked import BadChunk
-from proxy.http.forwarded import Trust
-from proxy.http.head import FORWARDING, HeadParser, Refusal, RequestHead, refuse_request_line
-from proxy.http.leg import Leg
+from proxy.http.head import Refusal, RequestHead, refuse_request_line
 from proxy.http.request import context_of, forwarded_lines, origin_context
 from proxy.http.request_body import RequestBody
-from proxy.http.response_head import BY_LENGTH, ResponseHead
 from proxy.http.tick import End
 from proxy.net.kernel import unacknowledged
 
@@ -35,21 +32,16 @@ if TYPE_CHECKING:
     from proxy.http.claim import Claim
     from proxy.http.exchange import Exchange
     from proxy.http.passing import Passing
-    from proxy.http.plane import DataPlane
+    from proxy.http.service import Service
     from proxy.http.uploading import Upload
 
 _FIRST: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]|\r\n?")
 _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)(?!$)|\x00")
 _PIPELINE_HIGH: Final = 64 * 1024
-_STREAM_HIGH: Final = 256 * 1024
 _LINGER: Final = 1.0
 """Seconds."""
 _ENDLESS: Final = 1.0
 """Seconds after which a chunked body is taken for one without an end, where such are passed on."""
-_LOOKS: Final = 512
-"""Clients whose time is checked in one loop iteration, at most."""
-_CUTS: Final = 16
-"""Clients cut in one loop iteration, at most; each costs a few system calls, now and when it is closed."""
 _WRITE_HIGH: Final = 16 * 1024
 """Bytes of answers that a client may leave unread before they are counted and nothing more is written."""
 _PIECE: Final = 64
@@ -58,93 +50,12 @@ _HURRY: Final = 0.1
 """Share of its time that a slow client has while the memory budget is used up."""
 
 
-class Service:
-    """What all client connections of a worker share."""
-
-    __slots__ = (
-        "budget",
-        "clients",
-        "is_stopping",
-        "limits",
-        "loop",
-        "max_event_size",
-        "max_head_size",
-        "most_clients",
-        "parser",
-        "plane",
-        "trust",
-        "trusting_parser",
-        "_unchecked",
-    )
-
-    def __init__(
-        self,
-        plane: DataPlane,
-        limits: Limits,
-        wanted: frozenset[bytes],
-        loop: asyncio.AbstractEventLoop,
-        trusted_proxies: Sequence[str] = (),
-    ) -> None:
-        self.plane = plane
-        self.budget = plane.budget
-        self.limits = limits
-        self.max_event_size = limits.max_event_size
-        self.max_head_size = limits.max_head_size
-        self.parser = HeadParser(wanted, limits.max_headers, limits.max_target_size)
-        self.trust = Trust(trusted_proxies) if trusted_proxies else None
-        self.trusting_parser = HeadParser(wanted | FORWARDING, limits.max_headers, limits.max_target_size)
-        """For connections of hops that are believed."""
-        self.loop = loop
-        self.clients: set[Client] = set()
-        self.most_clients = limits.max_connections
-        self.is_stopping = False
-        self._unchecked: list[Client] = []
-
-    def has_room(self) -> bool:
-        """May one more client come?"""
-        return len(self.clients) < self.most_clients and self.budget.takes_connections
-
-    def check_times(self, now: float) -> None:
-        """Once a second: cut clients that are too slow or idle for too long, a few in each loop iteration.
-
-        Thousands that came together run out of time together. To cut 10,000 of them in one go, and to close them in
-        another a second later, kept everybody else waiting for 150 and 115 ms; now no iteration takes longer than 3 ms.
-        """
-        if not self._unchecked:
-            self._unchecked = list(self.clients)
-            self._check_some(now)
-
-    def _check_some(self, now: float) -> None:
-        left, cuts = self._unchecked, 0
-        for _ in range(min(_LOOKS, len(left))):
-            client = left.pop()
-            client.look_unread()
-            cuts += client.check_time(now)
-            if cuts == _CUTS:
-                break
-        if left:
-            self.loop.call_soon(self._check_some, now)
-
-    def last_call(self) -> None:
-        """Every connection ends with its next answer, which says so."""
-        self.is_stopping = True
-        for client in self.clients:
-            client.last_call()
-
-    def stop(self) -> None:
-        """Close idle connections now and busy ones after their answer."""
-        self.last_call()
-        for client in tuple(self.clients):
-            client.stop()
-
-
-class Client:
+class Client(Answering):
     """One client connection: a `StreamProtocol`, as asyncio's protocols are by shape."""
 
     __slots__ = (
         "_body",
         "_buffer",
-        "_chunks_out",
         "_context",
         "_context_head",
         "_counted",
@@ -153,17 +64,9 @@ class Client:
         "_incoming",
         "_is_closing",
         "_is_ended",
-        "_is_full",
         "_is_paused",
         "_is_tls",
-        "_keep_alive",
-        "_method",
-        "_minor",
-        "_queued",
         "_received",
-        "_service",
-        "_stream",
-        "_transport",
         "_forwarded",
         "_parser",
         "_trusted_hop",
@@ -175,9 +78,8 @@ class Client:
     )
 
     def __init__(self, service: Service, is_tls: bool = False) -> None:
-        self._service = service
+        Answering.__init__(self, service)
         self._is_tls = is_tls
-        self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._head: RequestHead | None = None
         self._body: list[bytes] = []
@@ -186,17 +88,10 @@ class Client:
         self._upload: Upload | None = None
         """What the rest of the body is passed on to."""
         self._current: Exchange | Passing | Claim | None = None
-        self._stream: Leg | None = None
-        self._chunks_out = False
         self.is_busy = False
         self._is_closing = False
         self._is_ended = False
-        self._is_full = False
         self._is_paused = False
-        self._keep_alive = True
-        self._method = b""
-        self._minor = 1
-        self._queued = 0
         self.since = 0.0
         """When the last thing happened that a limit counts from, monotonic seconds."""
         self.peer = ""
@@ -321,7 +216,7 @@ class Client:
                 return True
         elif self.is_busy:
             if self._upload is not None and not self._is_paused and waited > limits.body_timeout:
-                self._spoil(408, "nothing came of the request body for too long")
+                self.spoil(408, "nothing came of the request body for too long")
                 return True
         elif self._head is not None:
             if self._is_endless(now - self.since):
@@ -385,7 +280,8 @@ class Client:
             return
         if self.is_busy or (self._is_full and self._head is None):
             if self._upload is not None:
-                self._more_upload(data)
+                self.since = monotonic()
+                self._upload.receive(data)
                 return
             self._buffer += data
             if len(self._buffer) > SMALL:
@@ -446,9 +342,7 @@ class Client:
             service.plane.tick.write(self._transport, CONTINUE)  # after the answers before it
         self.since = monotonic()
         if length > service.max_event_size:
-            self._begin_upload()
-            if rest and self._upload is not None:
-                self._more_upload(rest)
+            self._begin_upload(rest)
         elif rest:
             self._more_body(rest)
 
@@ -510,8 +404,8 @@ class Client:
         head = self._head
         return head is not None and head.chunked and waited > _ENDLESS and self._service.plane.streams(head)
 
-    def _begin_upload(self) -> None:
-        """Pass on what there is of the body, and what comes."""
+    def _begin_upload(self, rest: bytes = b"") -> None:
+        """Pass on what there is of the body, and what comes. rest: received and not looked at yet."""
         head, incoming = self._head, self._incoming
         assert head is not None
         assert incoming is not None
@@ -522,50 +416,24 @@ class Client:
         keep_alive = self._keep_alive and head.keep_alive
         self._take_up(head)
         self._keep_alive = False  # unless the body is whole before its answer begins
-        upload = self._service.plane.begin_upload(self, head)
+        upload = self._service.plane.begin_upload(self, head, incoming)
         if upload is None or not self.is_busy:
             return
         self._current = self._upload = upload
         upload.keep_alive = keep_alive
-        for piece in kept:
-            if piece:
-                upload.feed(piece)
-        self._end_upload_if_whole()
+        upload.take_over(kept, rest)
 
-    def _more_upload(self, data: bytes) -> None:
-        upload, incoming = self._upload, self._incoming
-        assert upload is not None
-        assert incoming is not None
-        self.since = monotonic()
-        try:
-            piece = incoming.take(data)
-        except BadChunk as error:
-            self._spoil(400, str(error))
-            return
-        if piece:
-            upload.feed(piece)
-            self._queued += len(piece)
-        self._end_upload_if_whole()
-        if self._queued > _STREAM_HIGH and self._upload is not None:
-            # One iteration may read megabytes before the tick's write can say that the backend is slow.
-            self._queued = 0
-            self.hold()
-            self._service.loop.call_soon(self._resume_upload)
-
-    def _resume_upload(self) -> None:
-        if self._upload is not None and not self._upload.is_held:
-            self.proceed()
-
-    def _end_upload_if_whole(self) -> None:
-        upload, incoming = self._upload, self._incoming
-        if upload is None or incoming is None or not incoming.is_whole:
-            return
+    def upload_is_whole(self, rest: bytes, keep_alive: bool) -> None:
+        """The upload has all of its body. rest: the bytes after it; keep_alive: the connection may go on."""
         self._upload = self._incoming = None
-        self._buffer = incoming.rest
+        self._buffer = rest
         if self._stream is None:
-            is_last = self._service.is_stopping or (self._is_ended and not self._buffer)
-            self._keep_alive = upload.keep_alive and not is_last
-        upload.end()
+            is_last = self._service.is_stopping or (self._is_ended and not rest)
+            self._keep_alive = keep_alive and not is_last
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call in the next iteration."""
+        self._service.loop.call_soon(callback)
 
     def hold(self) -> None:
         """The upload takes no more for now."""
@@ -590,7 +458,7 @@ class Client:
             self._transport.abort()  # nor may it take what there is of one for the whole
         self._close()
 
-    def _spoil(self, status: int, reason: str) -> None:
+    def spoil(self, status: int, reason: str) -> None:
         """The body cannot be passed on to its end: an answer of our own, if the backend's has not begun."""
         upload = self._upload
         if upload is None or self._stream is not None:
@@ -652,46 +520,7 @@ class Client:
             self._context = context_of(head, self._forwarded)
         return self._context
 
-    # answers
-
-    def answer(self, head: ResponseHead, body: bytes) -> None:
-        """A backend's whole answer."""
-        if self._keep_alive and self._minor == 1 and self._method != b"HEAD" and head.status not in (204, 304):
-            self._finish(b"%bContent-Length: %d\r\n\r\n%b" % (head.start, len(body), body))
-            return
-        if self._method == b"HEAD" or head.status == 304:
-            framing = b"Content-Length: %d\r\n" % head.length if head.length >= 0 else b""
-        else:
-            framing = b"" if head.status == 204 else b"Content-Length: %d\r\n" % len(body)
-        self._finish(head.start + framing + self._connection_line() + b"\r\n" + body)
-
-    def answer_accepted(self, event_id: str, status: int) -> None:
-        """Durable, and delivered later."""
-        self._finish_own(accepted(event_id, status, close=self._is_last()))
-
-    def answer_duplicate(self, event_id: str, status: int) -> None:
-        """What the first event of this id was answered."""
-        self._finish_own(duplicate(event_id, status, close=self._is_last()))
-
-    def answer_problem(self, status: int, detail: str, retry_after: int = 0) -> None:
-        """An error of our own. Every 503 is of this moment, so it says when to come again."""
-        if status == 503 and not retry_after:
-            retry_after = 1
-        self._finish_own(problem(status, detail, retry_after, close=self._is_last()))
-
-    def _is_last(self) -> bool:
-        """HTTP/1.0 needs a header to go on, which our own answers do not carry."""
-        if self._minor == 0:
-            self._keep_alive = False
-        return not self._keep_alive
-
-    def _finish_own(self, answer: bytes) -> None:
-        self._finish(answer if self._method != b"HEAD" else answer[: answer.index(b"\r\n\r\n") + 4])
-
-    def _connection_line(self) -> bytes:
-        if not self._keep_alive:
-            return b"Connection: close\r\n"
-        return b"Connection: keep-alive\r\n" if self._minor == 0 else b""
+    # after an answer
 
     def _finish(self, data: bytes) -> None:
         """Write the end of an answer and go on with the next request."""
@@ -734,69 +563,3 @@ class Client:
             self._break_off()
         elif not self.is_busy and not self._is_closing:
             self._close()
-
-    def answer_interim(self, head: ResponseHead) -> None:
-        """An answer before the answer: its head alone. HTTP/1.0 has none."""
-        if self._minor == 1 and self._transport is not None and not self._is_full:
-            self._service.plane.tick.write(self._transport, head.start + b"\r\n")
-
-    # long answers
-
-    def start_stream(self, leg: Leg) -> None:
-        """A backend's answer whose body is still coming; what the leg has kept of it goes out first."""
-        head = leg.head
-        assert head is not None
-        self._stream = leg
-        self._chunks_out = False
-        if head.framing == BY_LENGTH:
-            framing = b"Content-Length: %d\r\n" % head.length
-        elif self._minor == 1:
-            framing, self._chunks_out = b"Transfer-Encoding: chunked\r\n", True
-        else:
-            framing, self._keep_alive = b"", False
-        if self._is_full:
-            leg.pause()
-        if self._transport is not None:
-            start = head.start + framing + self._connection_line() + b"\r\n"
-            self._service.plane.tick.write(self._transport, start)
-        kept, leg.body = leg.body, b""
-        leg.answer_charge = None
-        if kept:
-            self.stream(kept)
-            if not self._is_full:
-                leg.resume()
-
-    def stream(self, data: bytes) -> None:
-        """A piece of its body."""
-        if self._transport is not None:
-            piece = b"%x\r\n%b\r\n" % (len(data), data) if self._chunks_out else data
-            self._service.plane.tick.write(self._transport, piece)
-            self._queued += len(piece)
-            if self._queued > _STREAM_HIGH and self._stream is not None:
-                # One iteration may read megabytes before the tick's write can say that the client is slow.
-                self._queued = 0
-                self._stream.pause()
-                self._service.loop.call_soon(self._resume_stream)
-
-    def _resume_stream(self) -> None:
-        if self._stream is not None and not self._is_full:
-            self._stream.resume()
-
-    def end_stream(self, truncated: bool) -> None:
-        """Its end. A truncated answer ends with the connection, so that the client can tell."""
-        self._stream = None
-        if truncated:
-            self._keep_alive = False
-            self._finish(b"")
-        else:
-            self._finish(b"0\r\n\r\n" if self._chunks_out else b"")
-
-    def answer_kept(self, leg: Leg) -> None:
-        """A long answer that ended before it could be passed on."""
-        head = leg.head
-        assert head is not None
-        if leg.truncated:
-            self.start_stream(leg)
-            self.end_stream(True)
-        else:
-            self.answer(head, leg.body)

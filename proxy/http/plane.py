@@ -28,6 +28,7 @@ from proxy.http.exchange import Exchange
 from proxy.http.head import RequestHead
 from proxy.http.matching import Matcher
 from proxy.http.passing import Passing
+from proxy.http.request_body import RequestBody
 from proxy.http.route import LOAD_HEADER, EventRoute
 from proxy.http.steering import Steered, bare_host
 from proxy.http.tick import Tick
@@ -178,7 +179,7 @@ class DataPlane:
             return _OLD_ALONE
         return route.plan.choose(bucket)
 
-    def begin_upload(self, client: Client, head: RequestHead) -> Upload | None:
+    def begin_upload(self, client: Client, head: RequestHead, body: RequestBody) -> Upload | None:
         """Serve a request whose body is passed on as it comes; None when it was answered at once."""
         route, params = self._matcher.find(head)
         assert route is not None  # `streams` has said so
@@ -198,7 +199,7 @@ class DataPlane:
         self.count("streamed")
         if choice.owed != 1 << choice.authority:
             self.count("streamed_without_copy")
-        upload = Upload(client, head.method, route, side, self.budget)
+        upload = Upload(client, head.method, body, route, side, self.budget)
         upload.start(client.context(head), event_id.encode(), -1 if head.chunked else head.length)
         return upload
 

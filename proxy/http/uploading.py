@@ -1,6 +1,6 @@
 """A body that is passed on as it comes, of a route with `stream: true`: too long for an event, or without an end.
 
-    Client --> Upload.feed, end --> a connection of its own --> authority
+    Client --> Upload.receive --> a connection of its own --> authority
            <-- answer, also before the body's end <--
 
 It goes to the authority alone: no record, no copy, nothing owed, and no second try, because what has been passed
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.core.authority_down import Remedy, remedy
 from proxy.http.budget import Budget, Charge
+from proxy.http.chunked import BadChunk
 from proxy.http.leg import Leg
 from proxy.http.passing import Passing
 from proxy.http.request import streamed_request
+from proxy.http.request_body import RequestBody
 from proxy.http.route import STREAM, EventRoute
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Upload(Passing):
     """
 
     __slots__ = (
+        "_body",
         "_budget",
         "_by_chunks",
         "_charge",
@@ -64,6 +67,7 @@ class Upload(Passing):
         "is_held",
         "_kept",
         "_kept_size",
+        "_queued",
         "_route",
         "_side",
         "is_whole",
@@ -71,8 +75,11 @@ class Upload(Passing):
         "progress_at",
     )
 
-    def __init__(self, client: Client, method: bytes, route: EventRoute, side: int, budget: Budget) -> None:
+    def __init__(
+        self, client: Client, method: bytes, body: RequestBody, route: EventRoute, side: int, budget: Budget
+    ) -> None:
         Passing.__init__(self, client, method)
+        self._body = body
         self._budget = budget
         self._charge: Charge | None = None
         self._route = route
@@ -81,6 +88,7 @@ class Upload(Passing):
         self._by_chunks = False
         self._kept: list[bytes] = []
         self._kept_size = 0
+        self._queued = 0
         self.is_held = False
         self._has_outcome = False
         self.is_whole = False
@@ -101,8 +109,44 @@ class Upload(Passing):
 
     # the body
 
-    def feed(self, data: bytes) -> None:
-        """A piece of the body."""
+    def take_over(self, kept: list[bytes], rest: bytes) -> None:
+        """Begin with what came before it was known that the body is passed on. rest: of which nothing was read yet."""
+        for piece in kept:
+            self._feed(piece)
+        if rest:
+            self.receive(rest)
+        elif self._body.is_whole:
+            self._end()
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the client."""
+        client = self.client
+        if client is None:
+            return
+        try:
+            piece = self._body.take(data)
+        except BadChunk as error:
+            client.spoil(400, str(error))
+            return
+        self._feed(piece)
+        if self._body.is_whole:
+            self._end()
+            return
+        self._queued += len(piece)
+        if self._queued > _KEPT:
+            # One iteration may read megabytes before the tick's write can say that the backend is slow.
+            self._queued = 0
+            client.hold()
+            client.soon(self._resume)
+
+    def _resume(self) -> None:
+        if self.client is not None and not self.is_held and not self.is_whole:
+            self.client.proceed()
+
+    def _feed(self, data: bytes) -> None:
+        """Pass a piece on."""
+        if not data:
+            return
         piece = b"%x\r\n%b\r\n" % (len(data), data) if self._by_chunks else data
         self.progress_at = monotonic()
         if self._connection is not None:
@@ -113,7 +157,7 @@ class Upload(Passing):
         if self._kept_size > _KEPT:
             self.hold()
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """The body is whole."""
         if self._by_chunks:
             if self._connection is not None:
@@ -122,6 +166,8 @@ class Upload(Passing):
                 self._kept.append(b"0\r\n\r\n")
         self.is_whole = True
         self.progress_at = monotonic()
+        if self.client is not None:
+            self.client.upload_is_whole(self._body.rest, self.keep_alive)
 
     def begun(self, connection: Connection) -> None:
         """The head was given to a connection: what waited follows it."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.http.downstream import Service
 from proxy.http.plane import DataPlane
+from proxy.http.service import Service
 
 HOLD: Final = 1.0
 """Seconds."""

@@ -9,9 +9,9 @@ from typing import Final
 
 from proxy.control.link import CertificateStats, EndpointStats, Requests, RouteSpread, WorkerStats
 from proxy.core.event import SIDES
-from proxy.http.downstream import Service
 from proxy.http.plane import DataPlane
 from proxy.http.route import ROLES, EventRoute
+from proxy.http.service import Service
 from proxy.net.kernel import resident_bytes
 from proxy.net.server_tls import ServerTls
 

@@ -33,11 +33,12 @@ from proxy.control.link_client import LinkClient
 from proxy.core.choose import seed_of
 from proxy.http import downstream
 from proxy.http.balanced import upstream_of
-from proxy.http.downstream import Client, Service
+from proxy.http.downstream import Client
 from proxy.http.listener import Handshakes, Listener
 from proxy.http.plane import DataPlane
 from proxy.http.rejection import Rejections
 from proxy.http.route import EventRoute, headers_wanted
+from proxy.http.service import Service
 from proxy.http.tick import Tick
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import RESTORED, Marks

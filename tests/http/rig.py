@@ -22,9 +22,10 @@ from proxy.core.event import NEW, OLD
 from proxy.core.owed import DELIVERED, DISCARDED, LOST, REFUSED
 from proxy.core.routing import Dials, Routing
 from proxy.http.balanced import upstream_of
-from proxy.http.downstream import Client, Service
+from proxy.http.downstream import Client
 from proxy.http.plane import DataPlane
 from proxy.http.route import headers_wanted
+from proxy.http.service import Service
 from proxy.http.tick import Tick
 from proxy.ledger import marks as marks_module
 from proxy.ledger.client import LedgerClient

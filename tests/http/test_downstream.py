@@ -10,7 +10,7 @@ from time import monotonic
 
 import pytest
 
-from proxy.http.downstream import _CUTS
+from proxy.http.service import _CUTS
 from tests.http.backend import BackendConnection, Seen, always, reply
 from tests.http.rig import DUAL, OFF, SHADOW, Rig, event_bytes, make_route, running
 from tests.http.wire import until
