@@ -12,55 +12,38 @@ and then takes over follows the weight of that moment.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING
 
 from proxy.core.dedupe import body_digest, fingerprint, id_digest
+from proxy.http.arrival import Arrival
 from proxy.http.budget import charge
-from proxy.http.head import RequestHead
-from proxy.http.route import EventRoute
 
 if TYPE_CHECKING:
     from proxy.http.downstream import Client
     from proxy.http.plane import DataPlane
 
 
-Identity: TypeAlias = tuple[str, str, bool, bool]
-"""An event's id and key, whether its client gave the id, and whether it had a key."""
-
-
-class Named(NamedTuple):
-    """A request of which id and key are known. text: the body of which they were read, decoded."""
-
-    route: EventRoute
-    head: RequestHead
-    body: bytes
-    text: bytes
-    params: Mapping[str, str]
-    identity: Identity
-
-
 class Claim:
     """One such request: a `Claimant`. n: the number that its event will have; until: when it gives up, monotonic."""
 
-    __slots__ = ("_charge", "_client", "_n", "_named", "_plane", "until")
+    __slots__ = ("_arrival", "_charge", "_client", "_n", "_plane", "until")
 
-    def __init__(self, plane: DataPlane, client: Client, named: Named, until: float) -> None:
+    def __init__(self, plane: DataPlane, client: Client, arrival: Arrival, until: float) -> None:
         self._plane = plane
         self._client: Client | None = client
-        self._named = named
+        self._arrival = arrival
         self._n = plane.ledger.next_number()
-        self._charge = charge(plane.budget, len(named.body))
+        self._charge = charge(plane.budget, len(arrival.body))
         self.until = until
 
     def ask(self) -> None:
         """Ask with the end of this iteration."""
-        named, plane = self._named, self._plane
+        arrival, plane = self._arrival, self._plane
         assert self._client is not None
-        context = self._client.context(named.head)
-        print_ = fingerprint(context[: context.index(b"\r\n")], body_digest(named.body))
-        plane.ledger.claims.ask(self._n, named.route.name, id_digest(named.identity[0]), print_, self)
+        context = self._client.context(arrival.head)
+        print_ = fingerprint(context[: context.index(b"\r\n")], body_digest(arrival.body))
+        plane.ledger.claims.ask(self._n, arrival.route.name, id_digest(arrival.event_id), print_, self)
         plane.tick.schedule()
 
     def first(self) -> None:
@@ -69,9 +52,8 @@ class Claim:
         assert client is not None  # else it would not wait any more
         current = None
         if not plane.refuses_for_room(client):
-            route, head, body, text, params, identity = self._named
             client.since = monotonic()  # what happens to the event counts from now
-            current = plane.admit(client, route, head, body, text, params, identity, self._n, time.time_ns())
+            current = plane.admit(client, self._arrival, self._n, time.time_ns())
         if current is None:
             self._let_go()
         else:
@@ -82,8 +64,8 @@ class Claim:
         assert self._client is not None
         self._plane.count("duplicates_answered")
         if status == 202:  # what the ledger says of all that is durable and has no answer
-            status = self._named.route.settings.accepted_status
-        self._client.answer_duplicate(self._named.identity[0], status)
+            status = self._arrival.route.settings.accepted_status
+        self._client.answer_duplicate(self._arrival.event_id, status)
 
     def conflict(self) -> None:
         """The id belongs to something else."""

@@ -20,9 +20,9 @@ from proxy.core.event import OLD, Event
 from proxy.core.identity import IdSource
 from proxy.core.routing import Routing
 from proxy.http import remedies
+from proxy.http.arrival import Arrival, read_arrival
 from proxy.http.budget import LEG, SMALL, TIMES_HELD, Budget, Charge
-from proxy.http.claim import Claim, Identity, Named
-from proxy.http.coding import decoded
+from proxy.http.claim import Claim
 from proxy.http.downstream import Client
 from proxy.http.exchange import Exchange
 from proxy.http.head import RequestHead
@@ -34,7 +34,6 @@ from proxy.http.steering import Steered, bare_host
 from proxy.http.tick import Tick
 from proxy.http.uploading import Upload, side_for_upload
 from proxy.http.upstream import CROWDED, Upstream
-from proxy.http.values import MAX_VALUE, is_safe_id
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import LOW_DISK, Marks
 
@@ -79,9 +78,9 @@ class DataPlane:
         }
         """By host: where what no route takes goes."""
         self._matcher = Matcher(self.routes)
-        self._ids = IdSource(stream)
+        self.ids = IdSource(stream)
         self._seed = seed
-        self._max_decoded = max_decoded
+        self.max_decoded = max_decoded
         self._loop = loop
         self._backlogged: list[tuple[Exchange, bool]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -103,7 +102,7 @@ class DataPlane:
     def begin(self, client: Client, head: RequestHead, body: bytes) -> Exchange | Passing | Claim | None:
         """Serve a request; None when it was answered at once."""
         if (self.budget.is_full or len(body) > SMALL) and not self._has_memory(len(body)):
-            self._refuse(client, 503, "this instance is out of memory for requests", "refused_memory")
+            self.refuse(client, 503, "this instance is out of memory for requests", "refused_memory")
             return None
         route, params = self._matcher.find(head)
         if route is None:
@@ -114,33 +113,24 @@ class DataPlane:
         if self.refuses_for_room(client):
             return None
         wall = time.time_ns()
-        text = body
-        if route.reads_body and head.wanted is not None and b"content-encoding" in head.wanted:
-            text = self._decode(head.wanted[b"content-encoding"], body)
-        identity = self._identify(client, route, head, text, params, wall)
-        if identity is None:
+        arrival = read_arrival(self, client, route, head, params, body, wall)
+        if arrival is None:
             return None
-        if route.dedupe_wait and identity[2]:
-            return self._claim(client, Named(route, head, body, text, params, identity))
-        return self.admit(client, route, head, body, text, params, identity, self.ledger.next_number(), wall)
+        if route.dedupe_wait and arrival.is_clients_id:
+            return self._claim(client, arrival)
+        return self.admit(client, arrival, self.ledger.next_number(), wall)
 
-    def admit(
-        self, client: Client, route: EventRoute, head: RequestHead, body: bytes, text: bytes,
-        params: Mapping[str, str], identity: Identity, number: int, wall: int,
-    ) -> Exchange | None:  # fmt: skip
-        """Make an event of a request and launch it; None when it was refused. text: the body, decoded."""
-        event_id, key, is_clients_id, has_key = identity
+    def admit(self, client: Client, arrival: Arrival, number: int, wall: int) -> Exchange | None:
+        """Make an event of a request and launch it; None when it was refused. wall: nanoseconds since 1970."""
+        route, head, body, key = arrival.route, arrival.head, arrival.body, arrival.key
         bucket = bucket_of(key, self._seed)
-        steered = None
-        if route.steering is not None:
-            steered = route.steer(head, params, bucket, key if has_key else None)
-        choice = self._choose(route, bucket, has_key) if steered is None else steered.choice
+        choice, steered = self._choose(arrival, bucket)
         if route.sides[choice.authority].is_crowded and self._is_crowded_out(route, choice, steered):
-            self._refuse(client, 503, CROWDED, "refused_pending")
+            self.refuse(client, 503, CROWDED, "refused_pending")
             return None
         event = Event(
             number,
-            event_id,
+            arrival.event_id,
             route.name,
             key,
             bucket,
@@ -154,9 +144,9 @@ class DataPlane:
             "http",
             client.context(head),
             body,
-            (route.time_reader(head, text, params, client.peer) or "") if route.time_reader else "",
-            route.identities(head, text, params, client.peer) if route.identity_readers else (),
-            is_clients_id,
+            arrival.read(route.time_reader, client.peer) if route.time_reader else "",
+            tuple([arrival.read(each, client.peer) for each in route.identity_readers]),
+            arrival.is_clients_id,
         )
         if steered is None:
             route.chosen[choice.authority] += 1
@@ -173,34 +163,35 @@ class DataPlane:
         exchange.launch(False, client.since)
         return exchange
 
-    def _choose(self, route: EventRoute, bucket: int, has_key: bool) -> Choice:
-        """What the weight says."""
+    def _choose(self, arrival: Arrival, bucket: int) -> tuple[Choice, Steered | None]:
+        """Where an event goes, and why when that is not what the weight says."""
+        route, has_key = arrival.route, arrival.has_key
+        if route.steering is not None:
+            steered = route.steer(arrival.head, arrival.params, bucket, arrival.key if has_key else None)
+            if steered is not None:
+                return steered.choice, steered
         if not has_key and route.settings.key_missing == "old":
-            return _OLD_ALONE
-        return route.plan.choose(bucket)
+            return _OLD_ALONE, None
+        return route.plan.choose(bucket), None
 
     def begin_upload(self, client: Client, head: RequestHead, body: RequestBody) -> Upload | None:
         """Serve a request whose body is passed on as it comes; None when it was answered at once."""
         route, params = self._matcher.find(head)
         assert route is not None  # `streams` has said so
-        wall = time.time_ns()
-        identity = self._identify(client, route, head, b"", params, wall)
-        if identity is None:
+        arrival = read_arrival(self, client, route, head, params, b"", time.time_ns())
+        if arrival is None:
             return None
-        event_id, key, _, has_key = identity
-        bucket = bucket_of(key, self._seed)
-        steered = route.steer(head, params, bucket, key if has_key else None) if route.steering is not None else None
-        choice = self._choose(route, bucket, has_key) if steered is None else steered.choice
+        choice, steered = self._choose(arrival, bucket_of(arrival.key, self._seed))
         is_forced = steered is not None and steered.is_forced
         side = side_for_upload(route, choice.authority, is_forced=is_forced, now=monotonic())
         if side is None:
-            self._refuse(client, 503, "no backend can take this now", "refused_no_backend", retry_after=1)
+            self.refuse(client, 503, "no backend can take this now", "refused_no_backend", retry_after=1)
             return None
         self.count("streamed")
         if choice.owed != 1 << choice.authority:
             self.count("streamed_without_copy")
         upload = Upload(client, head.method, body, route, side, self.budget)
-        upload.start(client.context(head), event_id.encode(), -1 if head.chunked else head.length)
+        upload.start(client.context(head), arrival.event_id.encode(), -1 if head.chunked else head.length)
         return upload
 
     def streams(self, head: RequestHead) -> bool:
@@ -213,54 +204,20 @@ class DataPlane:
         is_forced = steered is not None and steered.is_forced
         return route.sides[choice.authority].is_line_full and remedies.fails_alone(route.settings, is_forced=is_forced)
 
-    def _decode(self, coding: bytes, body: bytes) -> bytes:
-        """A compressed body as its key and id are read; empty when it cannot be decoded."""
-        text = decoded(body, coding, self._max_decoded)
-        if text is None:
-            self.count("undecodable_bodies")
-            return b""
-        return text
-
-    def _identify(
-        self, client: Client, route: EventRoute, head: RequestHead, body: bytes, params: Mapping[str, str], wall: int
-    ) -> Identity | None:
-        """Who the event is; None: refused."""
-        peer = client.peer
-        key, event_id = route.read_key_and_id(head, body, params, peer)
-        is_clients_id = event_id is not None
-        if event_id is None:
-            event_id = self._ids.make(wall)
-        elif not is_safe_id(event_id):
-            if event_id.encode("latin-1", "replace") in (head.wanted or {}).values():
-                self._refuse(client, 400, "the event id must be 1-512 visible ASCII characters", "refused_bad_id")
-                return None
-            self.count("unusable_ids")  # from the body: no header can carry it, so the event gets one of ours
-            event_id, is_clients_id = self._ids.make(wall), False
-        if key is None:
-            self.count("key_missing")
-            if route.settings.key_missing == "reject":
-                self._refuse(client, 400, f"no key: {route.settings.key} is missing", "refused_no_key")
-                return None
-            return event_id, event_id, is_clients_id, False
-        if len(key) > MAX_VALUE:
-            self._refuse(client, 400, f"the key is longer than {MAX_VALUE} characters", "refused_no_key")
-            return None
-        return event_id, key, is_clients_id, True
-
     def refuses_for_room(self, client: Client) -> bool:
         """Is there no room for another event's record? Its client is told so."""
         if self.marks[LOW_DISK] or self.ledger.is_full:
-            self._refuse(client, 503, "no room to record events", "refused_no_room", retry_after=1)
+            self.refuse(client, 503, "no room to record events", "refused_no_room", retry_after=1)
             return True
         return False
 
-    def _claim(self, client: Client, named: Named) -> Claim | None:
+    def _claim(self, client: Client, arrival: Arrival) -> Claim | None:
         """The client gave the id: is there a twin?"""
         now = monotonic()
         if self.ledger.away_since is not None and now - self.ledger.away_since > _AWAY:
-            self._refuse(client, 503, "the ledger is not available", "refused_ledger_away", retry_after=1)
+            self.refuse(client, 503, "the ledger is not available", "refused_ledger_away", retry_after=1)
             return None
-        claim = Claim(self, client, named, now + named.route.dedupe_wait)
+        claim = Claim(self, client, arrival, now + arrival.route.dedupe_wait)
         claim.ask()
         return claim
 
@@ -269,7 +226,7 @@ class DataPlane:
         away = self.ledger.away_since
         settings = exchange.route.settings
         if away is not None and monotonic() - away > _AWAY:
-            self._refuse(client, 503, "the ledger is not available", "refused_ledger_away", retry_after=1)
+            self.refuse(client, 503, "the ledger is not available", "refused_ledger_away", retry_after=1)
             return None
         if settings.ack == "accepted":
             exchange.launch_accepted()
@@ -283,14 +240,14 @@ class DataPlane:
             exchange.launch(False, client.since)
         return exchange
 
-    def _refuse(self, client: Client, status: int, detail: str, counter: str, retry_after: int = 0) -> None:
+    def refuse(self, client: Client, status: int, detail: str, counter: str, retry_after: int = 0) -> None:
         self.count(counter)
         client.answer_problem(status, detail, retry_after)
 
     def _pass(self, client: Client, head: RequestHead, body: bytes) -> Passing | None:
         backend = self._previews.get(bare_host(head.host), self._default) if self._previews else self._default
         if backend is None:
-            self._refuse(client, 404, "no route takes this request", "refused_no_route")
+            self.refuse(client, 404, "no route takes this request", "refused_no_route")
             return None
         self.count("passed_through")
         passing = Passing(client, head.method)

@@ -137,10 +137,6 @@ class EventRoute:
             self.for_load = EventRoute(index, settings, sides, seed, is_for_load=True)
         self.apply(Dials())
 
-    def identities(self, head: RequestHead, body: bytes, params: Mapping[str, str], peer: str) -> tuple[str, ...]:
-        """The configured values that name an event in the stores; empty where there is none."""
-        return tuple([read(head, body, params, peer) or "" for read in self.identity_readers])
-
     def steer(self, head: RequestHead, params: Mapping[str, str], bucket: int, key: str | None) -> Steered | None:
         """Where an event goes that does not follow the weight; else None. key: None without one of its own."""
         assert self.steering is not None
