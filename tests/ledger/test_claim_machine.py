@@ -19,6 +19,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -333,7 +334,7 @@ class ClaimMachine(RuleBasedStateMachine):
             shutil.rmtree(self.directory)
 
 
-TestClaims = ClaimMachine.TestCase
+TestClaims = pytest.mark.timeout(3600)(ClaimMachine.TestCase)  # the soak's full count takes minutes
 if not SOAK:
     # Little happens in most runs: with the usual 60 of them a twin is hardly ever there when somebody dies.
     TestClaims.settings = settings(settings(), max_examples=200, stateful_step_count=50)
