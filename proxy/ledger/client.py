@@ -151,7 +151,7 @@ class LedgerClient:
     @property
     def waiting(self) -> int:
         """Events that wait for the ledger's word."""
-        return len(self._waiters) + len(self._turn_waiters)
+        return len(self._waiters) + len(self._turn_waiters) + len(self.claims.waiting)
 
     @property
     def is_flushed(self) -> bool:

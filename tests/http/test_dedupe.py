@@ -229,6 +229,20 @@ async def test_a_ledger_that_is_started_again_is_told_what_waits_and_what_was_gr
         assert rig.old.ids() == ["granted"]
 
 
+async def test_what_waits_is_in_the_memory_budget() -> None:
+    async with running(route()) as rig:
+        rig.fake.judges = False
+        asking = ask(rig, "e", text="x" * 10_000)
+        (n,) = await asked(rig)
+        assert rig.ledger.waiting == 1
+        large = rig.plane.budget.held
+        assert large > 10_000
+        rig.fake.judge(n, DONE, 200)
+        assert (await asking).status == 200
+        await until(lambda: rig.plane.budget.held <= large - 10_000, "given back")
+        assert rig.ledger.waiting == 0
+
+
 async def test_no_room_lets_the_claim_go() -> None:
     async with running(route()) as rig:
         rig.fake.judges = False
