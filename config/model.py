@@ -385,7 +385,7 @@ class Route(_Frozen):
         False,
         description="pass bodies longer than `max_event_size`, and chunked ones that still come after a second, to the "
         "authority as they come, where they are refused otherwise (413, 408). They are no events: no record, no copy, "
-        "no second try, and no waiting for a backlog; counted. Their key cannot come from the body",
+        "no second try, no `dedupe`, and no waiting for a backlog; counted. Their key cannot come from the body",
     )
     copy_wait: Duration = Field(
         0.005, description="wait for a copy after the authority's answer before the ledger takes it"

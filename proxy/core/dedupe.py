@@ -48,16 +48,19 @@ def fingerprint(line: bytes, digest: bytes) -> bytes:
     return sha256(line + b"\n" + digest).digest()[:DIGEST_BYTES]
 
 
-def recorded_status(ack: str, authority: int, old_state: int, old_status: int, new_state: int, new_status: int) -> int:
+def recorded_status(
+    ack: str, accepted: int, authority: int, old_state: int, old_status: int, new_state: int, new_status: int
+) -> int:
     """What the record says that the client was told, or would have been: a 2xx, or 0 for not accepted.
 
-    For events whose answer is not known any more. authority: OLD or NEW; states: of proxy.core.owed.
-    What is pending at its authority is the ledger's to deliver, so it counts as accepted: 202.
+    For events whose answer is not known any more. accepted: what a client hears of an event that nobody has answered
+    yet; authority: OLD or NEW; states: of proxy.core.owed. What is pending at its authority is the ledger's to
+    deliver, so it counts as accepted.
     """
     state, status = (new_state, new_status) if authority else (old_state, old_status)
     other = old_state if authority else new_state
     if ack == "both" and (state != DELIVERED or other not in (DELIVERED, NOT_OWED, DEFERRED)):
         return 0
     if state == DELIVERED:
-        return status if is_accepted(status) and ack != "accepted" else 202
-    return 202 if state in (PENDING, DEFERRED, DEAD) else 0
+        return status if is_accepted(status) and ack != "accepted" else accepted
+    return accepted if state in (PENDING, DEFERRED, DEAD) else 0

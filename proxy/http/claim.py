@@ -63,8 +63,6 @@ class Claim:
         """The first was accepted."""
         assert self._client is not None
         self._plane.count("duplicates_answered")
-        if status == 202:  # what the ledger says of all that is durable and has no answer
-            status = self._arrival.route.settings.accepted_status
         self._client.answer_duplicate(self._arrival.event_id, status)
 
     def conflict(self) -> None:

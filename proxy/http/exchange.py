@@ -353,7 +353,7 @@ class Exchange:
         self.is_answered = True
         self.route.accepted += 1
         if self.route.dedupe_wait:
-            self._say_outcome(202)
+            self._say_outcome(self.route.settings.accepted_status)
         if self.client is not None:
             self.client.answer_accepted(self.event.id, self.route.settings.accepted_status)
         self._after_answer()

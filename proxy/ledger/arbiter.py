@@ -29,6 +29,8 @@ class Policy(NamedTuple):
     """A route that has a window."""
 
     ack: str
+    accepted: int
+    """What a client hears of an event that is durable and that nobody has answered yet."""
     remembered: Remembered
 
 
@@ -252,8 +254,9 @@ class Arbiter:
 
     def status_of(self, entry: Entry) -> int:
         """`recorded_status` of an entry."""
+        policy = self.routes[entry.route]
         return recorded_status(
-            self.routes[entry.route].ack, entry.authority, entry.old_state, entry.old_status, entry.new_state,
+            policy.ack, policy.accepted, entry.authority, entry.old_state, entry.old_status, entry.new_state,
             entry.new_status,
         )  # fmt: skip
 

@@ -424,5 +424,6 @@ class Keeper:
 
 def arbiter_of(settings: Settings) -> Arbiter | None:
     """The arbiter over the routes that have a dedupe window; None when there are none."""
-    routes = {r.name: Policy(r.ack, Remembered(r.dedupe, r.dedupe_ids)) for r in settings.routes if r.dedupe}
+    windows = [route for route in settings.routes if route.dedupe]
+    routes = {r.name: Policy(r.ack, r.accepted_status, Remembered(r.dedupe, r.dedupe_ids)) for r in windows}
     return Arbiter(routes) if routes else None

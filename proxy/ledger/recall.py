@@ -107,7 +107,8 @@ class Recall:
         route, id, head, digest, accepted_ns, *states = row
         if accepted_ns < self._since[route]:
             return None
-        status = recorded_status(self._routes[route].ack, *states)
+        policy = self._routes[route]
+        status = recorded_status(policy.ack, policy.accepted, *states)
         if not status:
             return None
         print_ = fingerprint(head.encode("latin-1"), bytes.fromhex(digest))

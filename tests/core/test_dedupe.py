@@ -52,8 +52,8 @@ def test_only_2xx_is_accepted() -> None:
 @pytest.mark.parametrize("other", [NOT_OWED, PENDING, DELIVERED, REFUSED, LOST])
 def test_the_authority_decides(authority: int, state: int, status: int, told: int, other: int) -> None:
     sides = ((other, 409), (state, status)) if authority == NEW else ((state, status), (other, 409))
-    assert recorded_status("authority", authority, *sides[0], *sides[1]) == told
-    assert recorded_status("accepted", authority, *sides[0], *sides[1]) == (202 if told else 0)
+    assert recorded_status("authority", 202, authority, *sides[0], *sides[1]) == told
+    assert recorded_status("accepted", 204, authority, *sides[0], *sides[1]) == (204 if told else 0)
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_the_authority_decides(authority: int, state: int, status: int, told: in
     ],
 )
 def test_under_both_the_other_side_counts_too(state: int, other: int, told: int) -> None:
-    assert recorded_status("both", OLD, state, 201, other, 0) == told
+    assert recorded_status("both", 202, OLD, state, 201, other, 0) == told

@@ -273,6 +273,13 @@ async def test_the_outcome_is_said_under_every_policy(ack: str, durability: str,
         assert rig.ledger.claims._rows == {}
 
 
+async def test_an_accepted_event_says_the_status_that_its_client_hears() -> None:
+    async with running(route(ack="accepted", accepted_status=204)) as rig:
+        assert (await rig.ask(event_bytes("e", key="k"))).status == 204
+        await rig.settled()
+        assert list(rig.fake.answers.values()) == [204]
+
+
 async def test_forced_pinned_deferred_and_failed_over_events_say_theirs() -> None:
     settings = route(override="header:X-Side", preview_host="p", pins={"new": ("pinned",)}, carry_over=True)
     async with running(settings, dials=SPLIT) as rig:

@@ -14,7 +14,7 @@ NOW = 1_700_000_000 * SECOND
 
 
 def arbiter(*, ack: str = "authority", seconds: float = 60.0, is_released: bool = True) -> Arbiter:
-    made = Arbiter({ROUTE: Policy(ack, Remembered(seconds, 100))})
+    made = Arbiter({ROUTE: Policy(ack, 202, Remembered(seconds, 100))})
     if is_released:
         made.release(NOW)
     return made

@@ -129,7 +129,7 @@ class ClaimMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         """A ledger begins on what is on disk."""
         remembered = Remembered(10**6, 1000)
-        self.arbiter = Arbiter({ROUTE: Policy("authority", remembered)})
+        self.arbiter = Arbiter({ROUTE: Policy("authority", 202, remembered)})
         self.desk.book.arbiter = self.arbiter
         self.desk.book.restore_claims(self.arbiter, in_flight(self.desk.store.segments, self.arbiter.routes))
         self.awaited = [stream for stream in self.desk.book.streams.values() if not stream.closed]
