@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from proxy.http.downstream import Client
     from proxy.http.plane import DataPlane
 
-ROLE_NAMES: Final = (b"authority", b"copy")
+ROLE_NAMES: Final = [b"authority", b"copy"]
 _AUTHORITY: Final = Answer.AUTHORITY
 _OTHER: Final = Answer.OTHER
 _ACCEPTED: Final = Answer.ACCEPTED

@@ -145,7 +145,9 @@ class DataPlane:
             client.context(head),
             body,
             arrival.read(route.time_reader, client.peer) if route.time_reader else "",
-            tuple([arrival.read(each, client.peer) for each in route.identity_readers]),
+            tuple([arrival.read(each, client.peer) for each in route.identity_readers])
+            if route.identity_readers
+            else (),
             arrival.is_clients_id,
         )
         if steered is None:

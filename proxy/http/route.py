@@ -94,7 +94,8 @@ class EventRoute:
         self.settings = settings
         self.name = settings.name
         self.match: Match = settings.match
-        self.sides = sides
+        # Lists, because a compiled module makes a tuple anew for each look into one by a variable.
+        self.sides = [*sides]
         self.preview_host = settings.preview_host
         steering = Steering(settings)
         self.steering = None if steering.is_idle else steering
@@ -104,7 +105,7 @@ class EventRoute:
             else None
         )
         """By side: what an answer is to say of where it comes from."""
-        self.bases = (Marks.base(index, 0), Marks.base(index, 1))
+        self.bases = [Marks.base(index, 0), Marks.base(index, 1)]
         """Offsets of bucket 0 in the marks, by side."""
         self.read_key_and_id = key_and_id_reader(
             parse_source(settings.key), [parse_source(text) for text in settings.event_id]
@@ -130,7 +131,7 @@ class EventRoute:
         self.accepted = 0
         self.chosen = [0, 0]
         self.spread = Spread(seed)
-        self.figures = tuple([tuple([Figures() for _ in ROLES]) for _ in SIDES])
+        self.figures = [[Figures() for _ in ROLES] for _ in SIDES]
         """By side, then by role."""
         self.for_load: EventRoute | None = None
         if settings.load_events == "leave-out" and not is_for_load:
