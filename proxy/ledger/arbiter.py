@@ -52,7 +52,7 @@ class Claim:
         self.fingerprint = fingerprint
         self.at_ns = at_ns
         self.holder = holder
-        self.waiting: list[tuple[Place, bytes]] = []
+        self.waiting: dict[Place, bytes] = {}
         """With their fingerprints: while nobody is known to be first, they may differ."""
         self.is_granted = is_granted
         self.has_event = False
@@ -111,26 +111,22 @@ class Arbiter:
         elif claim.is_granted and claim.fingerprint != fingerprint:
             self._say(place, CONFLICT)
         else:
-            claim.waiting.append((place, fingerprint))
+            claim.waiting[place] = fingerprint
             self._places[place] = claim
 
     def _displace(self, claim: Claim, place: Place, fingerprint: bytes) -> None:
         """Nobody was told FIRST yet, and here is who was, before our start."""
-        claim.waiting.insert(0, (claim.holder, claim.fingerprint))
+        claim.waiting = {claim.holder: claim.fingerprint, **claim.waiting}
         claim.holder, claim.fingerprint, claim.is_granted = place, fingerprint, True
         self._places[place] = claim
         self._refuse_others(claim)
 
     def _refuse_others(self, claim: Claim) -> None:
         """Who waits for this event with another content is told no."""
-        same: list[tuple[Place, bytes]] = []
-        for place, print_ in claim.waiting:
-            if print_ == claim.fingerprint:
-                same.append((place, print_))
-            else:
-                del self._places[place]
+        for place, print_ in list(claim.waiting.items()):
+            if print_ != claim.fingerprint:
+                del self._places[place], claim.waiting[place]
                 self._say(place, CONFLICT)
-        claim.waiting = same
 
     def recorded(self, entry: Entry) -> None:
         """An event was recorded: its claim needs not be asked for again. It is known from this, if not before."""
@@ -172,8 +168,7 @@ class Arbiter:
             if not claim.has_event:
                 self._pass_on(claim)
         else:
-            del self._places[place]
-            claim.waiting = [each for each in claim.waiting if each[0] != place]
+            del self._places[place], claim.waiting[place]
 
     def keep_only(self, stream: int, asked: set[int]) -> None:
         """A worker that came back said everything that it asks for: the rest of its claims is over."""
@@ -199,7 +194,7 @@ class Arbiter:
         """An outcome for everybody: the same content gets the same status."""
         del self._claims[claim.name]
         self._places.pop(claim.holder, None)
-        for place, print_ in claim.waiting:
+        for place, print_ in claim.waiting.items():
             self._places.pop(place, None)
             if print_ == fingerprint:
                 self._say(place, DONE, status)
@@ -212,14 +207,14 @@ class Arbiter:
         if not claim.waiting:
             del self._claims[claim.name]
             return
-        claim.holder, claim.fingerprint = claim.waiting.pop(0)
+        claim.holder = next(iter(claim.waiting))
+        claim.fingerprint = claim.waiting.pop(claim.holder)
         claim.is_granted = claim.has_event = claim.is_unsure = False
         if not self._is_holding:
-            self._grant(claim)
+            self._grant(claim)  # whose twins are alike: others were refused when it was granted before
 
     def _grant(self, claim: Claim) -> None:
         claim.is_granted = True
-        self._refuse_others(claim)
         self._say(claim.holder, FIRST)
 
     def holds(self, place: Place) -> bool:
@@ -273,9 +268,10 @@ class Arbiter:
             route, id = claim.name
             memory = self.routes[route].remembered.get(id, now_ns)
             if memory is None:
+                self._refuse_others(claim)
                 self._grant(claim)
             else:
-                claim.waiting.insert(0, (claim.holder, claim.fingerprint))
+                claim.waiting = {claim.holder: claim.fingerprint, **claim.waiting}
                 self._end(claim, memory.fingerprint, memory.status)
 
     def recall(self, route: str, id: bytes, fingerprint: bytes, status: int, at_ns: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 from proxy.core.dedupe import CONFLICT, DONE, FIRST, id_digest
 from proxy.core.owed import DELIVERED, DISCARDED, PENDING, REFUSED
 from proxy.ledger.arbiter import Arbiter, Policy
@@ -112,6 +114,23 @@ def test_a_recorded_event_cannot_be_withdrawn() -> None:
     assert said(one) == []
     one.answered(A, 202)
     assert said(one) == [(B, DONE, 202)]
+
+
+def test_thousands_of_twins_of_one_id_come_and_go_quickly() -> None:
+    one = arbiter()
+    ask(one, A)
+    for n in range(10_000):
+        ask(one, (2, n))
+    began = process_time()
+    for n in range(5_000):
+        one.withdraw((2, 2 * n))
+    one.keep_only(2, {1, 3, 5})
+    one.answered(A, 500)
+    for n in (1, 3, 5):
+        assert said(one) == [((2, n), FIRST, 0)]
+        one.answered((2, n), 500)
+    assert len(one) == 0
+    assert process_time() - began < 1.0
 
 
 def test_ids_are_apart_and_answers_of_others_mean_nothing() -> None:
