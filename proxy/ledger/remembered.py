@@ -58,9 +58,11 @@ class Remembered:
     def put(self, id: bytes, fingerprint: bytes, status: int, at_ns: int) -> None:
         """Remember an event that was accepted at `at_ns`."""
         shelf = self._shelf(id)
-        if id not in shelf:
-            self._order.append(id)
+        if id in shelf:
+            self._order.remove(id)  # its window is over, so it is among the first
+        else:
             self._count += 1
+        self._order.append(id)
         shelf[id] = self._pack(fingerprint, status, at_ns)
         self.trim(at_ns, _TRIM)
         while self._count > self.most:

@@ -55,6 +55,23 @@ def test_what_is_over_is_let_go_while_new_ones_come() -> None:
     assert len(window) == 0
 
 
+def test_who_comes_again_after_the_window_is_the_newest() -> None:
+    window = Remembered(5.0, 3)
+    for n in range(3):
+        put(window, f"e{n}", seconds=n)
+    put(window, "e0", seconds=6)
+    window.trim(START + 8 * SECOND, 10)
+    assert (len(window), window.dropped) == (1, 0), "it keeps nobody behind it"
+    for n in range(3):
+        put(window, f"f{n}", seconds=9 + n / 2)
+    assert (get(window, "e0", 10.9), window.dropped) == (None, 1), "dropped as the oldest of four"
+    put(window, "f0", 200, seconds=20)
+    put(window, "f3", seconds=20)
+    put(window, "f4", seconds=20)
+    assert get(window, "f0", 20) == Memory(PRINT, 200)
+    assert window.dropped == 1
+
+
 def test_older_ones_from_the_record_fill_it_up_and_displace_nothing() -> None:
     window = Remembered(60.0, 3)
     put(window, "new", 201, seconds=10)
