@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import apsw
 import orjson
 
 from proxy.core.dedupe import fingerprint, id_digest, recorded_status
@@ -78,6 +79,8 @@ class Recall:
     def _ranges(self, segments: tuple[Segment, ...], before_seq: int) -> Iterator[tuple[Path, int, int]]:
         earliest = min(self._since.values())
         for segment in reversed(segments):
+            if segment.last_seq < segment.first_seq:
+                continue  # just begun: nothing of it says how old the one before is
             if segment.newest_ns < earliest:
                 return
             end = min(segment.last_seq + 1, before_seq)
@@ -92,7 +95,12 @@ class Recall:
         if found is None:
             return None
         path, begin, end = found
-        connection = connect(path, query_only=True)
+        try:
+            connection = connect(path, query_only=True)
+        except apsw.CantOpenError:
+            if path.exists():
+                raise
+            return None  # dropped meanwhile: it and those before it are past `retain`, and so past every window
         try:
             newest = connection.execute(_NEWEST, (begin, end)).get
             if newest is None or int(newest) < min(self._since.values()):

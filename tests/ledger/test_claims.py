@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from proxy.core.dedupe import CONFLICT, DONE, FIRST
+from proxy.core.dedupe import CONFLICT, DONE, FIRST, id_digest
 from proxy.core.event import REFUSED as TURNED_AWAY
 from proxy.core.event import Event, Outcome
 from proxy.core.owed import DELIVERED, DISCARDED, REFUSED
 from proxy.ledger import recall as recall_module
 from proxy.ledger.protocol import HANDED
+from proxy.ledger.recall import Recall
+from proxy.ledger.segment import unlink_segment
 from tests.ledger.support import SECOND, FakeWorker, Ledgers, event, settings_for, short_directory, until
 
 pytestmark = pytest.mark.asyncio
@@ -197,6 +199,31 @@ async def test_a_window_with_many_receipts_is_read_in_steps_until_it_is_full(
     assert ledgers.keeper is not None
     assert ledgers.keeper.counters()["dedupe_ids_dropped"] > 0
     assert ledgers.keeper.remembered() == {"events": 100}
+
+
+async def test_the_window_reaches_behind_a_segment_that_was_just_begun(ledgers: Ledgers) -> None:
+    keeper = await ledgers.start()
+    one = await ledgers.worker()
+    await one.say_durably([named(1, "a")], OK, answers=[(1, 201)])
+    await keeper.committer.write(keeper._store.roll)
+    await restart(ledgers, clean=True)
+    two = await ledgers.worker("s2", 1)
+    two.ask((1, "a", BODY))
+    await heard(two, (1, DONE, 201))
+
+
+async def test_a_segment_that_is_dropped_before_it_is_read_ends_the_window(ledgers: Ledgers) -> None:
+    keeper = await ledgers.start()
+    one = await ledgers.worker()
+    await one.say_durably([named(1, "a")], OK, answers=[(1, 201)])
+    await keeper.committer.write(keeper._store.roll)
+    await one.say_durably([named(2, "b")], [(2, side, code, status) for _, side, code, status in OK])
+    assert keeper.book.arbiter is not None
+    store = keeper._store
+    recall = Recall(store.segments, keeper.book.arbiter.routes, store.next_seq, ledgers.clock())
+    assert [each.id for each in recall.step() or []] == [id_digest("b")]
+    unlink_segment(store.segments[0].path)
+    assert recall.step() is None
 
 
 async def test_events_in_flight_are_awaited_over_a_restart(ledgers: Ledgers) -> None:
