@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 from proxy.core.dedupe import CONFLICT, DONE, FIRST, body_digest, fingerprint, id_digest, is_accepted, recorded_status
+from proxy.core.owed import DELIVERED
 from proxy.ledger.entry import Entry
 from proxy.ledger.protocol import Verdict
 from proxy.ledger.remembered import Remembered
@@ -140,11 +141,17 @@ class Arbiter:
             claim.is_granted = claim.has_event = True
 
     def found(self, place: Place, route: str, id: str, line: bytes, digest: bytes, at_ns: int) -> None:
-        """On disk a worker is on this event, and nobody will say again what was said of it before: see `is_unsure`."""
-        self._found(place, route, id, line, digest, at_ns)
-        claim = self._places.get(place)
-        if claim is not None:
-            claim.is_granted = claim.has_event = claim.is_unsure = True
+        """On disk a worker is on this event, and nobody will say again what was said of it before: see `is_unsure`.
+
+        To be told oldest first: of several with one id the last one was let through because the others were over.
+        """
+        name = (route, id_digest(id))
+        before = self._claims.get(name)
+        if before is not None:
+            del self._places[before.holder]
+        claim = Claim(name, fingerprint(line, digest), at_ns, place, is_granted=True)
+        claim.has_event = claim.is_unsure = True
+        self._hold(claim)
 
     def _found(self, place: Place, route: str, id: str, line: bytes, digest: bytes, at_ns: int) -> None:
         name = (route, id_digest(id))
@@ -203,6 +210,11 @@ class Arbiter:
 
     def _pass_on(self, claim: Claim) -> None:
         """The claim is its oldest twin's now; nobody's when there is none."""
+        route, id = claim.name
+        memory = self.routes[route].remembered.get(id, claim.at_ns)
+        if memory is not None:  # of the same event: its worker asked again, and the record had its outcome
+            self._end(claim, memory.fingerprint, memory.status)
+            return
         del self._places[claim.holder]
         if not claim.waiting:
             del self._claims[claim.name]
@@ -241,9 +253,11 @@ class Arbiter:
         claim = self._places.get((entry.stream, entry.n))
         if claim is None or not claim.is_unsure:
             return None
-        ack = self.routes[entry.route].ack
-        if entry.held if ack == "both" else entry.held >> entry.authority & 1:
+        if entry.held >> entry.authority & 1:
             return None
+        is_both = self.routes[entry.route].ack == "both"
+        if is_both and entry.held and entry.state(entry.authority) == DELIVERED:
+            return None  # the other side's answer counts, too
         claim.is_unsure = False
         return self.status_of(entry)
 

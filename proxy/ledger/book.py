@@ -159,8 +159,9 @@ class Book:
             entry = self.on_disk[row.seq]
             place = (entry.stream, entry.n)
             arbiter.found(place, row.route, row.id, row.line, row.digest, row.accepted_ns)
-            if not entry.in_line:  # nobody will report on it
-                arbiter.answered(place, arbiter.status_of(entry))
+            status = arbiter.verdict_of_record(entry)
+            if status is not None:  # only its copy is still on its way, or nobody will report on it
+                arbiter.answered(place, status)
 
     # streams
 

@@ -265,6 +265,13 @@ def test_under_both_it_waits_for_both() -> None:
     assert one.verdict_of_record(e) == 200
 
 
+def test_under_both_a_failed_authority_is_enough() -> None:
+    one = arbiter(ack="both")
+    for state in (REFUSED, DISCARDED, PENDING):
+        one.found(A, ROUTE, "id", b"POST / HTTP/1.1", b"d" * 16, NOW)
+        assert one.verdict_of_record(entry(A, held=2, old_state=state, new_state=PENDING)) == 0
+
+
 def test_a_refusal_on_record_frees_the_id() -> None:
     for state in (REFUSED, DISCARDED):
         one = arbiter()

@@ -30,7 +30,7 @@ from proxy.core.owed import DELIVERED, DISCARDED, REFUSED
 from proxy.ledger.arbiter import Arbiter, Policy
 from proxy.ledger.claims import ClaimBook
 from proxy.ledger.entry import Stream
-from proxy.ledger.protocol import HANDED, Claims, Frame, LedgerFrame, Report, pack, to_ledger
+from proxy.ledger.protocol import HANDED, PARKED, Claims, Frame, LedgerFrame, Report, pack, to_ledger
 from proxy.ledger.recall import Recall, in_flight
 from proxy.ledger.remembered import Remembered
 from tests.conftest import SOAK
@@ -42,9 +42,12 @@ ENDS: dict[str, tuple[list[tuple[int, int, int]], int]] = {
     "handed": ([(0, HANDED, 503), (1, DELIVERED, 200)], 202),
     "refused": ([(0, REFUSED, 422), (1, DISCARDED, 0)], 422),
     "failed": ([(0, DISCARDED, 504), (1, DISCARDED, 504)], 504),
+    "parked": ([(0, DELIVERED, 201), (1, PARKED, 0)], 201),
+    "refused early": ([(0, REFUSED, 422)], 422),
 }
+COPY_IS_OUT = ("parked", "refused early")
 CONTENTS = st.sampled_from([b"x", b"x", b"x", b"y"])
-FREE = ("refused", "failed")
+FREE = ("refused", "failed", "refused early")
 
 
 @dataclass
@@ -63,6 +66,8 @@ class Offer:
     is_forgotten: bool = False
     is_doubted: bool = False
     """Its client was told 503, although it goes on."""
+    has_copy: bool = False
+    """The end of its copy is known, too."""
 
     @property
     def is_out(self) -> bool:
@@ -170,6 +175,15 @@ class ClaimMachine(RuleBasedStateMachine):
         made.worker.reports += [(made.n, *each) for each in reports]
         if not made.is_doubted:
             self.answer(made, status)
+
+    @rule(index=st.integers(0, 99), code=st.sampled_from([DELIVERED, REFUSED, HANDED]))
+    def end_copy(self, index: int, code: int) -> None:
+        found = [each for each in self.offers if each.state in COPY_IS_OUT and not each.has_copy]
+        alive = [each for each in found if not each.worker.is_dead]
+        if alive:
+            made = alive[index % len(alive)]
+            made.has_copy = True
+            made.worker.reports.append((made.n, 1, code, 0))
 
     @rule(index=st.integers(0, 99))
     def doubt(self, index: int) -> None:

@@ -14,7 +14,7 @@ from proxy.core.event import REFUSED as TURNED_AWAY
 from proxy.core.event import Event, Outcome
 from proxy.core.owed import DELIVERED, DISCARDED, REFUSED
 from proxy.ledger import recall as recall_module
-from proxy.ledger.protocol import HANDED
+from proxy.ledger.protocol import HANDED, PARKED
 from proxy.ledger.recall import Recall
 from proxy.ledger.segment import unlink_segment
 from tests.ledger.support import SECOND, FakeWorker, Ledgers, event, settings_for, short_directory, until
@@ -261,6 +261,57 @@ async def test_the_answer_of_an_event_in_flight_may_be_on_record_without_its_out
     two = await ledgers.worker("s2", 1)
     two.ask((1, "a", BODY))
     one.say([], OK)
+    await heard(two, (1, DONE, 201))
+
+
+async def test_an_outcome_on_record_does_not_wait_for_the_copy(ledgers: Ledgers) -> None:
+    await ledgers.start()
+    one = await ledgers.worker("s1")
+    one.ask((1, "a", BODY))
+    await one.say_durably([named(1, "a")], [(1, 0, DELIVERED, 201), (1, 1, PARKED, 0)], answers=[(1, 201)])
+    await restart(ledgers)
+    await one.connect()
+    one.ask(anew=True)
+    two = await ledgers.worker("s2", 1)
+    two.ask((1, "a", BODY))
+    await heard(two, (1, DONE, 201))
+
+
+@pytest.mark.parametrize("ack", ["authority", "both"])
+async def test_of_two_on_record_the_later_one_holds_the_claim(ledgers: Ledgers, ack: str) -> None:
+    """The first was refused, with its copy on its way, and the second let through; then the ledger dies."""
+    ledgers.settings = settings_for(ledgers.directory.parent, route=ROUTE_KEYS | {"ack": ack})
+    await ledgers.start()
+    one, two = await ledgers.worker("s1"), await ledgers.worker("s2", 1)
+    one.ask((1, "a", BODY))
+    await heard(one, (1, FIRST, 0))
+    two.ask((1, "a", BODY))
+    await one.say_durably([named(1, "a")], [(1, 0, REFUSED, 422)], answers=[(1, 422)])
+    await heard(two, (1, FIRST, 0))
+    await two.say_durably([named(1, "a")])
+    await restart(ledgers)
+    await one.connect()
+    one.ask(anew=True)
+    await two.connect()
+    two.ask((1, "a", BODY, True), anew=True)
+    three = await ledgers.worker("s3", 2)
+    three.ask((1, "a", BODY))
+    await one.say_durably([], [(1, 1, REFUSED, 422)])
+    two.say([], OK, answers=[(1, 201)])
+    await heard(three, (1, DONE, 201))
+
+
+async def test_a_claim_that_is_asked_for_again_does_not_hide_what_the_record_says(ledgers: Ledgers) -> None:
+    await ledgers.start()
+    one = await ledgers.worker("s1")
+    one.ask((1, "a", BODY))
+    await one.say_durably([named(1, "a")], [(1, 0, DELIVERED, 201), (1, 1, PARKED, 0)])
+    await restart(ledgers)
+    await one.connect()
+    one.ask((1, "a", BODY, True), anew=True)
+    two = await ledgers.worker("s2", 1)
+    two.ask((1, "a", BODY))
+    await one.die()
     await heard(two, (1, DONE, 201))
 
 
