@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from proxy.core.dedupe import body_digest, fingerprint, id_digest
 from proxy.http.arrival import Arrival
-from proxy.http.budget import charge
+from proxy.http.budget import SMALL, TIMES_HELD, Charge
 
 if TYPE_CHECKING:
     from proxy.http.downstream import Client
@@ -34,7 +34,9 @@ class Claim:
         self._client: Client | None = client
         self._arrival = arrival
         self._n = plane.ledger.next_number()
-        self._charge = charge(plane.budget, len(arrival.body))
+        size = len(arrival.body)
+        self._charge = Charge(plane.budget, TIMES_HELD * size) if size > SMALL else None
+        """As of an event that is on its way, which it may be at any moment."""
         self.until = until
 
     def ask(self) -> None:
@@ -52,6 +54,7 @@ class Claim:
         assert client is not None  # else it would not wait any more
         current = None
         if not plane.refuses_for_room(client):
+            self._charge = None  # the event has its own
             client.since = monotonic()  # what happens to the event counts from now
             current = plane.admit(client, self._arrival, self._n, time.time_ns())
         if current is None:

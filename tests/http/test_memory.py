@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from proxy.core.dedupe import FIRST
 from proxy.http.budget import CONNECTION, SMALL
 from tests.http.backend import BackendConnection, Seen, always, reply
 from tests.http.rig import DUAL, OFF, Rig, event_bytes, make_route, running
@@ -250,3 +251,15 @@ async def test_the_rest_of_a_request_that_was_answered_early_is_counted() -> Non
         for connection in rig.old.connections:
             connection.transport.resume_reading()
         await until(lambda: rig.plane.budget.held == CONNECTION, "it has read the rest")
+
+
+async def test_what_waits_for_the_ledgers_word_will_be_held_as_often_as_any_other() -> None:
+    async with running(make_route(dedupe="5m"), dials=DUAL, limits=LIMITS) as rig:
+        rig.fake.judges = False
+        asking = [asyncio.create_task(rig.ask(large(f"e{n}"))) for n in range(COUNT)]
+        await until(lambda: len(rig.fake.asked()) + rig.plane.counters.get("refused_memory", 0) == COUNT, "asked")
+        for n in rig.fake.asked():
+            rig.fake.judge(n, FIRST)
+        answers = await asyncio.gather(*asking)
+        assert {answer.status for answer in answers} == {200, 503}
+        assert rig.plane.budget.most <= MEMORY + READ
