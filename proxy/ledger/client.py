@@ -45,6 +45,8 @@ KEPT_BYTES: Final = 64 * 2**20
 TAKES_NOTHING: Final = 1.0
 CONFIRMS_NOTHING: Final = 5.0
 """Seconds. A slow disk confirms late but takes what it gets, hence the longer bound."""
+_SIGN_OF_LIFE: Final = 1.0
+"""Seconds between two empty frames while only turns or verdicts are awaited: theirs may be due much later."""
 _RECONNECT: Final = 0.05
 _SEND_BUFFER: Final = 4 * 2**20
 
@@ -60,6 +62,22 @@ class Waiter(Protocol):
 
     def record_unsafe(self) -> None:
         """The ledger is away for too long: do not wait for it."""
+
+
+class _Nobody:
+    """A `Waiter` for the sake of the rule that a ledger must confirm what somebody waits for."""
+
+    def record_durable(self) -> None:
+        """It is alive."""
+
+    def turn_came(self) -> None:
+        """Never."""
+
+    def record_unsafe(self) -> None:
+        """Those who wait for turns and verdicts are told."""
+
+
+_NOBODY: Final = _Nobody()
 
 
 class LedgerClient:
@@ -85,7 +103,7 @@ class LedgerClient:
         self._kept_bytes = 0
         self._durable = 0
         self._waiters: deque[tuple[int, Waiter, float]] = deque()
-        self._progress_at = self._connected_at = 0.0
+        self._progress_at = self._connected_at = self._asked_at = 0.0
         self._turn_waiters: dict[int, Waiter] = {}
         self.claims = ClaimBook()
         self._closing = False
@@ -222,6 +240,11 @@ class LedgerClient:
             self.claims.check_time(now)
         if not self.is_connected:
             return
+        is_awaited = self.claims.waiting or self._turn_waiters
+        if is_awaited and not self._waiters and now - self._asked_at >= _SIGN_OF_LIFE:
+            self._asked_at = now
+            self.wait_durable(_NOBODY)
+            self.flush()
         if self._unsent and now - self._progress_at > TAKES_NOTHING:
             self._lost(f"it took nothing for {TAKES_NOTHING:g} s")
         elif self._waiters and now - max(self._waiters[0][2], self._connected_at) > CONFIRMS_NOTHING:

@@ -76,6 +76,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short times, and rigs whose ledger can be stuck."""
     monkeypatch.setattr("proxy.ledger.client.TAKES_NOTHING", 0.5)
     monkeypatch.setattr("proxy.ledger.client.CONFIRMS_NOTHING", 0.2)
+    monkeypatch.setattr("proxy.ledger.client._SIGN_OF_LIFE", 0.02)
     monkeypatch.setattr("proxy.http.plane._AWAY", 0.1)
     monkeypatch.setattr("proxy.http.plane._HOUSEKEEPING", 0.01)
     monkeypatch.setattr("tests.http.rig.FakeLedger", StuckLedger)
@@ -146,6 +147,26 @@ async def test_a_ledger_that_confirms_nothing_is_not_waited_for(policy: dict[str
         assert rig.fake.numbers["e"] == [1], "recorded once, and still owed"
         assert (await rig.ask(event_bytes("f", key="k"))).status in (200, 202)
         await rig.settled()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("policy", [{"dedupe": "5m"}, {"ordering": "strict"}], ids=str)
+async def test_a_ledger_that_hangs_is_told_from_a_turn_that_takes_long(policy: dict[str, str]) -> None:
+    async with running(make_route(**policy)) as rig:
+        rig.plane.start()
+        rig.fake.judges = rig.fake.grants = False
+        asking = asyncio.create_task(rig.ask(event_bytes("e", key="k")))
+        await until(lambda: rig.fake.durable >= 5, "it is asked whether it is alive, again and again")
+        assert not asking.done()
+        assert len(rig.fake.hellos) == 1
+        rig.fake.holds = True
+        answer = await asking
+        assert (answer.status, answer.detail) == (503, "the ledger is not available")
+        await until(lambda: len(rig.fake.hellos) > 1 and rig.ledger.is_connected, "a new connection")
+        rig.fake.holds = False
+        rig.fake.release()
+        await until(lambda: not rig.ledger._waiters, "alive again")
+        assert not rig.ledger.claims.waiting
 
 
 @pytest.mark.asyncio
