@@ -342,8 +342,9 @@ class Route(_Frozen):
         description="an event with an id from its client that was accepted within this time, by any worker for this "
         "route, is answered as the first was, with X-Crossfade-Duplicate, and goes nowhere; one that comes meanwhile "
         "waits. Another body, target or method under the same id: 422. After a failed or refused first the next one "
-        "goes. 0s: off, for each such event waits for the ledger's word. What a worker and the ledger had not on disk "
-        "when they died together (`ledger.commit_interval`) may be let through again",
+        "goes. Events that `override` or `preview_host` forces to a side are outside of it. 0s: off, for each such "
+        "event waits for the ledger's word. What a worker and the ledger had not on disk when they died together "
+        "(`ledger.commit_interval`) may be let through again",
         examples=["5m"],
     )
     dedupe_ids: int = Field(

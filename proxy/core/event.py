@@ -40,7 +40,7 @@ class Event(msgspec.Struct, array_like=True, gc=False):
     body: the payload, byte for byte
     event_time: the event's own time as the client wrote it, or empty
     identities: the configured values that name it in the stores
-    client_id: the id came from the client
+    client_id: the id came from the client, and the event is not outside its route's dedupe window, as a forced one is
     """
 
     n: int

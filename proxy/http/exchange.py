@@ -48,12 +48,14 @@ class Exchange:
     is_void: the client was told no, so what is still open at the other side is discarded
     is_long: some leg's answer comes in pieces
     is_forced: for this side alone: it neither waits for a backlog nor fails over
+    may_repeat: the client gave the id, so a second try cannot store it twice unseen
     charge: what the memory budget is told of a large event
     """
 
     __slots__ = (
         "plane", "route", "event", "authority", "method", "shadow", "client", "standing", "legs", "waits", "handed",
-        "parked", "is_held", "is_void", "is_answered", "is_long", "is_forced", "streaming", "started_at", "charge",
+        "parked", "is_held", "is_void", "is_answered", "is_long", "is_forced", "may_repeat", "streaming", "started_at",
+        "charge",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +79,7 @@ class Exchange:
         self.is_answered = False
         self.is_long = False
         self.is_forced = False
+        self.may_repeat = event.client_id
         self.streaming: Leg | None = None
         self.started_at = 0.0
         self.charge: Charge | None = None
@@ -172,7 +175,7 @@ class Exchange:
         upstream = self.route.sides[side]
         context = event.context if upstream.rewrite is None else upstream.rewrite.apply(event.context)
         request = event_request(context, event.id.encode(), ROLE_NAMES[role], 1, event.body)
-        leg = Leg(self, upstream, side, role, self.method, request, event.client_id)
+        leg = Leg(self, upstream, side, role, self.method, request, self.may_repeat)
         leg.request_charge = self.charge
         self.legs[side] = leg
         upstream.send(leg)

@@ -116,7 +116,7 @@ class DataPlane:
         arrival = read_arrival(self, client, route, head, params, body, wall)
         if arrival is None:
             return None
-        if route.dedupe_wait and arrival.is_clients_id:
+        if route.dedupe_wait and arrival.is_clients_id and not route.forces(arrival):
             return self._claim(client, arrival)
         return self.admit(client, arrival, self.ledger.next_number(), wall)
 
@@ -128,6 +128,7 @@ class DataPlane:
         if route.sides[choice.authority].is_crowded and self._is_crowded_out(route, choice, steered):
             self.refuse(client, 503, CROWDED, "refused_pending")
             return None
+        is_forced = steered is not None and steered.is_forced
         event = Event(
             number,
             arrival.event_id,
@@ -148,7 +149,8 @@ class DataPlane:
             tuple([arrival.read(each, client.peer) for each in route.identity_readers])
             if route.identity_readers
             else (),
-            arrival.is_clients_id,
+            # The ledger would take a forced event for the first of its id.
+            arrival.is_clients_id and not (is_forced and route.dedupe_wait),
         )
         if steered is None:
             route.chosen[choice.authority] += 1
@@ -157,8 +159,9 @@ class DataPlane:
         exchange = Exchange(self, route, event, choice.authority, head.method, choice.shadow, client)
         if len(body) > SMALL:
             exchange.charge = Charge(self.budget, TIMES_HELD * len(body))
-        if steered is not None and steered.is_forced:
+        if is_forced:
             exchange.is_forced = True
+            exchange.may_repeat = arrival.is_clients_id
             self.count("forced")
         if route.needs_ledger or choice.deferred:
             return self._begin_recorded(exchange, client)

@@ -21,6 +21,7 @@ from proxy.http.values import headers_read, key_and_id_reader, reader
 from proxy.ledger.marks import Marks
 
 if TYPE_CHECKING:
+    from proxy.http.arrival import Arrival
     from proxy.http.exchange import Exchange
 
 AUTHORITY: Final = 0
@@ -142,6 +143,10 @@ class EventRoute:
         """Where an event goes that does not follow the weight; else None. key: None without one of its own."""
         assert self.steering is not None
         return self.steering.choose(head, params, self.plan, self.dials.latched, bucket, key)
+
+    def forces(self, arrival: Arrival) -> bool:
+        """Is this event for one side alone, whatever the dials say?"""
+        return self.steering is not None and self.steering.forced(arrival.head, arrival.params) is not None
 
     def apply(self, dials: Dials) -> None:
         """Use these dials from the next event on."""

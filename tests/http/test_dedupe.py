@@ -11,8 +11,8 @@ import pytest
 from proxy.core.dedupe import CONFLICT, DONE, FIRST, body_digest, fingerprint, id_digest
 from proxy.ledger.marks import LOW_DISK
 from proxy.ledger.protocol import HANDED
-from tests.http.acts import ask, never, turns
-from tests.http.backend import always, reply
+from tests.http.acts import ask, dropped, never, turns
+from tests.http.backend import BackendConnection, Seen, always, reply
 from tests.http.rig import COMPLETE, DUAL, LIVE, OFF, PATH, SPLIT, Rig, event_bytes, key_for, make_route, running
 from tests.http.wire import Answer, until
 
@@ -280,14 +280,43 @@ async def test_an_accepted_event_says_the_status_that_its_client_hears() -> None
         assert list(rig.fake.answers.values()) == [204]
 
 
-async def test_forced_pinned_deferred_and_failed_over_events_say_theirs() -> None:
-    settings = route(override="header:X-Side", preview_host="p", pins={"new": ("pinned",)}, carry_over=True)
+async def test_forced_events_are_outside_of_the_window() -> None:
+    settings = route(override="header:X-Side", preview_host="p")
+    async with running(settings, dials=OFF) as rig:
+        plain = event_bytes("e", key="k")
+        rig.new.behave = always(reply(202))
+        for data in (
+            plain.replace(b"X-Event-Id", b"X-Side: new\r\nX-Event-Id"),
+            plain.replace(b"Host: a", b"Host: p"),
+        ):
+            assert (await rig.ask(data)).status == 202
+        await rig.settled()
+        assert rig.fake.claims == []
+        assert rig.fake.answers == {}
+        assert not rig.fake.events["e"].client_id, "else the ledger would take it for the first of its id"
+        assert (await rig.ask(plain.replace(b"X-Event-Id", b"X-Side: none\r\nX-Event-Id"))).status == 200
+        assert [len(claims.asked) for claims in rig.fake.claims] == [1]
+        assert (rig.old.ids(), rig.new.ids()) == (["e"], ["e", "e"])
+
+
+async def test_a_forced_event_with_its_clients_id_is_tried_again_on_another_connection() -> None:
+    async with running(route(override="header:X-Side"), dials=OFF) as rig:
+        data = event_bytes("e", key="k").replace(b"X-Event-Id", b"X-Side: old\r\nX-Event-Id")
+        assert (await rig.ask(data)).status == 200
+
+        def drop_once(seen: Seen, connection: BackendConnection) -> None:
+            rig.old.behave = always(reply(201))
+            dropped(seen, connection)
+
+        rig.old.behave = drop_once
+        assert (await rig.ask(data)).status == 201
+
+
+async def test_pinned_deferred_and_failed_over_events_say_theirs() -> None:
+    settings = route(pins={"new": ("pinned",)}, carry_over=True)
     async with running(settings, dials=SPLIT) as rig:
         rig.old.behave, rig.new.behave = always(reply(201)), always(reply(202))
-        plain = event_bytes("x", key=key_for(0, SPLIT))
         wanted = {
-            "forced": (plain.replace(b"X-Event-Id: x", b"X-Side: new\r\nX-Event-Id: forced"), 202),
-            "preview": (plain.replace(b"Host: a", b"Host: p").replace(b": x\r", b": preview\r"), 202),
             "pinned": (event_bytes("pinned", key="pinned"), 202),
             "deferred": (event_bytes("deferred", key=key_for(1, SPLIT)), 202),
             "plain": (event_bytes("plain", key=key_for(0, SPLIT)), 201),
