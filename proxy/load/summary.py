@@ -111,14 +111,16 @@ class Summary:
         return f"{what}: all {self.connections} connections waited for answers (more: --connections)"
 
     def store_problems(self) -> list[str]:
-        """What the stores called old and new do not hold as they should, where a side was forced."""
+        """What the stores called old and new do not hold as they should, or do not say, where a side was forced."""
         found = []
         for name, held in self.stored.items():
-            if self.side is None or isinstance(held, str):
+            if self.side is None or name not in SIDES:
                 continue
-            if name == self.side and held.events < self.tally.accepted:
+            if isinstance(held, str):
+                found.append(f"{name} cannot be asked whether events were forced to {self.side}: {held}")
+            elif name == self.side and held.events < self.tally.accepted:
                 found.append(f"{name} holds {held.events:,} of {self.tally.accepted:,} accepted events")
-            elif name in SIDES and name != self.side and held.events:
+            elif name != self.side and held.events:
                 found.append(f"{name} holds {held.events:,} events that were forced to {self.side}")
         return found
 

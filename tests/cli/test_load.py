@@ -225,6 +225,9 @@ def test_stores_are_judged_where_a_side_was_forced() -> None:
     ]
     assert "STORED     old holds 2 events that were forced to new" in render(made.as_dict())
     assert summary(stored={"old": Holding(0, 0), "new": Holding(990, 3)}, side="new").is_ok
+    silent = summary(stored={"old": "no such file", "new": Holding(990, 0), "third": "no such file"}, side="new")
+    assert silent.store_problems() == ["old cannot be asked whether events were forced to new: no such file"]
+    assert not silent.is_ok
 
 
 class Terminal(io.StringIO):
