@@ -108,6 +108,7 @@ async def test_a_duplicate_is_answered_as_the_first_was(status: int) -> None:
         assert (answer.status, answer.headers["x-crossfade-duplicate"]) == (status, str(status))
         assert orjson.loads(answer.body) == {"duplicate": "e"}
         assert rig.plane.counters == {"duplicates_answered": 1}
+        assert not rig.ledger.claims._rows, "nothing is left to say of it"
         assert rig.old.seen == rig.new.seen == []
         await rig.settled()
         assert not rig.fake.events
@@ -140,6 +141,7 @@ async def test_another_content_is_422() -> None:
         answer = await judged(rig, CONFLICT)
         assert (answer.status, answer.headers["content-type"]) == (422, "application/problem+json")
         assert rig.plane.counters == {"refused_duplicate_conflict": 1}
+        assert not rig.ledger.claims._rows
         assert rig.old.seen == rig.new.seen == []
 
 

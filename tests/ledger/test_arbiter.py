@@ -105,6 +105,20 @@ def test_who_leaves_is_forgotten_and_who_held_the_claim_passes_it_on() -> None:
     one.withdraw(C)
 
 
+def test_who_takes_over_has_no_event_yet() -> None:
+    one = arbiter()
+    for place in (A, B, C):
+        ask(one, place)
+    one.recorded(entry(A))
+    one.doubt(A)
+    one.answered(A, 503)
+    assert said(one) == [(B, FIRST, 0)]
+    assert not one.has_event(B)
+    assert one.verdict_of_record(entry(B, old_state=DELIVERED, old_status=201)) is None
+    one.withdraw(B)
+    assert said(one) == [(C, FIRST, 0)]
+
+
 def test_a_recorded_event_cannot_be_withdrawn() -> None:
     one = arbiter()
     ask(one, A)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -14,10 +15,25 @@ from proxy.core.event import REFUSED as TURNED_AWAY
 from proxy.core.event import Event, Outcome
 from proxy.core.owed import DELIVERED, DISCARDED, REFUSED
 from proxy.ledger import recall as recall_module
+from proxy.ledger.arbiter import Arbiter, Policy
+from proxy.ledger.keeper import Keeper
 from proxy.ledger.protocol import HANDED, PARKED
-from proxy.ledger.recall import Recall
+from proxy.ledger.recall import Recall, Recalled
+from proxy.ledger.remembered import Remembered
 from proxy.ledger.segment import unlink_segment
-from tests.ledger.support import SECOND, FakeWorker, Ledgers, event, settings_for, short_directory, until
+from tests.ledger.support import (
+    ROUTE,
+    SECOND,
+    Desk,
+    FakeWorker,
+    Ledgers,
+    content,
+    event,
+    frame,
+    settings_for,
+    short_directory,
+    until,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -28,7 +44,7 @@ OK = [(1, 0, DELIVERED, 201), (1, 1, DELIVERED, 200)]
 
 def named(n: int, id: str, body: bytes = BODY, **changes: Any) -> Event:
     """An event whose client gave it its id."""
-    return event(n, id=id, body=body, client_id=True, **({"accepted_ns": 1_700_000_000 * SECOND + n} | changes))
+    return event(n, id=id, body=body, **({"client_id": True, "accepted_ns": 1_700_000_000 * SECOND + n} | changes))
 
 
 @pytest_asyncio.fixture
@@ -127,6 +143,33 @@ async def test_of_a_dead_worker_the_record_is_the_outcome_once_it_is_durable(led
     assert ledgers.backends.attempts.total() == 3, "each once"
 
 
+async def test_an_event_without_its_clients_id_is_nobodys_first(ledgers: Ledgers) -> None:
+    desk = Desk(ledgers.directory)
+    arbiter = desk.book.arbiter = Arbiter({ROUTE: Policy("authority", 202, Remembered(60, 100))})
+    stream = desk.book.hello("s1", 0)
+    desk.book.take_frame(stream, frame(1, [named(1, "ours", client_id=False)]))
+    assert len(arbiter) == 0
+    desk.store.close()
+
+
+async def test_what_is_not_on_disk_is_no_outcome_of_a_dead_worker(ledgers: Ledgers) -> None:
+    desk = Desk(ledgers.directory)
+    arbiter = desk.book.arbiter = Arbiter({ROUTE: Policy("authority", 202, Remembered(60, 100))})
+    arbiter.release(desk.clock())
+    one, two = desk.book.hello("s1", 0), desk.book.hello("s2", 1)
+    arbiter.claim((one.id, 1), ROUTE, id_digest("a"), content(BODY), False, desk.clock())
+    desk.book.take_frame(one, frame(1, [named(1, "a")]))
+    arbiter.claim((two.id, 1), ROUTE, id_digest("a"), content(BODY), False, desk.clock())
+    arbiter.said.clear()
+    desk.book.lost(one)
+    desk.book.hand_over(one)
+    assert arbiter.said == []
+    assert desk.book.has_changes()
+    desk.commit()
+    assert arbiter.said == [(two.id, (1, DONE, 202))]
+    desk.store.close()
+
+
 async def test_answers_to_come_are_not_needed_once_all_is_settled(ledgers: Ledgers) -> None:
     await ledgers.start()
     one, two = await ledgers.worker("s1"), await ledgers.worker("s2", 1)
@@ -153,6 +196,37 @@ async def test_who_waits_dies_with_its_worker(ledgers: Ledgers) -> None:
     await heard(three, (1, FIRST, 0))
 
 
+# a worker's connection ends, and it comes back to the same ledger
+
+
+async def test_what_a_worker_does_not_name_again_is_the_next_ones(ledgers: Ledgers) -> None:
+    await ledgers.start()
+    one, two = await ledgers.worker("s1"), await ledgers.worker("s2", 1)
+    one.ask((1, "left", BODY), (2, "waits", BODY))
+    await heard(one, (1, FIRST, 0), (2, FIRST, 0))
+    two.ask((1, "left", BODY), (2, "waits", BODY))
+    await one.die()
+    await one.connect()
+    one.ask((2, "waits", BODY, True), anew=True)
+    await heard(one, (2, FIRST, 0))
+    await heard(two, (1, FIRST, 0))
+
+
+async def test_what_a_worker_says_again_counts_before_what_it_asks_again(ledgers: Ledgers) -> None:
+    """Its event was recorded and answered while the connection was lost, so there is no claim any more."""
+    keeper = await ledgers.start()
+    one, two = await ledgers.worker("s1"), await ledgers.worker("s2", 1)
+    one.ask((1, "a", BODY))
+    await heard(one, (1, FIRST, 0))
+    two.ask((1, "a", BODY))
+    await until(lambda: keeper.book.arbiter is not None and len(keeper.book.arbiter._places) == 2, "asked")
+    await one.die()
+    await one.connect()
+    one.say([named(1, "a")], OK, answers=[(1, 201)])
+    one.ask(anew=True)
+    await heard(two, (1, DONE, 201))
+
+
 # the ledger is started again
 
 
@@ -177,6 +251,32 @@ async def test_the_receipts_are_the_window(ledgers: Ledgers) -> None:
         (1, DONE, 201), (2, DONE, 202), (3, FIRST, 0), (4, FIRST, 0), (5, FIRST, 0), (6, DONE, 204), (7, CONFLICT, 0),
     ]  # fmt: skip
     ledgers.backends.open.set()
+
+
+async def test_nobody_is_first_before_the_receipts_are_read(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ledgers.start()
+    one = await ledgers.worker()
+    await one.say_durably([named(1, "a")], OK, answers=[(1, 201)])
+    go_on, step = threading.Event(), Recall.step
+
+    def slow_step(recall: Recall) -> list[Recalled] | None:
+        assert go_on.wait(20)
+        return step(recall)
+
+    monkeypatch.setattr(Recall, "step", slow_step)
+    try:
+        await restart(ledgers)
+        two = await ledgers.worker("s2", 1)
+        two.ask((1, "a", BODY), (2, "b", BODY))
+        keeper = cast(Keeper, ledgers.keeper)
+        await until(lambda: keeper._claims_wait_for == {"receipts"}, "every worker had time to come back")
+        two.ask((3, "c", BODY))
+        await two.say_durably([named(4, "d")])
+        assert two.verdicts == []
+    finally:
+        go_on.set()
+    await until(lambda: len(two.verdicts) == 3, "all known, without a word of anybody", 3)
+    assert sorted(two.verdicts) == [(1, DONE, 201), (2, FIRST, 0), (3, FIRST, 0)]
 
 
 async def test_a_window_with_many_receipts_is_read_in_steps_until_it_is_full(
