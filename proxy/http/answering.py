@@ -132,7 +132,7 @@ class Answering:
                 # One iteration may read megabytes before the tick's write can say that the client is slow.
                 self._queued = 0
                 self._stream.pause()
-                self._service.loop.call_soon(self._resume_stream)
+                self._service.plane.tick.after(self._resume_stream)
 
     def _resume_stream(self) -> None:
         if self._stream is not None and not self._is_full:

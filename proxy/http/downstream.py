@@ -431,9 +431,9 @@ class Client(Answering):
             is_last = self._service.is_stopping or (self._is_ended and not rest)
             self._keep_alive = keep_alive and not is_last
 
-    def soon(self, callback: Callable[[], None]) -> None:
-        """Call in the next iteration."""
-        self._service.loop.call_soon(callback)
+    def once_written(self, callback: Callable[[], None]) -> None:
+        """Call when what was passed on so far was written."""
+        self._service.plane.tick.after(callback)
 
     def hold(self) -> None:
         """The upload takes no more for now."""

@@ -24,13 +24,14 @@ class End(Enum):
 class Tick:
     """The queue of writes. flush: sends the records; false while they cannot all leave (writes are held)."""
 
-    __slots__ = ("_flush", "_loop", "_scheduled", "_writes", "runs")
+    __slots__ = ("_after", "_flush", "_loop", "_scheduled", "_writes", "runs")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, flush: Callable[[], bool]) -> None:
         self._loop = loop
         self._flush = flush
         self._scheduled = False
         self._writes: list[tuple[asyncio.WriteTransport, bytes | End]] = []
+        self._after: list[Callable[[], None]] = []
         self.runs = 0
         """How often everything queued was written."""
 
@@ -52,6 +53,11 @@ class Tick:
             self._scheduled = True
             self._loop.call_soon(self.run)
 
+    def after(self, callback: Callable[[], None]) -> None:
+        """Call when everything queued so far was written: not before the records have left, however long that takes."""
+        self._after.append(callback)
+        self.schedule()
+
     def run(self) -> None:
         """Send records, then write; also called when a congested ledger takes records again."""
         self._scheduled = False
@@ -66,6 +72,10 @@ class Tick:
                 transport.close()
             elif not transport.is_closing():
                 transport.write_eof()
+        if self._after:
+            after, self._after = self._after, []
+            for callback in after:
+                callback()
 
     def drop_writes(self, transport: asyncio.WriteTransport) -> bool:
         """Forget what was not written yet to a transport that is lost; true when there was something.

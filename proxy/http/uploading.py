@@ -137,7 +137,7 @@ class Upload(Passing):
             # One iteration may read megabytes before the tick's write can say that the backend is slow.
             self._queued = 0
             client.hold()
-            client.soon(self._resume)
+            client.once_written(self._resume)
 
     def _resume(self) -> None:
         if self.client is not None and not self.is_held and not self.is_whole:

@@ -9,7 +9,7 @@ from time import monotonic
 import pytest
 
 from proxy.ledger.protocol import Claims, Frame, Hello
-from tests.http.backend import always, reply
+from tests.http.backend import BackendConnection, always, reply
 from tests.http.fake_ledger import FakeLedger, _Link
 from tests.http.rig import Rig, event_bytes, make_route, running
 from tests.http.wire import Answer, until
@@ -191,3 +191,49 @@ async def test_a_new_connection_has_its_own_time_to_confirm(monkeypatch: pytest.
         rig.fake.holds = False
         rig.fake.release()
         assert (await asked).status == 200
+
+
+def take_events(data: bytes, connection: BackendConnection) -> None:
+    """Answer events, of which the end has come, and nothing else."""
+    if data.endswith(b'"}'):
+        connection.write(reply(200))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("way", ["in", "out"])
+async def test_long_bodies_wait_with_everything_else(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may not be written before the ledger has its records is not read either: it would only pile up here."""
+    monkeypatch.setattr("proxy.ledger.client.TAKES_NOTHING", 60.0)
+    size, piled = 30_000_000, 0
+    request = b"POST /big HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+    big = make_route(name="big", match={"path": "/big", "methods": ("POST",)}, stream=True, key="client")
+    async with running(make_route(), big) as rig:
+        wire = await rig.wire()
+        if way == "in":
+            rig.old.is_sink = True
+            rig.old.eager = take_events
+            wire.send(request)
+            await until(lambda: rig.old.connections, "it goes on")
+        else:
+            rig.other.behave = lambda seen, connection: connection.write(reply(200, b"x" * size)[:1000])
+            wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await wire.reader.readuntil(b"\r\n\r\n")
+        stuck(rig).stick()
+        asked = await fill(rig)
+        if way == "in":
+            wire.send(b"x" * size)
+        else:
+            rig.other.connections[0].write(b"x" * size)
+        for _ in range(200):
+            await asyncio.sleep(0.001)
+            piled = sum(len(data) for _, data in rig.tick._writes if isinstance(data, bytes))
+        assert 0 < piled < 3_000_000
+        stuck(rig).go_on()
+        assert [(await task).status for task in asked] == [200] * len(asked)
+        if way == "in":
+            connection = rig.old.connections[0]
+            await until(lambda: len(connection.received) > size, "all of it")
+            connection.write(reply(200))
+            assert (await wire.answer()).status == 200
+        else:
+            await wire.reader.readexactly(size - 1000)
