@@ -250,6 +250,7 @@ class Client(Answering):
         self._is_closing = True
         self.since = monotonic()
         if self._transport is not None:
+            self._read_on()  # what a client still sends is dropped: unread, it would keep that one from its answer
             self._service.plane.tick.end(self._transport, End.CLOSE if self._is_tls or self._is_ended else how)
 
     # memory
@@ -444,6 +445,9 @@ class Client(Answering):
     def proceed(self) -> None:
         """It takes more again."""
         self.since = monotonic()
+        self._read_on()
+
+    def _read_on(self) -> None:
         if self._is_paused and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()
@@ -553,9 +557,8 @@ class Client(Answering):
                 self._count()
             if self._is_ended:
                 self._end_unless_busy()
-        if self._is_paused and len(self._buffer) <= _PIPELINE_HIGH and self._transport is not None:
-            self._is_paused = False
-            self._transport.resume_reading()
+        if self._is_paused and len(self._buffer) <= _PIPELINE_HIGH:
+            self._read_on()
 
     def _end_unless_busy(self) -> None:
         """The client has sent all it will, so the rest of a partial request will not come."""

@@ -428,6 +428,23 @@ async def test_an_answer_before_the_end_of_the_body_reaches_the_client() -> None
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("answers", [True, False])
+async def test_an_answer_reaches_a_client_that_sends_first_and_reads_later(answers: bool) -> None:
+    """The backend takes nothing more and answers, or does not: the client is not kept from sending until a reset."""
+    size = 24_000_000
+    async with running(streaming(), dials=OFF, limits=SMALL, backend={"response_timeout": "1s"}) as rig:
+        sink(rig.old, lambda _, connection: connection.transport.pause_reading())
+        wire = await rig.wire()
+        wire.send(long_head(size) + b"x" * size)
+        await until(lambda: any(client._upload and client._upload.is_held for client in rig.service.clients), "held")
+        if answers:
+            rig.old.connections[0].write(reply(413, b"too much"))
+        await until(lambda: wire.writer.transport.get_write_buffer_size() == 0, "it could send all of it")
+        assert (await wire.answer()).status == (413 if answers else 504)
+        assert await wire.is_cut()
+
+
+@pytest.mark.asyncio
 async def test_an_answer_goes_on_while_the_body_does() -> None:
     start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
