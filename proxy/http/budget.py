@@ -18,6 +18,8 @@ from typing import Final
 
 SMALL: Final = 4096
 """Bytes. What is not longer is in the flat sum of its connection or leg."""
+PIECE: Final = 64
+"""Bytes that a piece of something takes beside what is in it."""
 CONNECTION: Final = 6 * 1024
 TLS_CONNECTION: Final = 64 * 1024
 """Bytes that an open connection stands for: its objects, the buffers of TLS (measured: 1.3 and 40 KiB), and `SMALL`."""

@@ -102,6 +102,11 @@ class Connection:
         if self.transport is not None:
             self._upstream.tick.write(self.transport, piece)
 
+    def limit_unwritten(self, size: int) -> None:
+        """Call its leg's outflow when more bytes than that cannot be written."""
+        if self.transport is not None:
+            self.transport.set_write_buffer_limits(size)
+
     def data_received(self, data: bytes) -> None:
         leg = self.leg
         if leg is None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from proxy.http.answering import Answering
 from proxy.http.answers import CONTINUE, problem
-from proxy.http.budget import CONNECTION, SMALL, TLS_CONNECTION
+from proxy.http.budget import CONNECTION, PIECE, SMALL, TLS_CONNECTION
 from proxy.http.chunked import BadChunk
 from proxy.http.head import Refusal, RequestHead, refuse_request_line
 from proxy.http.request import context_of, forwarded_lines, origin_context
@@ -44,8 +44,6 @@ _ENDLESS: Final = 1.0
 """Seconds after which a chunked body is taken for one without an end, where such are passed on."""
 _WRITE_HIGH: Final = 16 * 1024
 """Bytes of answers that a client may leave unread before they are counted and nothing more is written."""
-_PIECE: Final = 64
-"""Bytes that a piece of a body takes beside what is in it."""
 _HURRY: Final = 0.1
 """Share of its time that a slow client has while the memory budget is used up."""
 
@@ -375,7 +373,7 @@ class Client(Answering):
             self._refuse(400, str(error))
             return
         self._body.append(data)
-        self._received += len(data) + _PIECE
+        self._received += len(data) + PIECE
         if incoming.size > self._service.max_event_size:
             if self._service.plane.streams(head):
                 self._begin_upload()

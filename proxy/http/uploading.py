@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from proxy.core.authority_down import Remedy, remedy
-from proxy.http.budget import Budget, Charge
+from proxy.http.budget import PIECE, Budget, charge
 from proxy.http.chunked import BadChunk
 from proxy.http.leg import Leg
 from proxy.http.passing import Passing
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 _KEPT: Final = 256 * 1024
 """Bytes that wait for the connection to be made, before the client is asked for no more."""
 _HELD: Final = 2 * _KEPT
-"""Bytes that one holds, at most, while its backend takes nothing: what was kept, or what one loop iteration reads."""
+"""Bytes that wait for a backend that takes nothing, at most, beside what was kept: what two loop iterations read."""
+_WRITE_HIGH: Final = 16 * 1024
+"""Bytes that wait for the backend before they are counted, and before the client is asked for no more."""
 
 
 def side_for_upload(route: EventRoute, authority: int, *, is_forced: bool, now: float) -> int | None:
@@ -54,14 +56,15 @@ class Upload(Passing):
     """One such request. It is its leg's owner, and the outflow of its body.
 
     is_whole: all of the body was given to the connection; progress_at: when a piece was, or the backend took some
-    is_held: the client is asked for no more; keep_alive: the client's connection may go on once it is whole
+    is_held: the client is asked for no more
+    kept, kept_size: what came before there was a connection; the size counts until the backend has taken it
+    keep_alive: the client's connection may go on once it is whole
     """
 
     __slots__ = (
         "_body",
         "_budget",
         "_by_chunks",
-        "_charge",
         "_connection",
         "_has_outcome",
         "is_held",
@@ -81,7 +84,6 @@ class Upload(Passing):
         Passing.__init__(self, client, method)
         self._body = body
         self._budget = budget
-        self._charge: Charge | None = None
         self._route = route
         self._side = side
         self._connection: Connection | None = None
@@ -140,8 +142,22 @@ class Upload(Passing):
             client.once_written(self._resume)
 
     def _resume(self) -> None:
-        if self.client is not None and not self.is_held and not self.is_whole:
+        """What was passed on so far was written: the backend has it, or has said that it takes no more."""
+        if self._connection is None or self.is_held:
+            return
+        if self._kept_size:
+            self._kept_size = 0
+            self._count()
+        if self.client is not None and not self.is_whole:
             self.client.proceed()
+
+    def _count(self) -> None:
+        """Tell the budget what waits for the backend, here or in its connection's buffer."""
+        leg = self._leg
+        if leg is not None:
+            leg.request_charge = None
+            held = _HELD if self.is_held and self._connection is not None else 0
+            leg.request_charge = charge(self._budget, self._kept_size + held)
 
     def _feed(self, data: bytes) -> None:
         """Pass a piece on."""
@@ -153,9 +169,11 @@ class Upload(Passing):
             self._connection.write(piece)
             return
         self._kept.append(piece)
-        self._kept_size += len(piece)
+        self._kept_size += len(piece) + PIECE
         if self._kept_size > _KEPT:
             self.hold()
+        else:
+            self._count()
 
     def _end(self) -> None:
         """The body is whole."""
@@ -175,17 +193,18 @@ class Upload(Passing):
             connection.abort()  # it left while we connected
             return
         self._connection = connection
+        connection.limit_unwritten(_WRITE_HIGH)
         self.progress_at = monotonic()
         for piece in self._kept:
             connection.write(piece)
         self._kept = []
-        if self.is_held:
-            self.proceed()
+        self.is_held = False
+        self.client.once_written(self._resume)
 
     def hold(self) -> None:
         """Nothing more is taken for now."""
         self.is_held = True
-        self._charge = Charge(self._budget, _HELD)
+        self._count()
         self.progress_at = monotonic()
         if self.client is not None and not self.is_whole:
             self.client.hold()
@@ -193,7 +212,8 @@ class Upload(Passing):
     def proceed(self) -> None:
         """The backend takes more again."""
         self.is_held = False
-        self._charge = None
+        self._kept_size = 0
+        self._count()
         self.progress_at = monotonic()
         if self.client is not None and not self.is_whole:
             self.client.proceed()
@@ -212,7 +232,7 @@ class Upload(Passing):
     def leg_done(self, leg: Leg) -> None:
         """The end of the answer, or a failure. A body that is not whole by then goes nowhere any more."""
         self._take_outcome(leg)
-        self._connection = self._charge = None
+        self._connection = None
         Passing.leg_done(self, leg)
 
     def _take_outcome(self, leg: Leg) -> None:

@@ -13,8 +13,8 @@ import pytest
 from config.model import Route
 from proxy.core.event import NEW, OLD
 from proxy.core.routing import Dials
+from proxy.http.budget import CONNECTION
 from proxy.http.connection import Connection
-from proxy.http.upstream import Upstream
 from tests.http.backend import Backend, BackendConnection, always, reply
 from tests.http.rig import COMPLETE, DUAL, LIVE, OFF, Rig, event_bytes, key_for, make_route, running
 from tests.http.wire import Wire, until
@@ -85,18 +85,6 @@ async def arrived(backend: Backend, data: bytes) -> BackendConnection:
     """The connection by which this came as (the end of) a body so far."""
     await until(lambda: backend.connections and body_of(backend.connections[-1]).endswith(data), "arrived")
     return backend.connections[-1]
-
-
-def connects_later(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Let connections to a backend be made when this is set, and not before."""
-    gate, opens = asyncio.Event(), upstream._open
-
-    async def later(connection: Connection) -> None:
-        await gate.wait()
-        await opens(connection)
-
-    monkeypatch.setattr(upstream, "_open", later)
-    return gate
 
 
 # what is passed on
@@ -370,8 +358,15 @@ async def test_the_backend_sets_the_pace_and_little_is_kept() -> None:
 @pytest.mark.asyncio
 async def test_what_comes_before_the_connection_is_made_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(streaming(), dials=OFF, limits=SMALL) as rig:
+        gate = asyncio.Event()
         upstream = rig.upstreams["old"]
-        gate = connects_later(upstream, monkeypatch)
+        opens = upstream._open
+
+        async def later(connection: object) -> None:
+            await gate.wait()
+            await opens(connection)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(upstream, "_open", later)
         sink(rig.old, answers_at(8_000_000))
         wire = await rig.wire()
         wire.send(long_head(8_000_000) + b"x" * 8_000_000)
@@ -380,6 +375,56 @@ async def test_what_comes_before_the_connection_is_made_is_bounded(monkeypatch: 
         assert client._upload is not None
         assert client._upload._kept_size < 1_000_000
         gate.set()
+        assert (await wire.answer()).status == 200
+
+
+@pytest.mark.asyncio
+async def test_what_waits_for_a_stalled_backend_is_counted() -> None:
+    """Also what came as the beginning of an event, which may be as long as one."""
+    limits = {"max_event_size": "8MiB", "memory": "64MiB"}
+    async with running(streaming(), dials=OFF, limits=limits) as rig:
+        sink(rig.old, lambda _, connection: connection.transport.pause_reading())
+        wires = [await rig.wire() for _ in range(4)]
+        lasting, budget = rig.upstreams["old"].lasting, rig.plane.budget
+        for wire in wires:
+            wire.send(CHUNKED + chunk(b"x" * (9 * 2**20)))
+        await until(lambda: len(lasting) == 4 and all(unwritten(each) for each in lasting), "on their way")
+        waiting = sum(unwritten(each) for each in lasting)
+        assert waiting > 10 * 2**20
+        assert budget.held > waiting
+        sink(rig.old)
+        for connection in rig.old.connections:
+            connection.transport.resume_reading()
+        await until(lambda: budget.held == 4 * CONNECTION, "it has taken all")
+        for wire in wires:
+            wire.reset()
+
+
+def unwritten(connection: Connection) -> int:
+    """Bytes that wait in a connection to a backend."""
+    assert connection.transport is not None
+    return connection.transport.get_write_buffer_size()
+
+
+@pytest.mark.asyncio
+async def test_what_waits_for_a_connection_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(streaming(), dials=OFF, limits=SMALL) as rig:
+        gate = asyncio.Event()
+        upstream = rig.upstreams["old"]
+        opens = upstream._open
+
+        async def later(connection: object) -> None:
+            await gate.wait()
+            await opens(connection)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(upstream, "_open", later)
+        sink(rig.old, answers_at(200_000))
+        wire = await rig.wire()
+        wire.send(long_head(200_000) + b"x" * 190_000)
+        await until(lambda: rig.plane.budget.held > CONNECTION + 190_000, "counted")
+        gate.set()
+        await until(lambda: rig.plane.budget.held == CONNECTION, "the backend has it")
+        wire.send(b"x" * 10_000)
         assert (await wire.answer()).status == 200
 
 
@@ -487,8 +532,15 @@ async def test_a_client_that_leaves_does_not_end_the_body(leaves: Callable[[Wire
 @pytest.mark.asyncio
 async def test_a_client_that_leaves_while_the_connection_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(streaming(), dials=OFF, limits=SMALL) as rig:
+        gate = asyncio.Event()
         upstream = rig.upstreams["old"]
-        gate = connects_later(upstream, monkeypatch)
+        opens = upstream._open
+
+        async def later(connection: object) -> None:
+            await gate.wait()
+            await opens(connection)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(upstream, "_open", later)
         sink(rig.old)
         wire = await rig.wire()
         wire.send(long_head(3000) + b"x" * 2000)
