@@ -49,6 +49,7 @@ class Connection:
         "_progress_at",
         "_unsent",
         "_upstream",
+        "_wrote_in",
         "endpoint",
         "idle_since",
         "is_lasting",
@@ -72,6 +73,8 @@ class Connection:
         self._interim = 0
         self._buffer = b""
         self._begun = -1
+        self._wrote_in = -1
+        """The tick's run that writes, or wrote, the last piece of an outflow."""
         self._is_unwritten = False
         # After an early answer: the rest of the request goes out, and so many bytes are still here.
         self._is_draining = False
@@ -100,6 +103,7 @@ class Connection:
     def write(self, piece: bytes) -> None:
         """A piece of its leg's outflow."""
         if self.transport is not None:
+            self._wrote_in = self._upstream.tick.runs
             self._upstream.tick.write(self.transport, piece)
 
     def limit_unwritten(self, size: int) -> None:
@@ -225,7 +229,7 @@ class Connection:
             reusable and not self.is_lasting and (len(leg.request) <= _LARGE_REQUEST or self._unwritten(transport) == 0)
         ):
             upstream.release(self, now)
-        elif leg.status < 300 and self._unwritten(transport):
+        elif leg.status < 300 and (self._wrote_in == upstream.tick.runs or self._unwritten(transport)):
             # It said yes before it has read the body: it still gets the rest, and no end of ours before it read it.
             self._is_draining, self._is_reusable = True, reusable and not self.is_lasting
             self._unsent, self._progress_at = self._unwritten(transport), now

@@ -443,6 +443,25 @@ async def test_a_slow_client_is_not_a_slow_backend() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_yes_before_the_end_was_written_does_not_keep_the_end_from_the_backend() -> None:
+    """It is in the tick's queue: for an iteration, or for as long as the ledger takes nothing."""
+    async with running(streaming(), dials=OFF, limits=SMALL) as rig:
+        sink(rig.old)
+        wire = await rig.wire()
+        wire.send(long_head(3000) + b"x" * 2000)
+        connection = await arrived(rig.old, b"x" * 2000)
+        flush, rig.tick._flush = rig.tick._flush, lambda: False
+        wire.send(b"y" * 1000)
+        await until(lambda: rig.tick._writes, "all of it is here")
+        connection.write(YES)
+        await until(lambda: not any(client.is_busy for client in rig.service.clients), "answered")
+        rig.tick._flush = flush
+        rig.tick.run()
+        assert (await wire.answer()).status == 200
+        await arrived(rig.old, b"y" * 1000)
+
+
+@pytest.mark.asyncio
 async def test_a_client_that_sends_nothing_more_is_told_so() -> None:
     async with running(streaming(), dials=OFF, limits=SMALL) as rig:
         sink(rig.old)
