@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from proxy.core.event import RETRY, UNREACHABLE, classify
 from proxy.http.chunked import BadChunk, ChunkedBody
-from proxy.http.leg import Leg
+from proxy.http.leg import Leg, Outflow
 from proxy.http.response_head import BY_CHUNKS, BY_CLOSE, BY_LENGTH, NO_BODY, ResponseHead
 from proxy.net.kernel import unacknowledged
 
@@ -47,6 +47,7 @@ class Connection:
         "_is_unwritten",
         "_left",
         "_progress_at",
+        "_taken_at",
         "_unsent",
         "_upstream",
         "_wrote_in",
@@ -81,7 +82,7 @@ class Connection:
         self._is_reusable = False
         self._unsent = 0
         self._charge: Charge | None = None
-        self._progress_at = 0.0
+        self._progress_at = self._taken_at = 0.0
         self._head: ResponseHead | None = None
         self._chunks: ChunkedBody | None = None
         self._left = 0
@@ -269,16 +270,26 @@ class Connection:
                 self._check_rest(now, response_timeout)
             return
         if self._head is None:
-            since = leg.sent_at if leg.outflow is None else leg.outflow.waits_since(now)
+            since = leg.sent_at if leg.outflow is None else self._waits_since(leg.outflow, now)
             if now - since > response_timeout:
                 self._fail(504, f"no answer within {response_timeout:g} s")
         elif leg.is_unwanted:
             if now - leg.answered_at > response_timeout:
                 self._truncate(leg)
         elif not leg.is_paused and now - self._progress_at > body_timeout:
-            self._truncate(leg)
+            if leg.outflow is None or now - self._waits_since(leg.outflow, now) > body_timeout:
+                self._truncate(leg)
         elif now - leg.answered_at > _LASTING and not self.is_lasting:
             self._upstream.lend(self)
+
+    def _waits_since(self, outflow: Outflow, now: float) -> float:
+        """Since when the backend neither answers nor takes anything: a slow one empties our buffers for a while."""
+        since = outflow.waits_since(now)
+        if self.transport is not None and now - since > 0:
+            unsent = self.transport.get_write_buffer_size() + unacknowledged(self.transport)
+            if unsent != self._unsent:
+                self._unsent, self._taken_at = unsent, now
+        return max(since, self._taken_at)
 
     def _check_rest(self, now: float, response_timeout: float) -> None:
         """Watch the rest of a request that was answered early: it goes out, or stops going out."""

@@ -15,6 +15,7 @@ from proxy.core.event import NEW, OLD
 from proxy.core.routing import Dials
 from proxy.http.budget import CONNECTION
 from proxy.http.connection import Connection
+from proxy.http.uploading import Upload
 from tests.http.backend import Backend, BackendConnection, always, reply
 from tests.http.rig import COMPLETE, DUAL, LIVE, OFF, Rig, event_bytes, key_for, make_route, running
 from tests.http.wire import Wire, until
@@ -440,6 +441,50 @@ async def test_a_slow_client_is_not_a_slow_backend() -> None:
         await arrived(rig.old, b"y" * 1000)
         answer = await wire.answer()
         assert answer.status == 504, "from here on it is"
+
+
+@pytest.mark.asyncio
+async def test_a_slow_backend_is_not_a_silent_one() -> None:
+    """What it takes within the time that it has for an answer is less than what our buffers hold."""
+    size = 12_000_000
+    async with running(streaming(), dials=OFF, limits=SMALL, backend={"response_timeout": "200ms"}) as rig:
+        sink(rig.old, lambda _, connection: connection.transport.pause_reading())
+        wire = await rig.wire()
+        wire.send(long_head(2 * size) + b"x" * size)
+        upload = await on_its_way(rig)
+        await until(lambda: upload.is_held, "the backend takes no more")
+        (connection,) = rig.old.connections
+        for _ in range(25):
+            connection.transport.resume_reading()  # for one piece
+            await asyncio.sleep(0.04)
+        assert rig.upstreams["old"].lasting, "a second later it is still waited for"
+        wait = monotonic()
+        assert (await wire.answer()).status == 504
+        assert monotonic() - wait > 0.1
+
+
+async def on_its_way(rig: Rig) -> Upload:
+    """The only upload, once there is one."""
+    await until(lambda: any(client._upload for client in rig.service.clients), "on its way")
+    (upload,) = [client._upload for client in rig.service.clients]
+    assert upload is not None
+    return upload
+
+
+@pytest.mark.asyncio
+async def test_an_answer_may_pause_while_the_body_goes_on() -> None:
+    async with running(streaming(), dials=OFF, limits=SMALL, backend={"body_timeout": "100ms"}) as rig:
+        sink(rig.old)
+        wire = await rig.wire()
+        wire.send(long_head(8000) + b"x" * 2000)
+        (await arrived(rig.old, b"x" * 2000)).write(YES[:-1])
+        await wire.reader.readuntil(b"\r\n\r\no")
+        for _ in range(6):
+            await asyncio.sleep(0.05)
+            wire.send(b"y" * 1000)
+        connection = await arrived(rig.old, b"y" * 6000)
+        connection.write(b"k")
+        assert await wire.rest() == b"k"
 
 
 @pytest.mark.asyncio
