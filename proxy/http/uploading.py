@@ -241,8 +241,11 @@ class Upload(Passing):
         self._has_outcome = True
         figures = self._route.figures[self._side][STREAM]
         if leg.head is None:
-            figures.classes[0] += 1
+            figures.classes[0] += not leg.is_ours
         else:
+            lines = self._route.answer_lines
+            if lines is not None:
+                leg.head = leg.head.with_line(lines[self._side])
             figures.classes[leg.status // 100] += 1
             if self.is_whole:
                 figures.latency.add(max(leg.answered_at - self.progress_at, 0.0))

@@ -16,6 +16,7 @@ from proxy.core.routing import Dials
 from proxy.http.budget import CONNECTION
 from proxy.http.connection import Connection
 from proxy.http.uploading import Upload
+from tests.harness.descriptors import no_descriptors
 from tests.http.backend import Backend, BackendConnection, always, reply
 from tests.http.rig import COMPLETE, DUAL, LIVE, OFF, Rig, event_bytes, key_for, make_route, running
 from tests.http.wire import Wire, until
@@ -295,6 +296,30 @@ async def test_a_backend_that_cannot_be_reached_is_a_502() -> None:
         assert answer.headers["connection"] == "close"
         assert rig.plane.routes[0].figures[OLD][2].classes[0] == 1
         assert rig.upstreams["old"].breaker.row == 1
+
+
+@pytest.mark.asyncio
+async def test_its_answer_says_who_gave_it() -> None:
+    async with running(streaming(backend_header="X-Answered-By"), dials=OFF, limits=SMALL) as rig:
+        sink(rig.old, answers_at(2000))
+        answer = await rig.ask(long_head(2000) + b"x" * 2000)
+        assert (answer.status, answer.headers["x-answered-by"]) == (200, "old")
+        sink(rig.old, lambda data, connection: connection.write(reply(200, b"x" * 100)[:-1]))
+        wire = await rig.wire()
+        wire.send(long_head(2000))
+        assert b"X-Answered-By: old\r\n" in await wire.reader.readuntil(b"\r\n\r\n")
+
+
+@pytest.mark.asyncio
+async def test_without_descriptors_nobody_is_blamed() -> None:
+    async with running(streaming(), dials=OFF, limits=SMALL, backend={"breaker": {"failures": 1}}) as rig:
+        wire = await rig.wire()
+        await until(lambda: rig.service.clients, "accepted")
+        with no_descriptors():
+            answer = await wire.ask(long_head(2000))
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert rig.upstreams["old"].breaker.is_closed
+        assert rig.plane.routes[0].figures[OLD][2].classes == [0] * 6
 
 
 @pytest.mark.asyncio
