@@ -113,7 +113,8 @@ class Limits(_Frozen):
     max_connections: int = Field(
         10_000,
         ge=1,
-        description="open client connections per worker, as far as the limit of open files allows; more: 503",
+        description="open client connections per worker, as far as the limit of open files and half of the worker's "
+        "share of `memory` allow (6 KiB each, 64 KiB over TLS); more: 503, over TLS cut",
     )
     memory: SomeBytes = Field(
         512 * 2**20,

@@ -768,3 +768,15 @@ async def test_early_hints_reach_the_client(path: str) -> None:
         wire = await rig.wire()
         wire.send(b"POST %b HTTP/1.0\r\nHost: a\r\nContent-Length: 0\r\n\r\n" % path.encode())
         assert (await wire.rest()).startswith(b"HTTP/1.1 200"), "HTTP/1.0 has no such answers"
+
+
+@pytest.mark.asyncio
+async def test_each_request_of_a_connection_has_its_early_hints() -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    async with running(dials=OFF) as rig:
+        rig.old.behave = always(hints * 4 + reply(200))
+        wire = await rig.wire()
+        for n in range(1, 5):
+            assert (await wire.ask(event_bytes(f"e{n}"))).status == 200
+            assert len(wire.interim) == 4 * n
+        assert len(rig.old.connections) == 1
