@@ -323,6 +323,26 @@ async def test_without_descriptors_nobody_is_blamed() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_stream_that_waited_has_a_connection_of_its_own_too() -> None:
+    async with running(streaming(), dials=OFF, limits=SMALL, backend={"url": "http://localhost:{port}"}) as rig:
+        upstream = rig.upstreams["old"]
+        await until(lambda: upstream.endpoints(monotonic()), "its name is known")
+        held: list[BackendConnection] = []
+        rig.old.behave = lambda seen, connection: held.append(connection)
+        busy, wire = await rig.wire(), await rig.wire()
+        busy.send(event_bytes("e"))
+        await until(lambda: held and len(rig.service.clients) == 2, "an event is on its way")
+        upstream._short_until = monotonic() + 0.1
+        wire.send(long_head(2000) + b"x" * 2000)
+        await until(lambda: upstream.outstanding == 2, "in line")
+        held[0].write(reply(200))
+        assert (await busy.answer()).status == 200
+        sink(rig.old, answers_at(2000))
+        assert (await wire.answer()).status == 200
+        assert len(rig.old.connections) == 2
+
+
+@pytest.mark.asyncio
 async def test_a_backend_by_its_name_takes_streams_too() -> None:
     async with running(
         streaming(), dials=OFF, limits=SMALL, backend={"url": "http://localhost:{port}", "connections": 1}
