@@ -535,7 +535,7 @@ async def test_an_answer_may_pause_while_the_body_goes_on() -> None:
 @pytest.mark.asyncio
 async def test_a_yes_before_the_end_was_written_does_not_keep_the_end_from_the_backend() -> None:
     """It is in the tick's queue: for an iteration, or for as long as the ledger takes nothing."""
-    async with running(streaming(), dials=OFF, limits=SMALL) as rig:
+    async with running(streaming(), dials=OFF, limits=SMALL, backend={"response_timeout": "300ms"}) as rig:
         sink(rig.old)
         wire = await rig.wire()
         wire.send(long_head(3000) + b"x" * 2000)
@@ -549,6 +549,8 @@ async def test_a_yes_before_the_end_was_written_does_not_keep_the_end_from_the_b
         rig.tick.run()
         assert (await wire.answer()).status == 200
         await arrived(rig.old, b"y" * 1000)
+        await until(lambda: connection.is_lost, "it was never of the pool")
+        assert rig.upstreams["old"].outstanding == 0
 
 
 @pytest.mark.asyncio
@@ -755,18 +757,37 @@ async def test_server_sent_events_take_no_connection_from_events(url: str) -> No
 
 
 @pytest.mark.asyncio
+async def test_who_waits_gets_the_place_of_an_answer_that_goes_on() -> None:
+    start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with running(dials=OFF, backend={"connections": 1}) as rig:
+        rig.other.behave = always(start + chunk(b"data: 0\n\n"))
+        (stream,) = await begun(rig, 1)
+        rig.other.behave = always(reply(200))
+        wire = await rig.wire()
+        wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await until(lambda: rig.upstreams["other"].outstanding == 2, "it waits")
+        rig.upstreams["other"].check_times(monotonic() + 1.5)
+        assert (await wire.answer("GET")).status == 200
+        stream.reset()
+
+
+@pytest.mark.asyncio
 async def test_a_client_that_gives_up_a_long_poll_says_nothing_about_the_backend() -> None:
     async with running(dials=OFF, backend={"breaker": {"failures": 2}}) as rig:
-        rig.other.behave = lambda seen, connection: None
+        poll = b"GET /poll HTTP/1.1\r\nHost: a\r\n\r\n"
         for n in range(3):
+            rig.other.behave = always(reply(200))
             wire = await rig.wire()
-            wire.send(b"GET /poll HTTP/1.1\r\nHost: a\r\n\r\n")
-            await until(lambda n=n: len(rig.other.seen) == n + 1, "it waits")  # type: ignore[misc]
+            await wire.ask(poll, "GET")  # so that the next is on a connection that was used before
+            rig.other.behave = lambda seen, connection: None
+            wire.send(poll)
+            await until(lambda n=n: len(rig.other.seen) == 2 * n + 2, "it waits")  # type: ignore[misc]
             wire.reset()
             await until(lambda: not rig.service.clients, "it has left")
         await until(lambda: rig.upstreams["other"].open == 0, "nobody waits")
         assert rig.upstreams["other"].breaker.is_closed
         assert rig.upstreams["other"].breaker.row == 0
+        assert len(rig.other.seen) == 6, "nobody asks again for one that has left"
 
 
 # answers before the answer
