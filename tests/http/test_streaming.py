@@ -16,6 +16,7 @@ from proxy.core.routing import Dials
 from proxy.http.budget import CONNECTION
 from proxy.http.connection import Connection
 from proxy.http.uploading import Upload
+from proxy.http.upstream import Upstream
 from tests.harness.descriptors import no_descriptors
 from tests.http.backend import Backend, BackendConnection, always, reply
 from tests.http.rig import COMPLETE, DUAL, LIVE, OFF, Rig, event_bytes, key_for, make_route, running
@@ -87,6 +88,18 @@ async def arrived(backend: Backend, data: bytes) -> BackendConnection:
     """The connection by which this came as (the end of) a body so far."""
     await until(lambda: backend.connections and body_of(backend.connections[-1]).endswith(data), "arrived")
     return backend.connections[-1]
+
+
+def connects_later(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Let connections to a backend be made when this is set, and not before."""
+    gate, opens = asyncio.Event(), upstream._open
+
+    async def later(connection: Connection) -> None:
+        await gate.wait()
+        await opens(connection)
+
+    monkeypatch.setattr(upstream, "_open", later)
+    return gate
 
 
 # what is passed on
@@ -404,15 +417,8 @@ async def test_the_backend_sets_the_pace_and_little_is_kept() -> None:
 @pytest.mark.asyncio
 async def test_what_comes_before_the_connection_is_made_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(streaming(), dials=OFF, limits=SMALL) as rig:
-        gate = asyncio.Event()
         upstream = rig.upstreams["old"]
-        opens = upstream._open
-
-        async def later(connection: object) -> None:
-            await gate.wait()
-            await opens(connection)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(upstream, "_open", later)
+        gate = connects_later(upstream, monkeypatch)
         sink(rig.old, answers_at(8_000_000))
         wire = await rig.wire()
         wire.send(long_head(8_000_000) + b"x" * 8_000_000)
@@ -455,15 +461,8 @@ def unwritten(connection: Connection) -> int:
 @pytest.mark.asyncio
 async def test_what_waits_for_a_connection_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(streaming(), dials=OFF, limits=SMALL) as rig:
-        gate = asyncio.Event()
         upstream = rig.upstreams["old"]
-        opens = upstream._open
-
-        async def later(connection: object) -> None:
-            await gate.wait()
-            await opens(connection)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(upstream, "_open", later)
+        gate = connects_later(upstream, monkeypatch)
         sink(rig.old, answers_at(200_000))
         wire = await rig.wire()
         wire.send(long_head(200_000) + b"x" * 190_000)
@@ -643,15 +642,8 @@ async def test_a_client_that_leaves_does_not_end_the_body(leaves: Callable[[Wire
 @pytest.mark.asyncio
 async def test_a_client_that_leaves_while_the_connection_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(streaming(), dials=OFF, limits=SMALL) as rig:
-        gate = asyncio.Event()
         upstream = rig.upstreams["old"]
-        opens = upstream._open
-
-        async def later(connection: object) -> None:
-            await gate.wait()
-            await opens(connection)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(upstream, "_open", later)
+        gate = connects_later(upstream, monkeypatch)
         sink(rig.old)
         wire = await rig.wire()
         wire.send(long_head(3000) + b"x" * 2000)
