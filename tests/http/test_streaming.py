@@ -414,6 +414,7 @@ async def test_the_backend_sets_the_pace_and_little_is_kept() -> None:
         assert (await wire.answer()).status == 200
 
 
+@pytest.mark.plain
 @pytest.mark.asyncio
 async def test_what_comes_before_the_connection_is_made_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(streaming(), dials=OFF, limits=SMALL) as rig:
@@ -458,6 +459,7 @@ def unwritten(connection: Connection) -> int:
     return connection.transport.get_write_buffer_size()
 
 
+@pytest.mark.plain
 @pytest.mark.asyncio
 async def test_what_waits_for_a_connection_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(streaming(), dials=OFF, limits=SMALL) as rig:
@@ -639,6 +641,7 @@ async def test_a_client_that_leaves_does_not_end_the_body(leaves: Callable[[Wire
         assert rig.plane.routes[0].figures[OLD][2].classes == [0] * 6
 
 
+@pytest.mark.plain
 @pytest.mark.asyncio
 async def test_a_client_that_leaves_while_the_connection_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(streaming(), dials=OFF, limits=SMALL) as rig:
