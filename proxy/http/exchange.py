@@ -374,7 +374,8 @@ class Exchange:
         if leg.kind == DELIVERED:
             self.route.accepted += 1
         if self.route.dedupe_wait:
-            self._say_outcome(leg.status)
+            is_told_only = leg.is_overfull and leg.kind == DELIVERED
+            self._say_outcome(self.route.settings.accepted_status if is_told_only else leg.status)
         lines = self.route.answer_lines
         if lines is not None:
             leg.head = leg.head.with_line(lines[side])

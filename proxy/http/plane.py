@@ -183,6 +183,8 @@ class DataPlane:
         """Serve a request whose body is passed on as it comes; None when it was answered at once."""
         route, params = self._matcher.find(head)
         assert route is not None  # `streams` has said so
+        if route.for_load is not None and head.wanted and LOAD_HEADER in head.wanted:
+            route = route.for_load
         arrival = read_arrival(self, client, route, head, params, b"", time.time_ns())
         if arrival is None:
             return None

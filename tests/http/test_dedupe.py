@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from proxy.core.dedupe import CONFLICT, DONE, FIRST, body_digest, fingerprint, id_digest
+from proxy.core.event import OLD
 from proxy.ledger.marks import LOW_DISK
 from proxy.ledger.protocol import HANDED
 from tests.http.acts import ask, dropped, never, turns
@@ -278,6 +279,20 @@ async def test_the_outcome_is_said_under_every_policy(ack: str, durability: str,
 async def test_an_accepted_event_says_the_status_that_its_client_hears() -> None:
     async with running(route(ack="accepted", accepted_status=204)) as rig:
         assert (await rig.ask(event_bytes("e", key="k"))).status == 204
+        await rig.settled()
+        assert list(rig.fake.answers.values()) == [204]
+
+
+async def test_a_copys_answer_that_was_not_kept_says_the_status_that_its_client_hears() -> None:
+    async with running(route(copy_wait="60s", accepted_status=204), dials=LIVE) as rig:
+        held: list[BackendConnection] = []
+        rig.old.behave = lambda seen, connection: held.append(connection)
+        rig.new.behave = always(reply(200, b"x" * 300_000))
+        wire = await rig.wire()
+        wire.send(event_bytes("e", key=key_for(OLD)))
+        await until(lambda: held and rig.new.seen and rig.upstreams["new"].is_idle, "new has answered")
+        held[0].write(reply(503))
+        assert (await wire.answer()).status == 204
         await rig.settled()
         assert list(rig.fake.answers.values()) == [204]
 
