@@ -119,7 +119,8 @@ class Limits(_Frozen):
     memory: SomeBytes = Field(
         512 * 2**20,
         description="what clients may make the whole instance hold: bodies, events on their way, answers that are not "
-        "read; each worker has its share. When it is used up: 503 until a fifth of it is free again",
+        "read; each worker has its share. When it is used up: 503 until a fifth of it is free again; a body that does "
+        "not fit: 503. One of more than 4 KiB counts four times while its event is on its way",
     )
 
 

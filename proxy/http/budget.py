@@ -31,7 +31,7 @@ TIMES_HELD: Final = 4
 The frame is counted once more while the ledger has not confirmed it: several events of one iteration have none yet.
 """
 _AGAIN: Final = 0.8
-"""Share of the budget below which requests are taken again."""
+"""Share of the budget below which requests are taken again, and slow clients have all of their time."""
 _CONNECTIONS: Final = 0.5
 """Share of it that connections may take by being open: else idle ones could keep everybody from being served."""
 
@@ -78,6 +78,11 @@ class Budget:
             self.is_full = True
         elif self.is_full and used < self._again:
             self.is_full = False
+
+    @property
+    def is_short(self) -> bool:
+        """Is so much held that what lies idle should go? Bodies that do not fit are refused before it is used up."""
+        return self.held + self.others >= self._again
 
     def has_room(self, size: int) -> bool:
         """May something that needs so many bytes be begun?"""

@@ -197,7 +197,7 @@ class Client(Answering):
         """Cut a client that is idle or slow; true when it was. While memory is short it has a tenth of its time."""
         limits = self._service.limits
         waited = now - self.since
-        is_short = self._service.budget.is_full
+        is_short = self._service.budget.is_short
         if is_short and not self._is_closing:
             waited /= _HURRY
         if self._is_closing:

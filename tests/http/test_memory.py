@@ -227,6 +227,22 @@ async def test_out_of_memory_slow_bodies_have_a_tenth_of_their_time() -> None:
         rig.plane.budget.add(-MEMORY)
 
 
+async def test_slow_bodies_that_keep_others_out_go_before_all_is_used() -> None:
+    """What does not fit is refused, so unfinished bodies alone never use up the budget."""
+    async with running(dials=OFF, limits=LIMITS | {"body_timeout": "10s"}) as rig:
+        wires = [await rig.wire() for _ in range(MEMORY // LARGE)]
+        for wire in wires:
+            wire.send(large("slow", LARGE + 1000)[:LARGE])
+        await until(lambda: rig.plane.budget.held > MEMORY * 8 // 10, "received")
+        assert not rig.plane.budget.is_full
+        for client in list(rig.service.clients):
+            client.check_time(client.since + 1.01)
+            if not rig.plane.budget.is_short:
+                break
+        assert rig.plane.budget.held < MEMORY * 8 // 10
+        assert rig.plane.counters["refused_bodies"] >= 1
+
+
 async def test_a_large_body_is_let_go_of_when_its_client_leaves() -> None:
     async with running(dials=OFF, limits=LIMITS) as rig:
         wire = await rig.wire()
