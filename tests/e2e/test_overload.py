@@ -122,7 +122,7 @@ async def test_thousands_of_unfinished_bodies(soak: bool) -> None:
         await until_accepted(load, accepted + 100)
         record = await load.stop()
         assert record.statuses.keys() <= {201, 503}
-        assert record.retry_after == record.statuses[503] > 0
+        assert record.retry_after == record.statuses[503]
         assert (await worker_shown(opened))["sheds"] is None
         await opened.verify(record)
         print(f"unfinished bodies: {(memory(pid, 'VmHWM') - before) / MIB:.0f} MiB more, {dict(answers)}")
