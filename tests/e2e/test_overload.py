@@ -129,21 +129,22 @@ async def test_thousands_of_unfinished_bodies(soak: bool) -> None:
 
 
 async def test_a_stalled_backend_and_large_events(soak: bool) -> None:
-    share, connections = 16 * MIB, 300 if soak else 80
+    budget, connections = 16 * MIB, 150 if soak else 40
 
     def small(config: dict[str, Any]) -> None:
-        config["limits"] = {"memory": "32MiB"}
+        config["workers"] = 1  # of two, one may have all of its clients waiting, refuse nobody, and so keep us ready
+        config["limits"] = {"memory": "16MiB"}
         for backend in config["backends"].values():
             backend["response_timeout"] = "30s"
             del backend["health"]
 
     async with scene(small, stage="dualwrite", trigger=NEVER_REVERT) as opened:
-        pids = opened.instance.pids("worker")
+        (pid,) = opened.instance.pids("worker")
         load = opened.load(
             rate=100.0, patience=0.0, pad=300_000, keys=2 * connections, connections=connections, timeout=40.0
         )
         await until_accepted(load, 50)
-        before = {pid: memory(pid, "VmRSS") for pid in pids}
+        before = memory(pid, "VmRSS")
         for backend in (opened.old, opened.new):
             await backend.fault("stall")
         await wait_until(lambda: load.record.statuses[503] >= 50, 30, "50 refusals")
@@ -157,10 +158,10 @@ async def test_a_stalled_backend_and_large_events(soak: bool) -> None:
         assert record.statuses.keys() <= {201, 202, 503}, record.statuses
         assert record.retry_after == record.statuses[503]
         assert not record.failures, record.errors_text()
-        more = {pid: memory(pid, "VmHWM") - before[pid] for pid in pids}
-        assert max(more.values()) < share + SLACK, more
+        more = memory(pid, "VmHWM") - before
+        assert more < budget + SLACK
         await opened.verify(record)
-        print(f"stalled: {[round(each / MIB) for each in more.values()]} MiB more, {dict(record.statuses)}")
+        print(f"stalled: {more / MIB:.0f} MiB more, {dict(record.statuses)}")
 
 
 def cpu_seconds(pid: int) -> float:
