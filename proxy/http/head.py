@@ -118,13 +118,14 @@ class RequestHead:
     wanted: values of the headers that some route reads, by lower-case name
     id_line: its X-Event-Id line, which an event replaces by its own
     names: lower-case names of its headers, and those that Connection names
+    upgrade: what Upgrade and Connection ask to be spoken instead, in lower case; empty without both
     base: the head that it is but for a line or two; None when it was parsed whole
     match: what `proxy.http.matching` found, kept with the base, whose method, host and path are the same
     """
 
     __slots__ = (
         "method", "target", "minor", "path", "query", "keep_alive", "host", "lines", "length", "chunked",
-        "expects_continue", "wanted", "names", "id_line", "base", "match",
+        "expects_continue", "wanted", "names", "upgrade", "id_line", "base", "match",
     )  # fmt: skip
 
     def __init__(self, method: bytes, target: bytes, minor: int, path: bytes, query: bytes, keep_alive: bool) -> None:
@@ -141,6 +142,7 @@ class RequestHead:
         self.expects_continue = False
         self.wanted: dict[bytes, bytes] | None = None
         self.names: frozenset[bytes] = frozenset()
+        self.upgrade = b""
         self.id_line = b""
         self.base: RequestHead | None = None
         self.match: Any = None
@@ -153,6 +155,7 @@ class RequestHead:
         head.chunked = self.chunked
         head.expects_continue = self.expects_continue
         head.names = self.names
+        head.upgrade = self.upgrade
         head.id_line = self.id_line
         head.lines = self.lines
         if name.kind == PLAIN:
@@ -379,6 +382,8 @@ def _apply_special(head: RequestHead, special: list[Header]) -> Refusal | None:
             if value.lower() != b"chunked":
                 return Refusal(400, "Transfer-Encoding must be exactly chunked")
             head.chunked = True
+        elif kind == UPGRADE:
+            head.upgrade = value.lower() if counts[UPGRADE] == 1 else b""
         elif kind == EXPECT:
             if value.lower() != b"100-continue":
                 return Refusal(417, "only Expect: 100-continue is understood")
@@ -399,9 +404,11 @@ def _apply_special(head: RequestHead, special: list[Header]) -> Refusal | None:
 def _apply_connection(head: RequestHead, special: list[Header]) -> set[bytes] | None:
     """Keep-alive or close; the headers that Connection names beside these (RFC 9110, 7.6.1), if any."""
     values = [header.value for header in special if header.kind == CONNECTION]
+    tokens = {token.strip() for token in b",".join(values).lower().split(b",")}
+    if b"upgrade" not in tokens:
+        head.upgrade = b""
     if not values:
         return None
-    tokens = {token.strip() for token in b",".join(values).lower().split(b",")}
     if b"close" in tokens:
         head.keep_alive = False
     elif b"keep-alive" in tokens:

@@ -15,7 +15,7 @@ from benchmarks import compiled
 from tests.conftest import SOAK
 from tests.harness.scene import scene
 
-FOLDERS = ("tests/core", "tests/http", "tests/ledger")
+FOLDERS = ("tests/core", "tests/http", "tests/ledger", "tests/websocket")
 """Where the tests of the compiled modules are."""
 SLOW = ("tests/http/test_policies.py", "tests/ledger/test_keeper.py", "tests/ledger/test_process.py")
 """They wait more than they compute; the soak runs them too, all of them in their short form."""
