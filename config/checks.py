@@ -14,7 +14,7 @@ from config.document import Loc
 from config.explain import Finding
 from config.model import Admin, Backend, Ledger, Limits, Route, Settings
 from config.patterns import covers, path_parameters
-from config.units import Address, format_size, nearest, parse_address, parse_backend_url, parse_source
+from config.units import BODY_KINDS, Address, format_size, nearest, parse_address, parse_backend_url, parse_source
 
 _LONGEST_SOCKET = "/run/control.sock"
 _SOCKET_PATH = 107
@@ -162,6 +162,32 @@ def _dedupe_has_ids(draft: Draft, route: Route) -> Iterator[Finding]:
         yield Finding(("dedupe_ids",), "means nothing without `dedupe`", on_key=True)
 
 
+_ONLY_FOR_REQUESTS = {
+    "ack": "authority",
+    "durability": "before-ack",
+    "ordering": "answered",
+    "copy_order": "parallel",
+    "dedupe": 0.0,
+    "stream": False,
+    "load_events": "count",
+    "backend_header": None,
+}
+"""Keys that a route of sessions has no use for, or not yet, with the values that it takes."""
+
+
+def _websocket_fits(draft: Draft, route: Route) -> Iterator[Finding]:
+    if route.websocket is None:
+        return
+    for key, only in _ONLY_FOR_REQUESTS.items():
+        value = getattr(route, key)
+        if value == only or (key, value) in (("durability", "off"), ("ordering", "none")):
+            continue
+        yield Finding((key,), f"a route of WebSocket sessions takes no {key}: {value}", on_key=True)
+    for index, text in enumerate(route.event_id if "event_id" in route.model_fields_set else ()):
+        if parse_source(text).kind not in BODY_KINDS:
+            yield Finding(("event_id", index), f"{text} is of the handshake: all messages of a session would share it")
+
+
 _RouteCheck = Callable[[Draft, Route], Iterator[Finding]]
 _ROUTE_CHECKS: tuple[tuple[tuple[str, ...], _RouteCheck], ...] = (
     (("old",), _old_exists),
@@ -173,6 +199,7 @@ _ROUTE_CHECKS: tuple[tuple[tuple[str, ...], _RouteCheck], ...] = (
     (("override",), _override_is_a_testers),
     (("pins",), _pins_are_one_sided),
     (("dedupe", "dedupe_ids", "event_id"), _dedupe_has_ids),
+    (("websocket", "event_id", *_ONLY_FOR_REQUESTS), _websocket_fits),
 )
 
 
@@ -200,7 +227,7 @@ def _routes_are_reachable(draft: Draft) -> Iterator[Finding]:
 
 def _takes_all_of(earlier: Route, later: Route) -> bool:
     """Whether every request of `later` matches `earlier`, as far as the patterns alone tell."""
-    one, two = earlier.match, later.match
+    one, two = earlier.taken, later.taken
     return covers(one.path, two.path) and one.host in (None, two.host) and set(two.methods) <= set(one.methods)
 
 

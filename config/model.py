@@ -301,6 +301,50 @@ class Pins(_Frozen):
     )
 
 
+class BroadcastRule(_Frozen):
+    """Messages of a session that both sides must have, such as its login or subscriptions."""
+
+    pointer: str = Field(
+        pattern=r"^(/.*)?$", description="JSON pointer into the message (RFC 6901)", examples=["/type"]
+    )
+    equals: str = Field(description="what stands there, as text", examples=["auth"])
+
+
+class WebSocket(_Frozen):
+    """A route of WebSocket sessions. Each message of a client is an event of its own."""
+
+    unit: Literal["message", "connection"] = Field(
+        "message", description="what the weight chooses a side for; copies are of each message either way"
+    )
+    receipt: Literal["pong", "none"] = Field(
+        "pong",
+        description="when a backend has a message: with the Pong to a Ping behind it, or once it is written. A Pong "
+        "says that it was received, not that it was processed",
+    )
+    redeliver_window: Duration = Field(
+        5.0, description="messages that a backend had for less than this when its connection was lost are sent again"
+    )
+    broadcast_first: int = Field(
+        0, ge=0, le=100, description="so many first messages of a session are for both sides, and no events"
+    )
+    broadcast: tuple[BroadcastRule, ...] = Field(
+        (),
+        description="further messages that are for both sides, and no events: kept, and sent again first on every new "
+        "connection to a backend",
+        examples=["[{pointer: /type, equals: subscribe}]"],
+    )
+    origins: tuple[str, ...] = Field(
+        (),
+        description="Origin headers that are let in, with scheme and port, as browsers send them; others: 403. "
+        "Empty: any",
+        examples=['["https://app.example.com"]'],
+    )
+    max_fragments: int = Field(1024, ge=1, le=65536, description="frames of a message; more: closed with 1009")
+    ping_interval: SomeTime = Field(
+        20.0, description="clients and backends of which nothing came for this long are asked; no answer as long: lost"
+    )
+
+
 Stage = Literal["off", "shadow", "dualwrite", "live", "split", "rampdown", "complete"]
 
 
@@ -391,6 +435,12 @@ class Route(_Frozen):
         "authority as they come, where they are refused otherwise (413, 408). They are no events: no record, no copy, "
         "no second try, no `dedupe`, and no waiting for a backlog; counted. Their key cannot come from the body",
     )
+    websocket: WebSocket | None = Field(
+        None,
+        description="take WebSocket sessions instead of requests: GET with Upgrade, whatever `match.methods` says. "
+        "`event_id` is then looked for in the messages alone, and what a key cannot be read from has its session's",
+        examples=["{}", "{redeliver_window: 10s}"],
+    )
     copy_wait: Duration = Field(
         0.005, description="wait for a copy after the authority's answer before the ledger takes it"
     )
@@ -401,6 +451,11 @@ class Route(_Frozen):
         description="events that `proxyctl load` marks with X-Crossfade-Load: leave-out keeps them, proxied and "
         "recorded as all others, out of the request figures, the observed weight and the trigger's error rate",
     )
+
+    @property
+    def taken(self) -> Match:
+        """What it takes: `match`, with the method that its kind implies."""
+        return self.match if self.websocket is None else self.match.model_copy(update={"methods": ("GET",)})
 
 
 class Ledger(_Frozen):

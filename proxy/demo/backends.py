@@ -1,6 +1,7 @@
 """A toy event backend, one process: stores every event in its SQLite file, commits, then answers 201.
 
     POST /api/v1/events    X-Event-Id names the event; the body is kept byte for byte
+    GET  /api/v1/stream    WebSocket: each message is an event, named by the `id` in it; the answer is who stored it
     GET  /health           200, or the fault's
 
 On a second port, which no fault touches:
@@ -27,6 +28,7 @@ from proxy.demo.faults import Door, Fault, bind, decode_fault
 from proxy.demo.store import Arrival, Store
 
 EVENTS_PATH = "/api/v1/events"
+STREAM_PATH = "/api/v1/stream"
 MAX_BODY = 64 * 2**20
 
 
@@ -79,6 +81,31 @@ class Backend:
             await asyncio.sleep(fault.seconds)
             request.transport.abort()
         return web.json_response({"stored": arrival.id, "by": self._name}, status=201)
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """GET /api/v1/stream, a WebSocket: a Pong comes behind everything that came before its Ping and is stored."""
+        socket = web.WebSocketResponse(max_msg_size=MAX_BODY, compress=False)
+        await socket.prepare(request)
+        async for message in socket:
+            if message.type not in (web.WSMsgType.TEXT, web.WSMsgType.BINARY):
+                break
+            body = message.data if isinstance(message.data, bytes) else message.data.encode()
+            fault = self._next_fault()
+            if fault.kind == "stall":
+                await self._stalled()
+            elif fault.kind == "errors":
+                await socket.close(code=1011)
+                break
+            try:
+                id = str(msgspec.json.decode(body)["id"])
+            except (msgspec.DecodeError, KeyError, TypeError):
+                await socket.send_str('{"error":"no id"}')
+                continue
+            await self._commit(Arrival(id, "", "", body))
+            if fault.kind == "slow":
+                await asyncio.sleep(fault.seconds)
+            await socket.send_str(f'{{"stored":"{id}","by":"{self._name}"}}')
+        return socket
 
     def _next_fault(self) -> Fault:
         self._events += 1
@@ -150,7 +177,9 @@ async def serve(name: str, db: Path, port: int, control_port: int) -> None:
     store = Store(db)
     backend = Backend(name, store)
     events = web.Application(client_max_size=MAX_BODY)
-    events.add_routes([web.post(EVENTS_PATH, backend.event), web.get("/health", backend.health)])
+    events.add_routes(
+        [web.post(EVENTS_PATH, backend.event), web.get(STREAM_PATH, backend.stream), web.get("/health", backend.health)]
+    )
     runner = web.AppRunner(events, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     door = Door(runner, port)

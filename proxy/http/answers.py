@@ -50,4 +50,11 @@ def duplicate(event_id: str, status: int, close: bool) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
+@lru_cache(maxsize=16)
+def upgrade_required(detail: str) -> bytes:
+    """426: this is for WebSocket, version 13 (RFC 6455, 4.2.2)."""
+    head, _, body = problem(426, detail).partition(b"\r\n\r\n")
+    return head + b"\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\n\r\n" + body
+
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

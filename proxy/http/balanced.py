@@ -104,12 +104,10 @@ class BalancedUpstream(Upstream):
 
     def _give(self, leg: Leg, endpoint: Endpoint, now: float) -> bool:
         """Let an endpoint have a leg; false when it can take none now."""
-        if endpoint.idle and leg.outflow is None:
+        if endpoint.idle and not leg.is_alone:
             self._balance.take(endpoint, now, self._reset)
             endpoint.idle.pop().begin(leg)
-        elif not (self._short_until and self._is_short()) and (
-            endpoint.open < self._connections or leg.outflow is not None
-        ):
+        elif not (self._short_until and self._is_short()) and (endpoint.open < self._connections or leg.is_alone):
             self._balance.take(endpoint, now, self._reset)
             self.open += 1
             endpoint.open += 1
@@ -166,7 +164,7 @@ class BalancedUpstream(Upstream):
                 self._refuse(leg, 502, f"cannot connect to the backend {self.name}")
                 self._serve_waiting()
                 return
-            if leg.outflow is None and (other.idle or other.open >= self._connections):
+            if not leg.is_alone and (other.idle or other.open >= self._connections):
                 self._waiting.appendleft((now, leg))
                 self._serve_waiting()
                 return
@@ -276,7 +274,7 @@ class BalancedUpstream(Upstream):
         assert endpoint is not None
         if endpoint.is_gone:
             connection.abort()
-        elif self._waiting and self._waiting[0][1].outflow is None:
+        elif self._waiting and not self._waiting[0][1].is_alone:
             connection.begin(self._waiting.popleft()[1])
             if self.is_crowded:
                 self.look_at_line()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from proxy.core.event import RETRY, UNREACHABLE, classify
 from proxy.http.chunked import BadChunk, ChunkedBody
 from proxy.http.leg import Leg, Outflow
-from proxy.http.response_head import BY_CHUNKS, BY_CLOSE, BY_LENGTH, NO_BODY, ResponseHead
+from proxy.http.response_head import BY_CHUNKS, BY_CLOSE, BY_LENGTH, NO_BODY, ResponseHead, parse_response_head
 from proxy.net.kernel import unacknowledged
 
 if TYPE_CHECKING:
@@ -138,9 +138,13 @@ class Connection:
                 if len(data) > _MAX_RESPONSE_HEAD:
                     self._fail(502, "the backend's response head is too long")
                 return
-            head = heads.parse(data[:stop])
-            if head is None or head.status == 101:
+            # A 101 has a line of its own each time, which is not worth keeping.
+            head = heads.parse(data[:stop]) if leg.upgrade is None else parse_response_head(data[:stop])
+            if head is None or (head.status == 101 and leg.upgrade is None):
                 self._fail(502, "the backend's response head is malformed")
+                return
+            if head.status == 101:
+                self._switch(leg, head, data, stop)
                 return
             data = data[stop + 4 :]
             if head.status >= 200:
@@ -149,6 +153,16 @@ class Connection:
                 self._interim += 1
                 leg.owner.leg_interim(leg, head)
         self._take_head(leg, head, data)
+
+    def _switch(self, leg: Leg, head: ResponseHead, data: bytes, stop: int) -> None:
+        """The backend speaks something else from here on, and so does somebody else with it."""
+        self.leg = leg.connection = None
+        self._buffer = b""
+        leg.answered_at, leg.status = monotonic(), head.status
+        self._upstream.heard(leg)
+        self._upstream.observe(leg, self.endpoint)
+        assert leg.upgrade is not None
+        leg.upgrade.switched(self, data[:stop], head, data[stop + 4 :])
 
     def _take_head(self, leg: Leg, head: ResponseHead, data: bytes) -> None:
         leg.head = head

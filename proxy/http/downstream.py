@@ -16,7 +16,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from proxy.http.answering import Answering
 from proxy.http.answers import CONTINUE, problem
@@ -46,6 +46,13 @@ _WRITE_HIGH: Final = 16 * 1024
 """Bytes of answers that a client may leave unread before they are counted and nothing more is written."""
 _HURRY: Final = 0.1
 """Share of its time that a slow client has while the memory budget is used up."""
+
+
+class Upgrading(Protocol):
+    """What takes the connection over when it is to speak another protocol, until it does."""
+
+    def client_gone(self) -> None:
+        """The client left before that."""
 
 
 class Client(Answering):
@@ -85,7 +92,7 @@ class Client(Answering):
         """The body of `_head`, or of `_upload`."""
         self._upload: Upload | None = None
         """What the rest of the body is passed on to."""
-        self._current: Exchange | Passing | Claim | None = None
+        self._current: Exchange | Passing | Claim | Upgrading | None = None
         self.is_busy = False
         self._is_closing = False
         self._is_ended = False
@@ -250,6 +257,32 @@ class Client(Answering):
         if self._transport is not None:
             self._read_on()  # what a client still sends is dropped: unread, it would keep that one from its answer
             self._service.plane.tick.end(self._transport, End.CLOSE if self._is_tls or self._is_ended else how)
+
+    # another protocol
+
+    @property
+    def has_more(self) -> bool:
+        """Has it sent more than the request that is served?"""
+        return bool(self._buffer) or self._is_ended
+
+    def hand_over(self) -> asyncio.Transport:
+        """Give the connection to another protocol: this is not its client any more."""
+        transport, self._transport = self._transport, None
+        assert transport is not None
+        self._current = None
+        self._is_closing = True
+        self._service.clients.discard(self)
+        self._service.budget.connected(-(TLS_CONNECTION if self._is_tls else CONNECTION))
+        return transport
+
+    def let_go_of(self, upgrading: Upgrading) -> None:
+        """It came to nothing, and its request is answered in HTTP."""
+        if self._current is upgrading:
+            self._current = None
+
+    def answer_raw(self, answer: bytes) -> None:
+        """An answer of our own, whole."""
+        self._finish_own(answer)
 
     # memory
 

@@ -50,6 +50,17 @@ class Outflow(Protocol):
         """Since when it is the backend's turn; now while it is the client's, monotonic seconds."""
 
 
+class Upgrade(Protocol):
+    """Who takes a connection over when its backend switches protocols."""
+
+    def switched(self, connection: Connection, raw: bytes, head: ResponseHead, rest: bytes) -> None:
+        """It has answered 101, which was not looked at yet: its head as it came, and the bytes after it.
+
+        Nothing is read any more by the connection, and its leg's owner hears nothing. Who takes it over tells it when
+        it is lost.
+        """
+
+
 class Nobody:
     """The owner of a leg that has ended."""
 
@@ -75,6 +86,7 @@ class Leg:
     role: 0 authority, 1 copy, 2 stream
     request: the whole request's bytes, or those before its outflow; method: to know HEAD and what may be repeated
     outflow: the body that comes after it in pieces
+    upgrade: who takes the connection over after a 101; without, that is no answer
     may_repeat: the client gave the id, so a second try cannot store it twice unseen
     kind, status, reason: an Outcome's fields once ended; head, body: the answer as far as it came
     truncated: the answer broke off after its head
@@ -91,7 +103,7 @@ class Leg:
     __slots__ = (
         "owner", "upstream", "side", "role", "method", "request", "may_repeat", "kind", "status", "reason", "head",
         "body", "truncated", "repeated", "is_started", "is_overfull", "is_unwanted", "is_paused", "is_abandoned",
-        "is_ours", "connection", "outflow", "sent_at", "answered_at", "request_charge", "answer_charge",
+        "is_ours", "connection", "outflow", "upgrade", "sent_at", "answered_at", "request_charge", "answer_charge",
     )  # fmt: skip
 
     def __init__(
@@ -118,11 +130,17 @@ class Leg:
         self.is_abandoned = False
         self.connection: Connection | None = None
         self.outflow: Outflow | None = None
+        self.upgrade: Upgrade | None = None
         self.sent_at = 0.0
         self.answered_at = 0.0
         self.is_ours = False
         self.request_charge: Charge | None = None
         self.answer_charge: Charge | None = None
+
+    @property
+    def is_alone(self) -> bool:
+        """Has it a fresh connection of its own, beside the pool?"""
+        return self.outflow is not None or self.upgrade is not None
 
     def keep(self, data: bytes) -> None:
         """Keep a piece of the answer until it may be passed on; an authority is paused when that is long."""

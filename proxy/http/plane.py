@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 from config.model import Route
 from proxy.core.choose import Choice, bucket_of
@@ -23,7 +23,7 @@ from proxy.http import remedies
 from proxy.http.arrival import Arrival, read_arrival
 from proxy.http.budget import LEG, SMALL, TIMES_HELD, Budget, Charge
 from proxy.http.claim import Claim
-from proxy.http.downstream import Client
+from proxy.http.downstream import Client, Upgrading
 from proxy.http.exchange import Exchange
 from proxy.http.head import RequestHead
 from proxy.http.matching import Matcher
@@ -45,6 +45,15 @@ _BACKLOG_POLL: Final = 0.005
 _HOUSEKEEPING: Final = 0.1
 _UNBOUNDED: Final = 2**50
 _OLD_ALONE: Final = Choice(OLD, 1 << OLD, 0, False)
+
+
+class Upgrader(Protocol):
+    """Who takes the requests of routes that are of another protocol."""
+
+    def begin(
+        self, client: Client, route: EventRoute, head: RequestHead, params: Mapping[str, str]
+    ) -> Upgrading | None:
+        """Begin with such a request; None when it was answered at once."""
 
 
 class DataPlane:
@@ -72,6 +81,8 @@ class DataPlane:
         self.tick = tick
         self.counters: dict[str, int] = {}
         self.epoch = 0
+        self.upgrader: Upgrader | None = None
+        """Set where a route needs one."""
         self._default = upstreams[default] if default is not None else None
         self._previews = {
             route.preview_host.lower().encode(): upstreams[route.new] for route in routes if route.preview_host
@@ -93,13 +104,22 @@ class DataPlane:
                 route.apply(dials)
         self.epoch = routing.epoch
 
+    def bucket(self, key: str) -> int:
+        """The bucket of a key."""
+        return bucket_of(key, self._seed)
+
+    @property
+    def has_low_disk(self) -> bool:
+        """Is there no room on the disk for further records?"""
+        return bool(self.marks[LOW_DISK])
+
     def count(self, name: str) -> None:
         """One more of something worth counting."""
         self.counters[name] = self.counters.get(name, 0) + 1
 
     # a request
 
-    def begin(self, client: Client, head: RequestHead, body: bytes) -> Exchange | Passing | Claim | None:
+    def begin(self, client: Client, head: RequestHead, body: bytes) -> Exchange | Passing | Claim | Upgrading | None:
         """Serve a request; None when it was answered at once."""
         if (self.budget.is_full or len(body) > SMALL) and not self._has_memory(len(body)):
             self.refuse(client, 503, "this instance is out of memory for requests", "refused_memory")
@@ -107,6 +127,9 @@ class DataPlane:
         route, params = self._matcher.find(head)
         if route is None:
             return self._pass(client, head, body)
+        if route.upgrades:
+            assert self.upgrader is not None
+            return self.upgrader.begin(client, route, head, params)
         if route.for_load is not None and head.wanted and LOAD_HEADER in head.wanted:
             route = route.for_load
             self.count("load_events")
@@ -213,7 +236,7 @@ class DataPlane:
 
     def refuses_for_room(self, client: Client) -> bool:
         """Is there no room for another event's record? Its client is told so."""
-        if self.marks[LOW_DISK] or self.ledger.is_full:
+        if self.has_low_disk or self.ledger.is_full:
             self.refuse(client, 503, "no room to record events", "refused_no_room", retry_after=1)
             return True
         return False

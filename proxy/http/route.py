@@ -35,10 +35,17 @@ LOAD_HEADER: Final = b"x-crossfade-load"
 """Marks the events of a load test. Never forwarded, as all that begins so."""
 
 
+def event_id_sources(route: Route) -> list[str]:
+    """Where the id of an event is looked for. A session's handshake has none: all of its messages would share it."""
+    if route.websocket is None:
+        return [*route.event_id]
+    return [text for text in route.event_id if parse_source(text).kind in BODY_KINDS]
+
+
 def sources_of(route: Route) -> list[str]:
     """Everything that a route reads of a request."""
     optional = [text for text in (route.event_time, route.override) if text is not None]
-    return [route.key, *route.event_id, *route.identities, *optional]
+    return [route.key, *event_id_sources(route), *route.identities, *optional]
 
 
 def headers_wanted(routes: Sequence[Route]) -> frozenset[bytes]:
@@ -86,6 +93,7 @@ class EventRoute:
         "steering",
         "spread",
         "time_reader",
+        "upgrades",
     )
 
     def __init__(
@@ -94,10 +102,11 @@ class EventRoute:
         self.index = index
         self.settings = settings
         self.name = settings.name
-        self.match: Match = settings.match
+        self.match: Match = settings.taken
         # Lists, because a compiled module makes a tuple anew for each look into one by a variable.
         self.sides = [*sides]
         self.preview_host = settings.preview_host
+        self.upgrades = settings.websocket is not None
         steering = Steering(settings)
         self.steering = None if steering.is_idle else steering
         self.answer_lines = (
@@ -109,7 +118,7 @@ class EventRoute:
         self.bases = [Marks.base(index, 0), Marks.base(index, 1)]
         """Offsets of bucket 0 in the marks, by side."""
         self.read_key_and_id = key_and_id_reader(
-            parse_source(settings.key), [parse_source(text) for text in settings.event_id]
+            parse_source(settings.key), [parse_source(text) for text in event_id_sources(settings)]
         )
         self.reads_body = any(parse_source(text).kind in BODY_KINDS for text in sources_of(settings))
         self.time_reader = reader(parse_source(settings.event_time)) if settings.event_time else None

@@ -34,6 +34,7 @@ class Service:
         "max_event_size",
         "max_head_size",
         "most_clients",
+        "others",
         "parser",
         "plane",
         "trust",
@@ -61,12 +62,14 @@ class Service:
         self.loop = loop
         self.clients: set[Client] = set()
         self.most_clients = limits.max_connections
+        self.others = 0
+        """Connections that speak another protocol by now."""
         self.is_stopping = False
         self._unchecked: list[Client] = []
 
     def has_room(self) -> bool:
         """May one more client come?"""
-        return len(self.clients) < self.most_clients and self.budget.takes_connections
+        return len(self.clients) + self.others < self.most_clients and self.budget.takes_connections
 
     def check_times(self, now: float) -> None:
         """Once a second: cut clients that are too slow or idle for too long, a few of them in a loop iteration.

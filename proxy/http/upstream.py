@@ -166,7 +166,7 @@ class Upstream:
 
     def send(self, leg: Leg) -> None:
         """Send a leg; its owner hears of it later, or at once when the line is full."""
-        if leg.outflow is not None:
+        if leg.is_alone:
             self.connect(leg)  # not on one that may be about to go: what is passed on once is gone
         elif self._idle:
             self._idle.pop().begin(leg)
@@ -211,7 +211,7 @@ class Upstream:
         if not self._short_until:
             log.warning("no descriptors for connections", extra={"backend": self.name})
         self._short_until = now + _SHORT
-        if self.open and leg.outflow is None:
+        if self.open and not leg.is_alone:
             self._waiting.appendleft((now, leg))
             return
         self.refuse_short(leg)
@@ -259,7 +259,7 @@ class Upstream:
 
     def _begin(self, connection: Connection, leg: Leg) -> None:
         """Send a leg on the connection that was opened for it."""
-        if leg.outflow is not None:
+        if leg.is_alone:
             self.lend(connection)
         connection.begin(leg)
 

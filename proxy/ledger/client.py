@@ -147,6 +147,16 @@ class LedgerClient:
         self._turns.append(event.n)
         self._turn_waiters[event.n] = waiter
 
+    @property
+    def frame(self) -> int:
+        """Number of the frame that what is said now will be in."""
+        return self._frame
+
+    @property
+    def durable(self) -> int:
+        """Frames up to this number are on disk, and their marks are set."""
+        return self._durable
+
     def fail_waiters(self) -> None:
         """Tell everybody who waits that the ledger is away; what was said is still kept for it."""
         for _, waiter, _ in self._waiters:

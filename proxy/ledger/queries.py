@@ -215,8 +215,9 @@ def _receipt(row: list[Any]) -> dict[str, Any]:
         "old": _side_of(old_state, old_status, old_attempts), "new": _side_of(new_state, new_status, new_attempts),
     }  # fmt: skip
     if found:
-        # A header's value may hold any byte, so this is text only byte by byte.
-        lines = bytes.fromhex(context).decode("latin-1").split("\r\n")[1:]
+        # A header's value may hold any byte, so this is text only byte by byte. What a session's message has behind
+        # the empty line may be secret.
+        lines = bytes.fromhex(context).partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]
         receipt["headers"] = [line.partition(":")[0] for line in lines if line]
     return receipt
 

@@ -84,6 +84,12 @@ def read_opening(head: RequestHead, context: bytes) -> Opening | Refusal:
     return Opening(keys[0], protocols, b"\r\n".join([lines[0], *kept, b""]))
 
 
+def origin_of(opening: Opening) -> str:
+    """Its Origin; empty without one, and several joined, which nobody lets in."""
+    values = [value for name, value in map(_split, opening.context.split(b"\r\n")) if name == b"origin"]
+    return b", ".join(values).decode("latin-1")
+
+
 def _split(line: bytes) -> tuple[bytes, bytes]:
     name, _, value = line.partition(b":")
     return name.lower(), value.strip(b" \t")
@@ -109,6 +115,12 @@ def backend_request(context: bytes, key: bytes) -> bytes:
     """The handshake that a backend gets. context: of the client's `Opening`, as the backend's `Rewrite` left it."""
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
     return b"%b%bSec-WebSocket-Version: %b\r\nSec-WebSocket-Key: %b\r\n\r\n" % (context, upgrade, VERSION, key)
+
+
+def offered_in(context: bytes) -> tuple[str, ...]:
+    """The subprotocols that a context offers."""
+    values = [value for name, value in map(_split, context.split(b"\r\n")) if name == _PROTOCOL]
+    return _protocols(values) or ()
 
 
 def with_protocol(context: bytes, protocol: str) -> bytes:

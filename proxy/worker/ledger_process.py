@@ -40,7 +40,7 @@ from proxy.control.link import (
 from proxy.control.link_client import LinkClient
 from proxy.control.logs import setup_logging
 from proxy.core.errors import RefuseToStart
-from proxy.core.event import NEW, OLD, Deliver
+from proxy.core.event import NEW, OLD, Attempt, Deliver, Event, Outcome
 from proxy.core.owed import STATE_NAMES, Balance
 from proxy.http.balanced import upstream_of
 from proxy.http.deliver import HttpDelivery
@@ -53,6 +53,7 @@ from proxy.ledger.store import Store
 from proxy.net.kernel import resident_bytes
 from proxy.net.live_context import LOOK_EVERY
 from proxy.net.lookup import Lookup
+from proxy.websocket.deliver import WebSocketDelivery
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +239,9 @@ class _Transport:
             name: upstream_of(name, backend, loop, tick, self._lookup) for name, backend in settings.backends.items()
         }
         sides = {route.name: (self._upstreams[route.old], self._upstreams[route.new]) for route in settings.routes}
-        self.deliver: Deliver = HttpDelivery(sides).deliver
+        self._http = HttpDelivery(sides)
+        sessions = {route.name: route.websocket for route in settings.routes if route.websocket is not None}
+        self._websocket = WebSocketDelivery(sides, sessions, settings.limits.max_event_size, tick, loop)
         self._timer = loop.call_later(_CHECK_EVERY, self._check)
         self._files_timer = loop.call_later(LOOK_EVERY, self._check_files)
         loop.add_signal_handler(signal.SIGHUP, self.look_at_files)
@@ -256,7 +259,14 @@ class _Transport:
         now = time.monotonic()
         for upstream in self._upstreams.values():
             upstream.check_times(now)
+        self._websocket.check_times(now)
         self._timer = self._loop.call_later(_CHECK_EVERY, self._check)
+
+    async def deliver(self, event: Event, attempt: Attempt) -> Outcome:
+        """By the transport that the event came by."""
+        if event.transport == "websocket":
+            return await self._websocket.deliver(event, attempt)
+        return await self._http.deliver(event, attempt)
 
     def breakers(self) -> dict[str, str]:
         """The state of each backend's breaker."""
@@ -267,6 +277,7 @@ class _Transport:
         """Close the connections."""
         self._timer.cancel()
         self._files_timer.cancel()
+        self._websocket.close()
         for upstream in self._upstreams.values():
             upstream.close()
         await self._lookup.close()

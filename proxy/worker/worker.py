@@ -46,6 +46,7 @@ from proxy.ledger.shape import as_protocol
 from proxy.net.live_context import LOOK_EVERY
 from proxy.net.lookup import Lookup
 from proxy.net.server_tls import ServerTls
+from proxy.websocket.service import Sessions
 from proxy.worker.shedding import Shedding
 from proxy.worker.stats import route_spread, worker_stats
 
@@ -105,6 +106,8 @@ class Worker:
         self.service = Service(
             self.plane, settings.limits, headers_wanted(settings.routes), loop, settings.trusted_proxies
         )
+        self.sessions = Sessions(self.plane, self.service, loop)
+        self.plane.upgrader = self.sessions
         self.service.most_clients = descriptors.most_clients(settings, descriptors.limit())
         self._rejections = Rejections(loop, self.service.has_room, self.plane.count)
         self._shedding = Shedding(self.plane, self.service)
@@ -135,6 +138,7 @@ class Worker:
         self.ledger.connect()
         self.link.start()
         self.plane.start()
+        self.sessions.start()
         await self._routed.wait()
         # The marks of a new instance are empty until the ledger has found what a predecessor left undelivered:
         # an event taken before that would overtake it.
@@ -222,9 +226,10 @@ class Worker:
         while self.service.clients and monotonic() < hang_up_at:
             await asyncio.sleep(0.01)
         self.service.stop()
+        self.sessions.stop()
         for listener in self._listeners:
             listener.abandon()
-        while (self.service.clients or not self.plane.is_idle) and monotonic() < deadline:
+        while (self.service.clients or self.sessions.open or not self.plane.is_idle) and monotonic() < deadline:
             await asyncio.sleep(0.01)
         if self.service.clients:
             log.warning("clients cut at the end of the grace time", extra={"clients": len(self.service.clients)})
@@ -234,5 +239,6 @@ class Worker:
         await self.link.close()
         self._rejections.close()
         self.ledger.close()
+        self.sessions.close()
         self.plane.close()
         await self._lookup.close()

@@ -205,6 +205,15 @@ TOGETHER = (
     ),
     case("dedupe without ids", route("dedupe: §5m\n    event_id: []"), ("event_id is empty", "0s")),
     case("ids of no window", route("§dedupe_ids: 1000"), "means nothing without `dedupe`"),
+    case("sessions that take turns", route("websocket: {}\n    §ordering: strict"), "takes no ordering: strict"),
+    case("sessions that answer both", route("websocket: {}\n    §ack: both"), "takes no ack: both"),
+    case("sessions with a window", route("websocket: {}\n    §dedupe: 5m"), "takes no dedupe: 300"),
+    case(
+        "an id of the handshake",
+        route("websocket: {}\n    event_id: [json:/id, §header:X-Id]"),
+        "all messages of a session would share it",
+    ),
+    case("a receipt that is none", route("websocket: {receipt: §ack}"), "one of pong, none"),
     case("dedupe longer than the record", route("dedupe: §2d"), "longer than ledger.retain"),
     case("address twice", top("listen: ['127.0.0.1:80', §'127.0.0.1:80']"), "is taken already, by listen 127.0.0.1:80"),
     case(

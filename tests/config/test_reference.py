@@ -41,6 +41,8 @@ def test_every_section_is_there() -> None:
         "routes[]",
         "routes[].match",
         "routes[].pins",
+        "routes[].websocket",
+        "routes[].websocket.broadcast[]",
         "routes[].trigger",
         "limits",
         "ledger",

@@ -1,0 +1,38 @@
+"""One message on its way: which sides may still keep it from being safe."""
+
+from __future__ import annotations
+
+from proxy.http.route import AUTHORITY, COPY
+
+
+class Exchange:
+    """One message. n: its event's number in this worker's stream; authority: the side whose word counts for the client.
+
+    missing: mask of sides that have it neither themselves nor by the ledger
+    frame: the frame for the ledger that must be durable before it is safe; 0 when none must
+    """
+
+    __slots__ = ("authority", "frame", "missing", "n")
+
+    def __init__(self, n: int, authority: int, missing: int, frame: int) -> None:
+        self.n = n
+        self.authority = authority
+        self.missing = missing
+        self.frame = frame
+
+    def received(self, side: int) -> None:
+        """A backend has it."""
+        self.missing &= ~(1 << side)
+
+    def hand(self, side: int, frame: int) -> None:
+        """The ledger delivers it to this side, once it has this frame."""
+        self.missing &= ~(1 << side)
+        self.frame = frame
+
+    def is_safe(self, durable: int) -> bool:
+        """Does every side have it, or the ledger on disk for it? durable: the last frame that is."""
+        return not self.missing and self.frame <= durable
+
+    def role_of(self, side: int) -> int:
+        """AUTHORITY or COPY."""
+        return AUTHORITY if side == self.authority else COPY

@@ -1,0 +1,57 @@
+"""What both sides of a session must have been told before anything else: a login, subscriptions.
+
+Such messages are no events: they have no receipt, and nobody owes them to anybody. They are kept with the session,
+bounded, and are the first thing on every new connection to a backend.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from config.model import WebSocket
+from proxy.http.head import RequestHead
+from proxy.http.values import Reader, json_reader
+from proxy.websocket.frames import Message
+
+MOST_MESSAGES: Final = 1_000
+MOST_BYTES: Final = 64 * 1024
+
+
+Rules: TypeAlias = tuple[tuple[Reader, str], ...]
+
+
+class Prologue:
+    """One session's. head: of its handshake; first: how many first messages are of it; rules: which further ones."""
+
+    __slots__ = ("_first", "_head", "_rules", "_size", "messages")
+
+    def __init__(self, head: RequestHead, first: int, rules: Rules) -> None:
+        self._head = head
+        self._first = first
+        self._rules = rules
+        self._size = 0
+        self.messages: tuple[tuple[int, bytes], ...] = ()
+        """Kind and payload of each."""
+
+    def takes(self, message: Message) -> bool:
+        """Is this message one of it?"""
+        if self._first:
+            self._first -= 1
+            return True
+        return any(read(self._head, message.payload, {}, "") == equals for read, equals in self._rules)
+
+    def has_room(self, message: Message) -> bool:
+        """May it be kept?"""
+        return len(self.messages) < MOST_MESSAGES and self._size + len(message.payload) <= MOST_BYTES
+
+    def keep(self, message: Message) -> None:
+        """Keep a message; one that is there already, as of a client that subscribes again, is kept once."""
+        one = (message.kind, message.payload)
+        if one not in self.messages:
+            self.messages = (*self.messages, one)
+            self._size += len(message.payload)
+
+
+def rules_of(settings: WebSocket) -> Rules:
+    """Compile a route's broadcast rules: what reads a message, and what that must be."""
+    return tuple((json_reader(rule.pointer), rule.equals) for rule in settings.broadcast)

@@ -1,0 +1,103 @@
+"""What all WebSocket sessions of a worker share: settings, who is there, their timers. Begins a session.
+
+It is the data plane's upgrader: a request of a route of sessions comes here instead of becoming an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING, Final
+
+from proxy.http.answers import upgrade_required
+from proxy.http.head import Refusal, RequestHead
+from proxy.http.route import EventRoute
+from proxy.websocket.opening import origin_of, read_opening
+from proxy.websocket.prologue import Rules, rules_of
+from proxy.websocket.session import Session
+
+if TYPE_CHECKING:
+    from proxy.http.downstream import Client
+    from proxy.http.plane import DataPlane
+    from proxy.http.service import Service
+
+_CHECK_EVERY: Final = 0.1
+_FAREWELL: Final = 1001
+
+
+class Sessions:
+    """All sessions of one worker. max_message: bytes."""
+
+    def __init__(self, plane: DataPlane, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+        self.plane = plane
+        self.http = service
+        self.loop = loop
+        self.tick = plane.tick
+        self.max_message = service.limits.max_event_size
+        self.open: set[Session] = set()
+        self._rules: dict[str, Rules] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        for route in plane.routes:
+            if route.settings.websocket is not None:
+                self._rules[route.name] = rules_of(route.settings.websocket)
+
+    def start(self) -> None:
+        """Start the timer that looks at every session."""
+        self._timer = self.loop.call_later(_CHECK_EVERY, self._check)
+
+    def count(self, name: str, more: int = 1) -> None:
+        """So many more of something worth counting."""
+        counters = self.plane.counters
+        counters[name] = counters.get(name, 0) + more
+
+    def begin(self, client: Client, route: EventRoute, head: RequestHead, params: Mapping[str, str]) -> Session | None:
+        """Begin a session; None when the client was answered at once."""
+        settings = route.settings.websocket
+        assert settings is not None
+        if client.has_more:
+            self._refuse(client, Refusal(400, "bytes behind a WebSocket handshake, before its answer"))
+            return None
+        opening = read_opening(head, client.context(head))
+        if isinstance(opening, Refusal):
+            self._refuse(client, opening)
+            return None
+        if settings.origins and origin_of(opening) not in settings.origins:
+            self._refuse(client, Refusal(403, "this Origin is not let in"))
+            return None
+        if self.plane.refuses_for_room(client):
+            return None
+        name = self.plane.ids.make(time_ns())
+        session = Session(self, client, route, head, params, opening, name, self._rules[route.name])
+        self.open.add(session)
+        session.begin()
+        return session
+
+    def _refuse(self, client: Client, refusal: Refusal) -> None:
+        """Answer in HTTP, and close: what such a client sends next may be frames."""
+        self.count(f"refused_{refusal.status}")
+        client.last_call()
+        if refusal.status == 426:
+            client.answer_raw(upgrade_required(refusal.reason))
+        else:
+            client.answer_problem(refusal.status, refusal.reason)
+
+    def ended(self, session: Session) -> None:
+        """A session and its connections are gone."""
+        self.open.discard(session)
+
+    def _check(self) -> None:
+        now = monotonic()
+        for session in tuple(self.open):
+            session.check_time(now)
+        self._timer = self.loop.call_later(_CHECK_EVERY, self._check)
+
+    def stop(self) -> None:
+        """Every client is told that we go away; what backends have is settled."""
+        for session in tuple(self.open):
+            session.close(_FAREWELL, "the proxy stops")
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
