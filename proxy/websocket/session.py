@@ -66,6 +66,10 @@ _WRITE_HIGH: Final = 64 * 1024
 _LAST_WORDS: Final = 5.0
 """Seconds that a client which closes waits for its last messages to be safe."""
 _SMALL: Final = 4096
+_HURRY_AGAIN: Final = 0.1
+"""Seconds until the next look at what keeps a client's Ping from being answered."""
+_MOST_OUTSTANDING: Final = 10_000
+"""Messages that are not safe, before no more are read."""
 _MOST_PINGS: Final = 1_000
 """Pings of a client that wait for their answer."""
 SESSION: Final = 16 * 1024
@@ -347,6 +351,9 @@ class Session:
         plane = self.plane
         if self.ledger.is_full or plane.has_low_disk or plane.budget.is_full:
             return False
+        if len(self._outstanding) >= _MOST_OUTSTANDING:
+            self.settle()
+            return False
         if self.prologue.takes(message):
             return self._broadcast(message)
         route, payload = self.route, message.payload
@@ -560,7 +567,7 @@ class Session:
             ledger.wait_durable(self)
             self.service.tick.schedule()
         if any(exchange.missing for exchange in self._outstanding):
-            self._hurrying = self.service.loop.call_later(self.route.settings.copy_wait, self._hurry)
+            self._hurrying = self.service.loop.call_later(_HURRY_AGAIN, self._hurry)
 
     def record_durable(self) -> None:
         """Everything said before we waited is on disk."""

@@ -108,7 +108,7 @@ class Link:
         """The backend's own answer to the handshake, when that was no 101."""
         self.agreed = Agreed("", b"")
         self.reason = ""
-        """Why it is down, for people."""
+        """Why we have cut the connection, for people; empty when we have not."""
         self.handed_frame = 0
         """The last frame in which something of this side was handed to the ledger."""
         self.is_full = False
@@ -161,7 +161,7 @@ class Link:
             return
         self._leg = None
         self.answer = leg
-        self._failed(leg.reason or f"status {leg.status}")
+        self._failed()
 
     def switched(self, connection: Connection, raw: bytes, head: ResponseHead, rest: bytes) -> None:
         """The backend says that it speaks WebSocket; believed once that was checked."""
@@ -174,14 +174,15 @@ class Link:
         trouble = self.session.takes(self, agreed) if isinstance(agreed, Agreed) else agreed.reason
         if trouble:
             connection.abort()
-            self._failed(trouble)
+            log.warning("no session", extra={"backend": self.upstream.name, "reason": trouble})
+            self._failed()
             return
         service = self.session.service
         self._wire = Wire(self, connection, transport, service.tick, service.loop)
         transport.set_write_buffer_limits(_WRITE_HIGH)
         most = self.session.settings.max_fragments
         self._reader = FrameReader(is_client=False, max_message=service.max_message, max_fragments=most, runs=True)
-        self.state = OPEN
+        self.state, self.reason = OPEN, ""
         self._wait = _FIRST_WAIT
         self.heard_at = monotonic()
         self.is_full = False
@@ -192,10 +193,9 @@ class Link:
         if rest:
             self.data_received(rest)
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self) -> None:
         """There is no connection: another try later, while the session is there."""
         self.state = DOWN
-        self.reason = reason if self.answer is not None else ""
         session = self.session
         if not session.is_over:
             delay = self._wait * (1 + random())
@@ -366,7 +366,7 @@ class Link:
         if was_open and not session.is_over:
             log.info("a backend left a session", extra={"backend": self.upstream.name, "reason": reason})
             session.service.count("websocket_backend_lost")
-            self._failed(reason)
+            self._failed()
             session.settle()
         else:
             self._ended()
@@ -392,6 +392,9 @@ class Link:
     def hand_over(self) -> None:
         """Give the ledger everything that is not settled here."""
         session, ledger = self.session, self.session.ledger
+        for batch in self._awaited:
+            for exchange in batch.exchanges:
+                session.route.figures[self.side][exchange.role_of(self.side)].classes[0] += 1
         left = [exchange for batch in (*self._ponged, *self._awaited) for exchange in batch.exchanges] + self._batch
         self._ponged.clear()
         self._awaited.clear()

@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from proxy.demo.backends import STREAM_PATH
+from proxy.demo.children import free_port
 from proxy.demo.toy import ToyBackend
+from tests.harness.certificates import Authority
 from tests.harness.scene import NEVER_REVERT, Scene, scene
 from tests.harness.talkers import Talkers, problems
+from tests.http.wire import until
+from tests.websocket.rig import WsBackend
 
 pytestmark = pytest.mark.asyncio
 
@@ -108,3 +114,39 @@ async def test_a_killed_ledger_is_not_noticed(soak: bool) -> None:
         await talkers.stop()
         assert await settled_stores(opened, talkers) == []
         assert [talk.close_code for talk in talkers.talks] == [None] * 6
+
+
+async def test_tls_on_both_sides(tmp_path: Path) -> None:
+    ca, port = Authority(tmp_path), free_port()
+    pair = ca.issue("localhost")
+    backends = [WsBackend("old"), WsBackend("new")]
+
+    def configure(config: dict[str, Any]) -> None:
+        config["listen"].append({"address": f"127.0.0.1:{port}", "tls": {"cert": pair.cert, "key": pair.key}})
+        for name, backend in zip(("old", "new"), backends, strict=True):
+            tls = {"ca": ca.file, "server_name": "localhost"}
+            config["backends"][name] = {"url": f"https://127.0.0.1:{backend.port}", "tls": tls}
+
+    for backend in backends:
+        backend.replies = True
+        await backend.start(ca.server(pair))
+    try:
+        async with (
+            scene(configure, stage="dualwrite", **ROUTE) as opened,
+            connect(f"wss://localhost:{port}{STREAM_PATH}", ssl=ca.client(), host="127.0.0.1") as client,
+        ):
+            for n in range(200):
+                await client.send(f'{{"id": "m{n}"}}')
+            assert [await client.recv() for _ in range(200)] == [f'old:{{"id": "m{n}"}}' for n in range(200)]
+            await (await client.ping())
+            await until(lambda: len(backends[1].got) == 200, "new has all")
+            assert backends[0].got == backends[1].got
+            backends[1].cut()
+            await client.send('{"id": "last"}')
+            await until(lambda: backends[1].got[-1] == '{"id": "last"}', "by the ledger")
+            await client.close()
+            assert client.close_code == 1000
+            await opened.settled(least=201)
+    finally:
+        for backend in backends:
+            await backend.stop()

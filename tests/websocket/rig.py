@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
@@ -39,13 +40,14 @@ class WsBackend:
         """Handshakes wait for it."""
         self._server: Server | None = None
 
-    async def start(self) -> None:
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
         """Listen, at the port of the first time."""
         self._server = await serve(
             self._serve,
             "127.0.0.1",
             self.port,
             process_request=self._look,
+            ssl=tls,
             subprotocols=self.subprotocols or None,
             ping_interval=None,
             reuse_address=True,

@@ -1,0 +1,173 @@
+"""The ledger's couriers: one session of their own for each of a client's, and what becomes of a message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from config.model import Backend, WebSocket
+from proxy.core.event import DELIVERED, NEW, PAUSE, REFUSED, RETRY, UNREACHABLE, Attempt, Event, Outcome
+from proxy.http.tick import Tick
+from proxy.http.upstream import Upstream
+from proxy.websocket.context import SessionMessage, pack_context, unpack_context
+from proxy.websocket.deliver import WebSocketDelivery
+from tests.http.wire import until
+from tests.websocket.rig import WsBackend
+
+pytestmark = pytest.mark.asyncio
+
+HANDSHAKE = b"GET /ws?a=1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer t\r\nSec-WebSocket-Protocol: p\r\n"
+
+
+def event(n: int, session: str = "s", prologue: tuple[tuple[int, bytes], ...] = (), kind: int = 1) -> Event:
+    context = pack_context(HANDSHAKE, SessionMessage(session, kind, prologue))
+    return Event(n, f"m{n}", "events", "k", 0, 1, NEW, 3, 0, 0, False, 0, "websocket", context, b"message %d" % n)
+
+
+class Couriers:
+    """A delivery and the backend that it delivers to."""
+
+    def __init__(self, backend: WsBackend, settings: WebSocket, response_timeout: str) -> None:
+        loop = asyncio.get_running_loop()
+        tick = Tick(loop, lambda: True)
+        document: dict[str, Any] = {
+            "url": (f"http://127.0.0.1:{backend.port}",),
+            "response_timeout": response_timeout,
+            "rewrite_prefix": {"prefix": "/ws", "to": "/new"},
+        }
+        self.backend = backend
+        self.upstream = Upstream("new", Backend.model_validate(document), loop, tick)
+        sides = {"events": (self.upstream, self.upstream)}
+        self.delivery = WebSocketDelivery(sides, {"events": settings}, 2**20, tick, loop)
+        self._timer = loop.call_later(0.01, self._check)
+
+    def _check(self) -> None:
+        self.delivery.check_times(monotonic())
+        self.upstream.check_times(monotonic())
+        self._timer = asyncio.get_running_loop().call_later(0.01, self._check)
+
+    async def deliver(self, *events: Event) -> list[Outcome]:
+        return await asyncio.gather(*(self.delivery.deliver(each, Attempt(NEW, "replay", 1)) for each in events))
+
+    def close(self) -> None:
+        self._timer.cancel()
+        self.delivery.close()
+        self.upstream.close()
+
+
+@asynccontextmanager
+async def couriers(window: str = "0s", response_timeout: str = "1s") -> AsyncIterator[Couriers]:
+    backend = WsBackend("new")
+    await backend.start()
+    found = Couriers(backend, WebSocket.model_validate({"redeliver_window": window}), response_timeout)
+    try:
+        yield found
+    finally:
+        found.close()
+        await backend.stop()
+
+
+async def test_messages_of_one_session_go_by_one_connection_with_its_handshake() -> None:
+    async with couriers() as rig:
+        outcomes = await rig.deliver(*(event(n) for n in range(20)))
+        assert {outcome.kind for outcome in outcomes} == {DELIVERED}
+        assert sorted(rig.backend.got) == sorted(f"message {n}" for n in range(20))
+        [request] = rig.backend.requests
+        assert request.path == "/new?a=1"
+        assert request.headers["Authorization"] == "Bearer t"
+        await rig.deliver(event(20, kind=2))
+        assert rig.backend.got[-1] == b"message 20"
+        await rig.deliver(event(21, session="other"))
+        assert len(rig.backend.requests) == 2
+
+
+async def test_the_prologue_comes_first_and_what_was_added_to_it_later() -> None:
+    async with couriers() as rig:
+        await rig.deliver(event(1, prologue=((1, b"login"),)))
+        await rig.deliver(event(2, prologue=((1, b"login"), (1, b"subscribe"))))
+        await rig.deliver(event(3, prologue=((1, b"login"),)))
+        assert rig.backend.got == ["login", "message 1", "subscribe", "message 2", "message 3"]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, PAUSE), (403, PAUSE), (400, PAUSE), (429, RETRY), (503, RETRY)])
+async def test_a_refused_handshake_says_nothing_about_the_message(status: int, kind: int) -> None:
+    async with couriers() as rig:
+        rig.backend.refusal = status
+        outcomes = await rig.deliver(event(1), event(2))
+        assert [outcome[:2] for outcome in outcomes] == [(kind, status)] * 2
+        assert len(rig.backend.requests) == 1
+        rig.backend.refusal = None
+        assert [outcome.kind for outcome in await rig.deliver(event(1))] == [DELIVERED]
+
+
+async def test_nobody_there() -> None:
+    async with couriers() as rig:
+        await rig.backend.stop()
+        assert [outcome.kind for outcome in await rig.deliver(event(1))] == [UNREACHABLE]
+
+
+async def test_a_backend_that_answers_no_ping_is_tried_again() -> None:
+    async with couriers(response_timeout="200ms") as rig:
+        await rig.deliver(event(1))
+        rig.backend.mute()
+        [outcome] = await rig.deliver(event(2))
+        assert outcome == Outcome(RETRY, 0, "no Pong within 0.2 s")
+        assert [each.kind for each in await rig.deliver(event(2))] == [DELIVERED]
+
+
+async def test_what_is_on_its_way_when_the_connection_is_lost_is_tried_again() -> None:
+    async with couriers() as rig:
+        await rig.deliver(event(1))
+        rig.backend.mute()
+        waiting = asyncio.ensure_future(rig.deliver(event(2)))
+        await asyncio.sleep(0.05)
+        rig.backend.cut()
+        [outcome] = await waiting
+        assert outcome.kind == RETRY
+
+
+async def test_what_was_delivered_a_moment_before_the_connection_was_lost_is_sent_again_first() -> None:
+    async with couriers(window="30s") as rig:
+        await rig.deliver(event(1, prologue=((1, b"login"),)))
+        await rig.deliver(event(2))
+        rig.backend.cut()
+        await until(lambda: not rig.backend.connections, "lost")
+        await rig.deliver(event(3))
+        assert rig.backend.got[3:] == ["login", "message 1", "message 2", "message 3"]
+
+
+async def test_it_is_sent_again_also_when_nothing_else_is_to_be_delivered() -> None:
+    async with couriers(window="30s") as rig:
+        await rig.deliver(event(1))
+        rig.backend.cut()
+        await until(lambda: rig.backend.got == ["message 1", "message 1"], "sent again")
+
+
+async def test_it_is_forgotten_after_the_window() -> None:
+    async with couriers(window="50ms") as rig:
+        await rig.deliver(event(1))
+        await asyncio.sleep(0.2)
+        assert rig.delivery.kept_bytes == 0
+        rig.backend.cut()
+        await until(lambda: not rig.backend.connections, "lost")
+        await rig.deliver(event(2))
+        assert rig.backend.got == ["message 1", "message 2"]
+
+
+async def test_a_context_that_is_none_is_refused() -> None:
+    async with couriers() as rig:
+        spoilt = event(1)
+        spoilt.context = b"GET / HTTP/1.1\r\n"
+        assert [outcome.kind for outcome in await rig.deliver(spoilt)] == [REFUSED]
+        spoilt.context = HANDSHAKE + b"\r\n\xff"
+        assert [outcome.kind for outcome in await rig.deliver(spoilt)] == [REFUSED]
+
+
+async def test_contexts_come_back_as_they_were() -> None:
+    message = SessionMessage("s", 2, ((1, b"a\r\n\r\nb"), (2, b"\xff")))
+    assert unpack_context(pack_context(HANDSHAKE, message)) == (HANDSHAKE, message)
