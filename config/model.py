@@ -449,7 +449,9 @@ class Route(_Frozen):
     load_events: Literal["count", "leave-out"] = Field(
         "count",
         description="events that `proxyctl load` marks with X-Crossfade-Load: leave-out keeps them, proxied and "
-        "recorded as all others, out of the request figures, the observed weight and the trigger's error rate",
+        "recorded as all others, out of the request figures, the observed weight, the trigger's error rate and the "
+        "workers' breakers. What the ledger delivers of them later counts there as all else does, and `accepted` "
+        "counts them, as they are in the record",
     )
 
     @property

@@ -51,11 +51,11 @@ class Balance:
                 best, best_key = endpoint, key
         return best
 
-    def take(self, endpoint: Endpoint, now: float, reset: float) -> None:
-        """The endpoint gets a leg."""
+    def take(self, endpoint: Endpoint, now: float, reset: float, *, is_for_load: bool = False) -> None:
+        """The endpoint gets a leg. is_for_load: nobody hears how it ends, so that others need not wait for that."""
         endpoint.turn = self._turn(endpoint)
         self._now = max(self._now, endpoint.turn)
-        if endpoint.row and endpoint.outs:
+        if endpoint.row and endpoint.outs and not is_for_load:
             endpoint.trying(now, reset)
 
     def _turn(self, endpoint: Endpoint) -> float:

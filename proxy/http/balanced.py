@@ -105,10 +105,10 @@ class BalancedUpstream(Upstream):
     def _give(self, leg: Leg, endpoint: Endpoint, now: float) -> bool:
         """Let an endpoint have a leg; false when it can take none now."""
         if endpoint.idle and not leg.is_alone:
-            self._balance.take(endpoint, now, self._reset)
+            self._balance.take(endpoint, now, self._reset, is_for_load=leg.is_for_load)
             endpoint.idle.pop().begin(leg)
         elif not (self._short_until and self._is_short()) and (endpoint.open < self._connections or leg.is_alone):
-            self._balance.take(endpoint, now, self._reset)
+            self._balance.take(endpoint, now, self._reset, is_for_load=leg.is_for_load)
             self.open += 1
             endpoint.open += 1
             task = self._loop.create_task(self._reach(leg, endpoint))
@@ -142,7 +142,7 @@ class BalancedUpstream(Upstream):
         while True:
             connection = Connection(self, self.tls is not None, endpoint)
             try:
-                why = await self._attempt(connection, endpoint)
+                why = await self._attempt(leg, connection, endpoint)
             except OSError:  # one of SHORTAGES
                 self._lose(connection.endpoint or endpoint)
                 self.fall_short(leg)
@@ -156,7 +156,7 @@ class BalancedUpstream(Upstream):
                 break
             self._lose(endpoint)
             now = monotonic()
-            self._failed(endpoint, now, f"cannot connect: {why}", is_out=True)
+            self._unreached(leg, endpoint, now, f"cannot connect: {why}")
             tried.append(endpoint)
             other = self._balance.choose(now, tried) if len(tried) < _TRIES else None
             if other is None or not other.is_usable(now):
@@ -168,7 +168,7 @@ class BalancedUpstream(Upstream):
                 self._waiting.appendleft((now, leg))
                 self._serve_waiting()
                 return
-            self._balance.take(other, now, self._reset)
+            self._balance.take(other, now, self._reset, is_for_load=leg.is_for_load)
             self.open += 1
             other.open += 1
             endpoint = other
@@ -180,14 +180,14 @@ class BalancedUpstream(Upstream):
         self.open -= 1
         endpoint.open -= 1
 
-    async def _attempt(self, connection: Connection, endpoint: Endpoint) -> str:
+    async def _attempt(self, leg: Leg, connection: Connection, endpoint: Endpoint) -> str:
         """Connect; why not, or empty. The connection's endpoint is another one when that was faster.
 
         Raises OSError when there are no descriptors.
         """
         try:
             async with asyncio.timeout(self.settings.connect_timeout):
-                await self._open_to(connection, endpoint)
+                await self._open_to(leg, connection, endpoint)
         except TimeoutError:
             return f"no connection within {self.settings.connect_timeout:g} s"
         except OSError as error:
@@ -196,7 +196,7 @@ class BalancedUpstream(Upstream):
             return reason(error)
         return "" if connection.transport is not None else "closed at once"
 
-    async def _open_to(self, connection: Connection, endpoint: Endpoint) -> None:
+    async def _open_to(self, leg: Leg, connection: Connection, endpoint: Endpoint) -> None:
         tls, loop = self.tls, self._loop
         server_name = None if tls is None else tls.server_name or endpoint.address.name
         context = None if tls is None else tls.live.context
@@ -217,7 +217,7 @@ class BalancedUpstream(Upstream):
         )
         if connected.family != _family(endpoint.address):
             self._lose(endpoint)
-            self._failed(endpoint, monotonic(), f"slower than {other.address.text}", is_out=True)
+            self._unreached(leg, endpoint, monotonic(), f"slower than {other.address.text}")
             self.open += 1
             other.open += 1
             connection.endpoint = other
@@ -241,10 +241,24 @@ class BalancedUpstream(Upstream):
 
     # what became of it
 
+    def _unreached(self, leg: Leg, endpoint: Endpoint, now: float, why: str) -> None:
+        """It could not be connected, or not as soon as another one: leave it out.
+
+        A load test that is left out says that to those who choose, else it would try what is dead again and again. But
+        it counts no failure: from those of all endpoints comes the opening of the breaker.
+        """
+        if not leg.is_for_load:
+            self._failed(endpoint, now, why, is_out=True)
+        elif endpoint.leave_out(now, self._reset):
+            self._tell_left_out(endpoint, why)
+
+    def _tell_left_out(self, endpoint: Endpoint, why: str) -> None:
+        extra = {"backend": self.name, "endpoint": endpoint.address.text, "reason": why}
+        log.warning("endpoint left out", extra=extra)
+
     def _failed(self, endpoint: Endpoint, now: float, why: str, *, is_out: bool) -> None:
         if endpoint.failed(now, self._reset, why, is_out=is_out) and is_out:
-            extra = {"backend": self.name, "endpoint": endpoint.address.text, "reason": why}
-            log.warning("endpoint left out", extra=extra)
+            self._tell_left_out(endpoint, why)
         breaker = self.breaker
         if not all(each.row >= self._failures or not each.is_healthy for each in self._balance.endpoints):
             breaker.row = max(breaker.row, 1)  # so that a success is told
@@ -256,7 +270,9 @@ class BalancedUpstream(Upstream):
 
     def observe(self, leg: Leg, endpoint: Endpoint | None = None) -> None:
         """Feed the endpoint's record, and the breaker when no endpoint is left."""
-        if endpoint is None:
+        if leg.is_for_load:
+            self.trouble = ""
+        elif endpoint is None:
             if leg.status >= 500 and not self._balance.is_any_usable(monotonic()):
                 Upstream.observe(self, leg)
         elif leg.status < 500:

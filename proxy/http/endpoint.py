@@ -70,6 +70,12 @@ class Endpoint:
         """It is chosen again after it failed: by one event, whose outcome the others wait for."""
         self.out_until = now + reset
 
+    def leave_out(self, now: float, reset: float) -> bool:
+        """Choose others for `reset` seconds, without counting a failure; true when it was to be chosen."""
+        is_news = self.out_until <= now
+        self.out_until = max(self.out_until, now + reset)
+        return is_news
+
     def succeeded(self) -> None:
         """It answered."""
         self.row = self.outs = 0
@@ -90,4 +96,4 @@ class Endpoint:
         """up, out (left out after failures) or unhealthy (by its probe)."""
         if not self.is_healthy:
             return "unhealthy"
-        return "up" if self.row == 0 or self.out_until <= now else "out"
+        return "up" if self.out_until <= now else "out"

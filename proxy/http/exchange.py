@@ -108,7 +108,7 @@ class Exchange:
                 or not upstream.has_room
                 or (route.parks and upstream.parked >= STALLED and upstream.is_stalled(now))
                 # A breaker's trial is not taken for a copy that may never be sent.
-                or not (event.after_authority or upstream.is_ready(now))
+                or not (event.after_authority or upstream.is_ready(now, route.is_for_load))
             ):
                 is_lost = route.settings.durability == "off"
                 waits = 0 if is_lost else 1 << other
@@ -116,7 +116,7 @@ class Exchange:
                 sends_copy = not event.after_authority
         elif self.shadow:
             sends_copy = self._can_shadow(other, now)
-        is_down = not route.sides[authority].is_ready(now)
+        is_down = not route.sides[authority].is_ready(now, route.is_for_load)
         if not is_recorded:
             event.handed = waits & ~event.deferred
             plane.ledger.add(event)
@@ -132,7 +132,7 @@ class Exchange:
 
     def _can_shadow(self, other: int, now: float) -> bool:
         upstream = self.route.sides[other]
-        if upstream.has_room and upstream.is_ready(now):
+        if upstream.has_room and upstream.is_ready(now, self.route.is_for_load):
             return True
         self.plane.count("shadow_copies_skipped")
         return False
@@ -177,6 +177,7 @@ class Exchange:
         request = event_request(context, event.id.encode(), ROLE_NAMES[role], 1, event.body)
         leg = Leg(self, upstream, side, role, self.method, request, self.may_repeat)
         leg.request_charge = self.charge
+        leg.is_for_load = self.route.is_for_load
         self.legs[side] = leg
         upstream.send(leg)
 

@@ -97,6 +97,7 @@ class Leg:
     is_unwanted: nobody reads the rest of its answer; it is only read so that the connection can be used again
     is_abandoned: we have cut its connection, which says nothing about the backend
     is_ours: that it could not be sent is this process's own trouble, not the backend's
+    is_for_load: of a load test that is left out: the breaker does not hear how it ends
     request_charge, answer_charge: what the memory budget is told of the request and of `body`; None when small
     """
 
@@ -104,6 +105,7 @@ class Leg:
         "owner", "upstream", "side", "role", "method", "request", "may_repeat", "kind", "status", "reason", "head",
         "body", "truncated", "repeated", "is_started", "is_overfull", "is_unwanted", "is_paused", "is_abandoned",
         "is_ours", "connection", "outflow", "upgrade", "sent_at", "answered_at", "request_charge", "answer_charge",
+        "is_for_load",
     )  # fmt: skip
 
     def __init__(
@@ -134,6 +136,7 @@ class Leg:
         self.sent_at = 0.0
         self.answered_at = 0.0
         self.is_ours = False
+        self.is_for_load = False
         self.request_charge: Charge | None = None
         self.answer_charge: Charge | None = None
 

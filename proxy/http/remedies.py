@@ -50,7 +50,7 @@ def mind_the_copy(x: Exchange, other: int) -> None:
     if x.is_unsent(other):  # it waited for the authority
         upstream = x.route.sides[other]
         marked = x.route.is_ordered and x.plane.marks[x.route.bases[other] + x.event.bucket]
-        if marked or not upstream.is_ready(monotonic()):
+        if marked or not upstream.is_ready(monotonic(), x.route.is_for_load):
             give_up_copy(x, other, 0)
             return
         x.send(other, COPY)
@@ -163,7 +163,7 @@ def _fail_over(x: Exchange, status: int, *, copy_on: bool) -> Remedy | None:
         return instead  # it is in the ledger's hands, failed too, or is lost
     if x.legs[other] is None:
         marked = x.route.is_ordered and x.plane.marks[x.route.bases[other] + x.event.bucket]
-        if marked or not x.route.sides[other].is_ready(monotonic()):
+        if marked or not x.route.sides[other].is_ready(monotonic(), x.route.is_for_load):
             return instead
     report, number = x.plane.ledger.report, x.event.n
     x.plane.count("failovers")

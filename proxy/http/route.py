@@ -60,7 +60,8 @@ class EventRoute:
     """One route of events.
 
     index: its place in the configuration; sides: the (old, new) upstreams; seed: of the salted key hash;
-    for_load: the same route with figures of its own, by which the events of a load test go that are to be left out.
+    for_load: the same route with figures of its own, by which the events of a load test go that are to be left out;
+    is_for_load: it is that one, and what it sends tells the breakers nothing.
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class EventRoute:
         "has_copy",
         "identity_readers",
         "index",
+        "is_for_load",
         "is_ordered",
         "is_sequential",
         "match",
@@ -143,6 +145,7 @@ class EventRoute:
         self.spread = Spread(seed)
         self.figures = [[Figures() for _ in ROLES] for _ in SIDES]
         """By side, then by role."""
+        self.is_for_load = is_for_load
         self.for_load: EventRoute | None = None
         if settings.load_events == "leave-out" and not is_for_load:
             self.for_load = EventRoute(index, settings, sides, seed, is_for_load=True)

@@ -36,7 +36,7 @@ _WRITE_HIGH: Final = 16 * 1024
 
 def side_for_upload(route: EventRoute, authority: int, *, is_forced: bool, now: float) -> int | None:
     """The side that takes a body in pieces; None when neither may. There is no ledger to accept it for later."""
-    if route.sides[authority].is_ready(now):
+    if route.sides[authority].is_ready(now, route.is_for_load):
         return authority
     dials = route.dials
     chosen = remedy(
@@ -49,7 +49,9 @@ def side_for_upload(route: EventRoute, authority: int, *, is_forced: bool, now: 
         client_id=False,
     )
     other = 1 - authority
-    return other if chosen is Remedy.FAILOVER and not is_forced and route.sides[other].is_ready(now) else None
+    if chosen is not Remedy.FAILOVER or is_forced:
+        return None
+    return other if route.sides[other].is_ready(now, route.is_for_load) else None
 
 
 class Upload(Passing):
@@ -106,6 +108,7 @@ class Upload(Passing):
         request = streamed_request(context, event_id, length)
         leg = Leg(self, upstream, self._side, STREAM, self.method, request, False)
         leg.outflow = self
+        leg.is_for_load = self._route.is_for_load
         self._leg = leg
         upstream.send(leg)
 

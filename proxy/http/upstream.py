@@ -113,12 +113,15 @@ class Upstream:
         self.shortages = 0
         """Connections that were not opened for that."""
 
-    def is_ready(self, now: float) -> bool:
-        """May a live event be sent? While the breaker is open, one trial per reset time."""
+    def is_ready(self, now: float, is_for_load: bool) -> bool:
+        """May a live event be sent? While the breaker is open, one trial per reset time.
+
+        is_for_load: of a load test that is left out. That is no trial, as nobody would hear how it ended.
+        """
         breaker = self.breaker
         if breaker.is_closed:
             return self.is_healthy
-        return self.is_healthy and breaker.allows(now)
+        return self.is_healthy and not is_for_load and breaker.allows(now)
 
     @property
     def is_well(self) -> bool:
@@ -344,8 +347,14 @@ class Upstream:
             self.is_crowded = False
 
     def observe(self, leg: Leg, endpoint: Endpoint | None = None) -> None:
-        """Feed the breaker: a 5xx, ours for a missing answer or the backend's own, is a failure."""
-        if leg.status < 500:
+        """Feed the breaker: a 5xx, ours for a missing answer or the backend's own, is a failure.
+
+        A load test that is left out says nothing: it could break a backend that live events do not, and an open
+        breaker reverts; and where they fail, its successes in between would keep the breaker closed.
+        """
+        if leg.is_for_load:
+            pass
+        elif leg.status < 500:
             self.breaker.succeeded()
         elif self.breaker.failed(monotonic()):
             reason = self.trouble or leg.reason or f"status {leg.status}"

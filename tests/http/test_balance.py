@@ -120,6 +120,26 @@ def test_one_leg_tries_an_endpoint_that_failed() -> None:
     assert turns(made, 10, now=RESET)["1"] >= 5
 
 
+def test_a_load_test_that_is_left_out_is_no_trial() -> None:
+    made = balance(1, 1)
+    made.endpoints[0].failed(0.0, RESET, "refused", is_out=True)
+    made.take(made.endpoints[0], RESET, RESET, is_for_load=True)
+    assert made.endpoints[0].is_usable(RESET)
+    made.take(made.endpoints[0], RESET, RESET)
+    assert not made.endpoints[0].is_usable(RESET)
+
+
+def test_an_endpoint_that_is_left_out_without_a_failure() -> None:
+    endpoint = Endpoint(Address("10.0.0.1", 80, "a"))
+    assert endpoint.leave_out(0.0, RESET)
+    assert not endpoint.leave_out(1.0, RESET), "it was left out before"
+    assert (endpoint.state(RESET), endpoint.state(RESET + 1.0)) == ("out", "up")
+    assert (endpoint.row, endpoint.outs) == (0, 0)
+    endpoint.failed(RESET + 1.0, 10.0, "refused", is_out=True)
+    endpoint.leave_out(RESET + 2.0, 1.0)
+    assert not endpoint.is_usable(RESET + 10.0), "it stays out for as long as it was"
+
+
 def test_who_fails_again_is_left_out_for_longer() -> None:
     endpoint = Endpoint(Address("10.0.0.1", 80, "a"))
     assert endpoint.failed(0.0, RESET, "refused", is_out=True)
