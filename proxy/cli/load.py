@@ -77,8 +77,12 @@ def _add_event(parser: argparse.ArgumentParser) -> None:
     event.add_argument(
         "--name", default="proxyctl", metavar="NAME", help="value of X-Crossfade-Load (default: proxyctl)"
     )
-    event.add_argument("--side", choices=("old", "new"), help="force this side; the route must allow an override")
-    event.add_argument("--side-header", metavar="NAME", help="header of --side (default: the route's override)")
+    event.add_argument("--side", choices=("old", "new"), help="force this side, as the override of the route allows")
+    event.add_argument(
+        "--side-header",
+        metavar="NAME",
+        help="header of --side (default: the route's override, asked of the instance, which must be that of the URL)",
+    )
     event.add_argument("--ca", metavar="FILE", help="certificates to believe for https (default: the system's)")
 
 
@@ -181,12 +185,14 @@ def _stores(texts: list[str]) -> list[Store]:
 
 
 def _requests(args: argparse.Namespace) -> tuple[Target, Requests]:
-    from proxy.cli.load_route import ask_route, force, target_of, with_key
+    from proxy.cli.load_route import ask_route, check_own, force, target_of, with_key
     from proxy.load.requests import LOAD_HEADER, Requests
 
     needs_route = args.url is None or (args.side is not None and args.side_header is None)
     instance = ask_route(admins(args), args.route) if needs_route else None
-    target = target_of(instance, args.ca) if args.url is None and instance is not None else _target(args)
+    target = target_of(instance) if args.url is None and instance is not None else _target(args)
+    if args.url is not None and instance is not None:
+        check_own(target, instance)
     headers: list[str] = []
     body = _template(args.template)
     if instance is not None and args.url is None:

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 
 class Instance(NamedTuple):
-    """listen: the first address for clients; route: its settings, as in the configuration file."""
+    """admin: its API's address; listen, listen_tls: where clients come in; route: as the configuration file has it."""
 
-    listen: str
+    admin: str
+    listen: list[str]
+    listen_tls: list[str]
     route: dict[str, Any]
 
     @property
@@ -37,17 +39,33 @@ def ask_route(found: list[Admin], name: str | None) -> Instance:
         raise Failure(USAGE, f"which route? say --route with one of {', '.join(routes)}")
     if name is not None and name not in routes:
         raise Failure(FAILED, f"there is no route {name!r}; routes are {', '.join(routes)}")
-    if not answer["listen"]:
-        raise Failure(USAGE, "the proxy speaks TLS alone: give the URL, https://HOST:PORT/PATH, and --ca FILE")
-    return Instance(answer["listen"][0], routes[name] if name is not None else next(iter(routes.values())))
+    route = routes[name] if name is not None else next(iter(routes.values()))
+    return Instance(found[0].address, answer["listen"], answer.get("listen_tls", []), route)
 
 
-def target_of(instance: Instance, ca: str | None) -> Target:
+def check_own(target: Target, instance: Instance) -> None:
+    """Failure when the target is not the instance: what forces a side here may be any header there."""
+    from proxy.cli.own_address import is_own
+
+    listen = [*instance.listen, *instance.listen_tls]
+    if not is_own(target.address, listen, instance.admin):
+        raise Failure(
+            USAGE,
+            f"{target.url} is not the instance at {instance.admin}, which takes clients at {', '.join(listen)}: "
+            "its override may force no side there",
+            hint="name the instance behind the URL with --admin or --context, or the header that it takes "
+            "with --side-header",
+        )
+
+
+def target_of(instance: Instance) -> Target:
     """The proxy's own address with a path that the route takes; path parameters become keys."""
     from config.units import parse_address
     from proxy.load.target import plain
 
-    address = parse_address(instance.listen)
+    if not instance.listen:
+        raise Failure(USAGE, "the proxy speaks TLS alone: give the URL, https://HOST:PORT/PATH, and --ca FILE")
+    address = parse_address(instance.listen[0])
     if address.is_any():
         address = address._replace(host="::1" if ":" in address.host else "127.0.0.1")
     match = instance.route["match"]

@@ -92,7 +92,8 @@ class Handlers:
         """The settings of all routes."""
         settings = self._instance.settings
         plain = [each.address for each in settings.listen if each.tls is None]
-        return views.Routes(plain, [route.model_dump(mode="json") for route in settings.routes])
+        over_tls = [each.address for each in settings.listen if each.tls is not None]
+        return views.Routes(plain, over_tls, [route.model_dump(mode="json") for route in settings.routes])
 
     async def history(self, call: Call) -> views.History:
         """The audit trail, newest first."""

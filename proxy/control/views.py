@@ -80,12 +80,13 @@ class RouteView(msgspec.Struct):
 
 
 class Routes(msgspec.Struct):
-    """The startup settings of all routes, as the configuration file names them, and the addresses for plain HTTP.
+    """The startup settings of all routes, as the configuration file names them, and the addresses for clients.
 
-    Durations in seconds, sizes in bytes, shares 0-1.
+    listen: those for plain HTTP; listen_tls: those for HTTPS. Durations in seconds, sizes in bytes, shares 0-1.
     """
 
     listen: list[str]
+    listen_tls: list[str]
     routes: list[dict[str, Any]]
 
 

@@ -31,10 +31,10 @@ def route(name: str = "events", **values: Any) -> dict[str, Any]:
     return {"name": name, "key": "json:/entity_id", "match": match | values.pop("match", {})} | values
 
 
-def says(admin: FakeAdmin, *routes: dict[str, Any], listen: str = "127.0.0.1:8080") -> None:
-    admin.forced = lambda method, path: (
-        (200, {"listen": [listen], "routes": list(routes)}) if path == "/api/v1/routes" else None
-    )
+def says(admin: FakeAdmin, *routes: dict[str, Any], listen: str = "127.0.0.1:8080", tls: str = "") -> None:
+    """listen, tls: addresses with a blank between them."""
+    answer = {"listen": listen.split(), "listen_tls": tls.split(), "routes": list(routes)}
+    admin.forced = lambda method, path: (200, answer) if path == "/api/v1/routes" else None
 
 
 def head(*words: str) -> list[str]:
@@ -125,14 +125,14 @@ def test_which_route(admin: FakeAdmin, ctl: Ctl) -> None:
 def test_a_side_is_forced_as_the_route_allows(admin: FakeAdmin, override: str, line: str) -> None:
     says(admin, route(override=override))
     assert line in head("--side", "new")
-    assert line in head("http://a", "--side", "new")
+    assert line in head("http://127.0.0.1:8080", "--side", "new")
     assert not any(each.endswith("new") for each in head("http://a"))
 
 
 def test_a_side_is_forced_by_a_query_parameter(admin: FakeAdmin) -> None:
     says(admin, route(override="query:my side"))
     assert head("--side", "new")[0] == "POST /api/v1/events?my%20side=new HTTP/1.1"
-    assert head("http://a/x?y=1", "--side", "old")[0] == "POST /x?y=1&my%20side=old HTTP/1.1"
+    assert head("http://127.0.0.1:8080/x?y=1", "--side", "old")[0] == "POST /x?y=1&my%20side=old HTTP/1.1"
 
 
 def test_an_own_header_cannot_undo_the_side(admin: FakeAdmin, ctl: Ctl) -> None:
@@ -140,6 +140,30 @@ def test_an_own_header_cannot_undo_the_side(admin: FakeAdmin, ctl: Ctl) -> None:
     done = ctl("load", "--count", "1", "--side", "new", "-H", "cookie: session=7")
     assert done.code == 2
     assert "--header Cookie would replace what forces --side new" in done.err
+
+
+def test_a_side_is_asked_of_the_instance_of_the_url_alone(admin: FakeAdmin, ctl: Ctl) -> None:
+    says(admin, route(override="header:X-Side"), listen="127.0.0.1:8080 127.0.0.1:8081")
+    done = ctl("load", "http://127.0.0.1:8082", "--count", "1", "--side", "new")
+    assert (done.code, done.out) == (2, "")
+    assert (
+        "http://127.0.0.1:8082/api/v1/events is not the instance at unix:crossfade-state/admin.sock, "
+        "which takes clients at 127.0.0.1:8080, 127.0.0.1:8081" in done.err
+    )
+    assert "--admin or --context" in done.err
+    assert "--side-header" in done.err
+    assert "X-Side: new" in head("http://localhost:8081", "--side", "new")
+    assert "X-Force: new" in head("http://127.0.0.1:8082", "--side", "new", "--side-header", "X-Force")
+
+
+def test_a_side_may_be_forced_over_tls(admin: FakeAdmin) -> None:
+    says(admin, route(override="header:X-Side"), listen="", tls="127.0.0.1:8443")
+    assert "X-Side: old" in head("https://127.0.0.1:8443/x", "--side", "old")
+
+
+def test_the_side_is_in_the_summary() -> None:
+    assert "http://a, 3 connections, all forced to new" in render(summary(side="new").as_dict())
+    assert "forced" not in render(summary().as_dict())
 
 
 def test_a_side_header_needs_no_admin_api() -> None:
@@ -250,7 +274,7 @@ def test_a_line_each_second() -> None:
 
 
 def test_where_only_tls_is_spoken_a_url_is_asked_for(ctl: Ctl, admin: FakeAdmin) -> None:
-    admin.forced = lambda method, path: (200, {"listen": [], "routes": [route()]}) if path == "/api/v1/routes" else None
+    says(admin, route(), listen="", tls="127.0.0.1:8443")
     done = ctl("load", "--count", "1")
     assert done.code == 2
     assert "give the URL" in done.err

@@ -277,6 +277,7 @@ async def test_explanations() -> None:
 async def test_the_settings_of_all_routes_are_shown(plane: Plane) -> None:
     answer = await plane.get("/api/v1/routes")
     assert answer["listen"] == [each.address for each in plane.supervisor.instance.settings.listen]
+    assert answer["listen_tls"] == []
     (route,) = answer["routes"]
     assert (route["name"], route["match"]["path"]) == (
         "events",

@@ -239,6 +239,11 @@ async def test_a_forced_side_gets_everything_and_the_other_nothing() -> None:
         assert (raw["counters"]["forced"], raw["counters"]["load_events"]) == (150, 150)
         assert raw["routes"][0]["weight_observed"] is None
         assert raw["routes"][0]["sides"]["new"]["error_rate"] is None
+        url = f"http://localhost:{opened.instance.address.port}"
+        by_url = await through_the_proxy(opened, url, "--count", "10", "--side", "old")
+        assert (by_url.code, by_url.json["stored"]["old"]["events"]) == (0, 10), by_url.err
+        elsewhere = await through_the_proxy(opened, "http://127.0.0.1:1", "--count", "10", "--side", "new")
+        assert (elsewhere.code, "http://127.0.0.1:1/api/v1/events is not the instance at" in elsewhere.err) == (2, True)
         in_vain = await through_the_proxy(opened, "--count", "10", "--side", "new", "--side-header", "X-Other")
         assert in_vain.code == 1
         assert "old holds 10 events that were forced to new" in in_vain.err
