@@ -5,13 +5,21 @@ Sizes and counts are in bytes, lines and connections; times are looked at by the
 
 from __future__ import annotations
 
+import asyncio
 import gzip
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import pytest
 
 from config.model import Limits
+from proxy.http.budget import CONNECTION, TIMES_HELD
+from proxy.http.downstream import Client
+from proxy.http.listener import Listener
+from proxy.http.rejection import Rejections
+from proxy.ledger.shape import as_protocol
 from tests.http.backend import BackendConnection
 from tests.http.rig import OFF, Rig, make_route, running
 from tests.http.wire import Wire, until
@@ -86,7 +94,7 @@ TIMED: Final = {
 
 
 def test_every_limit_is_in_a_table() -> None:
-    alone = {"max_connections", "max_decoded_size", "memory"}  # memory: tests/http/test_memory.py
+    alone = {"max_connections", "max_decoded_size", "memory"}  # what fills the memory: tests/http/test_memory.py
     tables = {each.limit for each in SIZED if each.limit} | TIMED.keys() | alone
     assert tables == set(Limits.model_fields)
 
@@ -142,11 +150,35 @@ async def test_a_time(limit: str, over: float) -> None:
 @pytest.mark.parametrize("over", [-1, 0, 1])
 async def test_the_number_of_connections(over: int) -> None:
     async with running(dials=OFF, limits={"max_connections": 4}) as rig:
-        wires = [await rig.wire() for _ in range(4 + over)]
-        await served(rig, wires[:4])
-        for beyond in wires[4:]:
-            assert await beyond.is_cut(), "no status: an answer would need the memory that the limit is there to bound"
-        assert rig.plane.counters.get("refused_connections", 0) == max(over, 0)
+        with listener(rig) as port:
+            for count in range(1, 5 + over):
+                wire = await Wire.open(port)
+                rig.wires.append(wire)
+                if count <= 4:  # each is there before the next one comes
+                    assert (await wire.ask(GET)).status == 200
+            await served(rig, rig.wires[:4])
+            for beyond in rig.wires[4:]:
+                answer = await beyond.ask(GET)
+                shown = {name: answer.headers[name] for name in ("retry-after", "connection")}
+                assert (answer.status, shown) == (503, {"retry-after": "1", "connection": "close"})
+                assert await beyond.is_cut()
+            assert len(rig.other.seen) == 2 * min(4 + over, 4)
+            assert rig.plane.counters.get("refused_connections", 0) == max(over, 0)
+
+
+@contextmanager
+def listener(rig: Rig) -> Iterator[int]:
+    """A worker's listener in front of a rig; its port."""
+    loop = asyncio.get_running_loop()
+    listening = socket.create_server(("127.0.0.1", 0))
+    rejections = Rejections(loop, rig.service.has_room, rig.plane.count)
+    made = Listener(loop, listening, lambda: as_protocol(Client(rig.service)), lambda: None, rejections=rejections)
+    made.start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        made.close()
+        rejections.close()
 
 
 async def served(rig: Rig, wires: list[Wire]) -> None:
@@ -159,6 +191,32 @@ async def served(rig: Rig, wires: list[Wire]) -> None:
     for connection in held:
         connection.write(b"HTTP/1.1 204 X\r\n\r\n")
     assert [(await wire.answer("GET")).status for wire in wires] == [204] * len(wires)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("over", [-1, 0, 1])
+@pytest.mark.parametrize("is_announced", [True, False], ids=["announced", "at once"])
+async def test_the_memory(is_announced: bool, over: int) -> None:
+    """With one connection, which stands for a flat sum, and a body.
+
+    An announced body needs its length, and a whole one is held several times while it is on its way.
+    """
+    room = 64 * 1024 - CONNECTION
+    assert room % TIMES_HELD == 0
+    async with running(dials=OFF, limits={"memory": "64KiB"}) as rig:
+        wire = await rig.wire()
+        if is_announced:
+            head = b"POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+            answer = await wire.ask(head % (room + over))
+        else:
+            answer = await wire.ask(_post(room // TIMES_HELD + over))
+        if over <= 0:
+            assert answer.status == (100 if is_announced else 200)
+            return
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert answer.detail == "this instance is out of memory for requests"
+        assert rig.other.received == b""
+        assert (await rig.ask(GET)).status == 200, "what needs less is served"
 
 
 @pytest.mark.asyncio
