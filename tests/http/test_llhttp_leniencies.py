@@ -6,6 +6,9 @@ lets none of the others become a header.
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import httptools
@@ -16,7 +19,7 @@ from tests.http.wire import until
 
 
 class Lenient(NamedTuple):
-    """name: as the list of what was met has it; data: a request; status: the proxy's."""
+    """name: as ARCHITECTURE.md has it; data: a request; status: the proxy's."""
 
     name: str
     data: bytes
@@ -60,6 +63,15 @@ TABLE: Final = [
     ),
 ]
 LLHTTP_REFUSES: Final = {"malformed trailers"}
+
+
+def test_the_list_in_the_architecture_is_this_one() -> None:
+    text = (Path(__file__).parents[2] / "ARCHITECTURE.md").read_text()
+    section = text.split("\n## What llhttp forgives\n", 1)[1].split("\n## ", 1)[0]
+    listed: dict[int, list[str]] = defaultdict(list)
+    for status, names in re.findall(r"^\| (\d{3}) \| (.*) \|$", section, re.MULTILINE):
+        listed[int(status)] += re.findall(r"`([^`]+)`", names)
+    assert listed == {each.status: [case.name for case in TABLE if case.status == each.status] for each in TABLE}
 
 
 class Taken:
