@@ -19,8 +19,9 @@ a test case three times over: the parser alone, the bytes at once over a socket,
 A request is refused when two readers could take it in two ways (RFC 9112 and RFC 9110 without their leniencies).
 After a refusal nothing of the connection is served: the answer is `application/problem+json` with
 `Connection: close`. The one exception are event ids, where the request is sound and the event is not: that connection
-goes on. What is accepted is written anew, never forwarded as it came: `Host` first, then the end-to-end headers in
-their order, then `X-Forwarded-For`, `-Host` and `-Proto`, `Via`, and a `Content-Length` of our own.
+goes on. What is accepted is written anew, never forwarded as it came: `Host` first and `X-Forwarded-Host` directly
+after it, then the end-to-end headers in their order, then `X-Forwarded-For`, `X-Forwarded-Proto`, `Via`, with an event
+its `X-Event-Id`, `X-Crossfade-Role` and `X-Crossfade-Attempt`, and a `Content-Length` of our own.
 
 The cases run with small limits: a body of {EVENT_SIZE:,} bytes, a head of {HEAD_SIZE:,} bytes, {HEADERS} header lines,
 a target of {TARGET_SIZE} bytes. `POST /events` is a route; everything else is passed through.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.http.cases import CASES
 from tests.http.document import PAGE, page
 
@@ -15,3 +17,11 @@ def test_every_case_has_a_line_of_its_own() -> None:
     assert len(rows) == len(CASES)
     refused = [case for case in CASES if not case.upstream]
     assert sum(row.endswith("** |") for row in rows) == len(refused)
+
+
+def test_the_order_of_the_headers_is_the_one_that_backends_get() -> None:
+    (sentence,) = re.findall(r"What is accepted is written anew,.*? of our own\.", page(), re.DOTALL)
+    said = re.findall(r"`([A-Z][\w-]+)`", sentence.replace("the end-to-end headers", "`Idempotency-Key`"))
+    (case,) = (case for case in CASES if case.name == "Idempotency-Key is an id")
+    head = case.upstream.partition(b"\r\n\r\n")[0].decode()
+    assert said == [line.partition(":")[0] for line in head.split("\r\n")[1:]]
