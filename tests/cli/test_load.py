@@ -11,12 +11,12 @@ import pytest
 
 from proxy.cli.load import _plan
 from proxy.cli.load_view import Live, render
-from proxy.cli.main import build
+from proxy.cli.main import build, main
 from proxy.cli.options import settle
 from proxy.core.sketch import Sketch
 from proxy.load.run import Plan, Second
 from proxy.load.stores import Holding
-from proxy.load.summary import Pace, Summary, Threshold
+from proxy.load.summary import BEHIND_SECONDS, BEHIND_SHARE, Pace, Summary, Threshold
 from proxy.load.tally import Tally
 from tests.cli.conftest import Ctl
 from tests.cli.fake_admin import FakeAdmin
@@ -230,6 +230,31 @@ def test_who_is_to_blame_for_a_rate_that_was_not_kept(pace: Pace, said: str) -> 
     made = summary(pace=pace)
     assert said in made.rate_problem()
     assert made.is_ok == (not said)
+
+
+@pytest.mark.parametrize(
+    ("pace", "said"),
+    [
+        (Pace(100.0, 95.0, 0.6, 0.001, 0.002, 0.1), ""),
+        (Pace(100.0, 94.9, 0.6, 0.001, 0.002, 0.1), "94.9 of 100.0 events/s were reached, for the last one left 0.60"),
+        (Pace(100.0, 94.9, 0.61, 0.001, 0.002, 0.1), "RATE       94.9 of 100.0 events/s were sent"),
+        (Pace(None, 50.0, 0.0, 0.001, 0.002, 0.1), ""),
+    ],
+)
+def test_a_rate_that_counts_as_kept_and_was_not_reached_is_noted(pace: Pace, said: str) -> None:
+    """A thousand events at 100/s: half a second and a hundredth of ten."""
+    made = summary(pace=pace)
+    text = render(made.as_dict())
+    assert said in text
+    assert ("were reached" in text) == ("were reached" in said)
+    assert made.is_ok == ("RATE" not in said)
+
+
+def test_the_help_says_when_a_rate_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["load", "--help"])
+    said = f"the last one at most {BEHIND_SECONDS:g} s and {BEHIND_SHARE * 100:g} % of the run's time late"
+    assert said in capsys.readouterr().out
 
 
 def test_stores_in_the_summary() -> None:
