@@ -41,7 +41,7 @@ The summary says what was reached when that is less than 95 %."""
 
 def add(commands: Commands) -> None:
     """Add load to the parser."""
-    parser = commands.add("load", "send events and judge the answers", run=load, example=_EXAMPLES)
+    parser = commands.add("load", "send events and judge the answers", run=load, example=_EXAMPLES, several=False)
     parser.epilog = f"{parser.epilog}\n{_TEMPLATES}"
     parser.add_argument("url", nargs="?", metavar="URL", help="target; without it the admin API says where and how")
     parser.add_argument("--route", metavar="R", help="route to load; needed when there is more than one")

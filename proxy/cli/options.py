@@ -35,15 +35,18 @@ class Commands:
         self._children = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
 
     def add(
-        self, name: str, summary: str, *, run: Handler, example: str, shared: bool = True
+        self, name: str, summary: str, *, run: Handler, example: str, shared: bool = True, several: bool = True
     ) -> argparse.ArgumentParser:
-        """A command. example: command lines without `proxyctl`. shared: whether it takes --admin, --token and -o."""
+        """A command. example: command lines without `proxyctl`. shared: whether it takes --admin, --token and -o.
+
+        several: whether it acts on all instances of several --admin.
+        """
         parser: argparse.ArgumentParser = self._children.add_parser(
             name, help=summary, description=_sentence(summary), epilog=examples(example)
         )
         parser.set_defaults(run=run)
         if shared:
-            shared_options(parser, self._level)
+            shared_options(parser, self._level, several=several)
         return parser
 
     def group(self, name: str, summary: str, *, example: str) -> Commands:
@@ -64,7 +67,7 @@ def examples(lines: str) -> str:
     return "examples:\n" + "\n".join(f"  proxyctl {line.strip()}" for line in lines.strip().splitlines())
 
 
-def shared_options(parser: argparse.ArgumentParser, level: int) -> None:
+def shared_options(parser: argparse.ArgumentParser, level: int, *, several: bool = True) -> None:
     """--admin, --context, --token, --token-file and -o.
 
     Without defaults of their own, because argparse would overwrite what stands before the command with them.
@@ -76,7 +79,9 @@ def shared_options(parser: argparse.ArgumentParser, level: int) -> None:
         dest=f"admin_{level}",
         default=argparse.SUPPRESS,
         metavar="URL|unix:PATH",
-        help="admin endpoint; give it several times to act on several instances",
+        help="admin endpoint; give it several times to act on several instances"
+        if several
+        else "admin endpoint; one at most",
     )
     group.add_argument(
         "--context", default=argparse.SUPPRESS, metavar="NAME", help="a named instance (see proxyctl context)"

@@ -250,6 +250,17 @@ def test_a_rate_that_counts_as_kept_and_was_not_reached_is_noted(pace: Pace, sai
     assert made.is_ok == ("RATE" not in said)
 
 
+def test_one_instance_is_asked_and_the_help_says_so(ctl: Ctl, capsys: pytest.CaptureFixture[str]) -> None:
+    done = ctl("load", "--count", "1", "--admin", "unix:/a", "--admin", "unix:/b")
+    assert (done.code, "give one --admin" in done.err) == (2, True)
+    with pytest.raises(SystemExit):
+        main(["load", "--help"])
+    assert "several" not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["status", "--help"])
+    assert "give it several times" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_help_says_when_a_rate_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["load", "--help"])
