@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
 import re
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cli.main import main
+from proxy.cli.main import build, main
 from proxy.demo.children import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,6 +186,22 @@ def named_commands() -> list[list[str]]:
         subcommands = words[0].split("|") if words and words[0].islower() and not options else [""]
         found += [[name, *([sub] if sub else []), *options] for sub in subcommands]
     return found
+
+
+def commands_of(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Every command that can be run, such as `ledger ls`."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, child in action.choices.items():
+                inner = [*commands_of(child)]
+                yield from [f"{name} {each}" for each in inner] if inner else [name]
+
+
+def test_every_command_is_in_the_table() -> None:
+    named = [" ".join(words) + " " for words in named_commands()]  # what an argument may be counts as a subcommand
+    commands = list(commands_of(build()))
+    assert {"load", "ledger ls", "completion"} <= set(commands)
+    assert [command for command in commands if not any(each.startswith(f"{command} ") for each in named)] == []
 
 
 def test_every_command_of_the_table_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
