@@ -90,7 +90,7 @@ class Listener:
         self._loop.add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
-        if not self._rejections.has_room():
+        if not self._has_room():
             self._give_way()
             return
         try:
@@ -104,6 +104,10 @@ class Listener:
             self._failed(error)
             return
         self._take(connection, peer)
+
+    def _has_room(self) -> bool:
+        """May one more client be taken? Over TLS those that are coming have a limit of their own."""
+        return self._rejections.has_room(len(self._opening) if self._tls is None else 0)
 
     def _failed(self, error: OSError) -> None:
         """Accepting failed: probably there are no descriptors left."""
@@ -137,7 +141,7 @@ class Listener:
 
     def _reject_one(self) -> bool:
         """Reject a client, unless there is room for it again."""
-        if self._rejections.has_room():
+        if self._has_room():
             connection, peer = self._socket.accept()
             self._take(connection, peer)
         else:

@@ -60,7 +60,9 @@ class Reserve:
 
 
 class Rejections:
-    """One worker's. has_room: may one more client be taken? count: called with a counter's name for each that was not.
+    """One worker's. has_room: may one more client be taken beside so many that are coming?
+
+    count: called with a counter's name for each that was not.
 
     most: of those that are closed in order at a time; reserve: descriptors.
     """
@@ -68,7 +70,7 @@ class Rejections:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        has_room: Callable[[], bool] = lambda: True,
+        has_room: Callable[[int], bool] = lambda coming: True,
         count: Callable[[str], None] = lambda name: None,
         most: int = MOST,
         reserve: int = RESERVE,

@@ -67,9 +67,9 @@ class Service:
         self.is_stopping = False
         self._unchecked: list[Client] = []
 
-    def has_room(self) -> bool:
-        """May one more client come?"""
-        return len(self.clients) + self.others < self.most_clients and self.budget.takes_connections
+    def has_room(self, coming: int = 0) -> bool:
+        """May one more client come? coming: clients that were accepted and are not here yet."""
+        return len(self.clients) + self.others + coming < self.most_clients and self.budget.takes_connections
 
     def check_times(self, now: float) -> None:
         """Once a second: cut clients that are too slow or idle for too long, a few of them in a loop iteration.

@@ -166,6 +166,18 @@ async def test_the_number_of_connections(over: int) -> None:
             assert rig.plane.counters.get("refused_connections", 0) == max(over, 0)
 
 
+@pytest.mark.asyncio
+async def test_a_burst_beyond_the_number_of_clients_is_answered_as_well() -> None:
+    """All at once: who was accepted and is not counted yet has a place, too."""
+    async with running(dials=OFF, limits={"max_connections": 4}) as rig:
+        with listener(rig) as port:
+            rig.wires = [*await asyncio.gather(*[Wire.open(port) for _ in range(12)])]
+            for wire in rig.wires:
+                wire.send(GET)
+            statuses = [(await wire.answer("GET")).status for wire in rig.wires]
+            assert sorted(statuses) == [200] * 4 + [503] * 8
+
+
 @contextmanager
 def listener(rig: Rig) -> Iterator[int]:
     """A worker's listener in front of a rig; its port."""

@@ -127,7 +127,7 @@ async def test_who_has_no_room_leaves_clients_to_the_others() -> None:
     loop = asyncio.get_running_loop()
     shared = listening()
     counted: list[str] = []
-    full = Rejections(loop, lambda: False, counted.append)
+    full = Rejections(loop, lambda coming: False, counted.append)
     listeners = [
         Listener(loop, shared.dup(), greeter(b"full"), lambda: None, rejections=full),
         Listener(loop, shared.dup(), greeter(b"free"), lambda: None),
@@ -147,7 +147,7 @@ async def test_who_has_no_room_leaves_clients_to_the_others() -> None:
 async def test_when_there_is_room_again_who_waits_is_taken() -> None:
     loop = asyncio.get_running_loop()
     has_room = False
-    rejections = Rejections(loop, lambda: has_room)
+    rejections = Rejections(loop, lambda coming: has_room)
     made = listening()
     listener = Listener(loop, made, greeter(b"c"), lambda: None, rejections=rejections)
     listener.start()
@@ -162,7 +162,7 @@ async def test_a_storm_is_rejected_a_few_at_a_time() -> None:
     loop = asyncio.get_running_loop()
     made = listening()
     counted: list[str] = []
-    rejections = Rejections(loop, lambda: False, counted.append, most=20)
+    rejections = Rejections(loop, lambda coming: False, counted.append, most=20)
     listener = Listener(loop, made, greeter(b"c"), lambda: None, rejections=rejections)
     clients = [socket.create_connection(made.getsockname()) for _ in range(50)]
     listener._give_way()
@@ -182,7 +182,7 @@ async def test_a_storm_is_rejected_a_few_at_a_time() -> None:
 
 async def test_who_does_not_close_is_closed_after_a_while_or_much_data() -> None:
     loop = asyncio.get_running_loop()
-    rejections = Rejections(loop, lambda: False)
+    rejections = Rejections(loop, lambda coming: False)
     made = listening()
     listener = Listener(loop, made, greeter(b"c"), lambda: None, rejections=rejections)
     listener.start()
@@ -203,7 +203,7 @@ async def test_who_does_not_close_is_closed_after_a_while_or_much_data() -> None
 
 async def test_over_tls_they_are_only_closed() -> None:
     loop = asyncio.get_running_loop()
-    rejections = Rejections(loop, lambda: False)
+    rejections = Rejections(loop, lambda coming: False)
     made = listening()
     client = socket.create_connection(made.getsockname())
     rejections.reject(made.accept()[0], "refused_connections", is_tls=True)
