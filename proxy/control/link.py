@@ -114,6 +114,8 @@ class WorkerStats(msgspec.Struct, tag="worker_stats"):
     """What clients make it hold, and its share of `limits.memory`."""
     sheds: str = ""
     """Why it turns requests or clients away at the moment; empty when it does not."""
+    sessions: int = 0
+    """Open WebSocket sessions; they are clients, too."""
 
 
 class RouteSpread(msgspec.Struct, tag="route_spread"):

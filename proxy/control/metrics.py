@@ -34,6 +34,12 @@ _SHED: Final = {
     "ledger": "refused_ledger_away",
 }
 """Causes for which requests or clients are turned away, and the counter of each."""
+_MESSAGES: Final = {
+    "from_client": "websocket_messages",
+    "to_client": "websocket_messages_to_clients",
+    "dropped": "websocket_messages_dropped",
+}
+"""Directions of WebSocket messages, and the counter of each. dropped: answers of a side that does not answer."""
 _P: Final = "crossfade"
 
 
@@ -130,12 +136,22 @@ class InstanceCollector(Collector):
         lost = CounterMetricFamily(f"{_P}_copies_lost", "Best effort copies that were lost")
         yield _single(lost, total.counters["copies_lost"])
         yield from self._overload(total)
+        yield from self._sessions(total)
         named = _counter("counts", "Everything else that is counted, by name", "name")
         for name, count in counters(instance, total).items():
             named.add_metric([name], count)
         build = _gauge("build_info", "Always 1", "version")
         build.add_metric([VERSION], 1)
         yield from (named, build)
+
+    def _sessions(self, total: Sums) -> Iterator[Metric]:
+        sessions = _gauge("websocket_connections", "Open WebSocket sessions", "worker")
+        for index, stats in self._instance.tally.present():
+            sessions.add_metric([str(index)], stats.sessions)
+        messages = _counter("websocket_messages", "Messages of clients, and of backends to them", "direction")
+        for direction, counter in _MESSAGES.items():
+            messages.add_metric([direction], total.counters[counter])
+        yield from (sessions, messages)
 
     def _overload(self, total: Sums) -> Iterator[Metric]:
         held = _gauge("memory_held_bytes", "What clients make a worker hold", "worker")

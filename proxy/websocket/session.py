@@ -422,6 +422,7 @@ class Session:
                 link.open()
                 event.handed |= bit
         event.n = ledger.next_number()
+        self.service.count("websocket_messages")
         self._taken += 1
         exchange = Exchange(event.n, authority, sent, ledger.frame if event.handed or event.deferred else 0)
         lost = 0

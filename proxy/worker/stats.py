@@ -32,6 +32,7 @@ def worker_stats(
         breakers={name: upstream.breaker.state(now) for name, upstream in plane.upstreams.items()},
         open_connections={name: upstream.open + len(upstream.lasting) for name, upstream in plane.upstreams.items()},
         clients=len(service.clients) + service.others,
+        sessions=service.others,
         in_flight=busy,
         counters=plane.counters | _files_and_names(plane, listeners),
         rss_bytes=resident_bytes(),

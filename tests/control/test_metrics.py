@@ -49,6 +49,8 @@ crossfade_requests_total{backend,code_class,role,route}
 crossfade_reverts_total{reason}
 crossfade_routing_epoch{}
 crossfade_shedding{worker}
+crossfade_websocket_connections{worker}
+crossfade_websocket_messages_total{direction}
 crossfade_weight_observed_ratio{route}
 crossfade_weight_target_ratio{route}
 crossfade_workers{}
@@ -82,7 +84,8 @@ async def fill(plane: Plane) -> None:
         chosen={"events": (75, 25)},
         requests=[requests(ok=20, error=5, latency=0.004), requests(0, "copy", ok=20, latency=0.03)],
         breakers={"old": "half-open", "new": "closed"},
-        counters={"copies_lost": 2, "handed": 6, "refused_memory": 9, "accept_failures": 3},
+        counters={"copies_lost": 2, "handed": 6, "refused_memory": 9, "accept_failures": 3, "websocket_messages": 7},
+        sessions=2,
         held_bytes=400,
         budget_bytes=500,
         sheds="memory 400 of 500 B",
@@ -146,6 +149,9 @@ async def test_values(plane: Plane) -> None:
         'memory_held_bytes{worker="0"}': 400,
         'memory_budget_bytes{worker="0"}': 500,
         'shedding{worker="0"}': 1,
+        'websocket_connections{worker="0"}': 2,
+        'websocket_messages_total{direction="from_client"}': 7,
+        'websocket_messages_total{direction="to_client"}': 0,
         'requests_shed_total{cause="memory"}': 9,
         'requests_shed_total{cause="pending"}': 0,
         "accept_failures_total": 3,
