@@ -331,7 +331,7 @@ def _watch(rig: Rig, refused: list[int], count: int) -> None:
 
 @pytest.mark.asyncio
 async def test_a_client_that_came_past_the_listener_is_cut_beyond_the_limit() -> None:
-    """The listener answers 503 (see test_limits.py). With several listeners one may take a client for the same place."""
+    """The listener answers 503 (see test_limits.py). Two listeners may take one each for the same place."""
     async with running(dials=OFF, limits={"max_connections": 2}) as rig:
         first, second = await rig.wire(), await rig.wire()
         assert (await first.ask(GET)).status == (await second.ask(GET)).status == 200
