@@ -73,19 +73,22 @@ class Attempt(NamedTuple):
 
 # What an attempt showed. A definite refusal is an answer about this event; PAUSE is an answer about
 # our right to ask (a wrong credential must not empty a backlog into the dead letters); RETRY is a
-# failure that may pass; UNREACHABLE is a failure before the backend could have seen the event.
+# failure that may pass; UNREACHABLE is a failure before the backend could have seen the event; DENIED is
+# an answer about what the event itself brings, such as its client's credentials: it waits, and nothing is
+# said of the backend.
 DELIVERED: Final = 1
 REFUSED: Final = 2
 PAUSE: Final = 3
 RETRY: Final = 4
 UNREACHABLE: Final = 5
+DENIED: Final = 6
 
 DEFINITE_REFUSALS: Final = frozenset({400, 409, 410, 413, 415, 422})
 PAUSING: Final = frozenset({401, 403, 404, 405})
 
 
 class Outcome(NamedTuple):
-    """What came of one attempt. kind: DELIVERED..UNREACHABLE; status: the answer's, or 0 without one."""
+    """What came of one attempt. kind: DELIVERED..DENIED; status: the answer's, or 0 without one."""
 
     kind: int
     status: int

@@ -116,7 +116,7 @@ class Client(Answering):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         service = self._service
-        if len(service.clients) >= service.most_clients:
+        if len(service.clients) + service.others >= service.most_clients:
             service.plane.count("refused_connections")
             self._is_closing = True
             transport.abort()

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from config.model import Ledger
 from proxy.core.event import DELIVERED as TAKEN
-from proxy.core.event import PAUSE, RETRY, UNREACHABLE, Attempt, Deliver, Outcome
+from proxy.core.event import DENIED, PAUSE, RETRY, UNREACHABLE, Attempt, Deliver, Outcome
 from proxy.core.event import REFUSED as TURNED_AWAY
 from proxy.core.owed import DEAD, DELIVERED, PENDING, REFUSED
 from proxy.ledger.backoff import Backoff
@@ -292,7 +292,7 @@ class Replayer:
             gate.pause(f"status {outcome.status}", shown=True)
         elif kind == UNREACHABLE:
             gate.pause(outcome.reason or "unreachable", shown=False)
-        else:
+        elif kind != DENIED:
             gate.failed()
         if gate.is_open and not was_open:
             for each in self._by_gate[gate.backend]:

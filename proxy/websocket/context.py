@@ -3,7 +3,7 @@ when the client has left.
 
     request line and headers, as the backends get them, with the subprotocol that was agreed on
     (empty line)
-    msgpack: [session, kind, [[kind, payload] of each prologue message]]
+    msgpack: [session, kind, [[kind, payload] of each prologue message], version of the prologue]
 
 The first part is what an HTTP event's context is, and is shown as such; the second may hold secrets and never is.
 """
@@ -18,11 +18,15 @@ _END: Final = b"\r\n\r\n"
 
 
 class SessionMessage(msgspec.Struct, array_like=True, gc=False):
-    """The second part. session: its name; kind: TEXT or BINARY; prologue: what a new connection is to get first."""
+    """The second part. session: its name; kind: TEXT or BINARY; prologue: what a new connection is to get first.
+
+    version: of the prologue; the higher one is the later.
+    """
 
     session: str
     kind: int
     prologue: tuple[tuple[int, bytes], ...] = ()
+    version: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from config.model import WebSocket
-from proxy.core.event import DELIVERED, PAUSE, PAUSING, REFUSED, RETRY, UNREACHABLE, Attempt, Event, Outcome
+from proxy.core.event import DELIVERED, DENIED, REFUSED, RETRY, UNREACHABLE, Attempt, Event, Outcome
 from proxy.http.leg import Leg
 from proxy.http.response_head import ResponseHead
 from proxy.http.tick import Tick
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_PASSING: Final = frozenset({408, 421, 425, 429})
+"""Answers to a handshake that ask to come again."""
 _IDLE: Final = 2.0
 """Seconds without a delivery after which a courier says goodbye; its window comes on top."""
 _KEPT_BYTES: Final = 16 * 2**20
@@ -125,8 +127,9 @@ class Courier:
         self._reader: FrameReader | None = None
         self._opening: asyncio.Future[Outcome | None] | None = None
         self._prologue: tuple[tuple[int, bytes], ...] = ()
-        self._told = 0
-        """So many messages of the prologue were sent on this connection."""
+        self._version = 0
+        self._told: tuple[tuple[int, bytes], ...] = ()
+        """The prologue as this connection has got it."""
         self._number = 0
         self._awaited: deque[tuple[int, float, bytes, asyncio.Future[Outcome]]] = deque()
         self._kept: deque[Kept] = deque()
@@ -139,8 +142,8 @@ class Courier:
     async def deliver(self, message: SessionMessage, payload: bytes) -> Outcome:
         """Send one message and wait for its Pong."""
         self._used_at = monotonic()
-        if len(message.prologue) > len(self._prologue):
-            self._prologue = message.prologue
+        if message.version > self._version:
+            self._version, self._prologue = message.version, message.prologue
         if self._wire is None:
             failed = await self._connect()
             if failed is not None:
@@ -166,8 +169,9 @@ class Courier:
 
     def _untold(self) -> bytes:
         """What of the prologue this connection has not got."""
-        untold = self._prologue[self._told :]
-        self._told = len(self._prologue)
+        told, self._told = self._told, self._prologue
+        # It grows at its end as a rule; else a message was said again, and the last word counts.
+        untold = self._prologue[len(told) :] if self._prologue[: len(told)] == told else self._prologue
         return b"".join(frame(kind, payload, is_client=True) for kind, payload in untold)
 
     def _written(self) -> None:
@@ -212,9 +216,9 @@ class Courier:
         if leg.head is None:
             self._opened(Outcome(leg.kind if leg.kind == UNREACHABLE else RETRY, leg.status, leg.reason))
         else:
-            # A refused handshake says nothing about one message: what it refuses for good is our right to ask.
-            is_final = leg.status in PAUSING or leg.status in (400, 426)
-            self._opened(Outcome(PAUSE if is_final else RETRY, leg.status, f"handshake: {leg.status}"))
+            # The credentials are the client's, so what is refused is this session and not the proxy: others' messages
+            # go on, and when they do and this one is refused again and again it is a dead letter.
+            self._opened(Outcome(RETRY if leg.status >= 500 or leg.status in _PASSING else DENIED, leg.status))
 
     def switched(self, connection: Connection, raw: bytes, head: ResponseHead, rest: bytes) -> None:
         """The backend says that it speaks WebSocket."""
@@ -232,7 +236,7 @@ class Courier:
         self._wire = Wire(self, connection, transport, delivery.tick, delivery.loop)
         most = self._settings.max_fragments
         self._reader = FrameReader(is_client=False, max_message=delivery.max_message, max_fragments=most, runs=True)
-        self._told = 0
+        self._told = ()
         self._send_again(self._wire)
         self._opened(None)
         if rest:

@@ -8,17 +8,21 @@ from proxy.http.route import AUTHORITY, COPY
 class Exchange:
     """One message. n: its event's number in this worker's stream; authority: the side whose word counts for the client.
 
+    bucket: of its key
     missing: mask of sides that have it neither themselves nor by the ledger
     frame: the frame for the ledger that must be durable before it is safe; 0 when none must
     """
 
-    __slots__ = ("authority", "frame", "missing", "n")
+    __slots__ = ("authority", "bucket", "frame", "missing", "n", "parked")
 
-    def __init__(self, n: int, authority: int, missing: int, frame: int) -> None:
+    def __init__(self, n: int, bucket: int, authority: int, missing: int, frame: int) -> None:
         self.n = n
+        self.bucket = bucket
         self.authority = authority
         self.missing = missing
         self.frame = frame
+        self.parked = 0
+        """Mask of sides of which the ledger knows that it is on its way there."""
 
     def received(self, side: int) -> None:
         """A backend has it."""

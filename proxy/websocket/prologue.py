@@ -23,15 +23,16 @@ Rules: TypeAlias = tuple[tuple[Reader, str], ...]
 class Prologue:
     """One session's. head: of its handshake; first: how many first messages are of it; rules: which further ones."""
 
-    __slots__ = ("_first", "_head", "_rules", "_size", "messages")
+    __slots__ = ("_first", "_head", "_rules", "messages", "version")
 
     def __init__(self, head: RequestHead, first: int, rules: Rules) -> None:
         self._head = head
         self._first = first
         self._rules = rules
-        self._size = 0
         self.messages: tuple[tuple[int, bytes], ...] = ()
         """Kind and payload of each."""
+        self.version = 0
+        """How often it was changed."""
 
     def takes(self, message: Message) -> bool:
         """Is this message one of it?"""
@@ -40,16 +41,19 @@ class Prologue:
             return True
         return any(read(self._head, message.payload, {}, "") == equals for read, equals in self._rules)
 
-    def has_room(self, message: Message) -> bool:
-        """May it be kept?"""
-        return len(self.messages) < MOST_MESSAGES and self._size + len(message.payload) <= MOST_BYTES
+    def keep(self, message: Message) -> bool:
+        """Keep a message; false when there is no room for it.
 
-    def keep(self, message: Message) -> None:
-        """Keep a message; one that is there already, as of a client that subscribes again, is kept once."""
+        One that is there already, as of a client that subscribes again, is kept once, as the last word.
+        """
         one = (message.kind, message.payload)
-        if one not in self.messages:
-            self.messages = (*self.messages, one)
-            self._size += len(message.payload)
+        others = tuple(each for each in self.messages if each != one)
+        size = sum(len(payload) for _, payload in others) + len(message.payload)
+        if len(others) >= MOST_MESSAGES or size > MOST_BYTES:
+            return False
+        self.messages = (*others, one)
+        self.version += 1
+        return True
 
 
 def rules_of(settings: WebSocket) -> Rules:

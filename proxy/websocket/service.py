@@ -55,6 +55,9 @@ class Sessions:
         """Begin a session; None when the client was answered at once."""
         settings = route.settings.websocket
         assert settings is not None
+        if self.http.is_stopping:
+            self._refuse(client, Refusal(503, "the proxy stops"))
+            return None
         if client.has_more:
             self._refuse(client, Refusal(400, "bytes behind a WebSocket handshake, before its answer"))
             return None
@@ -87,10 +90,10 @@ class Sessions:
         self.open.discard(session)
 
     def _check(self) -> None:
+        self._timer = self.loop.call_later(_CHECK_EVERY, self._check)
         now = monotonic()
         for session in tuple(self.open):
             session.check_time(now)
-        self._timer = self.loop.call_later(_CHECK_EVERY, self._check)
 
     def stop(self) -> None:
         """Every client is told that we go away; what backends have is settled."""

@@ -103,7 +103,9 @@ class Session:
         "_since",
         "_taken",
         "_transport",
+        "_waited",
         "_waiting",
+        "_began_at",
         "answering",
         "handshake",
         "heard_at",
@@ -172,6 +174,10 @@ class Session:
         self._is_full = False
         self._since = 0.0
         self._counted = 0
+        self._waited = 0
+        """The last frame for whose being durable we wait."""
+        self._began_at = 0.0
+        """When the message began that is not whole yet; 0 without one."""
         self._clock: asyncio.TimerHandle | None = None
         self._farewell = 0
         """The code with which the client closes, once it does."""
@@ -257,6 +263,15 @@ class Session:
                 status = answer.status if answer is not None and answer.head is None else 502
                 client.answer_problem(status, (answer.reason if answer is not None else "") or "the backend failed")
 
+    def has_room_for(self, link: Link) -> bool:
+        """May what this backend says be read? What is for the client waits for it, and for its 101."""
+        return self._transport is not None and not (self._is_full and self._hears(link.side))
+
+    def _hears(self, side: int) -> bool:
+        """Are the messages of this side for the client?"""
+        weight = self.route.dials.weight
+        return side == self.answering or (not self.route.has_copy and 0 < weight < 100)
+
     def _may_fail_over(self, side: int) -> bool:
         dials, settings = self.route.dials, self.route.settings
         chosen = remedy(
@@ -301,6 +316,8 @@ class Session:
         if other.state == OPEN and other.agreed.protocol != agreed.protocol:
             self.service.count("websocket_protocols_differ")
             other.drop(NORMAL, "it chose another subprotocol than the authority")
+        for link in self.links:
+            link.resume_reading()
 
     def client_gone(self) -> None:
         """The client left before its session was open."""
@@ -313,8 +330,14 @@ class Session:
         """It was made when it was an HTTP connection."""
 
     def data_received(self, data: bytes) -> None:
+        if self.is_over or self._farewell:
+            return
         self.heard_at = monotonic()
         items = self._reader.feed(data)
+        if self._reader.is_between:
+            self._began_at = 0.0
+        elif not self._began_at:
+            self._began_at = self.heard_at
         if self._waiting:
             self._waiting += items
         else:
@@ -424,7 +447,7 @@ class Session:
         event.n = ledger.next_number()
         self.service.count("websocket_messages")
         self._taken += 1
-        exchange = Exchange(event.n, authority, sent, ledger.frame if event.handed or event.deferred else 0)
+        exchange = Exchange(event.n, bucket, authority, sent, ledger.frame if event.handed or event.deferred else 0)
         lost = 0
         if event.handed and self.route.settings.durability == "off":
             lost, event.handed = event.handed & ~(1 << authority), event.handed & 1 << authority
@@ -437,6 +460,7 @@ class Session:
             if sent & bit:
                 links[side].send(exchange, message.raw)
             elif event.handed & bit:
+                links[side].park(bucket)
                 links[side].handed_frame = ledger.frame
                 self.service.count("handed")
             elif lost & bit:
@@ -494,20 +518,22 @@ class Session:
     def _context(self, kind: int) -> bytes:
         context = self._contexts.get(kind)
         if context is None:
-            message = SessionMessage(self._name, kind, self.prologue.messages)
+            message = SessionMessage(self._name, kind, self.prologue.messages, self.prologue.version)
             context = self._contexts[kind] = pack_context(self.handshake, message)
         return context
 
     def _broadcast(self, message: Message) -> bool:
         """A message of the prologue: to both sides, now and first on every connection that is made later."""
-        if not self.prologue.has_room(message):
+        if not self.prologue.keep(message):
             self.close(TOO_BIG, "too much that both sides must have")
             return True
-        self.prologue.keep(message)
         self._contexts.clear()
         self.service.count("websocket_broadcasts")
         for link in self.links:
-            link.pass_on(message.raw)
+            if link.is_full and link.state == OPEN:
+                link.drop(TRY_AGAIN, "it does not take what both sides must have")  # it gets it first, next time
+            else:
+                link.pass_on(message.raw)
         return True
 
     # holding the client up
@@ -525,8 +551,13 @@ class Session:
             return
         items, self._waiting = self._waiting, []
         self._take(items)
-        if not self._waiting and self._is_held and self._transport is not None:
+        if not self._waiting:
             self._is_held = False
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._is_held and not self._is_full:
+            self.heard_at = monotonic()
             self._transport.resume_reading()
 
     def backend_is_full(self, link: Link) -> None:
@@ -557,14 +588,16 @@ class Session:
             return
         ledger, waits = self.ledger, False
         for exchange in self._outstanding:
-            if exchange.missing:
-                copy = exchange.missing & ~(1 << exchange.authority)
-                if copy == exchange.missing:
+            copy = 1 << (1 - exchange.authority)
+            if exchange.missing == copy:
+                if not exchange.parked & copy:
+                    exchange.parked |= copy
                     ledger.report(exchange.n, 1 - exchange.authority, PARKED, 0)
-                    exchange.hand(1 - exchange.authority, ledger.frame)
                     self.service.count("parked")
+                exchange.hand(1 - exchange.authority, ledger.frame)
             waits = waits or exchange.frame > ledger.durable
-        if waits:
+        if waits and self._waited != ledger.frame:
+            self._waited = ledger.frame
             ledger.wait_durable(self)
             self.service.tick.schedule()
         if any(exchange.missing for exchange in self._outstanding):
@@ -598,24 +631,26 @@ class Session:
 
     def from_backend(self, link: Link, run: Run) -> None:
         """Messages of a backend: the client's, if that side answers; else they are dropped."""
-        dials = self.route.dials
-        is_split = not self.route.has_copy and 0 < dials.weight < 100
-        if (link.side == self.answering or is_split) and self._transport is not None and not self.is_over:
+        if self._hears(link.side) and self._transport is not None and not self.is_over:
             self.service.count("websocket_messages_to_clients", run.messages)
             self.service.tick.write(self._transport, run.raw)
         else:
             self.service.count("websocket_messages_dropped", run.messages)
 
     def pause_writing(self) -> None:
-        """The client reads slowly: so are its backends read."""
+        """The client reads slowly: so is it read, and so are the backends whose messages are for it."""
         self._is_full = True
         self._since = monotonic()
+        if self._transport is not None:
+            self._transport.pause_reading()
         for link in self.links:
-            link.pause_reading()
+            if self._hears(link.side):
+                link.pause_reading()
 
     def resume_writing(self) -> None:
         """It reads on."""
         self._is_full = False
+        self._read_on()
         for link in self.links:
             link.resume_reading()
 
@@ -639,7 +674,12 @@ class Session:
 
     def close(self, code: int, reason: str) -> None:
         """End the session from our side."""
-        if self._transport is not None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.let_go_of(self)
+            client.last_call()
+            client.answer_problem(503, reason)
+        elif self._transport is not None:
             self._write(close_frame(code, reason, is_client=False))
             self._end()
         self._finish(code if code in (NORMAL, GOING_AWAY) else GOING_AWAY)
@@ -694,12 +734,23 @@ class Session:
         if self._is_full and now - self._since > self.service.http.limits.keepalive_timeout:
             self.service.count("clients_not_reading")
             self.close(TRY_AGAIN, "too slow a reader")
-        elif silent > 2 * self.ping_interval and not self._is_held:
+        elif self._is_full or self._is_held:
+            return
+        elif self._began_at and self._waits_too_long(now - self._began_at):
+            self.service.count("websocket_slow_messages")
+            self.close(POLICY, "the rest of a message took too long")
+        elif silent > 2 * self.ping_interval:
             self.service.count("websocket_silent")
             self.close(GOING_AWAY, "no answer to a Ping")
         elif silent > self.ping_interval and now - self._pinged_at > self.ping_interval:
             self._pinged_at = now
             self._write(frame(PING, b"", is_client=False))
+
+    def _waits_too_long(self, waited: float) -> bool:
+        """May a message take so long? As the body of a request: while memory is short it has a tenth of the time."""
+        if self.plane.budget.is_short:
+            waited *= 10
+        return waited > self.service.http.limits.body_timeout
 
     def _count(self) -> None:
         """Tell the budget what is held of unfinished messages."""

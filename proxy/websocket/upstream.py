@@ -23,7 +23,7 @@ from proxy.core.owed import DELIVERED
 from proxy.http.leg import Leg
 from proxy.http.response_head import ResponseHead
 from proxy.http.upstream import Upstream
-from proxy.ledger.protocol import HANDED
+from proxy.ledger.protocol import HANDED, PARKED
 from proxy.websocket.frames import (
     NO_CLOSE,
     NO_CODE,
@@ -79,7 +79,12 @@ class Link:
         "_awaited",
         "_batch",
         "_key",
+        "_goodbye",
+        "_is_paused",
         "_leg",
+        "_opened_at",
+        "_parked",
+        "_rest",
         "_number",
         "_out",
         "_ponged",
@@ -119,6 +124,14 @@ class Link:
         self._reader: FrameReader | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wait = _FIRST_WAIT
+        self._goodbye = 0
+        """The code with which we close."""
+        self._is_paused = False
+        self._rest = b""
+        """What came before the client had its 101."""
+        self._opened_at = 0.0
+        self._parked: set[int] = set()
+        """Buckets of which the ledger knows everything that is on its way here."""
         # Out: what this iteration writes, and its messages; then batches until their Pong, then until they are settled.
         self._out: list[bytes] = []
         self._batch: list[Exchange] = []
@@ -133,6 +146,7 @@ class Link:
         if self.state != DOWN or self._timer is not None:
             return
         self.state = OPENING
+        self._opened_at = monotonic()
         self._key = new_key()
         upstream, context = self.upstream, self.session.handshake
         if upstream.rewrite is not None:
@@ -149,11 +163,10 @@ class Link:
         """A long answer that is no 101: the client may want it, whole."""
 
     def leg_data(self, leg: Leg, data: bytes) -> None:
-        """A piece of it."""
+        """A piece of it; of an answer that is too long the client hears that there was none."""
         leg.keep(data)
         if leg.is_paused:
-            leg.resume()
-            leg.body, leg.is_overfull = b"", True
+            self._give_up("its answer to the handshake has no end")
 
     def leg_done(self, leg: Leg) -> None:
         """No handshake: the backend said something else, or nothing."""
@@ -162,6 +175,15 @@ class Link:
         self._leg = None
         self.answer = leg
         self._failed()
+
+    def _give_up(self, reason: str) -> None:
+        """Wait no longer for the end of what is no handshake."""
+        leg, self._leg = self._leg, None
+        if leg is not None:
+            leg.abandon()
+            log.warning("no session", extra={"backend": self.upstream.name, "reason": reason})
+            self.answer = None
+            self._failed()
 
     def switched(self, connection: Connection, raw: bytes, head: ResponseHead, rest: bytes) -> None:
         """The backend says that it speaks WebSocket; believed once that was checked."""
@@ -185,13 +207,19 @@ class Link:
         self.state, self.reason = OPEN, ""
         self._wait = _FIRST_WAIT
         self.heard_at = monotonic()
-        self.is_full = False
+        self.is_full = self._is_paused = False
+        self._parked.clear()
         for kind, payload in self.session.prologue.messages:
             self._out.append(frame(kind, payload, is_client=True))
         self.flush()
-        self.session.opened(self)
-        if rest:
-            self.data_received(rest)
+        if self.session.has_room_for(self):
+            if rest:
+                self.data_received(rest)
+        else:
+            self._rest = rest
+            self.pause_reading()
+        if self.state == OPEN:
+            self.session.opened(self)
 
     def _failed(self) -> None:
         """There is no connection: another try later, while the session is there."""
@@ -221,6 +249,19 @@ class Link:
         """Send a message at the end of this iteration; raw: its frames, masked by the client."""
         self._out.append(raw)
         self._batch.append(exchange)
+        self._parked.discard(exchange.bucket)
+
+    def park(self, bucket: int) -> None:
+        """A message of this bucket goes to the ledger: it waits there for those before it that have no receipt yet."""
+        if bucket in self._parked or not (self._awaited or self._batch):
+            return
+        self._parked.add(bucket)
+        bit, ledger = 1 << self.side, self.session.ledger
+        for exchanges in (*[batch.exchanges for batch in self._awaited], self._batch):
+            for exchange in exchanges:
+                if exchange.bucket == bucket and not exchange.parked & bit:
+                    exchange.parked |= bit
+                    ledger.report(exchange.n, self.side, PARKED, 0)
 
     def pass_on(self, raw: bytes) -> None:
         """Send frames of which no receipt is wanted."""
@@ -263,7 +304,8 @@ class Link:
             elif type(item) is Pong:
                 self._pong(item.payload)
             elif type(item) is Ping:
-                self.pass_on(frame(PONG, item.payload, is_client=True))
+                if not self.is_full:  # else it is not for want of Pongs that it would go
+                    self.pass_on(frame(PONG, item.payload, is_client=True))
             elif type(item) is Closing:
                 self._closed_by_backend(item)
                 return
@@ -319,12 +361,20 @@ class Link:
         self.session.backend_has_room(self)
 
     def pause_reading(self) -> None:
-        """The client reads slowly."""
-        if self._wire is not None:
+        """The client reads slowly, or has no session yet. What the backend then says is not heard: no clock runs."""
+        if self._wire is not None and not self._is_paused:
+            self._is_paused = True
             self._wire.transport.pause_reading()
 
     def resume_reading(self) -> None:
         """It reads on."""
+        if self._wire is None or not self._is_paused:
+            return
+        self._is_paused = False
+        self.heard_at = monotonic()
+        rest, self._rest = self._rest, b""
+        if rest:
+            self.data_received(rest)
         if self._wire is not None:
             self._wire.transport.resume_reading()
 
@@ -336,9 +386,12 @@ class Link:
 
     def _closed_by_backend(self, closing: Closing) -> None:
         if self.state == CLOSING:
-            # The closing handshake is through, so everything before our close frame was read.
-            self._take_all()
+            # The answer to our close frame: what was ponged before it need not be sent again. What has no Pong was not
+            # read, for that Ping came before our close frame: the backend's may have crossed it.
+            if closing.code == self._goodbye:
+                self._settle_ponged()
             self._let_go()
+            self.hand_over()
             self._ended()
             return
         self.session.service.count("websocket_backend_closed")
@@ -379,14 +432,12 @@ class Link:
             self._timer = None
         self.session.link_ended()
 
-    def _take_all(self) -> None:
+    def _settle_ponged(self) -> None:
         ledger = self.session.ledger
-        for batch in (*self._ponged, *self._awaited):
+        for batch in self._ponged:
             for exchange in batch.exchanges:
-                exchange.received(self.side)
                 ledger.report(exchange.n, self.side, DELIVERED, 0)
         self._ponged.clear()
-        self._awaited.clear()
         self.session.service.tick.schedule()
 
     def hand_over(self) -> None:
@@ -415,9 +466,9 @@ class Link:
         if self.state == OPEN and self._wire is not None:
             self.flush()
             self.state = CLOSING
+            self._goodbye = NORMAL if code in (NO_CODE, NO_CLOSE) else code
+            self.session.service.tick.write(self._wire.transport, close_frame(self._goodbye, is_client=True))
             self.resume_reading()
-            code = NORMAL if code in (NO_CODE, NO_CLOSE) else code
-            self.session.service.tick.write(self._wire.transport, close_frame(code, is_client=True))
             self._timer = self.session.service.loop.call_later(CLOSE_WAIT, self._cut)
             return
         leg, self._leg = self._leg, None
@@ -435,9 +486,11 @@ class Link:
     def check_time(self, now: float) -> None:
         """Settle what is due; cut a backend that answers no Ping."""
         self.settle(now)
-        if self.state != OPEN or self._wire is None:
-            return
         limit = self.upstream.settings.response_timeout
+        if self._leg is not None and now - self._opened_at > 2 * limit:
+            self._give_up("its answer to the handshake has no end")
+        if self.state != OPEN or self._wire is None or self._is_paused:
+            return
         if self._awaited and now - max(self._awaited[0].at, self.heard_at) > limit:
             self.reason = f"no Pong within {limit:g} s"
             self._wire.transport.abort()

@@ -150,3 +150,64 @@ async def test_tls_on_both_sides(tmp_path: Path) -> None:
     finally:
         for backend in backends:
             await backend.stop()
+
+
+async def test_a_session_that_new_refuses_holds_up_no_other() -> None:
+    backends = [WsBackend("old"), WsBackend("new")]
+
+    def configure(config: dict[str, Any]) -> None:
+        for name, backend in zip(("old", "new"), backends, strict=True):
+            config["backends"][name] = {"url": f"http://127.0.0.1:{backend.port}"}
+
+    for backend in backends:
+        await backend.start()
+    new = backends[1]
+    new.refused_paths = ("denied",)
+    try:
+        async with scene(configure, stage="dualwrite", **ROUTE) as opened:
+            address = opened.instance.address
+            uri = f"ws://{address.host}:{address.port}{STREAM_PATH}"
+            async with connect(f"{uri}?denied") as denied, connect(uri) as welcome:
+                for n in range(100):
+                    await denied.send(f'{{"id": "d{n}", "entity_id": "d{n}"}}')
+                await until(lambda: len(new.connections) == 1, "one of them is let in")
+                await (await denied.ping())  # on disk: the client is told so all the same
+                new.cut()
+                for n in range(20):
+                    await welcome.send(f'{{"id": "w{n}", "entity_id": "w{n}"}}')
+                await until(lambda: len(new.got) >= 20, "the other one is served")
+            new.refused_paths = ()
+            await opened.settled(least=120)
+            assert len(set(new.got)) == len(set(backends[0].got)) == 120
+    finally:
+        for backend in backends:
+            await backend.stop()
+
+
+async def test_a_copy_that_takes_nothing_for_a_while_has_everything_in_order() -> None:
+    backends = [WsBackend("old"), WsBackend("new")]
+
+    def configure(config: dict[str, Any]) -> None:
+        for name, backend in zip(("old", "new"), backends, strict=True):
+            config["backends"][name] = {"url": f"http://127.0.0.1:{backend.port}"}
+
+    for backend in backends:
+        await backend.start()
+    new = backends[1]
+    try:
+        async with scene(configure, stage="dualwrite", **ROUTE) as opened:
+            address = opened.instance.address
+            async with connect(f"ws://{address.host}:{address.port}{STREAM_PATH}", compression=None) as client:
+                await until(lambda: bool(new.connections), "connected")
+                new.mute()
+                sent = [f'{{"id": "m{n}", "entity_id": "k", "pad": "{"x" * 30_000}"}}' for n in range(300)]
+                for message in sent:
+                    await client.send(message)
+                    await asyncio.sleep(0.002)
+                await until(lambda: len(backends[0].got) == 300, "old has all")
+                new.unmute()
+                await until(lambda: len(set(new.got)) == 300, "so has new")
+            assert list(dict.fromkeys(new.got)) == sent
+    finally:
+        for backend in backends:
+            await backend.stop()

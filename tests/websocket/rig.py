@@ -32,7 +32,9 @@ class WsBackend:
         self.got: list[str | bytes] = []
         self.requests: list[Request] = []
         self.refusal: int | None = None
+        self.refused_paths: tuple[str, ...] = ()
         self.replies = False
+        self.greeting = ""
         self.subprotocols: list[Subprotocol] = []
         self.connections: set[ServerConnection] = set()
         self.closed: list[int | None] = []
@@ -58,13 +60,16 @@ class WsBackend:
         self.requests.append(request)
         if self.gate is not None:
             await self.gate.wait()
-        if self.refusal is not None:
-            return connection.respond(HTTPStatus(self.refusal), f"no, says {self.name}")
+        refusal = 403 if any(part in request.path for part in self.refused_paths) else self.refusal
+        if refusal is not None:
+            return connection.respond(HTTPStatus(refusal), f"no, says {self.name}")
         return None
 
     async def _serve(self, connection: ServerConnection) -> None:
         self.connections.add(connection)
         try:
+            if self.greeting:
+                await connection.send(self.greeting)
             async for message in connection:
                 self.got.append(message)
                 if self.replies:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from config.model import Backend, WebSocket
-from proxy.core.event import DELIVERED, NEW, PAUSE, REFUSED, RETRY, UNREACHABLE, Attempt, Event, Outcome
+from proxy.core.event import DELIVERED, DENIED, NEW, REFUSED, RETRY, UNREACHABLE, Attempt, Event, Outcome
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
 from proxy.websocket.context import SessionMessage, pack_context, unpack_context
@@ -25,7 +25,7 @@ HANDSHAKE = b"GET /ws?a=1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer t\r\nSec-
 
 
 def event(n: int, session: str = "s", prologue: tuple[tuple[int, bytes], ...] = (), kind: int = 1) -> Event:
-    context = pack_context(HANDSHAKE, SessionMessage(session, kind, prologue))
+    context = pack_context(HANDSHAKE, SessionMessage(session, kind, prologue, len(prologue)))
     return Event(n, f"m{n}", "events", "k", 0, 1, NEW, 3, 0, 0, False, 0, "websocket", context, b"message %d" % n)
 
 
@@ -94,7 +94,7 @@ async def test_the_prologue_comes_first_and_what_was_added_to_it_later() -> None
         assert rig.backend.got == ["login", "message 1", "subscribe", "message 2", "message 3"]
 
 
-@pytest.mark.parametrize(("status", "kind"), [(401, PAUSE), (403, PAUSE), (400, PAUSE), (429, RETRY), (503, RETRY)])
+@pytest.mark.parametrize(("status", "kind"), [(401, DENIED), (403, DENIED), (400, DENIED), (429, RETRY), (503, RETRY)])
 async def test_a_refused_handshake_says_nothing_about_the_message(status: int, kind: int) -> None:
     async with couriers() as rig:
         rig.backend.refusal = status

@@ -17,8 +17,9 @@ from proxy.core.routing import Dials
 from proxy.ledger.marks import LOW_DISK
 from proxy.websocket.context import unpack_context
 from proxy.websocket.frames import frame
+from proxy.websocket.session import Session
 from tests.http.rig import COMPLETE, DUAL, LIVE, OFF, SHADOW, SPLIT, key_for
-from tests.http.wire import until
+from tests.http.wire import Wire, until
 from tests.websocket.rig import PATH, SessionRig, make_route, sessions
 
 pytestmark = pytest.mark.asyncio
@@ -290,7 +291,7 @@ async def test_a_copy_that_restarts_is_not_seen_and_misses_nothing(how: str) -> 
         for n in (2, 3):
             await client.send(text(n))
         await until(lambda: rig.rig.fake.holds_event("m3"), "recorded")
-        assert [rig.rig.story(f"m{n}") for n in (2, 3)] == [("D", "h"), ("D", "h")]
+        await until(lambda: [rig.rig.story(f"m{n}") for n in (2, 3)] == [("D", "h"), ("D", "h")], "new is owed them")
         await rig.new.start()
         await until(lambda: bool(rig.new.connections), "it is back")
         await client.send(text(4))
@@ -593,3 +594,175 @@ async def test_while_there_is_no_room_for_records_the_client_is_held_up() -> Non
         rig.rig.marks.set_flag(LOW_DISK, False)
         await until(lambda: len(rig.old.got) == len(rig.new.got) == 20, "then all go")
         assert rig.old.got == [text(n) for n in range(20)]
+
+
+# what a second look found
+
+
+async def raw_client(rig: SessionRig) -> Wire:
+    """A client that speaks by hand and reads nothing of what comes behind its 101."""
+    wire = await rig.rig.wire(limit=1024)
+    wire.send((GOOD + KEY + "\r\n").encode())
+    await wire.reader.readuntil(b"\r\n\r\n")
+    wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await until(lambda: bool(rig.old.connections) and bool(rig.new.connections), "backends are connected")
+    return wire
+
+
+def only_session(rig: SessionRig) -> Session:
+    [session] = rig.sessions.open
+    return session
+
+
+def unread(session: Session) -> int:
+    """Bytes that wait for the client."""
+    assert session._transport is not None
+    return session._transport.get_write_buffer_size()
+
+
+async def test_a_close_frame_that_crosses_ours_is_no_receipt() -> None:
+    async with sessions(make_route({"redeliver_window": "5s"})) as rig:
+        client = await opened(rig)
+        [connection] = rig.new.connections
+        rig.new.mute()
+        await client.send(text(1))
+        await until(lambda: rig.old.got == [text(1)], "old has it")
+        client.transport.abort()
+        await until(lambda: only_session(rig).is_over, "the client is gone")
+        connection.transport.write(frame(8, (1001).to_bytes(2, "big"), is_client=False))
+        await until(lambda: rig.rig.story("m1")[1] == "H", "handed")
+
+
+async def test_what_is_handed_waits_for_what_is_still_in_the_link() -> None:
+    async with sessions() as rig:
+        client = await opened(rig)
+        rig.new.mute()
+        n = 0
+        events = rig.rig.fake.events
+        while not any(event.handed for id, event in events.items() if id.startswith("m")):
+            await client.send(json.dumps({"id": f"m{n}", "key": "a", "pad": "x" * 30_000}))
+            await client.send(json.dumps({"id": f"b{n}", "key": "b"}))
+            await asyncio.sleep(0)
+            n += 1
+        first = next(n for n in range(n) if f"m{n}" in events and events[f"m{n}"].handed)
+        before = [f"m{n}" for n in range(first)]
+        await until(lambda: all(rig.rig.story(name)[1] == "P" for name in before), "the ledger knows of them all")
+
+
+async def test_what_the_authority_says_at_once_is_heard() -> None:
+    async with sessions(make_route(copy_wait="200ms")) as rig:
+        rig.new.gate = asyncio.Event()
+        rig.old.greeting = "hello"
+        client = await rig.client()
+        assert await asyncio.wait_for(client.recv(), 5) == "hello"
+        rig.new.gate.set()
+
+
+async def test_a_client_that_does_not_read_costs_no_backend_its_connection() -> None:
+    async with sessions(backend_settings={"response_timeout": "200ms"}) as rig:
+        await raw_client(rig)
+        [connection] = rig.old.connections
+        pushing = asyncio.ensure_future(push_much(connection))
+        await until(lambda: only_session(rig)._is_full, "full")
+        await asyncio.sleep(0.6)
+        assert "websocket_backend_lost" not in rig.rig.plane.counters
+        only_session(rig).links[0].drop(1000, "so that there is a new one")
+        await until(lambda: connection not in rig.old.connections and bool(rig.old.connections), "a new one")
+        [again] = rig.old.connections
+        pushing_again = asyncio.ensure_future(push_much(again))
+        await asyncio.sleep(0.3)
+        assert unread(only_session(rig)) < 2 * 2**20
+        for task in (pushing, pushing_again):
+            task.cancel()
+        await asyncio.gather(pushing, pushing_again, return_exceptions=True)
+
+
+async def test_a_flood_of_pings_without_reading_takes_no_memory() -> None:
+    async with sessions() as rig:
+        wire = await raw_client(rig)
+        for _ in range(100):
+            wire.send(frame(9, b"x" * 125, is_client=True) * 2_000)
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.2)
+        assert unread(only_session(rig)) < 2 * 2**20
+        wire.reset()
+
+
+async def test_a_message_that_does_not_end_is_given_up() -> None:
+    async with sessions(limits={"body_timeout": "200ms"}) as rig:
+        client = await opened(rig)
+        client.transport.write(frame(1, b"x" * 50_000, is_client=True)[:-1])
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+
+
+async def test_the_last_word_of_a_prologue_counts() -> None:
+    rules = tuple({"pointer": "/type", "equals": name} for name in ("on", "off"))
+    async with sessions(make_route({"broadcast": rules})) as rig:
+        client = await opened(rig)
+        on, off = '{"type":"on"}', '{"type":"off"}'
+        for message in (on, off, on):
+            await client.send(message)
+        await until(lambda: rig.old.got == [on, off, on], "live")
+        rig.old.cut()
+        await until(lambda: rig.old.got[3:] == [off, on], "again")
+
+
+async def test_a_client_that_says_the_same_again_is_not_too_long() -> None:
+    async with sessions(make_route({"broadcast": ({"pointer": "/type", "equals": "on"},)})) as rig:
+        client = await opened(rig)
+        on = json.dumps({"type": "on", "pad": "x" * 60_000})
+        for _ in range(5):
+            await client.send(on)
+        await client.send(text(1))
+        await until(lambda: rig.new.got == [on] * 5 + [text(1)], "all of it")
+
+
+async def test_a_backend_that_takes_nothing_does_not_pile_up_broadcasts() -> None:
+    async with sessions(make_route({"broadcast": ({"pointer": "/type", "equals": "on"},)})) as rig:
+        client = await opened(rig)
+        rig.new.mute()
+        for _ in range(800):
+            await client.send(json.dumps({"type": "on", "pad": "x" * 30_000}))
+        await until(lambda: rig.rig.plane.counters.get("websocket_backend_lost", 0) >= 1, "let go")
+
+
+async def test_at_a_stop_who_is_being_opened_is_answered_and_nobody_new_is_let_in() -> None:
+    async with sessions() as rig:
+        rig.old.gate = asyncio.Event()
+        opening, late = await rig.rig.wire(), await rig.rig.wire()
+        opening.send((GOOD + KEY + "\r\n").encode())
+        late.send(GOOD.encode())
+        await until(lambda: bool(rig.old.requests), "asked")
+        await asyncio.sleep(0.02)
+        rig.rig.service.last_call()
+        rig.sessions.stop()
+        late.send((KEY + "\r\n").encode())
+        for wire in (opening, late):
+            assert (await wire.answer("GET")).status == 503
+        rig.old.gate.set()
+        await until(lambda: not rig.sessions.open, "nobody is left")
+
+
+async def test_an_answer_to_the_handshake_without_an_end_is_a_bad_gateway() -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            while True:
+                writer.write(b"data: x\n\n")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        is_over.set()
+
+    is_over = asyncio.Event()
+    async with sessions(dials=OFF, backend_settings={"response_timeout": "200ms"}) as rig:
+        await rig.old.stop()
+        server = await asyncio.start_server(endless, "127.0.0.1", rig.old.port)
+        with pytest.raises(InvalidStatus) as refused:
+            await rig.client(open_timeout=5)
+        assert refused.value.response.status_code == 502
+        await is_over.wait()
+        server.close()
