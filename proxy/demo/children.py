@@ -25,8 +25,12 @@ class ChildError(CrossfadeError):
     """A child did not start, or ended on its own; the message has its log's last lines."""
 
 
+_given: set[int] = set()
+"""Ports that were handed out: who got one may not listen yet."""
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that is free now and stays so.
+    """A TCP port of 127.0.0.1 that is free now and stays so; never the same twice.
 
     Taken from below the range that outgoing connections draw from: a listener that is closed and
     opened again (a backend that is down, a daemon that restarts) must find its port still free.
@@ -35,12 +39,15 @@ def free_port() -> int:
     chosen = random.SystemRandom()
     while True:
         port = chosen.randrange(min(10_000, low // 2), low)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        _given.add(port)
+        return port
 
 
 _PR_SET_PDEATHSIG = 1

@@ -47,6 +47,10 @@ async def test_a_child_that_ignores_sigterm_is_killed(directory: Path) -> None:
     assert await child.stop(0.2) == -signal.SIGKILL
 
 
+def test_no_port_is_given_out_twice() -> None:
+    assert len({free_port() for _ in range(1_000)}) == 1_000
+
+
 def test_a_free_port_can_be_bound_and_is_not_drawn_for_outgoing_connections() -> None:
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     port = free_port()
