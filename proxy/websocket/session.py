@@ -8,6 +8,9 @@ While the session is being opened the client's connection is still the HTTP one;
 
 Backends come and go, and the client does not see it: what a link has not got goes to the ledger, which opens a
 session of its own for it. A client is held up, by not reading on, while there is no room for records.
+
+Long, because it is one owner of one session's state: what is read, held up, answered and closed is decided by the same
+dozen fields.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ A message goes out here only if everything older of its key is with the backend:
 that was handed to the ledger is unconfirmed. Receipts come with numbered Pings, one behind each batch that is
 written: Pong n says that the backend has everything before Ping n. It may still lose what it has not processed, so a
 message counts as delivered only when the connection has lived on for `redeliver_window`.
+
+Long, because the handshake, receipts and loss of a connection are states of one link.
 """
 
 from __future__ import annotations
