@@ -112,7 +112,6 @@ class Session:
         "answering",
         "handshake",
         "heard_at",
-        "is_busy",
         "is_over",
         "ledger",
         "links",
@@ -156,7 +155,6 @@ class Session:
         self.answering = OLD
         """Whose messages the client gets, where only one side's are for it."""
         self.is_over = False
-        self.is_busy = True
         self.heard_at = monotonic()
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader(
@@ -563,12 +561,6 @@ class Session:
             self.heard_at = monotonic()
             self._transport.resume_reading()
 
-    def backend_is_full(self, link: Link) -> None:
-        """A backend takes no more: copies go to the ledger, and messages of which it is the authority wait."""
-
-    def backend_has_room(self, link: Link) -> None:
-        """It does again. Who waits looks by itself."""
-
     # answers
 
     def _answer_when_safe(self, data: bytes) -> None:
@@ -712,7 +704,6 @@ class Session:
         if self.is_over:
             return
         self.is_over = True
-        self.is_busy = False
         for timer in (self._hurrying, self._clock):
             if timer is not None:
                 timer.cancel()

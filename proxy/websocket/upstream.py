@@ -353,14 +353,12 @@ class Link:
         self.session.service.tick.schedule()
 
     def pause_writing(self) -> None:
-        """The backend does not take what it gets."""
+        """The backend takes no more: copies go to the ledger, and messages of which it is the authority wait."""
         self.is_full = True
-        self.session.backend_is_full(self)
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """It does again. Who waits looks by itself."""
         self.is_full = False
-        self.session.backend_has_room(self)
 
     def pause_reading(self) -> None:
         """The client reads slowly, or has no session yet. What the backend then says is not heard: no clock runs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -152,19 +153,25 @@ async def test_tls_on_both_sides(tmp_path: Path) -> None:
             await backend.stop()
 
 
-async def test_a_session_that_new_refuses_holds_up_no_other() -> None:
-    backends = [WsBackend("old"), WsBackend("new")]
+def toward(backends: list[WsBackend]) -> Callable[[dict[str, Any]], None]:
+    """The configuration with these backends, old and new."""
 
     def configure(config: dict[str, Any]) -> None:
-        for name, backend in zip(("old", "new"), backends, strict=True):
-            config["backends"][name] = {"url": f"http://127.0.0.1:{backend.port}"}
+        for backend in backends:
+            config["backends"][backend.name] = {"url": f"http://127.0.0.1:{backend.port}"}
+
+    return configure
+
+
+async def test_a_session_that_new_refuses_holds_up_no_other() -> None:
+    backends = [WsBackend("old"), WsBackend("new")]
 
     for backend in backends:
         await backend.start()
     new = backends[1]
     new.refused_paths = ("denied",)
     try:
-        async with scene(configure, stage="dualwrite", **ROUTE) as opened:
+        async with scene(toward(backends), stage="dualwrite", **ROUTE) as opened:
             address = opened.instance.address
             uri = f"ws://{address.host}:{address.port}{STREAM_PATH}"
             async with connect(f"{uri}?denied") as denied, connect(uri) as welcome:
@@ -187,15 +194,11 @@ async def test_a_session_that_new_refuses_holds_up_no_other() -> None:
 async def test_a_copy_that_takes_nothing_for_a_while_has_everything_in_order() -> None:
     backends = [WsBackend("old"), WsBackend("new")]
 
-    def configure(config: dict[str, Any]) -> None:
-        for name, backend in zip(("old", "new"), backends, strict=True):
-            config["backends"][name] = {"url": f"http://127.0.0.1:{backend.port}"}
-
     for backend in backends:
         await backend.start()
     new = backends[1]
     try:
-        async with scene(configure, stage="dualwrite", **ROUTE) as opened:
+        async with scene(toward(backends), stage="dualwrite", **ROUTE) as opened:
             address = opened.instance.address
             async with connect(f"ws://{address.host}:{address.port}{STREAM_PATH}", compression=None) as client:
                 await until(lambda: bool(new.connections), "connected")
