@@ -1,7 +1,7 @@
 """How many events each bucket has in the ledger's hands at each side; the marks follow these counts.
 
-The mark of a bucket is set with its first event and cleared with its last. A worker that finds it set
-gives the next event of the bucket to the ledger too, and that keeps the order.
+The mark of a bucket is its count. A worker that finds it set gives the next event of the bucket to the ledger too,
+and that keeps the order.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from proxy.core.choose import BUCKETS
+from proxy.ledger.marks import MOST
 
 
 class MarkTable(Protocol):
     """Where marks are shown: `proxy.ledger.marks.Marks`."""
 
-    def set(self, route: int, side: int, bucket: int, marked: bool) -> None:
-        """Set or clear one mark."""
+    def show(self, route: int, side: int, bucket: int, count: int) -> None:
+        """Set one mark."""
 
 
 class Backlog:
@@ -29,6 +30,7 @@ class Backlog:
     def __init__(self, routes: Mapping[str, int], marks: MarkTable) -> None:
         self._routes = routes
         self._marks = marks
+        self._is_exact = False
         self._counts = array("l", bytes(8 * len(routes) * 2 * BUCKETS))
 
     def enter(self, route: str, side: int, bucket: int, n: int = 1) -> None:
@@ -37,9 +39,8 @@ class Backlog:
         if index is None:
             return
         at = (index * 2 + side) * BUCKETS + bucket
-        if self._counts[at] == 0:
-            self._marks.set(index, side, bucket, True)
         self._counts[at] += n
+        self._marks.show(index, side, bucket, self._counts[at] if self._is_exact else MOST)
 
     def leave(self, route: str, side: int, bucket: int) -> None:
         """One event of this bucket waits no longer."""
@@ -50,18 +51,18 @@ class Backlog:
         if self._counts[at] <= 0:
             raise RuntimeError(f"bucket {bucket} of {route} has no backlog to leave")
         self._counts[at] -= 1
-        if self._counts[at] == 0:
-            self._marks.set(index, side, bucket, False)
+        if self._is_exact or not self._counts[at]:
+            self._marks.show(index, side, bucket, self._counts[at])
 
-    def clear_others(self) -> None:
-        """Clear the marks of all buckets without backlog: they are of a ledger before this one.
+    def show_all(self) -> None:
+        """Everything that is on disk was counted: the marks say so from now on.
 
-        Marks that are right were never cleared, so that no worker could see one missing meanwhile.
+        Until then they are those of a ledger before this one, or `MOST`: no worker may see one missing, or too low.
         """
+        self._is_exact = True
         for at, n in enumerate(self._counts):
-            if n == 0:
-                index, bucket = divmod(at, BUCKETS)
-                self._marks.set(index // 2, index % 2, bucket, False)
+            index, bucket = divmod(at, BUCKETS)
+            self._marks.show(index // 2, index % 2, bucket, n)
 
     def count(self, route: str, side: int, bucket: int) -> int:
         """How many events of this bucket wait."""

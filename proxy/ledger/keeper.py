@@ -254,7 +254,7 @@ class Keeper:
         self.server.send_turns()
         self._release_claims("workers")
         # Marks that a ledger before this one set for what it never made durable: workers said that again by now.
-        self.backlog.clear_others()
+        self.backlog.show_all()
         self.committer.need()
         self.replayer.start()
 

@@ -1,8 +1,9 @@
-"""Marks: one byte in shared memory for each (route, side, bucket) that has a backlog.
+"""Marks: one byte in shared memory for each (route, side, bucket): how many of its events the ledger knows as owed.
 
 The launcher makes the memory (a memfd) and every process inherits it, so it outlives each of them.
-Only the ledger writes; a worker reads one byte before it sends an event. A set mark means: events of
-this bucket that this side has not got yet are in the ledger, so hand it the next one too.
+Only the ledger writes; a worker reads one byte before it sends an event. A mark that is not 0 means: events of
+this bucket that this side has not got yet are in the ledger, so hand it the next one too. How many, up to `MOST`, tells
+a worker whether they are all on their way through its own connection, which keeps their order by itself.
 
     offset 0   flags: LOW_DISK, FAILED, RESTORED        offset 64 + (route * 2 + side) * 10,000 + bucket: the mark
 """
@@ -22,6 +23,9 @@ FAILED: Final = 1
 """Flag: the ledger could not make its records durable and is restarting."""
 RESTORED: Final = 2
 """Flag: a ledger has shown here what it found on disk; until then no mark means nothing."""
+
+MOST: Final = 255
+"""A mark of this value: so many, or more."""
 
 
 def create(routes: int) -> int:
@@ -45,9 +49,9 @@ class Marks:
         """Offset of bucket 0 of a route (its index in the configuration) and a side."""
         return _HEADER + (route * 2 + side) * BUCKETS
 
-    def set(self, route: int, side: int, bucket: int, marked: bool) -> None:
-        """Set or clear one mark."""
-        self.memory[self.base(route, side) + bucket] = marked
+    def show(self, route: int, side: int, bucket: int, count: int) -> None:
+        """So many events of this bucket wait for this side."""
+        self.memory[self.base(route, side) + bucket] = min(count, MOST)
 
     def is_set(self, route: int, side: int, bucket: int) -> bool:
         """Has this bucket a backlog at this side?"""
@@ -56,7 +60,7 @@ class Marks:
     def count(self, route: int, side: int) -> int:
         """How many buckets of a route are marked at a side."""
         base = self.base(route, side)
-        return self.memory[base : base + BUCKETS].count(1)
+        return BUCKETS - self.memory[base : base + BUCKETS].count(0)
 
     def set_flag(self, flag: int, on: bool) -> None:
         """Raise or lower LOW_DISK or FAILED."""

@@ -213,7 +213,7 @@ class Rig:
 
     def mark(self, side: int, key: str, marked: bool = True) -> None:
         """Set or clear the mark of a key's bucket."""
-        self.marks.set(0, side, bucket_of(key, SEED), marked)
+        self.marks.show(0, side, bucket_of(key, SEED), int(marked))
 
     # what must hold
 

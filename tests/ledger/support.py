@@ -80,13 +80,19 @@ def content(body: bytes) -> bytes:
 
 
 class FakeMarks:
-    """Marks in a set of (route index, side, bucket)."""
+    """Marks by (route index, side, bucket); those of 0 are left out."""
 
     def __init__(self) -> None:
-        self.marked: set[tuple[int, int, int]] = set()
+        self.counts: dict[tuple[int, int, int], int] = {}
 
-    def set(self, route: int, side: int, bucket: int, marked: bool) -> None:
-        (self.marked.add if marked else self.marked.discard)((route, side, bucket))
+    @property
+    def marked(self) -> set[tuple[int, int, int]]:
+        return set(self.counts)
+
+    def show(self, route: int, side: int, bucket: int, count: int) -> None:
+        self.counts[route, side, bucket] = count
+        if not count:
+            del self.counts[route, side, bucket]
 
 
 class FakeObserver:

@@ -421,8 +421,8 @@ async def test_a_mark_outlives_the_ledger_until_workers_said_what_they_handed(le
     worker = await ledgers.worker()
     await ledgers.stop(clean=False)
     await worker.die()
-    ledgers.marks.set(0, 1, bucket("k"), True)  # its predecessor's, for an event that never became durable
-    ledgers.marks.set(0, 1, bucket("stale"), True)
+    ledgers.marks.show(0, 1, bucket("k"), 1)  # its predecessor's, for an event that never became durable
+    ledgers.marks.show(0, 1, bucket("stale"), 1)
     ledgers.backends.open.clear()
     keeper = await ledgers.start()
     assert ledgers.marks.is_set(0, 1, bucket("k"))

@@ -14,6 +14,7 @@ from proxy.ledger.backlog import Backlog
 from proxy.ledger.backoff import Backoff
 from proxy.ledger.bulk import Bulk
 from proxy.ledger.gate import FAILURES_IN_A_ROW, Gate
+from proxy.ledger.marks import MOST, Marks, create
 from proxy.ledger.turns import Place, Turns
 from tests.ledger.support import ROUTE, FakeMarks
 
@@ -72,11 +73,27 @@ def test_routes_that_are_not_configured_have_no_marks() -> None:
 
 def test_marks_of_a_ledger_before_are_cleared_where_there_is_no_backlog() -> None:
     marks = FakeMarks()
-    marks.marked = {(0, 1, 7), (0, 1, 8)}
+    marks.counts = {(0, 1, 7): 4, (0, 1, 8): 1}
     backlog = Backlog({ROUTE: 0}, marks)
     backlog.enter(ROUTE, 1, 7, 3)
-    backlog.clear_others()
-    assert marks.marked == {(0, 1, 7)}
+    assert marks.counts[0, 1, 7] == MOST, "not every event may be counted yet, so none may think that it knows all"
+    backlog.leave(ROUTE, 1, 7)
+    assert marks.counts[0, 1, 7] == MOST
+    backlog.show_all()
+    assert marks.counts == {(0, 1, 7): 2}
+
+
+def test_a_mark_is_the_count_of_its_bucket_as_far_as_a_byte_goes() -> None:
+    marks = Marks(create(1))
+    backlog = Backlog({ROUTE: 0}, marks)
+    backlog.show_all()
+    at = Marks.base(0, 1) + 7
+    for n in range(1, MOST + 3):
+        backlog.enter(ROUTE, 1, 7)
+        assert marks.memory[at] == min(n, MOST)
+    for n in reversed(range(MOST + 2)):
+        backlog.leave(ROUTE, 1, 7)
+        assert marks.memory[at] == min(n, MOST)
 
 
 # turns
