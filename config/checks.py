@@ -183,6 +183,10 @@ def _websocket_fits(draft: Draft, route: Route) -> Iterator[Finding]:
         if value == only or (key, value) in (("durability", "off"), ("ordering", "none")):
             continue
         yield Finding((key,), f"a route of WebSocket sessions takes no {key}: {value}", on_key=True)
+    if route.websocket.receipt == "reply" and route.websocket.reply is None:
+        yield Finding(("websocket", "receipt"), "receipt: reply needs to know which message is one: reply is missing")
+    if route.websocket.receipt != "reply" and route.websocket.reply is not None:
+        yield Finding(("websocket", "reply"), f"with receipt: {route.websocket.receipt} no reply is looked for")
     for index, text in enumerate(route.event_id if "event_id" in route.model_fields_set else ()):
         if parse_source(text).kind not in BODY_KINDS:
             yield Finding(("event_id", index), f"{text} is of the handshake: all messages of a session would share it")

@@ -7,7 +7,7 @@ One long file, as it is one table: whoever looks for a key finds it here.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -301,13 +301,38 @@ class Pins(_Frozen):
     )
 
 
-class BroadcastRule(_Frozen):
-    """Messages of a session that both sides must have, such as its login or subscriptions."""
+_POINTER: Final = r"^(/.*)?$"
 
-    pointer: str = Field(
-        pattern=r"^(/.*)?$", description="JSON pointer into the message (RFC 6901)", examples=["/type"]
-    )
+
+class MessageRule(_Frozen):
+    """Messages of a session in which something stands."""
+
+    pointer: str = Field(pattern=_POINTER, description="JSON pointer into the message (RFC 6901)", examples=["/type"])
     equals: str = Field(description="what stands there, as text", examples=["auth"])
+
+
+class ReplyRule(_Frozen):
+    """Which message of a backend answers which one of a client's."""
+
+    message_id: str = Field(
+        pattern=_POINTER,
+        description="JSON pointer to what a client's message and its reply both name; one without it has its receipt "
+        "by Pong, as has one that names what another one still awaits",
+        examples=["/id"],
+    )
+    reply_id: str = Field(
+        pattern=_POINTER, description="JSON pointer to the same in a backend's reply", examples=["/id"]
+    )
+    only: MessageRule | None = Field(
+        None,
+        description="what makes a backend's message a reply, where others name it, too",
+        examples=["{pointer: /type, equals: result}"],
+    )
+    success: MessageRule | None = Field(
+        None,
+        description="what makes a reply a yes; any other is a refusal for good, as 400 is. Without it all are a yes",
+        examples=['{pointer: /success, equals: "true"}'],
+    )
 
 
 class WebSocket(_Frozen):
@@ -316,10 +341,13 @@ class WebSocket(_Frozen):
     unit: Literal["message", "connection"] = Field(
         "message", description="what the weight chooses a side for; copies are of each message either way"
     )
-    receipt: Literal["pong", "none"] = Field(
+    receipt: Literal["pong", "reply", "none"] = Field(
         "pong",
-        description="when a backend has a message: with the Pong to a Ping behind it, or once it is written. A Pong "
-        "says that it was received, not that it was processed",
+        description="when a backend has a message: with the Pong to a Ping behind it, with its reply (see `reply`), or "
+        "once it is written. A Pong says that it was received, not that it was processed",
+    )
+    reply: ReplyRule | None = Field(
+        None, description="needed with `receipt: reply`", examples=["{message_id: /id, reply_id: /id}"]
     )
     redeliver_window: Duration = Field(
         5.0, description="messages that a backend had for less than this when its connection was lost are sent again"
@@ -327,7 +355,7 @@ class WebSocket(_Frozen):
     broadcast_first: int = Field(
         0, ge=0, le=100, description="so many first messages of a session are for both sides, and no events"
     )
-    broadcast: tuple[BroadcastRule, ...] = Field(
+    broadcast: tuple[MessageRule, ...] = Field(
         (),
         description="further messages that are for both sides, and no events: kept, and sent again first on every new "
         "connection to a backend",

@@ -96,19 +96,28 @@ def _follow(document: Any, way: tuple[str, ...]) -> str | None:
     return value if type(value) is str and value else as_text(value)
 
 
-def json_reader(pointer: str) -> Reader:
-    """Reads one pointer; None where nothing is there, or the body is not JSON."""
+def json_value(pointer: str) -> Callable[[bytes], str | None]:
+    """Reads one pointer of a text; None where nothing is there, or it is not JSON."""
     path = _members(Source("json", pointer))
     if path is None:
-        return _indexed_reader(_tokens(pointer))
+        return _indexed_value(_tokens(pointer))
     decode: Callable[[bytes], Any] = msgspec.json.Decoder(_struct_of([path])).decode
     way = _way(path, [path])
 
-    def read(head: RequestHead, body: bytes, params: Mapping[str, str], peer: str) -> str | None:
+    def value(text: bytes) -> str | None:
         try:
-            return _follow(decode(body), way)
+            return _follow(decode(text), way)
         except _UNREADABLE:
             return None
+
+    return value
+
+
+def _json_reader(pointer: str) -> Reader:
+    value = json_value(pointer)
+
+    def read(head: RequestHead, body: bytes, params: Mapping[str, str], peer: str) -> str | None:
+        return value(body)
 
     return read
 
@@ -160,15 +169,15 @@ def key_and_id_reader(key: Source, ids: Sequence[Source]) -> PairReader:
     return read
 
 
-def _indexed_reader(tokens: list[str]) -> Reader:
-    def read(head: RequestHead, body: bytes, params: Mapping[str, str], peer: str) -> str | None:
+def _indexed_value(tokens: list[str]) -> Callable[[bytes], str | None]:
+    def value(text: bytes) -> str | None:
         try:
-            document = orjson.loads(body)
+            document = orjson.loads(text)
         except orjson.JSONDecodeError:
             return None
         return as_text(_resolve(document, tokens))
 
-    return read
+    return value
 
 
 def _header_reader(name: str) -> Reader:
@@ -219,7 +228,7 @@ def _line_reader(part: str) -> Reader:
 def reader(source: Source) -> Reader:
     """The reader of one source."""
     if source.kind == "json":
-        return json_reader(source.name)
+        return _json_reader(source.name)
     if source.kind == "line":
         return _line_reader(source.name)
     if source.kind == "header":

@@ -2,7 +2,7 @@
 
     event.context --> Courier of (backend, session) --handshake, prologue--> backend
                          | message, Ping n  -->
-                         | <-- Pong n: DELIVERED
+                         | <-- Pong n, or its reply: DELIVERED
 
 A courier is a session of the ledger's own, with the handshake, subprotocol and prologue of the client's. What it gets
 back is read and dropped: the client has its own session, or has left. A message whose Pong is here may still be lost
@@ -24,23 +24,13 @@ import msgspec
 from config.model import WebSocket
 from proxy.core.event import DELIVERED, DENIED, REFUSED, RETRY, UNREACHABLE, Attempt, Event, Outcome
 from proxy.http.leg import Leg
-from proxy.http.response_head import ResponseHead
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
 from proxy.websocket.context import SessionMessage, unpack_context
-from proxy.websocket.frames import (
-    NORMAL,
-    PING,
-    PONG,
-    Broken,
-    Closing,
-    FrameReader,
-    Ping,
-    Pong,
-    close_frame,
-    frame,
-)
-from proxy.websocket.opening import Agreed, backend_request, new_key, offered_in, read_backend_answer
+from proxy.websocket.frames import NORMAL, PING, Broken, Closing, FrameReader, Message, Run, frame
+from proxy.websocket.handshake import Handshake
+from proxy.websocket.opening import Agreed, offered_in
+from proxy.websocket.replies import Replies
 from proxy.websocket.wire import Wire
 
 if TYPE_CHECKING:
@@ -96,7 +86,8 @@ class WebSocketDelivery:
         courier = self._couriers.get(name)
         if courier is None:
             settings = self._settings.get(event.route) or WebSocket()
-            courier = self._couriers[name] = Courier(self, upstream, handshake, settings)
+            replies = Replies(settings.reply) if settings.reply is not None else None
+            courier = self._couriers[name] = Courier(self, upstream, handshake, settings, replies)
         return await courier.deliver(message, event.body)
 
     def check_times(self, now: float) -> None:
@@ -113,25 +104,42 @@ class WebSocketDelivery:
         self._couriers.clear()
 
 
+class Sent(NamedTuple):
+    """A message whose receipt is awaited. data: its frame; at: when it was sent, monotonic seconds."""
+
+    data: bytes
+    at: float
+    outcome: asyncio.Future[Outcome]
+
+
 class Courier:
     """One session of the ledger's with one backend. handshake: of the client's, each line ended by CRLF."""
 
-    def __init__(self, delivery: WebSocketDelivery, upstream: Upstream, handshake: bytes, settings: WebSocket) -> None:
+    def __init__(
+        self,
+        delivery: WebSocketDelivery,
+        upstream: Upstream,
+        handshake: bytes,
+        settings: WebSocket,
+        replies: Replies | None,
+    ) -> None:
         self._delivery = delivery
         self._upstream = upstream
-        self._handshake = handshake
+        self._context = handshake
         self._settings = settings
-        self._leg: Leg | None = None
-        self._key = b""
+        self._replies = replies
+        self._handshake: Handshake | None = None
         self._wire: Wire | None = None
-        self._reader: FrameReader | None = None
         self._opening: asyncio.Future[Outcome | None] | None = None
         self._prologue: tuple[tuple[int, bytes], ...] = ()
         self._version = 0
         self._told: tuple[tuple[int, bytes], ...] = ()
         """The prologue as this connection has got it."""
         self._number = 0
-        self._awaited: deque[tuple[int, float, bytes, asyncio.Future[Outcome]]] = deque()
+        self._awaited: deque[tuple[int, Sent]] = deque()
+        """With the number of the Ping behind each."""
+        self._unanswered: dict[str, Sent] = {}
+        """By the id of the reply."""
         self._kept: deque[Kept] = deque()
         self._again: deque[Kept] = deque()
         """Of a connection that was lost: first on the next one."""
@@ -140,7 +148,7 @@ class Courier:
         self.is_done = False
 
     async def deliver(self, message: SessionMessage, payload: bytes) -> Outcome:
-        """Send one message and wait for its Pong."""
+        """Send one message and wait for its receipt."""
         self._used_at = monotonic()
         if message.version > self._version:
             self._version, self._prologue = message.version, message.prologue
@@ -148,24 +156,33 @@ class Courier:
             failed = await self._connect()
             if failed is not None:
                 return failed
-        wire = self._wire
-        if wire is None:
+        if self._wire is None:
             return Outcome(RETRY, 0, "the connection was lost")
         outcome: asyncio.Future[Outcome] = self._delivery.loop.create_future()
-        self._send(wire, message.kind, payload, outcome)
+        self._send(self._wire, message.kind, payload, outcome)
         try:
             return await outcome
         finally:
             self._used_at = monotonic()
 
     def _send(self, wire: Wire, kind: int, payload: bytes, outcome: asyncio.Future[Outcome]) -> None:
-        data = frame(kind, payload, is_client=True)
-        self._number += 1
-        ping = frame(PING, b"%d" % self._number, is_client=True)
-        self._delivery.tick.write(wire.transport, self._untold() + data + ping)
-        self._awaited.append((self._number, monotonic(), data, outcome))
+        sent = Sent(frame(kind, payload, is_client=True), monotonic(), outcome)
+        reply_id = self._replies.id_of(payload) if self._replies is not None else ""
+        if reply_id and reply_id not in self._unanswered:
+            self._unanswered[reply_id] = sent
+            wire.write(self._untold() + sent.data)
+            return
+        self._awaited.append((self._number + 1, sent))
         if self._settings.receipt == "none":
+            self._number += 1
+            wire.write(self._untold() + sent.data)
             self._delivery.tick.after(self._written)
+        else:
+            wire.write(self._untold() + sent.data + self._ping())
+
+    def _ping(self) -> bytes:
+        self._number += 1
+        return frame(PING, b"%d" % self._number, is_client=True)
 
     def _untold(self) -> bytes:
         """What of the prologue this connection has not got."""
@@ -176,83 +193,55 @@ class Courier:
 
     def _written(self) -> None:
         if self._wire is not None:
-            self._take_pong(self._number)
+            self.ponged(self._number)
 
     # the connection
 
     async def _connect(self) -> Outcome | None:
         """Shake hands; what failed instead. Whoever delivers meanwhile waits for the same handshake."""
         if self._opening is None:
-            self._opening = self._delivery.loop.create_future()
             self._begin()
+        assert self._opening is not None
         return await asyncio.shield(self._opening)
 
     def _begin(self) -> None:
-        upstream, context = self._upstream, self._handshake
-        if upstream.rewrite is not None:
-            context = upstream.rewrite.apply(context)
-        self._key = new_key()
-        leg = Leg(self, upstream, 0, 1, b"GET", backend_request(context, self._key), False)
-        leg.upgrade = self
-        self._leg = leg
-        upstream.send(leg)
+        self._opening = self._delivery.loop.create_future()
+        self._handshake = Handshake(self, self._upstream, offered_in(self._context))
+        self._handshake.begin(0, self._context)
 
-    def leg_interim(self, leg: Leg, head: ResponseHead) -> None:
-        """Nobody is there to hear of it."""
-
-    def leg_started(self, leg: Leg) -> None:
-        """A long answer that is no 101: its status is what counts."""
-        leg.is_started = leg.is_unwanted = True
-        self.leg_done(leg)
-
-    def leg_data(self, leg: Leg, data: bytes) -> None:
-        """Nobody reads it."""
-
-    def leg_done(self, leg: Leg) -> None:
-        """No handshake."""
-        if leg is not self._leg:
-            return
-        self._leg = None
+    def not_agreed(self, leg: Leg, reason: str) -> None:
+        """No session."""
+        self._handshake = None
         if leg.head is None:
-            self._opened(Outcome(leg.kind if leg.kind == UNREACHABLE else RETRY, leg.status, leg.reason))
+            self._opened(Outcome(leg.kind if leg.kind == UNREACHABLE else RETRY, leg.status, reason or leg.reason))
         else:
             # The credentials are the client's, so what is refused is this session and not the proxy: others' messages
             # go on, and when they do and this one is refused again and again it is a dead letter.
             self._opened(Outcome(RETRY if leg.status >= 500 or leg.status in _PASSING else DENIED, leg.status))
 
-    def switched(self, connection: Connection, raw: bytes, head: ResponseHead, rest: bytes) -> None:
-        """The backend says that it speaks WebSocket."""
-        leg, self._leg = self._leg, None
-        transport = connection.transport
-        if leg is None or transport is None:
-            connection.abort()
-            return
-        agreed = read_backend_answer(raw, head, self._key, offered_in(self._handshake))
-        if not isinstance(agreed, Agreed):
-            connection.abort()
-            self._opened(Outcome(RETRY, 502, agreed.reason))
-            return
+    def agreed(self, connection: Connection, transport: asyncio.Transport, agreed: Agreed, rest: bytes) -> None:
+        """A session: first what the last connection may have lost."""
+        self._handshake = None
         delivery = self._delivery
-        self._wire = Wire(self, connection, transport, delivery.tick, delivery.loop)
-        most = self._settings.max_fragments
-        self._reader = FrameReader(is_client=False, max_message=delivery.max_message, max_fragments=most, runs=True)
+        reader = FrameReader(
+            is_client=False,
+            max_message=delivery.max_message,
+            max_fragments=self._settings.max_fragments,
+            runs=self._replies is None,
+        )
+        self._wire = Wire(self, connection, transport, reader, delivery.tick, delivery.loop)
         self._told = ()
         self._send_again(self._wire)
         self._opened(None)
         if rest:
-            self.data_received(rest)
+            self._wire.data_received(rest)
 
     def _send_again(self, wire: Wire) -> None:
-        """First what the last connection may have lost."""
         again, self._again = self._again, deque()
-        if not again:
-            return
-        self._number += 1
-        now = monotonic()
-        data = b"".join(each.data for each in again)
-        ping = frame(PING, b"%d" % self._number, is_client=True)
-        self._delivery.tick.write(wire.transport, self._untold() + data + ping)
-        self._kept.extend(Kept(each.data, now) for each in again)
+        if again:
+            now = monotonic()
+            wire.write(self._untold() + b"".join(each.data for each in again) + self._ping())
+            self._kept.extend(Kept(each.data, now) for each in again)
 
     def _opened(self, failed: Outcome | None) -> None:
         opening, self._opening = self._opening, None
@@ -261,32 +250,33 @@ class Courier:
         if failed is not None and self._again:
             self._again_at = monotonic() + _AGAIN
 
-    def data_received(self, data: bytes) -> None:
-        """What the backend sends: Pongs count."""
-        if self._reader is None or self._wire is None:
+    def said(self, item: Run | Message) -> None:
+        """The client has its own session, or has left: only a receipt is of use here."""
+        if type(item) is not Message or self._replies is None:
             return
-        for item in self._reader.feed(data):
-            if type(item) is Pong:
-                if item.payload.isdigit() and len(item.payload) <= 18:
-                    self._take_pong(int(item.payload))
-            elif type(item) is Ping:
-                self._delivery.tick.write(self._wire.transport, frame(PONG, item.payload, is_client=True))
-            elif type(item) is Closing:
-                self.close(f"it closed with {item.code} {item.reason}".rstrip())
-                return
-            elif type(item) is Broken:
-                self.close(item.reason)
-                return
+        reply = self._replies.read(item.payload)
+        sent = self._unanswered.pop(reply.id, None) if reply is not None else None
+        if reply is not None and sent is not None and not sent.outcome.done():
+            sent.outcome.set_result(Outcome(DELIVERED if reply.is_yes else REFUSED, 0))
 
-    def _take_pong(self, number: int) -> None:
+    def ponged(self, number: int) -> None:
+        """The backend has everything before this Ping."""
         awaited, now = self._awaited, monotonic()
         while awaited and awaited[0][0] <= number:
-            _, _, data, outcome = awaited.popleft()
-            if not outcome.done():
-                outcome.set_result(Outcome(DELIVERED, 0))
-            if self._settings.redeliver_window and self._delivery.kept_bytes + len(data) <= _KEPT_BYTES:
-                self._kept.append(Kept(data, now))
-                self._delivery.kept_bytes += len(data)
+            _, sent = awaited.popleft()
+            if not sent.outcome.done():
+                sent.outcome.set_result(Outcome(DELIVERED, 0))
+            if self._settings.redeliver_window and self._delivery.kept_bytes + len(sent.data) <= _KEPT_BYTES:
+                self._kept.append(Kept(sent.data, now))
+                self._delivery.kept_bytes += len(sent.data)
+
+    def closed_by_backend(self, closing: Closing) -> None:
+        """It leaves."""
+        self.close(f"it closed with {closing.code} {closing.reason}".rstrip())
+
+    def broken(self, broken: Broken) -> None:
+        """It speaks something else."""
+        self.close(broken.reason)
 
     def pause_writing(self) -> None:
         """The backend takes nothing: the number of deliveries on their way is bounded anyway."""
@@ -300,15 +290,18 @@ class Courier:
         self._lost(f"connection lost: {exc}" if exc else "connection lost")
 
     def _lost(self, reason: str) -> None:
-        self._reader = None
-        awaited, self._awaited = self._awaited, deque()
-        for _, _, _, outcome in awaited:
-            if not outcome.done():
-                outcome.set_result(Outcome(RETRY, 0, reason))
+        for sent in self._underway():
+            if not sent.outcome.done():
+                sent.outcome.set_result(Outcome(RETRY, 0, reason))
+        self._awaited.clear()
+        self._unanswered = {}
         self._drop_old(monotonic())
         self._again.extend(self._kept)
         self._kept.clear()
         self._again_at = monotonic() + _AGAIN
+
+    def _underway(self) -> list[Sent]:
+        return [sent for _, sent in self._awaited] + list(self._unanswered.values())
 
     # time
 
@@ -318,28 +311,30 @@ class Courier:
             self._delivery.kept_bytes -= len(self._kept.popleft().data)
 
     def check_time(self, now: float) -> None:
-        """Fail what has no Pong for too long; send again what was lost; end what is idle."""
+        """Fail what has no receipt for too long; send again what was lost; end what is idle."""
         self._drop_old(now)
+        if self._handshake is not None:
+            self._handshake.check_time(now)
+        underway = self._underway()
         limit = self._upstream.settings.response_timeout
         if self._wire is None:
             if self._again and self._opening is None and now >= self._again_at:
-                self._opening = self._delivery.loop.create_future()
                 self._begin()
             self.is_done = not self._again and self._opening is None and now - self._used_at > _IDLE
-        elif self._awaited and now - self._awaited[0][1] > limit:
-            self.close(f"no Pong within {limit:g} s")
-        elif not self._awaited and not self._kept and now - self._used_at > _IDLE:
+        elif underway and now - min(sent.at for sent in underway) > limit:
+            self.close(f"no receipt within {limit:g} s")
+        elif not underway and not self._kept and now - self._used_at > _IDLE:
             self.close("idle")
             self.is_done = True
 
     def close(self, reason: str) -> None:
         """End the connection."""
-        leg, self._leg = self._leg, None
-        if leg is not None:
-            leg.abandon()
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None:
+            handshake.give_up()
             self._opened(Outcome(RETRY, 0, reason))
         wire, self._wire = self._wire, None
         if wire is not None:
-            self._delivery.tick.write(wire.transport, close_frame(NORMAL, is_client=True))
+            wire.say_goodbye(NORMAL)
             wire.let_go()
         self._lost(reason)

@@ -1,4 +1,4 @@
-"""One message on its way: which sides may still keep it from being safe."""
+"""One message on its way: which sides may still keep it from being safe, and from which its reply is awaited."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Exchange:
     frame: the frame for the ledger that must be durable before it is safe; 0 when none must
     """
 
-    __slots__ = ("authority", "bucket", "frame", "missing", "n", "parked")
+    __slots__ = ("authority", "bucket", "frame", "missing", "n", "parked", "raw", "reply", "reply_id", "resent")
 
     def __init__(self, n: int, bucket: int, authority: int, missing: int, frame: int) -> None:
         self.n = n
@@ -23,15 +23,24 @@ class Exchange:
         self.frame = frame
         self.parked = 0
         """Mask of sides of which the ledger knows that it is on its way there."""
+        self.reply_id = ""
+        """What its reply will name; empty when its receipt is a Pong."""
+        self.raw = b""
+        """Its frames, while a reply is awaited: they are sent again when the connection is lost before it."""
+        self.resent = 0
+        """Mask of sides that it was sent to again."""
+        self.reply = b""
+        """The authority's, until it may go to the client."""
 
     def received(self, side: int) -> None:
         """A backend has it."""
         self.missing &= ~(1 << side)
 
     def hand(self, side: int, frame: int) -> None:
-        """The ledger delivers it to this side, once it has this frame."""
+        """The ledger knows that this side is owed it, once it has this frame."""
         self.missing &= ~(1 << side)
-        self.frame = frame
+        if frame > self.frame:
+            self.frame = frame
 
     def is_safe(self, durable: int) -> bool:
         """Does every side have it, or the ledger on disk for it? durable: the last frame that is."""

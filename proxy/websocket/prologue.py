@@ -6,27 +6,27 @@ bounded, and are the first thing on every new connection to a backend.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from config.model import WebSocket
-from proxy.http.head import RequestHead
-from proxy.http.values import Reader, json_reader
+from proxy.http.values import json_value
 from proxy.websocket.frames import Message
 
 MOST_MESSAGES: Final = 1_000
 MOST_BYTES: Final = 64 * 1024
 
 
-Rules: TypeAlias = tuple[tuple[Reader, str], ...]
+Broadcast: TypeAlias = tuple[tuple[Callable[[bytes], str | None], str], ...]
+"""What reads a message, and what that must be."""
 
 
 class Prologue:
-    """One session's. head: of its handshake; first: how many first messages are of it; rules: which further ones."""
+    """One session's. first: how many first messages are of it; rules: which further ones."""
 
-    __slots__ = ("_first", "_head", "_rules", "messages", "version")
+    __slots__ = ("_first", "_rules", "messages", "version")
 
-    def __init__(self, head: RequestHead, first: int, rules: Rules) -> None:
-        self._head = head
+    def __init__(self, first: int, rules: Broadcast) -> None:
         self._first = first
         self._rules = rules
         self.messages: tuple[tuple[int, bytes], ...] = ()
@@ -39,7 +39,7 @@ class Prologue:
         if self._first:
             self._first -= 1
             return True
-        return any(read(self._head, message.payload, {}, "") == equals for read, equals in self._rules)
+        return bool(self._rules) and any(read(message.payload) == equals for read, equals in self._rules)
 
     def keep(self, message: Message) -> bool:
         """Keep a message; false when there is no room for it.
@@ -56,6 +56,6 @@ class Prologue:
         return True
 
 
-def rules_of(settings: WebSocket) -> Rules:
-    """Compile a route's broadcast rules: what reads a message, and what that must be."""
-    return tuple((json_reader(rule.pointer), rule.equals) for rule in settings.broadcast)
+def broadcast_of(settings: WebSocket) -> Broadcast:
+    """Compile a route's broadcast rules."""
+    return tuple((json_value(rule.pointer), rule.equals) for rule in settings.broadcast)

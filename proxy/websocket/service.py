@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.http.answers import upgrade_required
 from proxy.http.head import Refusal, RequestHead
 from proxy.http.route import EventRoute
 from proxy.websocket.opening import origin_of, read_opening
-from proxy.websocket.prologue import Rules, rules_of
+from proxy.websocket.prologue import Broadcast, broadcast_of
+from proxy.websocket.reception import Reception
+from proxy.websocket.replies import Replies
 from proxy.websocket.session import Session
 
 if TYPE_CHECKING:
@@ -24,6 +26,13 @@ if TYPE_CHECKING:
 
 _CHECK_EVERY: Final = 0.1
 _FAREWELL: Final = 1001
+
+
+class Rules(NamedTuple):
+    """What one route says of messages. replies: None when their receipts are not replies."""
+
+    broadcast: Broadcast
+    replies: Replies | None
 
 
 class Sessions:
@@ -39,8 +48,10 @@ class Sessions:
         self._rules: dict[str, Rules] = {}
         self._timer: asyncio.TimerHandle | None = None
         for route in plane.routes:
-            if route.settings.websocket is not None:
-                self._rules[route.name] = rules_of(route.settings.websocket)
+            settings = route.settings.websocket
+            if settings is not None:
+                replies = Replies(settings.reply) if settings.reply is not None else None
+                self._rules[route.name] = Rules(broadcast_of(settings), replies)
 
     def start(self) -> None:
         """Start the timer that looks at every session."""
@@ -51,7 +62,9 @@ class Sessions:
         counters = self.plane.counters
         counters[name] = counters.get(name, 0) + more
 
-    def begin(self, client: Client, route: EventRoute, head: RequestHead, params: Mapping[str, str]) -> Session | None:
+    def begin(
+        self, client: Client, route: EventRoute, head: RequestHead, params: Mapping[str, str]
+    ) -> Reception | None:
         """Begin a session; None when the client was answered at once."""
         settings = route.settings.websocket
         assert settings is not None
@@ -73,8 +86,10 @@ class Sessions:
         name = self.plane.ids.make(time_ns())
         session = Session(self, client, route, head, params, opening, name, self._rules[route.name])
         self.open.add(session)
-        session.begin()
-        return session
+        choice = session.intake.first_choice()
+        reception = session.reception = Reception(session, client, opening, is_forced=session.intake.is_forced)
+        reception.begin(choice)
+        return None if session.is_over else reception
 
     def _refuse(self, client: Client, refusal: Refusal) -> None:
         """Answer in HTTP, and close: what such a client sends next may be frames."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from config.units import parse_source
 from proxy.http.head import HeadParser, RequestHead
-from proxy.http.values import as_text, headers_read, is_safe_id, json_reader, key_and_id_reader, reader
+from proxy.http.values import as_text, headers_read, is_safe_id, json_value, key_and_id_reader, reader
 
 
 def head(target: bytes = b"/", *lines: bytes) -> RequestHead:
@@ -22,7 +22,7 @@ def head(target: bytes = b"/", *lines: bytes) -> RequestHead:
 
 
 def from_json(pointer: str, body: bytes) -> str | None:
-    return json_reader(pointer)(head(), body, {}, "")
+    return json_value(pointer)(body)
 
 
 JSON = [

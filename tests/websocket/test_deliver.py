@@ -116,7 +116,7 @@ async def test_a_backend_that_answers_no_ping_is_tried_again() -> None:
         await rig.deliver(event(1))
         rig.backend.mute()
         [outcome] = await rig.deliver(event(2))
-        assert outcome == Outcome(RETRY, 0, "no Pong within 0.2 s")
+        assert outcome == Outcome(RETRY, 0, "no receipt within 0.2 s")
         assert [each.kind for each in await rig.deliver(event(2))] == [DELIVERED]
 
 

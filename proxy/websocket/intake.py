@@ -1,0 +1,356 @@
+"""What a client says becomes events, each with its sides.
+
+    bytes --FrameReader--> Message --> key, id, choice --> Event: for the ledger
+                                                       --> Link of each side that can have it now, else the ledger's
+                           Ping, Close --> acknowledgements
+
+What there is no room for is held up, by reading no more from the client, until there is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from proxy.core.authority_down import Remedy, remedy
+from proxy.core.choose import Choice
+from proxy.core.event import BOTH, NEW, OLD, Event
+from proxy.core.owed import LOST
+from proxy.http.head import RequestHead
+from proxy.http.values import MAX_VALUE, Reader, is_safe_id
+from proxy.websocket.context import SessionMessage, pack_context
+from proxy.websocket.exchange import Exchange
+from proxy.websocket.frames import (
+    NO_CODE,
+    NORMAL,
+    POLICY,
+    PONG,
+    TOO_BIG,
+    TRY_AGAIN,
+    Broken,
+    Closing,
+    FrameReader,
+    Item,
+    Message,
+    Ping,
+    close_frame,
+    frame,
+)
+from proxy.websocket.upstream import OPEN
+
+if TYPE_CHECKING:
+    from proxy.websocket.session import Session
+
+_HOLD: Final = 0.02
+"""Seconds until a client that is held up is looked at again."""
+_SMALL: Final = 4096
+"""Bytes of an unfinished message that the memory budget does not hear of."""
+_MOST_BUCKETS: Final = 64
+
+
+class Intake:
+    """Of one session. head, params, peer: of its handshake, where keys may be; name: the session's."""
+
+    __slots__ = (
+        "_began_at", "_buckets", "_contexts", "_counted", "_fixed", "_head", "_missing", "_name", "_params", "_peer",
+        "_reader", "_session", "_waiting", "is_forced", "is_held",
+    )  # fmt: skip
+
+    def __init__(self, session: Session, head: RequestHead, params: Mapping[str, str], peer: str, name: str) -> None:
+        self._session = session
+        self._head = head
+        self._params = params
+        self._peer = peer
+        self._name = name
+        self._reader = FrameReader(
+            is_client=True,
+            max_message=session.service.max_message,
+            max_fragments=session.settings.max_fragments,
+        )
+        self._buckets: dict[str, int] = {}
+        self._contexts: dict[int, bytes] = {}
+        self._fixed: int | None = None
+        """The side that was chosen once, with `unit: connection`."""
+        self._waiting: list[Item] = []
+        """What was read and cannot be taken yet."""
+        self._missing: Message | None = None
+        """The message at its head, when it was counted as one without a key already."""
+        self._counted = 0
+        self._began_at = 0.0
+        """When the message began that is not whole yet; 0 without one."""
+        self.is_forced = False
+        """Was the last choice for one side alone, also while it fails?"""
+        self.is_held = False
+
+    # reading
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Some bytes of the client's."""
+        reader = self._reader
+        items = reader.feed(data)
+        if reader.is_between:
+            self._began_at = 0.0
+        elif not self._began_at:
+            self._began_at = now
+        if self._waiting:
+            self._waiting += items
+        else:
+            self._take(items)
+        if self._counted or reader.held > _SMALL:
+            self.count()
+
+    def _take(self, items: list[Item]) -> None:
+        """Act on what was read; what there is no room for waits, and the client with it."""
+        session = self._session
+        for i, item in enumerate(items):
+            if session.is_over:
+                return
+            if type(item) is Message:
+                if not self._message(item):
+                    self._waiting = items[i:]
+                    self._hold()
+                    break
+            elif type(item) is Ping:
+                if not session.acknowledgements.when_safe(frame(PONG, item.payload, is_client=False)):
+                    session.close(POLICY, "too many Pings")
+            elif type(item) is Closing:
+                code = NORMAL if item.code == NO_CODE else item.code
+                session.acknowledgements.when_safe(close_frame(code, is_client=False))
+                session.close_after(code)
+                break
+            elif type(item) is Broken:
+                session.service.count(f"websocket_closed_{item.code}")
+                session.close(item.code, item.reason)
+                break
+        for link in session.links:
+            link.flush()
+
+    def _hold(self) -> None:
+        """Read no more until there is room."""
+        session = self._session
+        session.service.count("websocket_held")
+        self.is_held = True
+        session.pause_client()
+        session.service.loop.call_later(_HOLD, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._session.is_over:
+            return
+        items, self._waiting = self._waiting, []
+        self._take(items)
+        if not self._waiting:
+            self.is_held = False
+            self._session.read_on()
+
+    # choosing
+
+    def first_choice(self) -> Choice:
+        """Where a message would go whose key is that of the handshake."""
+        route = self._session.route
+        key, _ = route.read_key_and_id(self._head, b"", self._params, self._peer)
+        name = key or self._name
+        choice = self._choose(self._bucket(name), name, has_key=key is not None)
+        if self._session.settings.unit == "connection":
+            self._fixed = choice.authority
+        return choice
+
+    def _bucket(self, key: str) -> int:
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            if len(self._buckets) > _MOST_BUCKETS:
+                self._buckets.clear()
+            bucket = self._buckets[key] = self._session.plane.bucket(key)
+        return bucket
+
+    def _choose(self, bucket: int, key: str, *, has_key: bool) -> Choice:
+        route = self._session.route
+        self.is_forced = False
+        if route.steering is not None:
+            steered = route.steer(self._head, self._params, bucket, key if has_key else None)
+            if steered is not None:
+                self.is_forced = steered.is_forced
+                return steered.choice
+        if self._fixed is not None and route.dials.weight > 0:
+            return route.plan.new if self._fixed == NEW else route.plan.old
+        return route.plan.choose(bucket)
+
+    # a message
+
+    def _message(self, message: Message) -> bool:
+        """Make an event of a message and send it; false when there is no room for it now."""
+        session, payload = self._session, message.payload
+        plane, route = session.plane, session.route
+        if session.ledger.is_full or plane.has_low_disk or plane.budget.is_full or session.acknowledgements.is_full:
+            return False
+        if session.prologue.takes(message):
+            self._broadcast(message)
+            return True
+        key, event_id = route.read_key_and_id(self._head, payload, self._params, self._peer)
+        has_key = key is not None and len(key) <= MAX_VALUE
+        if key is None or not has_key:
+            if message is not self._missing:
+                session.service.count("key_missing")
+            if route.settings.key_missing == "reject":
+                session.close(POLICY, f"no key: {route.settings.key} is missing"[:120])
+                return True
+            key = self._name
+        bucket = self._bucket(key)
+        choice = self._choose(bucket, key, has_key=has_key)
+        link = session.links[choice.authority]
+        if link.is_full and link.can_take(bucket):
+            self._missing = None if has_key else message
+            return False
+        wall = time.time_ns()
+        is_clients_id = event_id is not None and is_safe_id(event_id)
+        if event_id is None or not is_clients_id:
+            event_id = plane.ids.make(wall)
+        self._launch(message, choice, Event(
+            0, event_id, route.name, key, bucket, plane.epoch, choice.authority, choice.owed, 0, choice.deferred, False,
+            wall, "websocket", self._context(message.kind), payload,
+            self._read(route.time_reader, payload) if route.time_reader else "",
+            tuple([self._read(each, payload) for each in route.identity_readers]) if route.identity_readers else (),
+            is_clients_id,
+        ))  # fmt: skip
+        if has_key:
+            route.chosen[choice.authority] += 1
+            route.spread.count(bucket, key)
+        return True
+
+    def _read(self, source: Reader, payload: bytes) -> str:
+        return source(self._head, payload, self._params, self._peer) or ""
+
+    def _context(self, kind: int) -> bytes:
+        context = self._contexts.get(kind)
+        if context is None:
+            session = self._session
+            message = SessionMessage(self._name, kind, session.prologue.messages, session.prologue.version)
+            context = self._contexts[kind] = pack_context(session.handshake, message)
+        return context
+
+    def _launch(self, message: Message, choice: Choice, event: Event) -> None:
+        """Record an event and send it to the sides that can have it now; the ledger delivers to the others."""
+        session, bucket = self._session, event.bucket
+        links, ledger = session.links, session.ledger
+        if not links[choice.authority].can_take(bucket):
+            links[choice.authority].open()
+            if not self._without_authority(event, bucket):
+                return
+        session.answering = authority = event.authority
+        sent = 0
+        for side in (OLD, NEW):
+            bit = 1 << side
+            if not event.owed & bit or event.deferred & bit or event.handed & bit:
+                continue
+            link = links[side]
+            if link.can_take(bucket) and not link.is_full:
+                sent |= bit
+            else:
+                link.open()
+                event.handed |= bit
+        event.n = ledger.next_number()
+        exchange = Exchange(event.n, bucket, authority, sent, ledger.frame if event.handed or event.deferred else 0)
+        lost = 0
+        if event.handed and session.route.settings.durability == "off":
+            lost, event.handed = event.handed & ~(1 << authority), event.handed & 1 << authority
+        ledger.add(event)
+        session.took(exchange, message)
+        for side in (OLD, NEW):
+            bit = 1 << side
+            if sent & bit:
+                links[side].send(exchange, message.raw)
+            elif event.handed & bit:
+                links[side].park_all()
+                links[side].handed_frame = ledger.frame
+                session.service.count("handed")
+            elif lost & bit:
+                ledger.report(event.n, side, LOST, 0)
+                session.service.count("copies_lost")
+            elif choice.shadow:
+                self._shadow(side, message)
+
+    def _shadow(self, side: int, message: Message) -> None:
+        """A copy that nobody counts on."""
+        link = self._session.links[side]
+        if link.state == OPEN and not link.is_full:
+            link.pass_on(message.raw)
+        else:
+            link.open()
+            self._session.service.count("shadow_copies_skipped")
+
+    def _without_authority(self, event: Event, bucket: int) -> bool:
+        """The authority cannot have it now: apply `on_authority_down`. False when the session ends for it."""
+        session, side = self._session, event.authority
+        route, other = session.route, 1 - side
+        copy_on = event.owed == BOTH and not event.deferred
+        chosen = remedy(
+            route.settings.on_authority_down,
+            authority=side,
+            weight=route.dials.weight,
+            latched=route.dials.latched,
+            copy_on=copy_on,
+            sent=False,
+            client_id=event.client_id,
+        )
+        if self.is_forced:
+            chosen = Remedy.FAIL  # who asks for a side wants no other one
+        if chosen is Remedy.FAILOVER:
+            link = session.links[other]
+            if not link.can_take(bucket) or link.is_full:
+                link.open()
+                chosen = Remedy.ACCEPT
+        if chosen is Remedy.FAIL:
+            session.service.count("authority_failures")
+            session.close(TRY_AGAIN, "the backend is away")
+            return False
+        event.handed |= 1 << side
+        if chosen is Remedy.ACCEPT:
+            session.service.count("accepted_for_authority")
+            return True
+        session.service.count("failovers")
+        event.authority = other
+        if not copy_on:
+            # As for HTTP: what new answers instead of old is kept for old, behind what that has not got yet.
+            keeps = side == OLD and route.settings.carry_over
+            event.owed = BOTH if keeps else 1 << other
+            event.handed = 1 << OLD if keeps else 0
+            event.deferred = 0
+        return True
+
+    def _broadcast(self, message: Message) -> None:
+        """A message of the prologue: to both sides, now and first on every connection that is made later."""
+        session = self._session
+        if not session.prologue.keep(message):
+            session.close(TOO_BIG, "too much that both sides must have")
+            return
+        self._contexts.clear()
+        session.service.count("websocket_broadcasts")
+        for link in session.links:
+            if link.is_full and link.state == OPEN:
+                link.drop(TRY_AGAIN, "it does not take what both sides must have")  # it gets it first, next time
+            else:
+                link.pass_on(message.raw)
+
+    # time, and the end
+
+    def is_too_slow(self, now: float) -> bool:
+        """Does the rest of a message take too long? While memory is short it has a tenth of a body's time."""
+        if not self._began_at:
+            return False
+        waited = now - self._began_at
+        if self._session.plane.budget.is_short:
+            waited *= 10
+        return waited > self._session.service.http.limits.body_timeout
+
+    def forget(self) -> None:
+        """Nothing of it is wanted any more."""
+        self._waiting = []
+
+    def count(self) -> None:
+        """Tell the budget what is held of unfinished messages."""
+        held = 0 if self._session.is_over else self._reader.held
+        if held <= _SMALL:
+            held = 0
+        if held != self._counted:
+            self._session.plane.budget.add(held - self._counted)
+            self._counted = held

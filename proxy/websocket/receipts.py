@@ -1,0 +1,145 @@
+"""What one side of a session was given, until that is settled.
+
+    sent --+--> batch --ping--> awaited --its Pong--> received --redeliver_window--> settled
+           +--> unanswered ------------------its reply-----------------------------> settled
+
+A Pong says that the backend has everything before its Ping. It may still lose what it has not processed, so such a
+message is settled only when the connection has lived on for `redeliver_window`. A reply says that it was processed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import chain
+from typing import Final
+
+from proxy.websocket.exchange import Exchange
+from proxy.websocket.frames import PING, frame
+
+_NONE: Final[list[Exchange]] = []
+
+
+class Batch:
+    """Messages before one Ping. number: the Ping's; exchanges: those messages; at: when it was sent, then ponged."""
+
+    __slots__ = ("at", "exchanges", "number")
+
+    def __init__(self, number: int, exchanges: list[Exchange], at: float) -> None:
+        self.number = number
+        self.exchanges = exchanges
+        self.at = at
+
+
+class Receipts:
+    """Of one connection after the other. Times: monotonic seconds."""
+
+    __slots__ = ("_awaited", "_batch", "_ponged", "_unanswered", "number")
+
+    def __init__(self) -> None:
+        self._batch: list[Exchange] = []
+        """What this iteration writes."""
+        self._awaited: deque[Batch] = deque()
+        self._ponged: deque[Batch] = deque()
+        self._unanswered: dict[str, tuple[Exchange, float]] = {}
+        """By the id of the reply, oldest first, with when it was sent."""
+        self.number = 0
+        """Of the last Ping."""
+
+    def sent(self, exchange: Exchange) -> None:
+        """A message whose receipt is a Pong."""
+        self._batch.append(exchange)
+
+    def sent_for_reply(self, exchange: Exchange, now: float) -> None:
+        """A message whose receipt is its reply. No other one awaits a reply of that name."""
+        self._unanswered[exchange.reply_id] = (exchange, now)
+
+    def ping(self, now: float) -> bytes:
+        """The Ping behind everything that is sent now; empty when none is needed."""
+        if not self._batch:
+            return b""
+        self.number += 1
+        self._awaited.append(Batch(self.number, self._batch, now))
+        self._batch = []
+        return frame(PING, b"%d" % self.number, is_client=True)
+
+    def ponged(self, number: int, now: float) -> list[tuple[Exchange, float]]:
+        """The backend has everything before this Ping: what was not known of, and the seconds that it took."""
+        awaited = self._awaited
+        found: list[tuple[Exchange, float]] = []
+        while awaited and awaited[0].number <= number:
+            batch = awaited.popleft()
+            latency = now - batch.at
+            found += [(exchange, latency) for exchange in batch.exchanges]
+            batch.at = now
+            self._ponged.append(batch)
+        return found
+
+    def replied(self, id: str, now: float) -> tuple[Exchange, float] | None:
+        """The message that this reply is of, and the seconds that it took; None when none awaits it."""
+        found = self._unanswered.pop(id, None)
+        return None if found is None else (found[0], now - found[1])
+
+    def due(self, until: float) -> list[Exchange]:
+        """What was ponged before then, taken out: it counts."""
+        ponged = self._ponged
+        if not ponged or ponged[0].at > until:
+            return _NONE
+        found: list[Exchange] = []
+        while ponged and ponged[0].at <= until:
+            found += ponged.popleft().exchanges
+        return found
+
+    def take_ponged(self) -> list[Exchange]:
+        """All that was ponged, taken out."""
+        return self.due(float("inf"))
+
+    def take_all(self) -> list[Exchange]:
+        """Everything, taken out, in the order of their numbers."""
+        found = self.after(0)
+        self._batch = []
+        self._awaited.clear()
+        self._ponged.clear()
+        self._unanswered = {}
+        found.sort(key=_number)
+        return found
+
+    def take_unanswered(self, *, but: int) -> list[Exchange]:
+        """What awaits its reply, taken out, oldest first. but: mask of a side; what was sent there again stays."""
+        found = [exchange for exchange, _ in self._unanswered.values() if not exchange.resent & but]
+        for exchange in found:
+            del self._unanswered[exchange.reply_id]
+        return found
+
+    def after(self, n: int) -> list[Exchange]:
+        """What has a higher number."""
+        found = [exchange for exchange in self._batch if exchange.n > n]
+        for batches in (self._awaited, self._ponged):
+            for batch in reversed(batches):
+                if batch.exchanges[-1].n <= n:
+                    break
+                found += [exchange for exchange in batch.exchanges if exchange.n > n]
+        for exchange, _ in reversed(self._unanswered.values()):
+            if exchange.n <= n:
+                break
+            found.append(exchange)
+        return found
+
+    def is_late(self, now: float, heard_at: float, limit: float) -> bool:
+        """Has a receipt not come in time? A Pong may take as long as something else comes, a reply may not."""
+        if self._awaited and now - max(self._awaited[0].at, heard_at) > limit:
+            return True
+        return bool(self._unanswered) and now - next(iter(self._unanswered.values()))[1] > limit
+
+    def without_receipt(self) -> list[Exchange]:
+        """What was sent, and of which the backend has not said that it has it."""
+        found = [exchange for batch in self._awaited for exchange in batch.exchanges]
+        return found + [exchange for exchange, _ in self._unanswered.values()]
+
+    def __len__(self) -> int:
+        """How many messages are not settled."""
+        batches = sum(len(batch.exchanges) for batch in chain(self._awaited, self._ponged))
+        return batches + len(self._batch) + len(self._unanswered)
+
+
+def _number(exchange: Exchange) -> int:
+    return exchange.n
