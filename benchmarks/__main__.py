@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -20,9 +21,14 @@ from benchmarks import commands, compiled, measure_wrk, rounds, stalled
 from benchmarks.peers import Backend, Peers, Proxy, cores, nginx_binary
 from benchmarks.processes import BenchmarkFailed
 from benchmarks.report import Report
+from benchmarks.websocket import cost
+from benchmarks.websocket.stand import SessionBackend, SessionPeers
 
 RESULTS: Final = Path(__file__).parent / "results"
-CASES: Final = ("split", "dual", "stalled", "weight", "help")
+CASES: Final = ("split", "dual", "stalled", "weight", "help", "websocket")
+OF_SESSIONS: Final = ("websocket",)
+WINDOWS: Final = (32, 1)
+"""Messages of each client that are on their way."""
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -60,7 +66,8 @@ class Run:
             if case == "help":
                 self.report.help_seconds = None if self._options.peers else commands.help_seconds(times=20)
                 continue
-            self._with_backends(case, self._directory / str(number))
+            around = self._with_session_backends if case in OF_SESSIONS else self._with_backends
+            around(case, self._directory / str(number))
         return self.report
 
     def _with_backends(self, case: str, directory: Path) -> None:
@@ -97,7 +104,11 @@ class Run:
 
     def _alternate(self, proxies: list[Proxy], old: Backend, new: Backend) -> list[rounds.Summary]:
         options = self._options
-        return rounds.alternate(proxies, old, new, rounds=options.rounds, seconds=options.seconds, core=self._load_core)
+
+        def measure(proxy: Proxy, seconds: float) -> rounds.Round:
+            return rounds.measure(proxy, old, new, seconds=seconds, core=self._load_core)
+
+        return rounds.alternate(proxies, measure, rounds=options.rounds, seconds=options.seconds)
 
     def _stalled(self, peers: Peers, old: Backend, new: Backend) -> None:
         if self._options.peers:
@@ -113,6 +124,32 @@ class Run:
         proxy = peers.crossfade("crossfade live", stage="live", weight=50)
         self.report.weight = commands.change_weights(proxy, changes=50, core=self._load_core)
         rounds.settle(proxy, self.report.weight.requests)
+
+    def _with_session_backends(self, case: str, directory: Path) -> None:
+        """As `_with_backends`, with backends and proxies of sessions."""
+        with ExitStack() as stack:
+            old = SessionBackend("old", self._load_core, directory / "old")
+            stack.callback(old.started.stop)
+            new = SessionBackend("new", self._load_core, directory / "new")
+            stack.callback(new.started.stop)
+            peers = SessionPeers(directory, old, new, self._proxy_core)
+            stack.callback(peers.stop)
+            getattr(self, f"_{case}")(peers, old, new, directory)
+
+    def _websocket(self, peers: SessionPeers, old: SessionBackend, new: SessionBackend, directory: Path) -> None:
+        proxies = [peers.nginx_tunnel()]
+        if not self._options.peers:
+            proxies.append(peers.crossfade("crossfade dual write"))
+        proxies.append(peers.dual_websockets())
+        for window in WINDOWS:
+
+            def measure(proxy: Proxy, seconds: float, window: int = window) -> rounds.Round:
+                core = self._load_core
+                return cost.measure(proxy, old, new, window=window, seconds=seconds, core=core, directory=directory)
+
+            options = self._options
+            taken = rounds.alternate(proxies, measure, rounds=options.rounds, seconds=options.seconds)
+            self.report.websocket[window] = taken
 
 
 def machine(*, is_plain: bool = False) -> dict[str, str]:

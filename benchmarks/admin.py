@@ -42,9 +42,9 @@ class Admin:
         return json.loads(text)
 
     def balance(self) -> dict[str, int]:
-        """What the ledger says of the route's two sides together: owed, delivered, pending, lost, ..."""
-        (route,) = self._ask("GET", "/api/v1/status")["routes"]
-        sides = [side["ledger"] for side in route["sides"].values()]
+        """What the ledger says of all routes' sides together: owed, delivered, pending, lost, ..."""
+        routes = self._ask("GET", "/api/v1/status")["routes"]
+        sides = [side["ledger"] for route in routes for side in route["sides"].values()]
         words = ("owed", "delivered", "pending", "deferred", "refused", "dead", "discarded", "lost", "released")
         return {word: sum(int(side[word]) for side in sides) for word in words}
 

@@ -49,7 +49,8 @@ def fill(template: str, values: dict[str, object]) -> str:
     return re.sub(r"@([A-Z_]+)@", value, template)
 
 
-def _start_nginx(name: str, template: str, core: int, directory: Path, values: dict[str, object]) -> Started:
+def start_nginx(name: str, template: str, core: int, directory: Path, values: dict[str, object]) -> Started:
+    """nginx from this file of peers/, in a directory of its own; it may not listen yet."""
     directory.mkdir(parents=True)
     config = directory / "nginx.conf"
     config.write_text(fill((FILES / template).read_text(), {"DIR": directory, "USER": getpass.getuser(), **values}))
@@ -57,7 +58,7 @@ def _start_nginx(name: str, template: str, core: int, directory: Path, values: d
     return Started(name, command, core=core, log=directory / "log")
 
 
-def _wait_for(started: Started, condition: Callable[[], bool], what: str) -> None:
+def wait_for(started: Started, condition: Callable[[], bool], what: str, *, timeout: float = 20.0) -> None:
     """Wait until it is so; the failure holds the process's last words."""
 
     def holds() -> bool:
@@ -65,13 +66,32 @@ def _wait_for(started: Started, condition: Callable[[], bool], what: str) -> Non
         return condition()
 
     try:
-        wait_until(holds, f"{started.name} to {what}")
+        wait_until(holds, f"{started.name} to {what}", timeout=timeout)
     except BenchmarkFailed as failure:
         raise BenchmarkFailed(f"{failure}\n{started.tail()}") from None
 
 
-def _wait_for_port(started: Started, port: int) -> None:
-    _wait_for(started, lambda: is_listening(port), "listen")
+def wait_for_port(started: Started, port: int) -> None:
+    """Wait until it listens there."""
+    wait_for(started, lambda: is_listening(port), "listen")
+
+
+def start_crossfade(name: str, template: str, core: int, directory: Path, values: dict[str, object]) -> Started:
+    """`proxyctl run` of this file of peers/, in a directory of its own; it may not be ready yet."""
+    directory.mkdir(parents=True)
+    config = directory / "crossfade.yaml"
+    config.write_text(fill((FILES / template).read_text(), {"DIR": directory, **values}))
+    return Started(name, [str(PROXYCTL), "run", str(config)], core=core, log=directory / "log")
+
+
+def admin_of(directory: Path) -> Admin:
+    """The admin API of the one that was started there."""
+    return Admin(directory / "state" / "admin.sock")
+
+
+def wait_until_ready(started: Started) -> None:
+    """Wait until ours says that it is ready."""
+    wait_for(started, lambda: "crossfade is ready" in started.tail(100_000), "be ready")
 
 
 class Backend:
@@ -82,8 +102,8 @@ class Backend:
         self.body, self.empty, self._status = free_ports(3)
         self.ids_log = directory / "ids.log"
         ports: dict[str, object] = {"BODY": self.body, "EMPTY": self.empty, "STATUS": self._status}
-        self.started = _start_nginx(f"backend {name}", "backend.conf", core, directory, ports)
-        _wait_for_port(self.started, self._status)
+        self.started = start_nginx(f"backend {name}", "backend.conf", core, directory, ports)
+        wait_for_port(self.started, self._status)
 
     def requests(self) -> int:
         """Requests it has seen so far, without our own questions."""
@@ -163,10 +183,10 @@ class Peers:
     def _nginx(self, name: str, template: str, *, share_new: float, copies: bool, empty: bool) -> Proxy:
         (port,) = free_ports(1)
         values = {"LISTEN": port, **self._ports(empty=empty)}
-        started = _start_nginx(name, template, self._core, self._folder(), values)
+        started = start_nginx(name, template, self._core, self._folder(), values)
         proxy = Proxy(name, started, port, share_new=share_new, copies=copies)
         self.started.append(proxy)
-        _wait_for_port(started, port)
+        wait_for_port(started, port)
         return proxy
 
     def crossfade(
@@ -182,19 +202,14 @@ class Peers:
         """Our proxy with one worker: `proxyctl run` of peers/crossfade.yaml."""
         (port,) = free_ports(1)
         directory = self._folder()
-        directory.mkdir(parents=True)
-        config = directory / "crossfade.yaml"
-        values: dict[str, object] = {"LISTEN": port, "DIR": directory, **self._ports(empty=empty)}
+        values: dict[str, object] = {"LISTEN": port, **self._ports(empty=empty)}
         values |= {"STAGE": stage, "WEIGHT": f"{weight:g}" if stage in ("live", "split") else "null"}
         values |= {"DURABILITY": durability, "CARRY_OVER": str(carry_over).lower()}
-        config.write_text(fill((FILES / "crossfade.yaml").read_text(), values))
-        started = Started(name, [str(PROXYCTL), "run", str(config)], core=self._core, log=directory / "log")
-        copies = stage in ("dualwrite", "live")
-        admin = Admin(directory / "state" / "admin.sock")
+        started = start_crossfade(name, "crossfade.yaml", self._core, directory, values)
+        copies, admin = stage in ("dualwrite", "live"), admin_of(directory)
         proxy = Proxy(name, started, port, share_new=weight, copies=copies, durability=durability, admin=admin)
         self.started.append(proxy)
-
-        _wait_for(started, lambda: "crossfade is ready" in started.tail(100_000), "be ready")
+        wait_until_ready(started)
         return proxy
 
     def stop(self) -> None:

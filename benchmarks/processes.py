@@ -24,6 +24,7 @@ _ROLES: Final = (
     ("proxyctl", "launcher"),
     ("nginx: worker", "worker"),
     ("nginx: master", "master"),
+    ("dual_websockets", "proxy"),
 )
 
 

@@ -19,6 +19,10 @@ STALLED_BOUND: Final = 0.015
 RSS_BOUND: Final = 128 * MIB
 WEIGHT_BOUND: Final = 0.050
 HELP_BOUND: Final = 0.100
+WINDOW_BOUNDS: Final = {32: 2.5, 1: 3.5}
+"""Our CPU time per message over nginx's, by messages of a client that are on their way."""
+THROUGHPUT_BOUND: Final = 3.0
+THROUGHPUT_WINDOW: Final = 32
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Report:
     """What was measured; a part that was not asked for is None or empty.
 
     split, dual: first nginx, then ours, then what is printed beside them. help_seconds: of `proxyctl --help`.
+    websocket: by window, first nginx, then ours, then the dual writer made of the `websockets` library.
     """
 
     machine: dict[str, str]
@@ -46,6 +51,7 @@ class Report:
     stalled: StalledResult | None = None
     weight: WeightResult | None = None
     help_seconds: float | None = None
+    websocket: dict[int, list[Summary]] = field(default_factory=dict)
 
     def targets(self) -> list[Target]:
         """Every target whose figures exist."""
@@ -63,6 +69,10 @@ class Report:
         if self.help_seconds is not None:
             bound = f"< {_ms(HELP_BOUND)}"
             found.append(Target("proxyctl --help", _ms(self.help_seconds), bound, self.help_seconds < HELP_BOUND))
+        for window, summaries in self.websocket.items():
+            found += _cost(f"WebSocket, window {window}", summaries, WINDOW_BOUNDS[window], per="message")
+            if window == THROUGHPUT_WINDOW:
+                found += _throughput(f"WebSocket, window {window}", summaries)
         return found
 
     def as_json(self) -> str:
@@ -76,6 +86,7 @@ class Report:
             "stalled": self.stalled._asdict() if self.stalled else None,
             "weight": self.weight._asdict() if self.weight else None,
             "help_seconds": self.help_seconds,
+            "websocket": {window: [one._asdict() for one in found] for window, found in self.websocket.items()},
             "targets": [dataclasses.asdict(target) for target in self.targets()],
         }
         return json.dumps(plain, indent=2) + "\n"
@@ -87,6 +98,8 @@ class Report:
         lines += _table("Split, 25 % to new", self.split) + _table("Dual write", self.dual)
         if self.stalled is not None:
             lines += _stalled_lines(self.stalled)
+        for window, summaries in self.websocket.items():
+            lines += _table(f"WebSocket, each client with {window} on their way", summaries, event="message")
         targets = self.targets()
         if targets:
             lines += ["| target | measured | bound | |", "|---|--:|--:|---|"]
@@ -110,7 +123,7 @@ def _by_role(cpu_us: dict[str, float]) -> str:
     return ", ".join(f"{name} {spent:.1f}" for name, spent in cpu_us.items())
 
 
-def _cost(name: str, summaries: list[Summary], bound: float) -> list[Target]:
+def _cost(name: str, summaries: list[Summary], bound: float, *, per: str = "event") -> list[Target]:
     """Ours over nginx: the second line of a group over its first. Client errors spoil a ratio."""
     if len(summaries) < 2 or not summaries[1].proxy.startswith("crossfade"):
         return []
@@ -118,7 +131,18 @@ def _cost(name: str, summaries: list[Summary], bound: float) -> list[Target]:
     ratio = ours.cpu_us / nginx.cpu_us
     measured = f"{ratio:.2f} ({ours.cpu_us:.1f} / {nginx.cpu_us:.1f} µs), {ours.errors} client errors"
     met = ratio <= bound and not ours.errors
-    return [Target(f"{name}: CPU per event, ours / {nginx.proxy}", measured, f"≤ {bound:g}, 0", met)]
+    return [Target(f"{name}: CPU per {per}, ours / {nginx.proxy}", measured, f"≤ {bound:g}, 0", met)]
+
+
+def _throughput(name: str, summaries: list[Summary]) -> list[Target]:
+    """Ours over the last of the group, in messages per second."""
+    if len(summaries) < 3:
+        return []
+    ours, peer = summaries[1], summaries[-1]
+    ratio = ours.rate / peer.rate
+    measured = f"{ratio:.2f} ({ours.rate:.0f} / {peer.rate:.0f} messages/s)"
+    met = ratio >= THROUGHPUT_BOUND
+    return [Target(f"{name}: throughput, ours / {peer.proxy}", measured, f"≥ {THROUGHPUT_BOUND:g}", met)]
 
 
 def _stalled(one: StalledResult) -> list[Target]:
@@ -137,13 +161,13 @@ def _stalled(one: StalledResult) -> list[Target]:
     ]
 
 
-def _table(title: str, summaries: list[Summary]) -> list[str]:
+def _table(title: str, summaries: list[Summary], *, event: str = "event") -> list[str]:
     if not summaries:
         return []
     lines = [
         f"### {title}",
         "",
-        "| proxy | CPU µs/event (min-max) | ratio | events/s | p50 | p99 | did | errors | of which |",
+        f"| proxy | CPU µs/{event} (min-max) | ratio | {event}s/s | p50 | p99 | did | errors | of which |",
     ]
     lines.append("|---|--:|--:|--:|--:|--:|--:|--:|---|")
     for one in summaries:

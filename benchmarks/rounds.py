@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from benchmarks import measure_wrk
@@ -153,13 +153,13 @@ def summarise(rounds: Sequence[Round]) -> Summary:
 
 
 def alternate(
-    proxies: Sequence[Proxy], old: Backend, new: Backend, *, rounds: int, seconds: float, core: int
+    proxies: Sequence[Proxy], measure: Callable[[Proxy, float], Round], *, rounds: int, seconds: float
 ) -> list[Summary]:
-    """Load every proxy once for warmth and then in turn, `rounds` times."""
+    """Load every proxy once for warmth and then in turn, `rounds` times. measure: one load of so many seconds."""
     for proxy in proxies:
-        measure(proxy, old, new, seconds=max(1.0, seconds / 3), core=core)
+        measure(proxy, max(1.0, seconds / 3))
     taken: dict[str, list[Round]] = {proxy.name: [] for proxy in proxies}
     for _ in range(rounds):
         for proxy in proxies:
-            taken[proxy.name].append(measure(proxy, old, new, seconds=seconds, core=core))
+            taken[proxy.name].append(measure(proxy, seconds))
     return [summarise(one) for one in taken.values()]

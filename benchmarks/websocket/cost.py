@@ -1,0 +1,62 @@
+"""Rounds of messages on several proxies in turn, as `benchmarks.rounds` has them of requests.
+
+A round's figure is the CPU time of all the proxy's processes, per message that was acknowledged. Ours is read when
+every receipt is settled, while the sessions are still open: what comes `redeliver_window` later is charged as well.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+from benchmarks.peers import Proxy
+from benchmarks.processes import BenchmarkFailed
+from benchmarks.rounds import SETTLE, Cpu, Round, check, settle
+from benchmarks.websocket.stand import SessionBackend, clients
+
+CONNECTIONS: Final = 16
+REDELIVER_WINDOW: Final = 5.0
+"""Seconds until receipts are settled: the default of `websocket.redeliver_window`."""
+START_AND_END: Final = 60.0
+"""Seconds that the clients may take beside their load."""
+
+
+def measure(
+    proxy: Proxy, old: SessionBackend, new: SessionBackend, *, window: int, seconds: float, core: int, directory: Path
+) -> Round:
+    """Load one proxy once; raises BenchmarkFailed when it did not do what it is there for.
+
+    window: messages of each client that are on their way; directory: for the clients' log
+    """
+    pids = proxy.started.pids()
+    receipts = proxy.admin.receipts() if proxy.admin else 0
+    seen_old, seen_new, cpu = old.messages(), new.messages(), Cpu(pids)
+    load = ("--connections", CONNECTIONS, "--window", window, "--seconds", seconds)
+    with clients(proxy.port, *load, core=core, log=directory / "clients.log") as loading:
+        done = loading.wait(seconds + START_AND_END)
+        # Nothing is asked of ours meanwhile: the answers would be charged to it.
+        time.sleep(SETTLE if proxy.admin is None else REDELIVER_WINDOW + SETTLE)
+        settle(proxy, receipts + done.messages)
+        spent = cpu.per_event(max(done.messages, 1))
+    if proxy.started.pids() != pids:
+        raise BenchmarkFailed(f"{proxy.name} lost or gained a process under load:\n{proxy.started.tail()}")
+    if done.messages == 0:
+        raise BenchmarkFailed(f"{proxy.name} acknowledged nothing:\n{proxy.started.tail()}")
+    seen_old, seen_new = old.messages() - seen_old, new.messages() - seen_new
+    if seen_old < done.messages:
+        raise BenchmarkFailed(f"{proxy.name}: {seen_old} of {done.messages} messages reached old")
+    one = Round(
+        proxy.name,
+        done.messages,
+        sum(spent.values()),
+        done.rate,
+        done.p50,
+        done.p99,
+        0,
+        share_new=seen_new / (seen_old + seen_new),
+        copied=min(seen_old, seen_new) / done.messages if proxy.copies else 0.0,
+        by_role=spent,
+    )
+    check(proxy, one, loses=False)
+    return one
