@@ -4,12 +4,13 @@
     deferred --> pending (rollback) | released (past its bound, or old was decommissioned)
                  | discarded (the authority refused what was deferred beside its own attempt)
     dead     --> pending (`dead requeue`) | discarded (`dead discard`)
-    delivered --> pending (`ledger replay`: the backend was restored from an older state)
+    delivered --> pending (`ledger replay`: the backend was restored from an older state; or the connection by which
+                  it had received the event was lost soon after: see `ledger.protocol.RECEIVED`)
     refused   --> pending (never sent, for its authority refused it; the authority's dead letter is requeued)
 
 In flight and unknown count as pending. `lost` can only come from `durability: off`. The last four rows
-are a person's doing. A transition moves one event from one state to another. The ledger
-makes them itself, many at a time; `TRANSITIONS` is the rule that its tests hold it to.
+are a person's doing, but for connections that are lost. A transition moves one event from one state to
+another. The ledger makes them itself, many at a time; `TRANSITIONS` is the rule that its tests hold it to.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Cause(Enum):
     REQUEUED = "a person requeued a dead letter"
     AUTHORITY_REQUEUED = "a person requeued what the authority had refused, and with it this side"
     REPLAYED = "a person replays what a restored backend is missing"
+    TAKEN_BACK = "the connection by which the backend had received it was lost soon after"
 
 
 TRANSITIONS: Final[dict[tuple[int, Cause], int]] = {
@@ -71,6 +73,7 @@ TRANSITIONS: Final[dict[tuple[int, Cause], int]] = {
     (DEAD, Cause.REQUEUED): PENDING,
     (DEAD, Cause.DISCARDED): DISCARDED,
     (DELIVERED, Cause.REPLAYED): PENDING,
+    (DELIVERED, Cause.TAKEN_BACK): PENDING,
     (REFUSED, Cause.AUTHORITY_REQUEUED): PENDING,
 }
 

@@ -9,6 +9,7 @@ flight, whatever the backlog.
 
     side of an entry:   held by its worker --(settled report)--> settled
                              |       \\--(PARKED)--> held, and backlog: the mark is set
+                             |       \\--(RECEIVED)--> settled, but for the length of a window it may be taken back
                              \\--(HANDED, or the worker is gone)--> backlog: the replayer's
 
 This is the hot path of the ledger: an event that two healthy sides got costs about 3 us in here (of 7 us
@@ -19,7 +20,7 @@ what the next group writes change together, and handing them around was the larg
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final, Protocol
@@ -36,11 +37,26 @@ from proxy.ledger.backlog import Backlog
 from proxy.ledger.carry import Carry, Due
 from proxy.ledger.entry import IN_FLIGHT, NEW_ENTRY, ON_DISK, Entry, Stream
 from proxy.ledger.group import Group, StreamRow
-from proxy.ledger.protocol import ANSWERED, CLIENT_ID, HANDED, OWED, PARKED, ROUTE, EventRow, LedgerFrame, Report
+from proxy.ledger.protocol import (
+    ANSWERED,
+    CLIENT_ID,
+    HANDED,
+    OWED,
+    PARKED,
+    RECEIVED,
+    ROUTE,
+    EventRow,
+    LedgerFrame,
+    Report,
+)
 from proxy.ledger.recall import InFlight
 from proxy.ledger.turns import Place, Turns
 
 _KEEPS_BODY: Final = tuple(state in OPEN or state == DEAD for state in range(16))
+_MARGIN: Final = 1_000_000_000
+"""Nanoseconds for which what may be taken back is kept on disk beyond its window."""
+MOST_RECENT: Final = 200_000
+"""Entries kept because they may be taken back: 1-2 KB each with their bodies. More shorten the windows."""
 _SETTLING: Final = frozenset({DELIVERED, REFUSED, DISCARDED, LOST})
 
 
@@ -72,13 +88,19 @@ class Observer(Protocol):
 class Book:
     """All entries and streams. turns: granted places are collected in `granted`.
 
-    next_seq: the number of the next event; now_ns is given where it matters.
+    next_seq: the number of the next event; now_ns is given where it matters; windows: by route, nanoseconds for which
+    what a backend received may be taken back.
     """
 
     def __init__(
         self, backlog: Backlog, observer: Observer, *, next_seq: int, retain_bodies: bool = False,
-        arbiter: Arbiter | None = None,
+        arbiter: Arbiter | None = None, windows: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
+        self._windows = windows or {}
+        self.longest_window = max(self._windows.values(), default=0)
+        self._recent: deque[Entry] = deque()
+        """Entries on disk that may be taken back, in the order in which they cannot any more."""
+        self._now_ns = 0
         self.backlog = backlog
         self.observer = observer
         self.arbiter = arbiter
@@ -124,13 +146,34 @@ class Book:
             stream.closed = bool(closed)
             self.streams[name] = self.by_id[id] = stream
         for row in held:
-            self._restore_entry(row)
+            self._restore_held(self._restore_entry(row))
 
-    def _restore_entry(self, row: Mapping[str, Any]) -> None:
+    def restore_received(self, rows: Iterable[Mapping[str, Any]], now_ns: int) -> None:
+        """After `restore`: what may be taken back, should the worker say so, or not come back.
+
+        Its window begins anew, for what a backend got from a connection that was lost with us is not known.
+        """
+        self._now_ns = now_ns
+        for row in rows:
+            stream, window = self.by_id.get(row["stream"]), self._windows.get(row["route"], 0)
+            if stream is None or stream.closed or not window:
+                continue
+            entry = self.on_disk.get(row["seq"]) or self._restore_entry(row)
+            entry.window = window
+            entry.received = sum(1 << side for side in (0, 1) if entry.state(side) == DELIVERED)
+            if not entry.received:
+                continue
+            stream.live[entry.n] = entry
+            if not entry.held:
+                self._begin_window(entry)
+
+    def _restore_entry(self, row: Mapping[str, Any]) -> Entry:
+        window = self._windows.get(row["route"], 0)
+        context, body = (row["context"], row["body"]) if window else (b"", b"")
         entry = Entry(
             (
                 row["n"], row["id"], row["route"], row["key"], row["bucket"], row["epoch"], row["authority"],
-                row["owed"], 0, 0, bool(row["after_authority"]), row["accepted_ns"], row["transport"], b"", b"",
+                row["owed"], 0, 0, bool(row["after_authority"]), row["accepted_ns"], row["transport"], context, body,
                 "", (), False,
             ),
             row["seq"], row["stream"],
@@ -138,8 +181,13 @@ class Book:
         entry.held = row["held"]
         entry.old_state, entry.old_status, entry.old_attempts = row["old_state"], row["old_status"], row["old_attempts"]
         entry.new_state, entry.new_status, entry.new_attempts = row["new_state"], row["new_status"], row["new_attempts"]
-        entry.stage, entry.special, entry.has_body = ON_DISK, True, True
+        entry.stage, entry.special = ON_DISK, True
+        entry.has_body = _KEEPS_BODY[entry.old_state] or _KEEPS_BODY[entry.new_state] or self._retain_bodies
         entry.on_disk = entry.old_state * 16 + entry.new_state
+        entry.window = window
+        return entry
+
+    def _restore_held(self, entry: Entry) -> None:
         for side in (0, 1):
             if entry.state(side) == PENDING:
                 entry.backlog |= 1 << side
@@ -174,6 +222,9 @@ class Book:
             self.streams[name] = self.by_id[stream.id] = stream
         stream.is_connected = stream.came_back = True
         stream.closed = False
+        for entry in stream.live.values():
+            if entry.received & entry.backlog:
+                self._unmark(entry, entry.received & entry.backlog)
         # Frames that were received but not committed stay known by their number: sent again, they are ignored.
         self._streams_changed.add(stream.id)
         return stream
@@ -188,8 +239,18 @@ class Book:
             for side in (0, 1):
                 if entry.held & (1 << side):
                     self._enter_backlog(entry, side)
+                elif entry.received & ~entry.backlog & (1 << side):
+                    entry.backlog |= 1 << side
+                    self.backlog.enter(entry.route, side, entry.bucket)
             entry.parked = entry.held
             self._pass_turn(entry)
+
+    def _unmark(self, entry: Entry, sides: int) -> None:
+        """What these sides received is not waited for."""
+        entry.backlog &= ~sides
+        for side in (0, 1):
+            if sides & 1 << side:
+                self.backlog.leave(entry.route, side, entry.bucket)
 
     def hand_over(self, stream: Stream) -> None:
         """It did not come back: the ledger delivers what it was on."""
@@ -226,6 +287,8 @@ class Book:
         for side in (0, 1):
             if entry.held & (1 << side):
                 self._hand(entry, side)
+            elif entry.received & (1 << side):
+                self._take_back(entry, side)
         self._pass_turn(entry)
 
     # frames
@@ -256,7 +319,7 @@ class Book:
         live = stream.live
         stream_id = stream.id
         size = 0
-        new = self._new
+        new, windows = self._new, self._windows
         for row in events:
             entry = Entry(row, seq, stream_id)
             seq += 1
@@ -269,6 +332,8 @@ class Book:
                 entry.old_state = PENDING
             if owed & 2:
                 entry.new_state = PENDING
+            if windows:
+                entry.window = windows.get(entry.route, 0)
             if entry.handed or entry.deferred or entry.after_authority:
                 self._begin_special(entry)
         self.next_seq = seq
@@ -300,8 +365,11 @@ class Book:
             entry = live.get(n)
             if entry is None:
                 self.counters["late_reports"] += 1
-            elif code != DELIVERED or entry.special:
-                self._report(entry, side, code, status)
+                continue
+            if code == RECEIVED and entry.window and entry.state(side) == PENDING:
+                entry.received |= 1 << side
+            if entry.special or (code != DELIVERED and code != RECEIVED):
+                self._report(entry, side, DELIVERED if code == RECEIVED else code, status)
             elif side:
                 if entry.new_state == PENDING:
                     entry.new_state = DELIVERED
@@ -309,14 +377,21 @@ class Book:
                     entry.new_attempts = 1
                     entry.held &= 1
                 else:
-                    self.counters["late_reports"] += 1
+                    self._delivered_again(entry, side)
             elif entry.old_state == PENDING:
                 entry.old_state = DELIVERED
                 entry.old_status = status
                 entry.old_attempts = 1
                 entry.held &= 2
             else:
-                self.counters["late_reports"] += 1
+                self._delivered_again(entry, side)
+
+    def _delivered_again(self, entry: Entry, side: int) -> None:
+        """What was received cannot be lost any more, or it is a late report."""
+        if entry.received & 1 << side:
+            entry.received &= ~(1 << side)
+        else:
+            self.counters["late_reports"] += 1
 
     def _report(self, entry: Entry, side: int, code: int, status: int) -> None:
         entry.special = True
@@ -331,11 +406,13 @@ class Book:
                     self._answered[entry.route, side] += 1
                 self._settle_entry(entry, side, code, status, attempts=1)
             else:
-                self.counters["late_reports"] += 1
+                self._delivered_again(entry, side)
         elif code == HANDED:
             if entry.state(side) == PENDING:
                 self._set_status(entry, side, status, attempts=1 if status else 0)
                 self._hand(entry, side)
+            elif entry.received & bit:
+                self._take_back(entry, side)
         elif code == PARKED:
             if entry.held & bit:
                 self._enter_backlog(entry, side)
@@ -430,11 +507,19 @@ class Book:
         entry.held &= ~(1 << side)
         self._enter_backlog(entry, side)
         self._touch(entry)
-        if entry.stage == ON_DISK:
+        if entry.stage == ON_DISK and (entry.on_disk & 15 if side else entry.on_disk >> 4) == PENDING:
             self.observer.handed(entry.route, side, entry.seq, entry.key)
         if entry.after_authority and side != entry.authority:
             self._review_order(entry, entry.authority)
         self._review_due(entry)
+
+    def _take_back(self, entry: Entry, side: int) -> None:
+        """A backend that had received it may have lost it: the replayer delivers it again."""
+        entry.received &= ~(1 << side)
+        entry.special = True
+        self.counters["taken_back"] += 1
+        self._set(entry, side, PENDING)
+        self._hand(entry, side)
 
     def _make_due(self, entry: Entry) -> None:
         """What was deferred of it is to be delivered: marked now, and pending once its worker has new's answer.
@@ -544,6 +629,7 @@ class Book:
         entry = self.on_disk.get(seq)
         if entry is None:
             return
+        entry.received &= ~(1 << side)
         if side:
             entry.new_state = state
             entry.on_disk = entry.on_disk & 0xF0 | state
@@ -592,7 +678,11 @@ class Book:
     def take(self, now_ns: int) -> Group:
         """Everything said since the last group, packed to be written."""
         self.group_number += 1
-        group = Group(self.group_number, retain_bodies=self._retain_bodies)
+        self._now_ns = now_ns
+        group = Group(self.group_number, retain_bodies=self._retain_bodies, now_ns=now_ns)
+        group.received_until_ns = now_ns - self.longest_window - _MARGIN
+        if self._recent:
+            self._end_windows(now_ns)
         if self._new:
             self._pack_new(group)
         if self._dirty:
@@ -641,6 +731,8 @@ class Book:
                 e.has_body = True
                 e.changed = 0
                 on_disk[e.seq] = e
+            if e.received:
+                group.received.append((e.seq, b"", b"") if e.has_body else (e.seq, context, body))
             e.on_disk = old * 16 + new
         states[alike] += run
         del states["", 0, 0]
@@ -654,10 +746,14 @@ class Book:
             if _KEEPS_BODY[e.old_state] or _KEEPS_BODY[e.new_state]:
                 group.needed.add(e.seq)
                 if not e.has_body:
-                    # Settled when it was written, and owed to another side while that was under way.
-                    group.bodies += (e.seq, e.context, e.body)
+                    # Settled when it was written, and owed to another side while that was under way, or taken back.
+                    group.bodies_again.append((e.seq, e.context, e.body))
                     e.has_body = True
                     self.on_disk[e.seq] = e
+            elif e.window and not self._retain_bodies:
+                e.has_body = False  # it goes with this
+            if e.received:
+                group.received.append((e.seq, b"", b"") if e.has_body else (e.seq, e.context, e.body))
             held = (e.held, e.authority, e.owed)
             if not e.changed:
                 group.held.append((e.seq, *held))
@@ -685,9 +781,12 @@ class Book:
                 e.stage = ON_DISK
                 if e.backlog:
                     self._wake(group, e)
-            if e.has_body:
+            if e.has_body and not e.window:
                 e.body = e.context = b""
             if e.held or e.dirty:
+                continue
+            if e.received:
+                self._begin_window(e)
                 continue
             stream = by_id.get(e.stream)
             if e.backlog and stream is not None and not stream.is_connected:
@@ -712,6 +811,36 @@ class Book:
             self.observer.has_more(route, side)
         self._tell_answers(group)
         return self._streams_durable(group)
+
+    def _begin_window(self, entry: Entry) -> None:
+        """It is settled on disk; until its window is over a side may be taken back."""
+        self.on_disk[entry.seq] = entry
+        if not entry.until:
+            entry.until = self._now_ns + entry.window
+            self._recent.append(entry)
+            if len(self._recent) > MOST_RECENT:
+                self.counters["windows_cut"] += 1
+                self._end_window(self._recent.popleft())
+
+    def _end_windows(self, now_ns: int) -> None:
+        recent = self._recent
+        while recent and recent[0].until <= now_ns:
+            self._end_window(recent.popleft())
+
+    def _end_window(self, entry: Entry) -> None:
+        """Nothing of it will be taken back any more."""
+        marked = entry.received & entry.backlog
+        if marked:
+            self._unmark(entry, marked)
+        entry.received = entry.until = entry.window = 0
+        if entry.has_body:
+            entry.body = entry.context = b""
+        if entry.held or entry.dirty or entry.stage != ON_DISK:
+            return
+        self.on_disk.pop(entry.seq, None)
+        stream = self.by_id.get(entry.stream)
+        if stream is not None:
+            stream.live.pop(entry.n, None)
 
     def _tell_answers(self, group: Group) -> None:
         """New events that were settled when they were written, and older ones settled since the last time."""

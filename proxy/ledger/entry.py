@@ -18,7 +18,9 @@ class Entry:
     of sides that must not keep the next event of the key from its turn;
     stage: NEW_ENTRY, IN_FLIGHT (in a group that is being written) or ON_DISK; special: not on the short
     path; changed: mask of sides to be updated on disk; on_disk: states there, `old * 16 + new`;
-    has_body: the body is on disk; dirty: the next group updates it; in_line: wants or has a turn.
+    has_body: the body is on disk; dirty: the next group updates it; in_line: wants or has a turn;
+    window: nanoseconds for which a side that received it may be taken back, received: mask of those that may, until:
+    the end of that, wall clock in ns; 0 while it is not known.
     """
 
     __slots__ = (
@@ -26,6 +28,7 @@ class Entry:
         "accepted_ns", "transport", "context", "body", "event_time", "identities", "client_id",
         "seq", "stream", "held", "backlog", "parked", "old_state", "old_status", "old_attempts", "new_state",
         "new_status", "new_attempts", "stage", "special", "has_body", "dirty", "in_line", "changed", "on_disk",
+        "window", "received", "until",
     )  # fmt: skip
 
     def __init__(self, row: EventRow, seq: int, stream: int) -> None:
@@ -52,6 +55,9 @@ class Entry:
         self.in_line = False
         self.changed = 0
         self.on_disk = 0
+        self.window = 0
+        self.received = 0
+        self.until = 0
 
     def state(self, side: int) -> int:
         """The state of one side."""

@@ -18,8 +18,12 @@ GapRow: TypeAlias = tuple[int, int, str]
 """from and to in ns, reason."""
 
 
+BodyRow: TypeAlias = tuple[int, bytes, bytes]
+"""seq, context, body."""
+
+
 class Group:
-    """One commit. number: from 1, later groups have higher ones.
+    """One commit. number: from 1, later groups have higher ones; now_ns: wall clock when it was taken.
 
     receipts, bodies: rows one after another in flat lists, in the order of seq; states: how many new
     events begin with (route, old's state, new's state); entries: those to be told that they are durable.
@@ -27,14 +31,22 @@ class Group:
 
     __slots__ = (
         "number", "retain_bodies", "receipts", "bodies", "states", "held", "sides", "streams", "gaps",
-        "needed", "halves", "last_seq", "newest_ns", "entries", "applied", "opened", "wake", "promises",
+        "needed", "halves", "last_seq", "newest_ns", "entries", "applied", "opened", "wake", "promises", "bodies_again",
+        "received", "received_until_ns", "now_ns",
     )  # fmt: skip
 
-    def __init__(self, number: int, *, retain_bodies: bool = False) -> None:
+    def __init__(self, number: int, *, retain_bodies: bool = False, now_ns: int = 0) -> None:
         self.number = number
+        self.now_ns = now_ns
         self.retain_bodies = retain_bodies
         self.receipts: list[Any] = []
         self.bodies: list[Any] = []
+        self.bodies_again: list[BodyRow] = []
+        """Of events that were written without one, and are owed again."""
+        self.received: list[BodyRow] = []
+        """Events that may yet be taken back; without context and body where these are on disk anyway."""
+        self.received_until_ns = 0
+        """What was received before then is not kept any more."""
         self.states: Counter[tuple[str, int, int]] = Counter()
         self.held: list[HeldRow] = []
         """Of events of which no side changes."""

@@ -71,6 +71,12 @@ class Figures(NamedTuple):
     gaps: int
 
 
+def windows_of(settings: Settings) -> dict[str, int]:
+    """For how many nanoseconds what a backend received may be taken back, by route; only of routes that have such."""
+    sessions = {route.name: route.websocket for route in settings.routes if route.websocket is not None}
+    return {name: int(each.redeliver_window * 1e9) for name, each in sessions.items() if each.redeliver_window}
+
+
 class Keeper:
     """One ledger. Making it opens the store: raises RefuseToStart when that is damaged or foreign.
 
@@ -110,7 +116,7 @@ class Keeper:
         """What has to be over before anybody is told that its event is the first of its id."""
         self.book = Book(
             backlog, self.replayer, next_seq=store.next_seq, retain_bodies=settings.ledger.retain_bodies,
-            arbiter=self._arbiter,
+            arbiter=self._arbiter, windows=windows_of(settings),
         )  # fmt: skip
         self.replayer.attach(self.book)
         self.backlog = backlog
@@ -138,6 +144,8 @@ class Keeper:
             log.error("events are owed to a route that is not configured any more", extra={"route": route, "events": n})
         self.book.turns.hold()
         self.book.restore(self._store.streams(), self._store.last_stream_id, self._store.held_rows())
+        if self.book.longest_window:
+            self.book.restore_received(self._store.received_rows(self.book.longest_window), self._now_ns())
         if self._arbiter is not None:
             self.book.restore_claims(self._arbiter, in_flight(self._store.segments, self._arbiter.routes))
         for route, side, bucket, _ in self._store.deferred_by_bucket():

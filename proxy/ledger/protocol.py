@@ -36,10 +36,13 @@ ANSWERED: Final = 22
 """This side's answer is the client's answer: it is the authority now, whoever was meant to be."""
 OWED: Final = 23
 """This side is owed from now on (a failover with copy off)."""
+RECEIVED: Final = 24
+"""The backend has it and may still lose it: delivered, but HANDED may follow within the route's window, or the worker
+may die within it, and then it is to be delivered again. DELIVERED after it says that neither matters any more."""
 
 
 Report: TypeAlias = tuple[int, int, int, int]
-"""What became of one side of an event of this stream: its number, the side, a state or PARKED..OWED, the status."""
+"""What became of one side of an event of this stream: its number, the side, a state or PARKED..RECEIVED, the status."""
 
 
 ClaimRow: TypeAlias = tuple[int, str, bytes, bytes, bool]

@@ -5,6 +5,7 @@
     stream    each life of a worker: its last durable frame, and when that was
     balance   how many of this file's events are in each state, per route and side
     carried   the balance of segments that were dropped; the newest segment has it
+    received  what may be taken back, see `protocol.RECEIVED`: one row for each commit, of the last seconds
     gap       times of which the record may be incomplete
     meta      first_seq, clean (1: the ledger was closed in order), dropped (a segment on its way out)
 
@@ -53,13 +54,14 @@ CREATE TABLE balance (
     route TEXT, side INTEGER, state INTEGER, n INTEGER, PRIMARY KEY (route, side, state)) WITHOUT ROWID;
 CREATE TABLE carried (
     route TEXT, side INTEGER, state INTEGER, n INTEGER, PRIMARY KEY (route, side, state)) WITHOUT ROWID;
+CREATE TABLE received (at_ns INTEGER, events BLOB);
 CREATE TABLE gap (from_ns INTEGER, to_ns INTEGER, reason TEXT);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
-_TABLES: Final = frozenset({"receipt", "body", "stream", "balance", "carried", "gap", "meta"})
+_TABLES: Final = frozenset({"receipt", "body", "stream", "balance", "carried", "received", "gap", "meta"})
 
 
 def check_file(path: Path) -> None:

@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import apsw
+import msgspec
 
 from proxy.core.errors import CrossfadeError
 from proxy.core.event import SIDES
 from proxy.core.owed import DEAD, EVER_OWED, OPEN, STATE_NAMES
 from proxy.ledger.bulk import Bulk
-from proxy.ledger.group import Group, HeldRow, SideRow, StreamRow
+from proxy.ledger.group import BodyRow, Group, HeldRow, SideRow, StreamRow
 from proxy.ledger.schema import OPEN_STATES, PAGE_SIZE, RECEIPT_COLUMNS, SCHEMA, check_file, check_tables, connect
+
+pack_bodies = msgspec.msgpack.Encoder().encode
+unpack_bodies = msgspec.msgpack.Decoder(list[BodyRow]).decode
 
 BalanceTable: TypeAlias = dict[tuple[str, int], list[int]]
 """Counts by state for each (route, side); in the place of EVER_OWED how many were ever owed."""
@@ -185,6 +189,8 @@ class Segment:
         try:
             if newest:
                 self._insert(group, deltas)
+            if group.bodies_again:
+                self._insert_again(group, newest=newest)
             if held:
                 flat: list[apsw.SQLiteValue] = [value for row in held for value in row]
                 self._expect(_UPDATE_HELD.run(self.connection, flat), len(held))
@@ -217,10 +223,27 @@ class Segment:
                         deltas[route, side, EVER_OWED] += n
         if group.bodies:
             _INSERT_BODIES.run(self.connection, group.bodies)
+        if group.received:
+            self.connection.execute("INSERT INTO received VALUES (?, ?)", (group.now_ns, pack_bodies(group.received)))
+            self.connection.execute("DELETE FROM received WHERE at_ns < ?", (group.received_until_ns,))
         for row in group.streams:
             self.connection.execute(_SAVE_STREAM, row)
         for gap in group.gaps:
             self.connection.execute("INSERT INTO gap VALUES (?, ?, ?)", gap)
+
+    def _insert_again(self, group: Group, *, newest: bool) -> None:
+        """Bodies of events whose receipts are here, perhaps since long."""
+        last = group.last_seq if newest and group.receipts else self.last_seq
+        flat: list[apsw.SQLiteValue] = [
+            value for row in group.bodies_again if self.first_seq <= row[0] <= last for value in row
+        ]
+        if flat:
+            _INSERT_BODIES.run(self.connection, flat)
+
+    def received(self, since_ns: int) -> list[BodyRow]:
+        """What may be taken back of what was written since then, the latest last."""
+        rows = self.connection.execute("SELECT events FROM received WHERE at_ns >= ? ORDER BY rowid", (since_ns,))
+        return [row for (events,) in rows for row in unpack_bodies(events)]
 
     def _update_side(
         self, side: int, rows: list[SideRow], needed: set[int], deltas: Counter[tuple[str, int, int]]

@@ -132,12 +132,23 @@ class Store:
     def held_rows(self) -> list[dict[str, object]]:
         """Events that a worker was still working on, oldest first, by column name. Few: what was in flight."""
         rows: list[dict[str, object]] = []
-        columns = ",".join(name for name in RECEIPT_COLUMNS if name != "digest")
-        names = [name for name in RECEIPT_COLUMNS if name != "digest"]
         for segment in self.segments:
             if segment.open_count(PENDING):
-                found = segment.connection.execute(f"SELECT {columns} FROM receipt WHERE held > 0 ORDER BY seq")
-                rows += [dict(zip(names, row, strict=True)) for row in found]
+                rows += _entry_rows(segment, "held > 0")
+        return rows
+
+    def received_rows(self, window_ns: int) -> list[dict[str, object]]:
+        """Events that may be taken back, as those of `held_rows`: received in the last `window_ns` of any worker."""
+        since = max((row[4] for row in self._streams.values()), default=0) - window_ns
+        rows: list[dict[str, object]] = []
+        for segment in self.segments[-2:]:
+            found = {seq: (context, body) for seq, context, body in segment.received(since)}
+            seqs = orjson.dumps(list(found)).decode()
+            for row in _entry_rows(segment, "seq IN (SELECT value FROM json_each(?))", seqs):
+                context, body = found[row["seq"]]  # type: ignore[index]
+                if context:
+                    row["context"], row["body"] = context, body
+                rows.append(row)
         return rows
 
     def pending_by_bucket(self) -> list[tuple[str, int, int, int]]:
@@ -192,7 +203,7 @@ class Store:
     def _by_segment(self, group: Group) -> list[tuple[Segment, list[HeldRow], tuple[list[SideRow], list[SideRow]]]]:
         newest = self.newest
         first = newest.first_seq
-        if all(row[0] >= first for rows in (group.held, *group.sides) for row in rows):
+        if all(row[0] >= first for rows in (group.held, *group.sides) for row in rows):  # bodies come with sides
             return [(newest, group.held, group.sides)]
         parts: dict[int, tuple[list[HeldRow], tuple[list[SideRow], list[SideRow]]]] = {newest.number: ([], ([], []))}
         starts = [segment.first_seq for segment in self.segments]
@@ -351,3 +362,14 @@ class Store:
             for segment in self.segments:
                 segment.close()
             self.checkpoints.close()
+
+
+def _entry_rows(segment: Segment, which: str, *values: apsw.SQLiteValue) -> list[dict[str, object]]:
+    """What an entry is made of, by column name, with its context and body where these are kept; by seq."""
+    names = [name for name in RECEIPT_COLUMNS if name != "digest"]
+    found = segment.connection.execute(
+        f"SELECT {','.join(names)}, coalesce(context, x''), coalesce(body, x'') "
+        f"FROM receipt LEFT JOIN body USING (seq) WHERE {which} ORDER BY seq",
+        values,
+    )
+    return [dict(zip((*names, "context", "body"), row, strict=True)) for row in found]

@@ -25,6 +25,8 @@ _HURRY_AGAIN: Final = 0.1
 """Seconds until the next look at what keeps a client from its answer."""
 _SOON: Final = 0.001
 """Seconds that a wait may be cut short: a timer is no more exact."""
+_READ_FIRST: Final = 0.001
+"""Seconds after which the loop has read what was there to be read."""
 _MOST_OUTSTANDING: Final = 10_000
 """Messages that are not safe, before no more are read."""
 _MOST_PINGS: Final = 1_000
@@ -129,7 +131,11 @@ class Acknowledgements:
 
     def _begin_to_wait(self, seconds: float) -> None:
         if self._timer is None:
-            self._timer = self._session.service.loop.call_later(seconds, self._hurry)
+            self._timer = self._session.service.loop.call_later(seconds, self._soon)
+
+    def _soon(self) -> None:
+        """It is time. But a busy loop is late itself, and receipts may be here that it has not read: let it, first."""
+        self._timer = self._session.service.loop.call_later(_READ_FIRST, self._hurry)
 
     def _hurry(self) -> None:
         """Somebody has waited: what copies still keep from being safe goes to the ledger, and that commits now."""

@@ -1,22 +1,19 @@
-"""What one side of a session was given, until that is settled.
+"""What one side of a session was given, until nothing can be lost of it any more.
 
-    sent --+--> batch --ping--> awaited --its Pong--> received --redeliver_window--> settled
-           +--> unanswered ------------------its reply-----------------------------> settled
+    sent --+--> batch --ping--> awaited --its Pong--> ponged --redeliver_window--> forgotten
+           +--> unanswered --its reply--> forgotten
 
 A Pong says that the backend has everything before its Ping. It may still lose what it has not processed, so such a
-message is settled only when the connection has lived on for `redeliver_window`. A reply says that it was processed.
+message is sent again when its connection is lost within `redeliver_window`. A reply says that it was processed.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from itertools import chain
-from typing import Final
 
 from proxy.websocket.exchange import Exchange
 from proxy.websocket.frames import PING, frame
-
-_NONE: Final[list[Exchange]] = []
 
 
 class Batch:
@@ -79,19 +76,17 @@ class Receipts:
         found = self._unanswered.pop(id, None)
         return None if found is None else (found[0], now - found[1])
 
-    def due(self, until: float) -> list[Exchange]:
-        """What was ponged before then, taken out: it counts."""
+    def forget(self, until: float) -> None:
+        """What was ponged before then needs not be sent again, whatever happens."""
         ponged = self._ponged
-        if not ponged or ponged[0].at > until:
-            return _NONE
-        found: list[Exchange] = []
         while ponged and ponged[0].at <= until:
-            found += ponged.popleft().exchanges
-        return found
+            ponged.popleft()
 
     def take_ponged(self) -> list[Exchange]:
-        """All that was ponged, taken out."""
-        return self.due(float("inf"))
+        """What was ponged and might have been sent again, taken out."""
+        found = [exchange for batch in self._ponged for exchange in batch.exchanges]
+        self._ponged.clear()
+        return found
 
     def take_all(self) -> list[Exchange]:
         """Everything, taken out, in the order of their numbers."""

@@ -8,8 +8,8 @@ A message goes out here only if everything older of its key is with the backend,
 connection: the mark of its bucket counts no more than what is, and nothing that was handed to the ledger is
 unconfirmed. See `receipts` for what becomes of it then.
 
-Of a lost connection the ledger takes everything that is not settled; but what awaits a reply, which only this
-session's client can be told, is sent again by the next connection if that comes in time.
+Of a lost connection the ledger takes everything that has no receipt, or has not been there for long enough. But what
+awaits a reply, which only this session's client can be told, is sent again by the next one if that comes in time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from proxy.core.owed import DELIVERED, REFUSED
 from proxy.http.leg import Leg
 from proxy.http.upstream import Upstream
 from proxy.ledger.marks import MOST
-from proxy.ledger.protocol import HANDED, PARKED
+from proxy.ledger.protocol import HANDED, PARKED, RECEIVED
 from proxy.websocket.exchange import Exchange
 from proxy.websocket.frames import Broken, Closing, FrameReader, Message, Run, frame
 from proxy.websocket.handshake import Handshake
@@ -254,7 +254,9 @@ class Link:
             return
         exchange, latency = found
         self._received(exchange, latency, 2 if reply.is_yes else 4)
-        self._settle(exchange, DELIVERED if reply.is_yes else REFUSED)
+        session.ledger.report(exchange.n, self.side, DELIVERED if reply.is_yes else REFUSED, 0)
+        if exchange.parked:
+            self._unpark(exchange)
         session.service.tick.schedule()
         session.replied(self.side, exchange, item.raw)
 
@@ -264,10 +266,17 @@ class Link:
         found = self._receipts.ponged(number, now)
         if not found:
             return
+        session, report = self.session, self.session.ledger.report
+        # While the connection may still be lost with what the backend has not processed, the ledger keeps it, too.
+        code = RECEIVED if session.redeliver_window else DELIVERED
         for exchange, latency in found:
             self._received(exchange, latency, 2)
-        self.settle(now)
-        self.session.acknowledgements.settle()
+            report(exchange.n, self.side, code, 0)
+            if exchange.parked:
+                self._unpark(exchange)
+        self._receipts.forget(now - session.redeliver_window)
+        session.service.tick.schedule()
+        session.acknowledgements.settle()
 
     def _received(self, exchange: Exchange, latency: float, kind: int) -> None:
         """The backend has it. kind: of what it said, as the class of a status."""
@@ -276,22 +285,6 @@ class Link:
         figures.latency.add(latency)
         exchange.received(self.side)
         self.upstream.parked = 0
-
-    def settle(self, now: float) -> None:
-        """Report what has been with the backend for long enough."""
-        due = self._receipts.due(now - self.session.redeliver_window)
-        if due:
-            self._settle_all(due)
-
-    def _settle_all(self, exchanges: list[Exchange]) -> None:
-        for exchange in exchanges:
-            self._settle(exchange, DELIVERED)
-        self.session.service.tick.schedule()
-
-    def _settle(self, exchange: Exchange, state: int) -> None:
-        self.session.ledger.report(exchange.n, self.side, state, 0)
-        if exchange.parked:
-            self._unpark(exchange)
 
     def _unpark(self, exchange: Exchange) -> None:
         """It is not on its way here any more."""
@@ -334,7 +327,9 @@ class Link:
             # The answer to our close frame: what was ponged before it need not be sent again. What has no Pong was not
             # read, for that Ping came before our close frame: the backend's may have crossed it.
             if closing.code == self._goodbye:
-                self._settle_all(self._receipts.take_ponged())
+                for exchange in self._receipts.take_ponged():
+                    self.session.ledger.report(exchange.n, self.side, DELIVERED, 0)
+                self.session.service.tick.schedule()
             self._let_go()
             self.hand_over()
             self._ended()
@@ -435,6 +430,7 @@ class Link:
             self.flush()
             self.state = CLOSING
             self._goodbye = self._wire.say_goodbye(code)
+            self._wire.resume()  # its half is to be read, whoever wants what it says before
             self._timer = self.session.service.loop.call_later(CLOSE_WAIT, self._cut)
             return
         handshake, self._handshake = self._handshake, None
@@ -450,8 +446,8 @@ class Link:
     # time
 
     def check_time(self, now: float) -> None:
-        """Settle what is due; cut a backend that answers no Ping."""
-        self.settle(now)
+        """Forget what has been with the backend for long enough; cut a backend that answers no Ping."""
+        self._receipts.forget(now - self.session.redeliver_window)
         limit = self.upstream.settings.response_timeout
         if self._unheard and self.state != OPEN and now - self._lost_at > limit:
             self._give_up_unheard()
@@ -475,5 +471,5 @@ class Link:
 
     @property
     def unsettled(self) -> int:
-        """Messages that are with the backend, or on their way, and not settled."""
+        """Messages on their way, or with the backend for so short that they would be sent again."""
         return len(self._receipts) + len(self._unheard)

@@ -182,10 +182,9 @@ class Wire:
             self.write(frame(PING, b"", is_client=True))
 
     def say_goodbye(self, code: int) -> int:
-        """Send a close frame and read on until the backend's; the code that it has."""
+        """Send a close frame; the code that it has."""
         code = NORMAL if code in (NO_CODE, NO_CLOSE) else code
         self.write(close_frame(code, is_client=True))
-        self.resume()
         return code
 
     def let_go(self) -> None:

@@ -40,6 +40,7 @@ SCRIPT = """
     dead       REQUEUED     pending
     dead       DISCARDED    discarded
     delivered  REPLAYED     pending
+    delivered  TAKEN_BACK   pending
     refused    AUTHORITY_REQUEUED  pending
 """
 ROWS = [
@@ -94,10 +95,11 @@ def test_a_deferred_event_is_delivered_only_by_way_of_pending() -> None:
     assert next_state(next_state(DEFERRED, Cause.ROLLED_BACK), Cause.ACCEPTED) == DELIVERED
 
 
-def test_only_a_person_brings_a_settled_event_back() -> None:
+def test_only_a_person_or_a_lost_connection_brings_a_settled_event_back() -> None:
     assert {PENDING, DEFERRED} == OPEN
     back = {(before, cause) for (before, cause), after in TRANSITIONS.items() if before not in OPEN and after in OPEN}
-    assert back == {(DEAD, Cause.REQUEUED), (DELIVERED, Cause.REPLAYED), (REFUSED, Cause.AUTHORITY_REQUEUED)}
+    by_a_person = {(DEAD, Cause.REQUEUED), (DELIVERED, Cause.REPLAYED), (REFUSED, Cause.AUTHORITY_REQUEUED)}
+    assert back == by_a_person | {(DELIVERED, Cause.TAKEN_BACK)}
 
 
 def test_a_new_balance_is_empty() -> None:

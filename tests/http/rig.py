@@ -30,7 +30,7 @@ from proxy.http.tick import Tick
 from proxy.ledger import marks as marks_module
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.marks import Marks
-from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED
+from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED, RECEIVED
 from proxy.ledger.shape import as_protocol
 from proxy.net.lookup import Lookup
 from tests.http.backend import Backend
@@ -59,6 +59,7 @@ LETTERS = {
     HANDED: "H",
     ANSWERED: "A",
     OWED: "O",
+    RECEIVED: "r",
 }
 
 
@@ -259,7 +260,27 @@ def _ends_well(text: str) -> bool:
     plain = text.replace("A", "").replace("O", "")
     if plain.startswith("d") and "O" in text:
         plain = plain[1:]  # deferred, then answered by this very side
-    return plain in {"h", "hX", "d", "dX", "D", "R", "L", "X", "H", "HX", "PD", "PR", "PH"}
+    return plain in {
+        "h",
+        "hX",
+        "d",
+        "dX",
+        "D",
+        "R",
+        "L",
+        "X",
+        "H",
+        "HX",
+        "PD",
+        "PR",
+        "PH",
+        "r",
+        "rD",
+        "rH",
+        "Pr",
+        "PrD",
+        "PrH",
+    }
 
 
 @asynccontextmanager

@@ -137,9 +137,10 @@ class Clock:
 
 
 class Desk:
-    """A book on a store, without a loop: commits are calls."""
+    """A book on a store, without a loop: commits are calls. window: seconds in which what was received may be lost."""
 
-    def __init__(self, directory: Path, **ledger: Any) -> None:
+    def __init__(self, directory: Path, *, window: float = 0.0, **ledger: Any) -> None:
+        self._windows = {ROUTE: int(window * SECOND)} if window else {}
         self.settings = Ledger.model_validate(ledger)
         self.directory = directory
         self.clock = Clock()
@@ -152,11 +153,14 @@ class Desk:
         self.observer = FakeObserver()
         self.backlog = Backlog({ROUTE: 0}, self.marks)
         self.book = Book(
-            self.backlog, self.observer, next_seq=self.store.next_seq, retain_bodies=self.settings.retain_bodies
-        )
+            self.backlog, self.observer, next_seq=self.store.next_seq, retain_bodies=self.settings.retain_bodies,
+            windows=self._windows,
+        )  # fmt: skip
         for route, side, at, n in self.store.pending_by_bucket():
             self.backlog.enter(route, side, at, n)
         self.book.restore(self.store.streams(), self.store.last_stream_id, self.store.held_rows())
+        if self._windows:
+            self.book.restore_received(self.store.received_rows(self.book.longest_window), self.clock())
         # At `complete` all that is deferred stays so.
         self.book.turn(Routing(1, {ROUTE: Dials(100.0)}))
 
