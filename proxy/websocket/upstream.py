@@ -430,8 +430,8 @@ class Link:
             self.flush()
             self.state = CLOSING
             self._goodbye = self._wire.say_goodbye(code)
-            self._wire.resume()  # its half is to be read, whoever wants what it says before
             self._timer = self.session.service.loop.call_later(CLOSE_WAIT, self._cut)
+            self._wire.resume()  # its half is to be read, whoever wants what it says before
             return
         handshake, self._handshake = self._handshake, None
         if handshake is not None:
