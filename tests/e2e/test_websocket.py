@@ -19,7 +19,7 @@ from tests.harness.certificates import Authority
 from tests.harness.scene import NEVER_REVERT, Scene, scene
 from tests.harness.talkers import Talkers, problems
 from tests.http.wire import until
-from tests.websocket.rig import WsBackend
+from tests.websocket.backends import WebsocketsBackend, WsBackend
 
 pytestmark = pytest.mark.asyncio
 
@@ -120,7 +120,7 @@ async def test_a_killed_ledger_is_not_noticed(soak: bool) -> None:
 async def test_tls_on_both_sides(tmp_path: Path) -> None:
     ca, port = Authority(tmp_path), free_port()
     pair = ca.issue("localhost")
-    backends = [WsBackend("old"), WsBackend("new")]
+    backends: list[WsBackend] = [WebsocketsBackend("old"), WebsocketsBackend("new")]
 
     def configure(config: dict[str, Any]) -> None:
         config["listen"].append({"address": f"127.0.0.1:{port}", "tls": {"cert": pair.cert, "key": pair.key}})
@@ -164,7 +164,7 @@ def toward(backends: list[WsBackend]) -> Callable[[dict[str, Any]], None]:
 
 
 async def test_a_session_that_new_refuses_holds_up_no_other() -> None:
-    backends = [WsBackend("old"), WsBackend("new")]
+    backends: list[WsBackend] = [WebsocketsBackend("old"), WebsocketsBackend("new")]
 
     for backend in backends:
         await backend.start()
@@ -192,7 +192,7 @@ async def test_a_session_that_new_refuses_holds_up_no_other() -> None:
 
 
 async def test_a_copy_that_takes_nothing_for_a_while_has_everything_in_order() -> None:
-    backends = [WsBackend("old"), WsBackend("new")]
+    backends: list[WsBackend] = [WebsocketsBackend("old"), WebsocketsBackend("new")]
 
     for backend in backends:
         await backend.start()
