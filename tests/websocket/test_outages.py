@@ -33,7 +33,7 @@ async def test_a_copy_that_restarts_is_not_seen_and_misses_nothing(crossed: Open
         await until(lambda: bool(rig.new.connections), "it is back")
         await client.send(text(4))
         await until(lambda: rig.new.got == [text(1), text(4)], "live again: the ledger's part is not here")
-        assert rig.old.got == [text(n) for n in (1, 2, 3, 4)]
+        await until(lambda: rig.old.got == [text(n) for n in (1, 2, 3, 4)], "old has all")
 
 
 async def test_nothing_overtakes_what_the_ledger_has(paired: Opens) -> None:
@@ -73,7 +73,7 @@ async def test_what_was_ponged_a_moment_before_the_connection_was_lost_is_sent_a
         client = await rig.opened()
         await client.send(text(1))
         await client.ping()  # it is safe
-        assert rig.new.got == [text(1)]
+        await until(lambda: rig.new.got == [text(1)], "new has it")
         assert rig.rig.story("m1") == ("", "")  # and not settled
         rig.new.cut()
         await until(lambda: rig.rig.story("m1") == ("", "H"), "handed")

@@ -53,7 +53,7 @@ async def test_a_client_that_just_leaves_takes_nothing_with_it(paired: Opens) ->
         await until(lambda: not rig.sessions.open, "the session is over")
         numbers = sorted(rig.rig.fake.events)
         assert all(rig.rig.story(name) == ("D", "D") for name in numbers)
-        assert len(rig.old.got) == len(rig.new.got) == len(numbers)
+        await until(lambda: len(rig.old.got) == len(rig.new.got) == len(numbers), "all are there")
 
 
 async def test_pings_that_wait_are_limited(paired: Opens) -> None:

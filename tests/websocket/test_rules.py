@@ -161,7 +161,7 @@ async def test_segments_of_one_byte_of_a_client_with_libraries_behind(paired: Op
         for n in range(3):
             await drip(client.wire.writer, sent(TEXT, text(n).encode()))
         await client.ping()
-        assert rig.old.got == rig.new.got == [text(n) for n in range(3)]
+        await until(lambda: rig.old.got == rig.new.got == [text(n) for n in range(3)], "both have them")
 
 
 async def test_what_stands_behind_a_101_in_the_same_segment_is_heard() -> None:
