@@ -1,7 +1,9 @@
 """One worker's data plane with sessions, two real WebSocket backends, real clients, and a ledger in memory.
 
 Which library is at which end says the `Pair`: the fixture `paired` (conftest.py) runs a test once with `websockets` at
-both ends and once with `aiohttp`, `crossed` with their mixtures, too. By hand is what no library would do.
+both ends and once with `aiohttp`, `crossed` with their mixtures, too. By hand (`by_hand`) is what no library would do:
+fragments, what is malformed, bytes that are compared one by one, a peer that answers no Ping. `sessions` alone, with
+`websockets`, is for what no library comes to: handshakes that are refused before a backend is asked.
 """
 
 from __future__ import annotations

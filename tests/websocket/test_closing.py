@@ -13,7 +13,7 @@ import pytest
 from tests.http.wire import until
 from tests.websocket.byhand import CLOSE, CONTINUATION, TEXT, closing, sent
 from tests.websocket.clients import Closed
-from tests.websocket.rig import Opens, by_hand, make_route, sessions, text
+from tests.websocket.rig import Opens, by_hand, make_route, text
 
 pytestmark = pytest.mark.asyncio
 
@@ -215,8 +215,8 @@ async def test_clients_and_backends_of_libraries_close_at_once(paired: Opens) ->
         assert rig.rig.story("m1") == ("D", "D")
 
 
-async def test_a_session_that_ended_leaves_nothing_behind() -> None:
-    async with sessions() as rig:
+async def test_a_session_that_ended_leaves_nothing_behind(paired: Opens) -> None:
+    async with paired() as rig:
         for code in (1000, 4000):
             client = await rig.opened()
             await client.close(code)

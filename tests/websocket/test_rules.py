@@ -203,6 +203,19 @@ async def test_a_message_of_a_backend_of_the_most_bytes_passes_and_one_more_cost
         assert (await client.frame()).payload == b"again"
 
 
+@pytest.mark.parametrize("size", [2**20 + 1, 2**31, 2**40, 2**62])
+async def test_a_frame_that_announces_too_much_is_1009_before_any_of_it_is_kept(size: int) -> None:
+    async with by_hand() as stand:
+        client = await stand.rig.by_hand()
+        announced = bytes([0x82, 127]) + size.to_bytes(8, "big")
+        stand.old.connection.write(announced)
+        await until(lambda: stand.old.closed == [1009], "it is told why")
+        await client.ping()
+        client.send(sent(BINARY, b"x", fin=False), bytes([0x80, 0xFF]) + size.to_bytes(8, "big"))
+        assert await client.closed() == (1009, f"a message is longer than {2**20} bytes")
+        await until(lambda: stand.rig.rig.plane.budget.held == 0, "nothing is held")
+
+
 async def test_a_message_of_the_most_fragments_passes_and_one_more_is_1009() -> None:
     async with by_hand(make_route({"max_fragments": FRAGMENTS})) as stand:
         client = await stand.rig.by_hand()

@@ -101,6 +101,11 @@ async def test_messages_without_a_key_have_that_of_their_session(paired: Opens) 
         one, two = rig.rig.fake.events.values()
         assert one.key == two.key != ""
         assert rig.rig.plane.counters["key_missing"] == 2
+        other = await rig.client()
+        await other.send('{"key": {}}')
+        await until(lambda: len(rig.rig.fake.events) == 3, "recorded")
+        assert [*rig.rig.fake.events.values()][2].key not in ("", one.key)
+        assert rig.rig.plane.counters["key_missing"] == 3
 
 
 async def test_key_missing_reject_ends_the_session_with_1008(paired: Opens) -> None:
