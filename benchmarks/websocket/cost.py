@@ -36,7 +36,7 @@ def measure(
     with clients(proxy.port, *load, core=core, log=directory / "clients.log") as loading:
         done = loading.wait(seconds + START_AND_END)
         # Nothing is asked of ours meanwhile: the answers would be charged to it.
-        time.sleep(SETTLE if proxy.admin is None else REDELIVER_WINDOW + SETTLE)
+        time.sleep(SETTLE)
         settle(proxy, receipts + done.messages)
         spent = cpu.per_event(max(done.messages, 1))
     if proxy.started.pids() != pids:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 from websockets.asyncio.client import connect
 
 from proxy.demo.backends import STREAM_PATH
@@ -19,7 +20,7 @@ from tests.harness.certificates import Authority
 from tests.harness.scene import NEVER_REVERT, Scene, scene
 from tests.harness.talkers import Talkers, problems
 from tests.http.wire import until
-from tests.websocket.rig import WsBackend
+from tests.websocket.backends import AiohttpBackend, WebsocketsBackend, WsBackend
 
 pytestmark = pytest.mark.asyncio
 
@@ -120,7 +121,7 @@ async def test_a_killed_ledger_is_not_noticed(soak: bool) -> None:
 async def test_tls_on_both_sides(tmp_path: Path) -> None:
     ca, port = Authority(tmp_path), free_port()
     pair = ca.issue("localhost")
-    backends = [WsBackend("old"), WsBackend("new")]
+    backends: list[WsBackend] = [WebsocketsBackend("old"), AiohttpBackend("new")]
 
     def configure(config: dict[str, Any]) -> None:
         config["listen"].append({"address": f"127.0.0.1:{port}", "tls": {"cert": pair.cert, "key": pair.key}})
@@ -147,7 +148,13 @@ async def test_tls_on_both_sides(tmp_path: Path) -> None:
             await until(lambda: backends[1].got[-1] == '{"id": "last"}', "by the ledger")
             await client.close()
             assert client.close_code == 1000
-            await opened.settled(least=201)
+            uri = f"wss://127.0.0.1:{port}{STREAM_PATH}"
+            async with ClientSession() as session:
+                async with session.ws_connect(uri, ssl=ca.client(), server_hostname="localhost") as other:
+                    await other.send_str('{"id": "another library"}')
+                    assert await other.receive_str(timeout=10) == 'old:{"id": "another library"}'
+                assert other.close_code == 1000
+            await opened.settled(least=202)
     finally:
         for backend in backends:
             await backend.stop()
@@ -164,7 +171,7 @@ def toward(backends: list[WsBackend]) -> Callable[[dict[str, Any]], None]:
 
 
 async def test_a_session_that_new_refuses_holds_up_no_other() -> None:
-    backends = [WsBackend("old"), WsBackend("new")]
+    backends: list[WsBackend] = [WebsocketsBackend("old"), WebsocketsBackend("new")]
 
     for backend in backends:
         await backend.start()
@@ -192,7 +199,7 @@ async def test_a_session_that_new_refuses_holds_up_no_other() -> None:
 
 
 async def test_a_copy_that_takes_nothing_for_a_while_has_everything_in_order() -> None:
-    backends = [WsBackend("old"), WsBackend("new")]
+    backends: list[WsBackend] = [WebsocketsBackend("old"), WebsocketsBackend("new")]
 
     for backend in backends:
         await backend.start()

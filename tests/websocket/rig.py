@@ -1,139 +1,123 @@
-"""One worker's data plane with sessions, two real WebSocket backends of `websockets`, and a ledger in memory."""
+"""One worker's data plane with sessions, two real WebSocket backends, real clients, and a ledger in memory.
+
+Which library is at which end says the `Pair`: the fixture `paired` (conftest.py) runs a test once with `websockets` at
+both ends and once with `aiohttp`, `crossed` with their mixtures, too. By hand (`by_hand`) is what no library would do:
+fragments, what is malformed, bytes that are compared one by one, a peer that answers no Ping. `sessions` alone, with
+`websockets`, is for what no library comes to: handshakes that are refused before a backend is asked.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from http import HTTPStatus
-from typing import Any
-
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from config.model import Route
 from proxy.core.routing import Dials
 from proxy.websocket.service import Sessions
+from proxy.websocket.session import Session
 from tests.http.rig import DUAL, Rig, running
+from tests.http.wire import until
+from tests.websocket.backends import AiohttpBackend, HandBackend, WebsocketsBackend, WsBackend
+from tests.websocket.byhand import HandClient
+from tests.websocket.clients import AiohttpClient, Client, WebsocketsClient
 
 PATH = "/ws"
 
 
-class WsBackend:
-    """A backend that keeps what it gets. replies: to each message; refusal: instead of a handshake."""
+class Pair(NamedTuple):
+    """Which library is at which end."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.port = 0
-        self.got: list[str | bytes] = []
-        self.requests: list[Request] = []
-        self.refusal: int | None = None
-        self.refused_paths: tuple[str, ...] = ()
-        self.replies = False
-        self.greeting = ""
-        self.subprotocols: list[Subprotocol] = []
-        self.connections: set[ServerConnection] = set()
-        self.closed: list[int | None] = []
-        self.gate: asyncio.Event | None = None
-        """Handshakes wait for it."""
-        self._server: Server | None = None
+    client: type[Client]
+    old: type[WsBackend]
+    new: type[WsBackend]
 
-    async def start(self, tls: ssl.SSLContext | None = None) -> None:
-        """Listen, at the port of the first time."""
-        self._server = await serve(
-            self._serve,
-            "127.0.0.1",
-            self.port,
-            process_request=self._look,
-            ssl=tls,
-            subprotocols=self.subprotocols or None,
-            ping_interval=None,
-            reuse_address=True,
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
 
-    async def _look(self, connection: ServerConnection, request: Request) -> Response | None:
-        self.requests.append(request)
-        if self.gate is not None:
-            await self.gate.wait()
-        refusal = 403 if any(part in request.path for part in self.refused_paths) else self.refusal
-        if refusal is not None:
-            return connection.respond(HTTPStatus(refusal), f"no, says {self.name}")
-        return None
-
-    async def _serve(self, connection: ServerConnection) -> None:
-        self.connections.add(connection)
-        try:
-            if self.greeting:
-                await connection.send(self.greeting)
-            async for message in connection:
-                self.got.append(message)
-                if self.replies:
-                    await connection.send(f"{self.name}:{message!s}")
-        except ConnectionClosed:
-            pass
-        finally:
-            self.connections.discard(connection)
-            self.closed.append(connection.close_code)
-
-    def mute(self) -> None:
-        """Read nothing, and so answer no Ping."""
-        for connection in self.connections:
-            connection.transport.pause_reading()
-
-    def unmute(self) -> None:
-        """Read on."""
-        for connection in self.connections:
-            connection.transport.resume_reading()
-
-    async def stop(self) -> None:
-        """Say goodbye to everybody, and listen no more."""
-        if self._server is not None:
-            self.unmute()
-            self._server.close()
-            await self._server.wait_closed()
-            self._server = None
-
-    def cut(self) -> None:
-        """Reset every connection."""
-        for connection in self.connections:
-            connection.transport.abort()
+WEBSOCKETS: Final = Pair(WebsocketsClient, WebsocketsBackend, WebsocketsBackend)
+AIOHTTP: Final = Pair(AiohttpClient, AiohttpBackend, AiohttpBackend)
+PURE: Final = {"websockets": WEBSOCKETS, "aiohttp": AIOHTTP}
+MIXED: Final = {
+    "websockets to aiohttp": Pair(WebsocketsClient, AiohttpBackend, AiohttpBackend),
+    "aiohttp to websockets": Pair(AiohttpClient, WebsocketsBackend, WebsocketsBackend),
+    "websockets to both": Pair(WebsocketsClient, WebsocketsBackend, AiohttpBackend),
+    "aiohttp to both": Pair(AiohttpClient, AiohttpBackend, WebsocketsBackend),
+}
 
 
 class SessionRig:
     """What a test sees."""
 
-    def __init__(self, rig: Rig, old: WsBackend, new: WsBackend) -> None:
+    def __init__(self, rig: Rig, old: WsBackend, new: WsBackend, client: type[Client]) -> None:
         self.rig = rig
         self.old = old
         self.new = new
         self.sessions = Sessions(rig.plane, rig.service, asyncio.get_running_loop())
         rig.plane.upgrader = self.sessions
         self.sessions.start()
-        self._clients = AsyncExitStack()
+        self._client = client
+        self._clients: list[Client] = []
 
     @property
     def uri(self) -> str:
         """Where a client connects."""
         return f"ws://127.0.0.1:{self.rig.port}{PATH}"
 
-    async def client(self, query: str = "", **arguments: Any) -> ClientConnection:
-        """A client; it ends with the rig."""
-        connecting = connect(self.uri + query, **({"ping_interval": None, "compression": None} | arguments))
-        return await self._clients.enter_async_context(connecting)
+    async def client(self, query: str = "", **arguments: Any) -> Client:
+        """A client of the pair's library; it ends with the rig."""
+        client = await self._client.open(self.uri + query, **arguments)
+        self._clients.append(client)
+        return client
+
+    async def opened(self, *, new: bool = True, **arguments: Any) -> Client:
+        """A client whose backends are connected."""
+        client = await self.client(**arguments)
+        await self.connected(new=new)
+        return client
+
+    async def by_hand(self, *, new: bool = True, limit: int = 2**20, drips: bool = False) -> HandClient:
+        """A client that speaks by hand, and whose backends are connected.
+
+        limit: bytes that it reads ahead; drips: its handshake comes in segments of one byte
+        """
+        client = await HandClient.shake_hands(await self.rig.wire(limit), drips=drips)
+        await self.connected(new=new)
+        return client
+
+    async def connected(self, *, new: bool = True) -> None:
+        """Wait for the backends' connections."""
+        await until(
+            lambda: bool(self.old.connections) and (bool(self.new.connections) or not new), "backends are connected"
+        )
+
+    def counted(self, name: str) -> int:
+        """How often something was counted."""
+        return self.rig.plane.counters.get(name, 0)
+
+    @property
+    def only_session(self) -> Session:
+        """The session that is there."""
+        [session] = self.sessions.open
+        return session
+
+    async def leave(self) -> None:
+        """Let nothing outlive a test, however that ended."""
+        self.sessions.stop()
+        self.sessions.close()
+        for client in self._clients:
+            client.abort()
+        await asyncio.gather(*(client.close() for client in self._clients), return_exceptions=True)
 
     async def close(self) -> None:
-        """End the clients and their sessions."""
-        await self._clients.aclose()
+        """End the clients and their sessions in order."""
+        self.rig.fake.holds = False
+        self.rig.fake.release()
+        await asyncio.gather(*(client.close() for client in self._clients))
         self.sessions.stop()
         async with asyncio.timeout(10):
             while self.sessions.open:
                 await asyncio.sleep(0.01)
-        self.sessions.close()
         assert self.rig.service.others == 0
 
 
@@ -150,28 +134,58 @@ def make_route(websocket: Mapping[str, Any] | None = None, **changes: Any) -> Ro
     return Route.model_validate(document | changes)
 
 
+def text(n: int, key: str = "a") -> str:
+    """An event's message."""
+    return json.dumps({"id": f"m{n}", "key": key, "n": n})
+
+
+Opens: TypeAlias = Callable[..., AbstractAsyncContextManager[SessionRig]]
+"""`sessions` with a pair of a fixture's."""
+
+
 @asynccontextmanager
 async def sessions(
     route: Route | None = None,
     *,
+    pair: Pair = WEBSOCKETS,
     dials: Dials = DUAL,
     down: Sequence[str] = (),
     backend_settings: Mapping[str, Any] | None = None,
     **arguments: Any,
 ) -> AsyncIterator[SessionRig]:
     """A rig for the length of a block. down: backends that do not listen yet."""
-    old, new = WsBackend("old"), WsBackend("new")
-    for backend in (old, new):
-        await backend.start()
-        if backend.name in down:
-            await backend.stop()
-    urls = {each.name: {"url": f"http://127.0.0.1:{each.port}"} for each in (old, new)}
-    settings = {**urls, **(backend_settings or {})}
-    async with running(route or make_route(), dials=dials, backend=settings, **arguments) as rig:
-        found = SessionRig(rig, old, new)
-        try:
-            yield found
-        finally:
-            await found.close()
-            await old.stop()
-            await new.stop()
+    old, new = pair.old("old"), pair.new("new")
+    try:
+        for backend in (old, new):
+            await backend.start()
+            if backend.name in down:
+                await backend.stop()
+        urls = {each.name: {"url": f"http://127.0.0.1:{each.port}"} for each in (old, new)}
+        settings = {**urls, **(backend_settings or {})}
+        async with running(route or make_route(), dials=dials, backend=settings, **arguments) as rig:
+            found = SessionRig(rig, old, new, pair.client)
+            try:
+                yield found
+                await found.close()
+            finally:
+                await found.leave()
+    finally:
+        await old.stop()
+        await new.stop()
+
+
+class HandRig(NamedTuple):
+    """A rig whose backends speak by hand."""
+
+    rig: SessionRig
+    old: HandBackend
+    new: HandBackend
+
+
+@asynccontextmanager
+async def by_hand(route: Route | None = None, **arguments: Any) -> AsyncIterator[HandRig]:
+    """The same with backends that speak by hand; clients are of `websockets`, or by hand, too."""
+    async with sessions(route, pair=Pair(WebsocketsClient, HandBackend, HandBackend), **arguments) as rig:
+        assert isinstance(rig.old, HandBackend)
+        assert isinstance(rig.new, HandBackend)
+        yield HandRig(rig, rig.old, rig.new)

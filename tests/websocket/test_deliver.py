@@ -17,7 +17,7 @@ from proxy.http.upstream import Upstream
 from proxy.websocket.context import SessionMessage, pack_context, unpack_context
 from proxy.websocket.deliver import WebSocketDelivery
 from tests.http.wire import until
-from tests.websocket.rig import WsBackend
+from tests.websocket.backends import AiohttpBackend, WebsocketsBackend, WsBackend
 
 pytestmark = pytest.mark.asyncio
 
@@ -61,8 +61,10 @@ class Couriers:
 
 
 @asynccontextmanager
-async def couriers(window: str = "0s", response_timeout: str = "1s") -> AsyncIterator[Couriers]:
-    backend = WsBackend("new")
+async def couriers(
+    library: type[WsBackend] = WebsocketsBackend, *, window: str = "0s", response_timeout: str = "1s"
+) -> AsyncIterator[Couriers]:
+    backend = library("new")
     await backend.start()
     found = Couriers(backend, WebSocket.model_validate({"redeliver_window": window}), response_timeout)
     try:
@@ -72,8 +74,15 @@ async def couriers(window: str = "0s", response_timeout: str = "1s") -> AsyncIte
         await backend.stop()
 
 
-async def test_messages_of_one_session_go_by_one_connection_with_its_handshake() -> None:
-    async with couriers() as rig:
+@pytest.fixture(params=[WebsocketsBackend, AiohttpBackend], ids=["websockets", "aiohttp"])
+def library(request: pytest.FixtureRequest) -> type[WsBackend]:
+    """What the backend is made with."""
+    found: type[WsBackend] = request.param
+    return found
+
+
+async def test_messages_of_one_session_go_by_one_connection_with_its_handshake(library: type[WsBackend]) -> None:
+    async with couriers(library) as rig:
         outcomes = await rig.deliver(*(event(n) for n in range(20)))
         assert {outcome.kind for outcome in outcomes} == {DELIVERED}
         assert sorted(rig.backend.got) == sorted(f"message {n}" for n in range(20))
@@ -86,8 +95,8 @@ async def test_messages_of_one_session_go_by_one_connection_with_its_handshake()
         assert len(rig.backend.requests) == 2
 
 
-async def test_the_prologue_comes_first_and_what_was_added_to_it_later() -> None:
-    async with couriers() as rig:
+async def test_the_prologue_comes_first_and_what_was_added_to_it_later(library: type[WsBackend]) -> None:
+    async with couriers(library) as rig:
         await rig.deliver(event(1, prologue=((1, b"login"),)))
         await rig.deliver(event(2, prologue=((1, b"login"), (1, b"subscribe"))))
         await rig.deliver(event(3, prologue=((1, b"login"),)))
@@ -95,8 +104,10 @@ async def test_the_prologue_comes_first_and_what_was_added_to_it_later() -> None
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, DENIED), (403, DENIED), (400, DENIED), (429, RETRY), (503, RETRY)])
-async def test_a_refused_handshake_says_nothing_about_the_message(status: int, kind: int) -> None:
-    async with couriers() as rig:
+async def test_a_refused_handshake_says_nothing_about_the_message(
+    library: type[WsBackend], status: int, kind: int
+) -> None:
+    async with couriers(library) as rig:
         rig.backend.refusal = status
         outcomes = await rig.deliver(event(1), event(2))
         assert [outcome[:2] for outcome in outcomes] == [(kind, status)] * 2
@@ -105,14 +116,14 @@ async def test_a_refused_handshake_says_nothing_about_the_message(status: int, k
         assert [outcome.kind for outcome in await rig.deliver(event(1))] == [DELIVERED]
 
 
-async def test_nobody_there() -> None:
-    async with couriers() as rig:
+async def test_nobody_there(library: type[WsBackend]) -> None:
+    async with couriers(library) as rig:
         await rig.backend.stop()
         assert [outcome.kind for outcome in await rig.deliver(event(1))] == [UNREACHABLE]
 
 
-async def test_a_backend_that_answers_no_ping_is_tried_again() -> None:
-    async with couriers(response_timeout="200ms") as rig:
+async def test_a_backend_that_answers_no_ping_is_tried_again(library: type[WsBackend]) -> None:
+    async with couriers(library, response_timeout="200ms") as rig:
         await rig.deliver(event(1))
         rig.backend.mute()
         [outcome] = await rig.deliver(event(2))
@@ -120,8 +131,8 @@ async def test_a_backend_that_answers_no_ping_is_tried_again() -> None:
         assert [each.kind for each in await rig.deliver(event(2))] == [DELIVERED]
 
 
-async def test_what_is_on_its_way_when_the_connection_is_lost_is_tried_again() -> None:
-    async with couriers() as rig:
+async def test_what_is_on_its_way_when_the_connection_is_lost_is_tried_again(library: type[WsBackend]) -> None:
+    async with couriers(library) as rig:
         await rig.deliver(event(1))
         rig.backend.mute()
         waiting = asyncio.ensure_future(rig.deliver(event(2)))
@@ -131,8 +142,10 @@ async def test_what_is_on_its_way_when_the_connection_is_lost_is_tried_again() -
         assert outcome.kind == RETRY
 
 
-async def test_what_was_delivered_a_moment_before_the_connection_was_lost_is_sent_again_first() -> None:
-    async with couriers(window="30s") as rig:
+async def test_what_was_delivered_a_moment_before_the_connection_was_lost_is_sent_again_first(
+    library: type[WsBackend],
+) -> None:
+    async with couriers(library, window="30s") as rig:
         await rig.deliver(event(1, prologue=((1, b"login"),)))
         await rig.deliver(event(2))
         rig.backend.cut()
@@ -141,15 +154,15 @@ async def test_what_was_delivered_a_moment_before_the_connection_was_lost_is_sen
         assert rig.backend.got[3:] == ["login", "message 1", "message 2", "message 3"]
 
 
-async def test_it_is_sent_again_also_when_nothing_else_is_to_be_delivered() -> None:
-    async with couriers(window="30s") as rig:
+async def test_it_is_sent_again_also_when_nothing_else_is_to_be_delivered(library: type[WsBackend]) -> None:
+    async with couriers(library, window="30s") as rig:
         await rig.deliver(event(1))
         rig.backend.cut()
         await until(lambda: rig.backend.got == ["message 1", "message 1"], "sent again")
 
 
-async def test_it_is_forgotten_after_the_window() -> None:
-    async with couriers(window="50ms") as rig:
+async def test_it_is_forgotten_after_the_window(library: type[WsBackend]) -> None:
+    async with couriers(library, window="50ms") as rig:
         await rig.deliver(event(1))
         await asyncio.sleep(0.2)
         assert rig.delivery.kept_bytes == 0
@@ -159,8 +172,8 @@ async def test_it_is_forgotten_after_the_window() -> None:
         assert rig.backend.got == ["message 1", "message 2"]
 
 
-async def test_a_context_that_is_none_is_refused() -> None:
-    async with couriers() as rig:
+async def test_a_context_that_is_none_is_refused(library: type[WsBackend]) -> None:
+    async with couriers(library) as rig:
         spoilt = event(1)
         spoilt.context = b"GET / HTTP/1.1\r\n"
         assert [outcome.kind for outcome in await rig.deliver(spoilt)] == [REFUSED]

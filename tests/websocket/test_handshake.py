@@ -1,0 +1,265 @@
+"""The handshake through a whole session: what backends are asked, what clients are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from tests.http.rig import LIVE, OFF, key_for
+from tests.http.wire import until
+from tests.websocket.byhand import GET, GOOD, HANDSHAKE, KEY, TEXT, sent
+from tests.websocket.clients import Refused
+from tests.websocket.rig import PATH, Opens, by_hand, make_route, sessions, text
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_backends_get_the_clients_handshake_without_its_extensions(crossed: Opens) -> None:
+    async with crossed() as rig:
+        client = await rig.client(
+            headers={"Authorization": "Bearer t", "Cookie": "c=1"},
+            origin="http://app",
+            deflate=True,
+        )
+        assert not client.has_extensions
+        await until(lambda: len(rig.new.requests) == 1, "both are asked")
+        for backend in (rig.old, rig.new):
+            [request] = backend.requests
+            assert request.path == PATH
+            assert request.headers["Authorization"] == "Bearer t"
+            assert request.headers["Cookie"] == "c=1"
+            assert request.headers["Origin"] == "http://app"
+            assert request.headers["X-Forwarded-For"] == "127.0.0.1"
+            assert request.headers["Via"] == "1.1 crossfade"
+            assert "Sec-WebSocket-Extensions" not in request.headers
+
+
+async def test_the_authoritys_subprotocol_is_the_clients(crossed: Opens) -> None:
+    async with crossed() as rig:
+        for backend in (rig.old, rig.new):
+            await backend.stop()
+            backend.subprotocols = ["b"]
+            await backend.start()
+        client = await rig.client(subprotocols=["a", "b"])
+        assert client.subprotocol == "b"
+        await client.send(text(1))
+        await until(lambda: rig.new.got == rig.old.got == [text(1)], "both have it")
+
+
+async def test_a_copy_that_chooses_another_subprotocol_counts_as_refusing(paired: Opens) -> None:
+    async with paired() as rig:
+        for backend, protocol in ((rig.old, "a"), (rig.new, "b")):
+            await backend.stop()
+            backend.subprotocols = [protocol]
+            await backend.start()
+        client = await rig.client(subprotocols=["a", "b"])
+        assert client.subprotocol == "a"
+        await until(lambda: rig.counted("websocket_protocols_differ") > 0, "it was seen")
+        await client.send(text(1))
+        await until(lambda: rig.old.got == [text(1)], "old has it")
+        await until(lambda: rig.rig.story("m1") == ("D", "h"), "new is owed it")
+        assert rig.new.got == []
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 503])
+async def test_what_the_authority_refuses_is_the_clients_answer(paired: Opens, status: int) -> None:
+    async with paired() as rig:
+        rig.old.refusal = status
+        with pytest.raises(Refused) as refused:
+            await rig.client()
+        assert refused.value.status == status
+        assert not rig.rig.fake.events
+
+
+async def test_a_copy_that_refuses_does_not_keep_the_session_from_going_on(paired: Opens) -> None:
+    async with paired() as rig:
+        rig.new.refusal = 403
+        client = await rig.client()
+        await client.send(text(1))
+        await until(lambda: rig.rig.fake.holds_event("m1") and rig.rig.story("m1") == ("D", "h"), "new is owed it")
+        assert rig.old.got == [text(1)]
+        assert rig.rig.plane.counters["websocket_handshakes_refused"] > 0
+        rig.new.refusal = None  # and it is asked again
+        await until(lambda: len(rig.new.connections) == 1, "new has agreed")
+
+
+async def test_old_down_at_the_handshake_new_answers_when_it_may(paired: Opens) -> None:
+    async with paired(dials=LIVE, down=["old"]) as rig:
+        client = await rig.client()
+        await client.send(text(1, key_for(0)))
+        await until(lambda: rig.new.got == [text(1, key_for(0))], "new has it")
+        await until(lambda: rig.rig.story("m1") == ("h", "D"), "old is owed it")
+
+
+async def test_both_down_is_a_bad_gateway(paired: Opens) -> None:
+    async with paired(down=["old", "new"]) as rig:
+        with pytest.raises(Refused) as refused:
+            await rig.client()
+        assert refused.value.status == 502
+
+
+REFUSED = {
+    "no Upgrade": (GET + "\r\n", 426, "only WebSocket"),
+    "another protocol": (GOOD.replace("websocket", "h2c") + KEY + "\r\n", 426, "only WebSocket"),
+    "version 8": (GOOD.replace("13", "8") + KEY + "\r\n", 426, "version 13"),
+    "version 14": (GOOD.replace("13", "14") + KEY + "\r\n", 426, "version 13"),
+    "no version": (GOOD.replace("Sec-WebSocket-Version: 13\r\n", "") + KEY + "\r\n", 426, "version 13"),
+    "two versions": (GOOD + "Sec-WebSocket-Version: 13\r\n" + KEY + "\r\n", 426, "version 13"),
+    "no key": (GOOD + "\r\n", 400, "Sec-WebSocket-Key"),
+    "two keys": (GOOD + KEY + KEY + "\r\n", 400, "Sec-WebSocket-Key"),
+    "a key of 15 bytes": (GOOD + "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA\r\n\r\n", 400, "Sec-WebSocket-Key"),
+    "no Host": (GOOD.replace("Host: a\r\n", "") + KEY + "\r\n", 400, "Host"),
+    "two Hosts": (GOOD + KEY + "Host: b\r\n\r\n", 400, "Host"),
+    "HTTP/1.0": (GOOD.replace("1.1", "1.0") + KEY + "\r\n", 400, "HTTP/1.1"),
+    "a body": (GOOD + KEY + "Content-Length: 1\r\n\r\nx", 400, "body"),
+    "a body in chunks": (GOOD + KEY + "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 400, "body"),
+    "a body that is still to come": (GOOD + KEY + "Content-Length: 9\r\nExpect: 100-continue\r\n\r\n", 400, "body"),
+    "bytes behind it": (GOOD + KEY + "\r\nmore", 400, "bytes behind"),
+    "a frame behind it": (
+        GOOD + KEY + "\r\n" + sent(TEXT, b"early", masked=False).decode("latin-1"),
+        400,
+        "bytes behind",
+    ),
+    "another request behind it": ((GOOD + KEY + "\r\n") * 2, 400, "bytes behind"),
+    "a subprotocol twice": (GOOD + KEY + "Sec-WebSocket-Protocol: a, a\r\n\r\n", 400, "Sec-WebSocket-Protocol"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_malformed_handshake_is_refused_with_its_reason_and_no_backend_hears_of_it(name: str) -> None:
+    request, status, reason = REFUSED[name]
+    async with sessions() as rig:
+        wire = await rig.rig.wire()
+        answer = await wire.ask(request.encode("latin-1"), "GET")
+        assert (answer.status, reason in answer.detail) == (status, True), answer.detail
+        if status == 426:  # RFC 6455, 4.4
+            assert answer.headers["sec-websocket-version"] == "13"
+            assert answer.headers["upgrade"] == "websocket"
+        assert await wire.is_cut()
+        assert rig.old.requests == rig.new.requests == []
+        assert not rig.sessions.open
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://app", 101),
+        ("https://app:8443", 101),
+        ("https://app", 403),
+        ("http://app:80", 403),
+        ("http://app.evil", 403),
+        ("null", 403),
+        ("", 403),
+        ("http://app\r\nOrigin: http://app", 403),
+    ],
+)
+async def test_4_2_2_only_origins_of_the_routes_list_are_let_in(origin: str, status: int) -> None:
+    async with sessions(make_route({"origins": ("http://app", "https://app:8443")})) as rig:
+        wire = await rig.rig.wire()
+        line = f"Origin: {origin}\r\n" if origin else ""
+        wire.send((GOOD + KEY + line + "\r\n").encode())
+        assert (await wire.reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 %d " % status)
+        assert len(rig.old.requests) == (status == 101)
+
+
+async def test_clients_of_libraries_are_let_in_by_their_origin(paired: Opens) -> None:
+    async with paired(make_route({"origins": ("http://app",)})) as rig:
+        client = await rig.client(origin="http://app")
+        await client.ping()
+        for origin in ("http://evil", None):
+            with pytest.raises(Refused) as refused:
+                await rig.client(origin=origin)
+            assert refused.value.status == 403
+
+
+async def test_the_authoritys_refusal_is_passed_on_whole(paired: Opens) -> None:
+    async with paired() as rig:
+        rig.old.refusal = 401
+        wire = await rig.rig.wire()
+        answer = await wire.ask(HANDSHAKE, "GET")
+        assert (answer.status, answer.body) == (401, b"no, says old")
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        (b"Upgrade: websocket\r\n", b""),
+        (b"Connection: Upgrade\r\n", b""),
+        (b"Sec-WebSocket-Accept: ", b"Sec-WebSocket-Accept: A"),
+        (b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"),
+        (b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: other\r\n\r\n"),
+    ],
+    ids=["no Upgrade", "no Connection", "another Accept", "an extension", "a subprotocol"],
+)
+async def test_4_1_an_authority_that_agrees_to_something_else_is_a_bad_gateway(breaks: tuple[bytes, bytes]) -> None:
+    async with by_hand(dials=OFF) as stand:
+        stand.old.breaks = breaks
+        with pytest.raises(Refused) as refused:
+            await stand.rig.client()
+        assert refused.value.status == 502
+        await until(lambda: not stand.old.connections, "nobody keeps it")
+
+
+async def test_bytes_that_come_before_the_101_are_not_passed_on(paired: Opens) -> None:
+    async with paired(make_route()) as rig:
+        gate = asyncio.Event()
+        rig.old.gate = rig.new.gate = gate
+        wire = await rig.rig.wire()
+        wire.send(HANDSHAKE)
+        await until(lambda: len(rig.old.requests) == 1, "old is asked")
+        wire.send(sent(TEXT, b"early"))
+        await asyncio.sleep(0.05)
+        gate.set()
+        answer = await wire.answer("GET")
+        assert answer.status == 400
+        assert rig.old.got == []
+
+
+async def test_what_the_authority_says_at_once_is_heard(paired: Opens) -> None:
+    async with paired(make_route(copy_wait="200ms")) as rig:
+        rig.new.gate = asyncio.Event()
+        rig.old.greeting = "hello"
+        client = await rig.client()
+        assert await asyncio.wait_for(client.recv(), 5) == "hello"
+        rig.new.gate.set()
+
+
+async def test_at_a_stop_who_is_being_opened_is_answered_and_nobody_new_is_let_in(paired: Opens) -> None:
+    async with paired() as rig:
+        rig.old.gate = asyncio.Event()
+        opening, late = await rig.rig.wire(), await rig.rig.wire()
+        opening.send(HANDSHAKE)
+        late.send(GOOD.encode())
+        await until(lambda: bool(rig.old.requests), "asked")
+        await asyncio.sleep(0.02)
+        rig.rig.service.last_call()
+        rig.sessions.stop()
+        late.send((KEY + "\r\n").encode())
+        for wire in (opening, late):
+            assert (await wire.answer("GET")).status == 503
+        rig.old.gate.set()
+        await until(lambda: not rig.sessions.open, "nobody is left")
+
+
+async def test_an_answer_to_the_handshake_without_an_end_is_a_bad_gateway(paired: Opens) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            while True:
+                writer.write(b"data: x\n\n")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        is_over.set()
+
+    is_over = asyncio.Event()
+    async with paired(dials=OFF, backend_settings={"response_timeout": "200ms"}) as rig:
+        await rig.old.stop()
+        server = await asyncio.start_server(endless, "127.0.0.1", rig.old.port)
+        with pytest.raises(Refused) as refused:
+            await rig.client()
+        assert refused.value.status == 502
+        await is_over.wait()
+        server.close()
