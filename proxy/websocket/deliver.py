@@ -27,7 +27,7 @@ from proxy.http.leg import Leg
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
 from proxy.websocket.context import SessionMessage, unpack_context
-from proxy.websocket.frames import NORMAL, PING, Broken, Closing, FrameReader, Message, Run, frame
+from proxy.websocket.frames import NORMAL, Broken, Closing, FrameReader, Message, Run, frame
 from proxy.websocket.handshake import Handshake
 from proxy.websocket.opening import Agreed, offered_in
 from proxy.websocket.replies import Replies
@@ -178,11 +178,11 @@ class Courier:
             wire.write(self._untold() + sent.data)
             self._delivery.tick.after(self._written)
         else:
-            wire.write(self._untold() + sent.data + self._ping())
+            wire.write(self._untold() + sent.data + self._ping(wire))
 
-    def _ping(self) -> bytes:
+    def _ping(self, wire: Wire) -> bytes:
         self._number += 1
-        return frame(PING, b"%d" % self._number, is_client=True)
+        return wire.ping(self._number)
 
     def _untold(self) -> bytes:
         """What of the prologue this connection has not got."""
@@ -240,7 +240,7 @@ class Courier:
         again, self._again = self._again, deque()
         if again:
             now = monotonic()
-            wire.write(self._untold() + b"".join(each.data for each in again) + self._ping())
+            wire.write(self._untold() + b"".join(each.data for each in again) + self._ping(wire))
             self._kept.extend(Kept(each.data, now) for each in again)
 
     def _opened(self, failed: Outcome | None) -> None:

@@ -346,6 +346,11 @@ class Intake:
         """Nothing of it is wanted any more."""
         self._waiting = []
 
+    @property
+    def held(self) -> int:
+        """Bytes that are kept of what is not whole."""
+        return self._reader.held
+
     def count(self) -> None:
         """Tell the budget what is held of unfinished messages."""
         held = 0 if self._session.is_over else self._reader.held

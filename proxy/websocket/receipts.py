@@ -13,7 +13,6 @@ from collections import deque
 from itertools import chain
 
 from proxy.websocket.exchange import Exchange
-from proxy.websocket.frames import PING, frame
 
 
 class Batch:
@@ -50,26 +49,24 @@ class Receipts:
         """A message whose receipt is its reply. No other one awaits a reply of that name."""
         self._unanswered[exchange.reply_id] = (exchange, now)
 
-    def ping(self, now: float) -> bytes:
-        """The Ping behind everything that is sent now; empty when none is needed."""
+    def ping(self, now: float) -> int:
+        """The number of the Ping that is to stand behind everything that is sent now; 0 when none is needed."""
         if not self._batch:
-            return b""
+            return 0
         self.number += 1
         self._awaited.append(Batch(self.number, self._batch, now))
         self._batch = []
-        return frame(PING, b"%d" % self.number, is_client=True)
+        return self.number
 
-    def ponged(self, number: int, now: float) -> list[tuple[Exchange, float]]:
-        """The backend has everything before this Ping: what was not known of, and the seconds that it took."""
+    def ponged(self, number: int) -> Batch | None:
+        """The next messages of those that the backend has with everything before this Ping, taken out."""
         awaited = self._awaited
-        found: list[tuple[Exchange, float]] = []
-        while awaited and awaited[0].number <= number:
-            batch = awaited.popleft()
-            latency = now - batch.at
-            found += [(exchange, latency) for exchange in batch.exchanges]
-            batch.at = now
-            self._ponged.append(batch)
-        return found
+        return awaited.popleft() if awaited and awaited[0].number <= number else None
+
+    def keep(self, batch: Batch, now: float) -> None:
+        """Its messages were ponged now, and may have to be sent again."""
+        batch.at = now
+        self._ponged.append(batch)
 
     def replied(self, id: str, now: float) -> tuple[Exchange, float] | None:
         """The message that this reply is of, and the seconds that it took; None when none awaits it."""

@@ -18,6 +18,7 @@ from proxy.websocket.prologue import Broadcast, broadcast_of
 from proxy.websocket.reception import Reception
 from proxy.websocket.replies import Replies
 from proxy.websocket.session import Session
+from proxy.websocket.upstream import Link
 
 if TYPE_CHECKING:
     from proxy.http.downstream import Client
@@ -45,6 +46,8 @@ class Sessions:
         self.tick = plane.tick
         self.max_message = service.limits.max_event_size
         self.open: set[Session] = set()
+        self._waiting: dict[str, set[Link]] = {}
+        """Links that wait for their next try, by backend."""
         self._rules: dict[str, Rules] = {}
         self._timer: asyncio.TimerHandle | None = None
         for route in plane.routes:
@@ -100,9 +103,23 @@ class Sessions:
         else:
             client.answer_problem(refusal.status, refusal.reason)
 
+    def waits(self, link: Link) -> None:
+        """A link could not be made, and will be tried again after a while."""
+        self._waiting.setdefault(link.upstream.name, set()).add(link)
+
+    def reached(self, link: Link) -> None:
+        """A link was made: its backend is there, for those that wait, too."""
+        waiting = self._waiting.pop(link.upstream.name, None)
+        if waiting is not None:
+            waiting.discard(link)
+            for other in waiting:
+                other.hasten()
+
     def ended(self, session: Session) -> None:
         """A session and its connections are gone."""
         self.open.discard(session)
+        for link in session.links:
+            self._waiting.get(link.upstream.name, set()).discard(link)
 
     def _check(self) -> None:
         self._timer = self.loop.call_later(_CHECK_EVERY, self._check)

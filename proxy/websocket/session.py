@@ -249,7 +249,7 @@ class Session:
         """Nobody is there who could be told anything."""
         self.intake.forget()
         self.acknowledgements.forget()
-        self.finish(GOING_AWAY)
+        self.finish(self._farewell or GOING_AWAY)
 
     def close(self, code: int, reason: str) -> None:
         """End the session from our side."""
@@ -257,7 +257,7 @@ class Session:
             self.reception.refuse(reason)
         elif self._transport is not None:
             self.write(close_frame(code, reason, is_client=False))
-            self._end()
+            self._end(End.LINGER)
         self.finish(code if code in (NORMAL, GOING_AWAY) else GOING_AWAY)
 
     def close_after(self, code: int) -> None:
@@ -275,14 +275,17 @@ class Session:
 
     def _end_now(self) -> None:
         code, self._farewell = self._farewell, 0
-        self._end()
+        self._end(End.CLOSE)
         self.finish(code)
 
-    def _end(self) -> None:
-        """Close the client's connection after what was written."""
+    def _end(self, how: End) -> None:
+        """Close the client's connection after what was written. LINGER: for it may be sending, and is to read that."""
         transport = self._transport
         if transport is not None:
-            self.service.tick.end(transport, End.CLOSE)
+            if how is End.LINGER:
+                transport.resume_reading()
+            is_tls = transport.get_extra_info("sslcontext") is not None
+            self.service.tick.end(transport, End.CLOSE if is_tls else how)
             self.service.loop.call_later(CLOSE_WAIT, transport.abort)
 
     def finish(self, code: int) -> None:

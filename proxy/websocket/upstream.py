@@ -26,7 +26,7 @@ from proxy.http.upstream import Upstream
 from proxy.ledger.marks import MOST
 from proxy.ledger.protocol import HANDED, PARKED, RECEIVED
 from proxy.websocket.exchange import Exchange
-from proxy.websocket.frames import Broken, Closing, FrameReader, Message, Run, frame
+from proxy.websocket.frames import NORMAL, Broken, Closing, FrameReader, Message, Run, frame
 from proxy.websocket.handshake import Handshake
 from proxy.websocket.opening import Agreed
 from proxy.websocket.receipts import Receipts
@@ -46,6 +46,8 @@ CLOSING: Final = 3
 _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 5.0
 """Seconds until the next try; doubled each time, and up to as much again by chance."""
+_LIVED: Final = 1.0
+"""Seconds after which a connection counts as one: the next try begins with the first wait."""
 _NOTHING: Final = Receipts()
 """Of a connection that was given no message yet."""
 _NOT_AGREED: Final = Agreed("", b"")
@@ -55,9 +57,9 @@ class Link:
     """One side of a session."""
 
     __slots__ = (
-        "_goodbye", "_handshake", "_lost_at", "_out", "_own", "_parked_frame", "_parked_to", "_receipts", "_timer",
-        "_unheard", "_wait", "_wire", "agreement", "answer", "handed_frame", "is_full", "reason", "session", "side",
-        "state", "upstream",
+        "_goodbye", "_handshake", "_lost_at", "_opened_at", "_out", "_own", "_parked_frame", "_parked_to", "_receipts",
+        "_timer", "_unheard", "_wait", "_wire", "agreement", "answer", "handed_frame", "is_full", "reason", "session",
+        "side", "state", "upstream",
     )  # fmt: skip
 
     def __init__(self, session: Session, side: int, upstream: Upstream) -> None:
@@ -85,6 +87,7 @@ class Link:
         self._unheard: list[Exchange] = []
         """What had no reply when the connection was lost, for the next one."""
         self._lost_at = 0.0
+        self._opened_at = 0.0
         # Of what is parked here: how many by bucket, the last frame that says so, and the number up to which all is.
         self._own: dict[int, int] = {}
         self._parked_frame = 0
@@ -131,7 +134,7 @@ class Link:
         self._wire = Wire(self, connection, transport, reader, service.tick, service.loop)
         self.agreement = agreed
         self.state, self.reason = OPEN, ""
-        self._wait = _FIRST_WAIT
+        self._opened_at = monotonic()
         self.is_full = False
         self._out += [frame(kind, payload, is_client=True) for kind, payload in session.prologue.messages]
         self._send_again()
@@ -140,6 +143,7 @@ class Link:
             self._wire.pause(rest)
         elif rest:
             self._wire.data_received(rest)
+        service.reached(self)
         if self.state == OPEN:
             session.opened(self)
 
@@ -161,7 +165,14 @@ class Link:
             delay = self._wait * (1 + random())
             self._wait = min(2 * self._wait, _LONGEST_WAIT)
             self._timer = session.service.loop.call_later(delay, self._try_again)
+            session.service.waits(self)
         session.not_opened(self)
+
+    def hasten(self) -> None:
+        """Others of our sessions have a connection again: do not wait as long, but not all of you at once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = self.session.service.loop.call_later(random() * _LIVED, self._try_again)
 
     def _try_again(self) -> None:
         self._timer = None
@@ -223,10 +234,10 @@ class Link:
             return
         receipts = self._receipts
         if receipts is not _NOTHING:
-            ping = receipts.ping(monotonic())
-            if ping and self.session.wants_pongs:
-                out.append(ping)
-            elif ping:
+            number = receipts.ping(monotonic())
+            if number and self.session.wants_pongs:
+                out.append(self._wire.ping(number))
+            elif number:
                 self.session.service.tick.after(self._written)
         self._out = []
         self._wire.write(b"".join(out) if len(out) > 1 else out[0])
@@ -255,26 +266,29 @@ class Link:
         exchange, latency = found
         self._received(exchange, latency, 2 if reply.is_yes else 4)
         session.ledger.report(exchange.n, self.side, DELIVERED if reply.is_yes else REFUSED, 0)
-        if exchange.parked:
-            self._unpark(exchange)
+        self.upstream.parked = 0
         session.service.tick.schedule()
         session.replied(self.side, exchange, item.raw)
 
     def ponged(self, number: int) -> None:
         """The backend has everything before this Ping."""
-        now = monotonic()
-        found = self._receipts.ponged(number, now)
-        if not found:
+        receipts = self._receipts
+        batch = receipts.ponged(number)
+        if batch is None:
             return
-        session, report = self.session, self.session.ledger.report
+        session, now = self.session, monotonic()
         # While the connection may still be lost with what the backend has not processed, the ledger keeps it, too.
         code = RECEIVED if session.redeliver_window else DELIVERED
-        for exchange, latency in found:
-            self._received(exchange, latency, 2)
-            report(exchange.n, self.side, code, 0)
-            if exchange.parked:
-                self._unpark(exchange)
-        self._receipts.forget(now - session.redeliver_window)
+        while batch is not None:
+            latency = now - batch.at
+            for exchange in batch.exchanges:
+                self._received(exchange, latency, 2)
+                session.ledger.report(exchange.n, self.side, code, 0)
+            if session.redeliver_window:
+                receipts.keep(batch, now)
+            batch = receipts.ponged(number)
+        receipts.forget(now - session.redeliver_window)
+        self.upstream.parked = 0
         session.service.tick.schedule()
         session.acknowledgements.settle()
 
@@ -284,7 +298,8 @@ class Link:
         figures.classes[kind] += 1
         figures.latency.add(latency)
         exchange.received(self.side)
-        self.upstream.parked = 0
+        if exchange.parked:
+            self._unpark(exchange)
 
     def _unpark(self, exchange: Exchange) -> None:
         """It is not on its way here any more."""
@@ -325,8 +340,9 @@ class Link:
         """Its own close frame, or its half of our close."""
         if self.state == CLOSING:
             # The answer to our close frame: what was ponged before it need not be sent again. What has no Pong was not
-            # read, for that Ping came before our close frame: the backend's may have crossed it.
-            if closing.code == self._goodbye:
+            # read, for that Ping came before our close frame: the backend's may have crossed it. An answer has our
+            # code (RFC 6455, 5.5.1), or 1000, as some libraries have it.
+            if closing.code in (self._goodbye, NORMAL):
                 for exchange in self._receipts.take_ponged():
                     self.session.ledger.report(exchange.n, self.side, DELIVERED, 0)
                 self.session.service.tick.schedule()
@@ -364,6 +380,8 @@ class Link:
         if was_open and not session.is_over:
             log.info("a backend left a session", extra={"backend": self.upstream.name, "reason": reason})
             session.service.count("websocket_backend_lost")
+            if monotonic() - self._opened_at > min(2 * self._wait, _LIVED):
+                self._wait = _FIRST_WAIT
             self._failed()
             session.acknowledgements.settle()
         else:

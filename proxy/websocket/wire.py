@@ -10,6 +10,7 @@ another one by then.
 from __future__ import annotations
 
 import asyncio
+from secrets import token_hex
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -41,6 +42,8 @@ _WRITE_HIGH: Final = 256 * 1024
 """Bytes that a backend may leave untaken before it is given no more."""
 _LONGEST_NUMBER: Final = 18
 """Digits of a number that we may have sent."""
+_MARK: Final = 8
+"""Bytes at the head of our Pings, by which their Pongs are told from what a backend sends of itself."""
 
 
 class User(Protocol):
@@ -72,7 +75,7 @@ class Wire:
     """The connection's `StreamProtocol` from its 101 on. connection: as which it was opened, and is counted."""
 
     __slots__ = (
-        "_asked_at", "_is_full", "_is_paused", "_loop", "_reader", "_rest", "_tick", "connection", "heard_at",
+        "_asked_at", "_is_full", "_is_paused", "_loop", "_mark", "_reader", "_rest", "_tick", "connection", "heard_at",
         "transport", "user",
     )  # fmt: skip
 
@@ -86,6 +89,7 @@ class Wire:
         self.heard_at = monotonic()
         """When the last bytes came."""
         self._asked_at = 0.0
+        self._mark = token_hex(_MARK // 2).encode()
         self._reader = reader
         self._tick = tick
         self._loop = loop
@@ -113,9 +117,9 @@ class Wire:
             if type(item) is Run or type(item) is Message:
                 user.said(item)
             elif type(item) is Pong:
-                payload = item.payload
-                if payload.isdigit() and len(payload) <= _LONGEST_NUMBER:
-                    user.ponged(int(payload))
+                number = item.payload[_MARK:]
+                if number.isdigit() and len(number) <= _LONGEST_NUMBER and item.payload.startswith(self._mark):
+                    user.ponged(int(number))
             elif type(item) is Ping:
                 if not self._is_full:  # else it is not for want of Pongs that it would go
                     self._tick.write(self.transport, frame(PONG, item.payload, is_client=True))
@@ -174,6 +178,10 @@ class Wire:
     def write(self, data: bytes) -> None:
         """Write whole frames at the end of this iteration."""
         self._tick.write(self.transport, data)
+
+    def ping(self, number: int) -> bytes:
+        """The frame of a Ping with this number."""
+        return frame(PING, b"%b%d" % (self._mark, number), is_client=True)
 
     def ask(self) -> None:
         """Send a Ping of no number, once until something comes: nothing came for long."""

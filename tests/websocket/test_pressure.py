@@ -212,7 +212,7 @@ async def test_a_million_tiny_fragments_cost_no_more_than_their_limit() -> None:
         client = await stand.rig.by_hand()
         peak, sending = 0, asyncio.ensure_future(push_fragments(client, 1_000_000))
         while stand.rig.sessions.open and not stand.rig.only_session.is_over:
-            peak = max(peak, stand.rig.only_session._reader.held)
+            peak = max(peak, stand.rig.only_session.intake.held)
             assert stand.rig.rig.plane.budget.held < 2 * 2**20
             await asyncio.sleep(0)
         await sending
@@ -244,7 +244,7 @@ async def test_bytes_one_by_one_cost_no_more_than_others() -> None:
         for i in range(0, len(data), 16):
             client.send(data[i : i + 16])
             await asyncio.sleep(0)
-            peak = max(peak, stand.rig.only_session._reader.held)
+            peak = max(peak, stand.rig.only_session.intake.held)
         await client.ping()
         assert 0 < peak <= len(data)
         assert stand.old.got == [bytes(30_000)]
