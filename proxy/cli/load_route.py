@@ -76,7 +76,7 @@ def target_of(instance: Instance) -> Target:
 
 def with_key(route: dict[str, Any], body: Template | None) -> tuple[list[str], Template | None]:
     """Header lines and a body in which the route finds its key; a body that was given is left as it is."""
-    from proxy.load.requests import body_with_key
+    from proxy.load.requests import body_with
 
     kind, _, name = route["key"].partition(":")
     if kind == "header":
@@ -85,7 +85,7 @@ def with_key(route: dict[str, Any], body: Template | None) -> tuple[list[str], T
         return [f"Cookie: {name}={{{{key}}}}"], body
     if kind == "json" and body is None:
         try:
-            return [], body_with_key(name)
+            return [], body_with({name: "key"})
         except ValueError as error:
             raise Failure(USAGE, f"the route's key is {route['key']}, and {error}: say --template FILE") from None
     return [], body
