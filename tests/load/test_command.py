@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from websockets.asyncio.client import connect
 
 from proxy.demo.admin import Status
 from proxy.demo.backends import STREAM_PATH
@@ -327,6 +328,10 @@ async def test_a_route_of_sessions_is_found_and_the_stores_have_every_message() 
         _, receipts = await opened.settled(340)
         assert len({receipt.id for receipt in receipts}) == 340
         assert len({receipt.key for receipt in receipts}) == 300, "the messages have keys, which each run begins anew"
+        async with connect(found["target"]), asyncio.timeout(SECONDS):
+            while (sessions := (await opened.admin.ask("GET", "/api/v1/status"))["sessions"])["open"] != 1:
+                await asyncio.sleep(0.05)  # workers tell of themselves four times a second
+        assert sessions["from_client"] == 340
 
 
 def certificate(directory: Path) -> ssl.SSLContext:
