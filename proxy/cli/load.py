@@ -1,4 +1,4 @@
-"""load: a load test of the proxy, or of any HTTP target."""
+"""load: a load test of the proxy, or of any target that speaks HTTP or WebSocket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from proxy.cli.output import emit
 from proxy.cli.values import at_least_one, duration, rate, share
 
 if TYPE_CHECKING:
-    from proxy.load.requests import Requests
+    from proxy.load.requests import Messages, Requests
     from proxy.load.run import Plan
     from proxy.load.stores import Store
     from proxy.load.summary import Summary, Threshold
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[\x21-\x7e\x80-\xff]?[\t\x20-\x7e\x80-\xff]*")
 _WORD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HANDSHAKE = ("connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions")
 _DEFAULT_SECONDS = 10.0
 _EXAMPLES = """
 load --rate 500/s --duration 30s --p99 100ms --max-errors 0.1%
 load http://127.0.0.1:8080/api/v1/events --rate 17/min --duration 10m
+load ws://127.0.0.1:8080/api/v1/stream --rate 500/s --connections 20
 load --count 10000 --concurrency 8 --template event.json -o json
 load --rate 50/s --side new --name canary
 load http://127.0.0.1:8080 --count 100 --store old=toy:/tmp/old.db --store new=toy:/tmp/new.db
@@ -36,14 +38,17 @@ placeholders of templates, headers and paths, filled in anew for each event:
   {{id}} unique, {{key}} one of --keys names, {{n}} number from 0, {{time}} ISO 8601, {{random}} 10.00 to 99.99
 --rate is an open loop: events leave when they are due whatever the answers do, and latency counts from then.
 It counts as kept when all were sent, the last one at most 0.5 s and 1 % of the run's time late; else exit 1.
-The summary says what was reached when that is less than 95 %."""
+The summary says what was reached when that is less than 95 %.
+ws:// and wss://, or a route of sessions: events are messages, --connections is the number of sessions, headers are the
+handshake's, and a message is accepted when the Pong to a Ping behind it is here. A session that the target closes fails
+what it had on the way ("closed") and is opened anew."""
 
 
 def add(commands: Commands) -> None:
     """Add load to the parser."""
     parser = commands.add("load", "send events and judge the answers", run=load, example=_EXAMPLES, several=False)
     parser.epilog = f"{parser.epilog}\n{_TEMPLATES}"
-    parser.add_argument("url", nargs="?", metavar="URL", help="target; without it the admin API says where and how")
+    parser.add_argument("url", nargs="?", metavar="URL", help="http(s):// or ws(s)://; without it the admin API says")
     parser.add_argument("--route", metavar="R", help="route to load; needed when there is more than one")
     pace = parser.add_argument_group("pace: --rate, or --concurrency with --count or --duration")
     pace.add_argument("--rate", type=rate, metavar="R", help="constant rate: 5000/s, 17/min (open loop)")
@@ -52,7 +57,7 @@ def add(commands: Commands) -> None:
         "--duration", type=duration, metavar="T", help="end after this time (default: 10s without --count)"
     )
     pace.add_argument("--concurrency", type=at_least_one, metavar="C", help="events at a time, as fast as answered")
-    pace.add_argument("--connections", type=at_least_one, metavar="C", help="of an open loop (default: 64)")
+    pace.add_argument("--connections", type=at_least_one, metavar="C", help="of an open loop (64), or sessions")
     pace.add_argument("--timeout", type=duration, default=20.0, metavar="T", help="longest wait for an answer (20s)")
     _add_event(parser)
     judged = parser.add_argument_group("thresholds: exit 1 when one is missed")
@@ -85,7 +90,7 @@ def _add_event(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="header of --side (default: the route's override, asked of the instance, which must be that of the URL)",
     )
-    event.add_argument("--ca", metavar="FILE", help="certificates to believe for https (default: the system's)")
+    event.add_argument("--ca", metavar="FILE", help="certificates to believe (default: the system's)")
 
 
 def load(args: argparse.Namespace) -> int:
@@ -186,9 +191,9 @@ def _stores(texts: list[str]) -> list[Store]:
     return found
 
 
-def _requests(args: argparse.Namespace) -> tuple[Target, Requests]:
+def _requests(args: argparse.Namespace) -> tuple[Target, Requests | Messages]:
     from proxy.cli.load_route import ask_route, check_own, force, target_of, with_key
-    from proxy.load.requests import LOAD_HEADER, Requests
+    from proxy.load.requests import LOAD_HEADER, Messages, Requests
 
     needs_route = args.url is None or (args.side is not None and args.side_header is None)
     instance = ask_route(admins(args), args.route) if needs_route else None
@@ -197,11 +202,14 @@ def _requests(args: argparse.Namespace) -> tuple[Target, Requests]:
         check_own(target, instance)
     headers: list[str] = []
     body = _template(args.template)
+    if target.is_session:
+        _check_session(args, body)
     if instance is not None and args.url is None:
         headers, body = with_key(instance.route, body)
     if not _WORD.fullmatch(args.name):
         raise Failure(USAGE, f"--name is one word of letters, digits and -_. and the like, not {args.name!r}")
-    headers += ["X-Event-Id: {{id}}", f"{LOAD_HEADER}: {args.name}", f"Content-Type: {_content_type(body)}"]
+    mark = f"{LOAD_HEADER}: {args.name}"
+    headers += [mark] if target.is_session else ["X-Event-Id: {{id}}", mark, f"Content-Type: {_content_type(body)}"]
     forcing: list[str] = []
     if args.side is not None:
         forcing, target = force(args.side, args.side_header, instance, target)
@@ -213,8 +221,22 @@ def _requests(args: argparse.Namespace) -> tuple[Target, Requests]:
         if line.partition(":")[0].lower() in given:
             raise Failure(USAGE, f"--header {line.partition(':')[0]} would replace what forces --side {args.side}")
     headers = [line for line in headers if line.partition(":")[0].lower() not in given] + forcing + args.header
+    if target.is_session:
+        return target, Messages(target, body, keys=args.keys, headers=headers)
     method = args.method or (instance.method if instance is not None and args.url is None else "POST")
     return target, Requests(target, body, keys=args.keys, headers=headers, method=method)
+
+
+def _check_session(args: argparse.Namespace, body: Template | None) -> None:
+    """Failure for what makes no sense with a session."""
+    if args.method is not None:
+        raise Failure(USAGE, "--method is of requests: a message has none, and the handshake of a session is a GET")
+    for line in args.header:
+        name = line.partition(":")[0]
+        if name.lower() in _HANDSHAKE:
+            raise Failure(USAGE, f"--header {name} is the handshake's own")
+    if args.store and body is not None and "id" not in body.names:
+        raise Failure(USAGE, "--store looks for ids, and a message has its id in its body alone: give it an {{id}}")
 
 
 def _target(args: argparse.Namespace) -> Target:

@@ -64,31 +64,41 @@ def target_of(instance: Instance) -> Target:
     from proxy.load.target import plain
 
     if not instance.listen:
-        raise Failure(USAGE, "the proxy speaks TLS alone: give the URL, https://HOST:PORT/PATH, and --ca FILE")
+        scheme = "https" if instance.route.get("websocket") is None else "wss"
+        raise Failure(USAGE, f"the proxy speaks TLS alone: give the URL, {scheme}://HOST:PORT/PATH, and --ca FILE")
     address = parse_address(instance.listen[0])
     if address.is_any():
         address = address._replace(host="::1" if ":" in address.host else "127.0.0.1")
     match = instance.route["match"]
     path = re.sub(r"\{\w+\}", "{{key}}", match["path"])
     target = plain(address, f"{path[:-1]}load" if path.endswith("*") else path)
+    target = target._replace(is_session=instance.route.get("websocket") is not None)
     return target._replace(host=match["host"]) if match.get("host") else target
 
 
 def with_key(route: dict[str, Any], body: Template | None) -> tuple[list[str], Template | None]:
-    """Header lines and a body in which the route finds its key; a body that was given is left as it is."""
-    from proxy.load.requests import body_with_key
+    """Header lines and a body in which the route finds its key, and a message's id; a given body is left as it is."""
+    from proxy.load.requests import body_with
 
     kind, _, name = route["key"].partition(":")
-    if kind == "header":
-        return [f"{name}: {{{{key}}}}"], body
-    if kind == "cookie":
-        return [f"Cookie: {name}={{{{key}}}}"], body
-    if kind == "json" and body is None:
+    lines = {"header": [f"{name}: {{{{key}}}}"], "cookie": [f"Cookie: {name}={{{{key}}}}"]}.get(kind, [])
+    places = {name: "key"} if kind == "json" else {}
+    if route.get("websocket") is not None:
+        places[_id_pointer(route)] = "id"
+    if body is None and places:
         try:
-            return [], body_with_key(name)
+            body = body_with(places)
         except ValueError as error:
             raise Failure(USAGE, f"the route's key is {route['key']}, and {error}: say --template FILE") from None
-    return [], body
+    return lines, body
+
+
+def _id_pointer(route: dict[str, Any]) -> str:
+    """Where a route of sessions looks for the id of a message; the default one when it looks nowhere."""
+    from proxy.load.requests import ID_POINTER
+
+    found = [source.partition(":")[2] for source in route["event_id"] if source.startswith("json:")]
+    return found[0] if found else ID_POINTER
 
 
 def force(side: str, header: str | None, instance: Instance | None, target: Target) -> tuple[list[str], Target]:

@@ -42,8 +42,9 @@ def render(found: dict[str, Any]) -> str:
     cut = ", interrupted" if found["interrupted"] else ""
     pace = f"{rate(found['rate']['achieved'])}{of}"
     forced = "" if found["side"] is None else f", all forced to {found['side']}"
+    connections = "sessions" if found["transport"] == "websocket" else "connections"
     lines = [
-        f"target     {clean(found['target'])}, {found['connections']} connections{forced}",
+        f"target     {clean(found['target'])}, {found['connections']} {connections}{forced}",
         f"sent       {count(found['sent'])} events in {age(found['duration_s'])}{cut}: {pace}",
         f"accepted   {count(found['accepted'])}{_by_status(found, '2')}",
         f"refused    {count(found['refused'])}{_by_status(found, '34')}",

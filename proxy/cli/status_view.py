@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FIGURES = ["rate", "errors", "p50", "p95", "p99", "breaker", "health", "pending", "oldest", "deferred", "dead"]
 _SIDE = ["side", "backend", *_FIGURES]
-_WORKER = ["worker", "pid", "epoch", "in-flight", "clients", "memory", "held", "restarts"]
+_WORKER = ["worker", "pid", "epoch", "in-flight", "clients", "sessions", "memory", "held", "restarts"]
 
 
 def render(status: Json) -> str:
@@ -33,7 +33,7 @@ def render(status: Json) -> str:
         lines += ["", *_route(route)]
     if status.get("default"):
         lines += ["", f"the rest -> {clean(status['default'])}: {count(status.get('passed_through'))} passed"]
-    lines += ["", *_workers(status), "", *_ledger(status.get("ledger") or {})]
+    lines += ["", *_workers(status), *_sessions(status.get("sessions")), "", *_ledger(status.get("ledger") or {})]
     lines += _certificates(status.get("certificates", []))
     lines += _dependencies(status.get("dependencies", []))
     lines += [red(f"warning: {clean(warning)}") for warning in status.get("warnings", [])]
@@ -140,12 +140,23 @@ def _workers(status: Json) -> list[str]:
                 f"{clean(at)}{late}",
                 count(worker.get("in_flight")),
                 count(worker.get("clients")),
+                *([count(worker.get("sessions"))] if status.get("sessions") else []),
                 size(worker.get("rss_bytes")),
                 f"{size(worker.get('held_bytes'))} of {size(worker.get('budget_bytes'))}",
                 count(worker.get("restarts")),
             ]
         )
-    return table(_WORKER, rows) if rows else [red("no worker has reported")]
+    columns = [name for name in _WORKER if name != "sessions" or status.get("sessions")]
+    return table(columns, rows) if rows else [red("no worker has reported")]
+
+
+def _sessions(sessions: Json | None) -> list[str]:
+    """Nothing where no route takes any."""
+    if not sessions:
+        return []
+    messages = f"{count(sessions.get('from_client'))} messages of clients, {count(sessions.get('to_client'))} to them"
+    dropped = f", {count(sessions['dropped'])} of the other side dropped" if sessions.get("dropped") else ""
+    return ["", f"sessions  {count(sessions.get('open'))} open, {messages}{dropped}"]
 
 
 def _ledger(ledger: Json) -> list[str]:

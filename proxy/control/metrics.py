@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from proxy.control.instance import VERSION, Instance
-from proxy.control.status import counters, endpoints, worst_breaker
+from proxy.control.status import MESSAGES, counters, endpoints, worst_breaker
 from proxy.control.sums import Series, Sums
 
 BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -34,12 +34,6 @@ _SHED: Final = {
     "ledger": "refused_ledger_away",
 }
 """Causes for which requests or clients are turned away, and the counter of each."""
-_MESSAGES: Final = {
-    "from_client": "websocket_messages",
-    "to_client": "websocket_messages_to_clients",
-    "dropped": "websocket_messages_dropped",
-}
-"""Directions of WebSocket messages, and the counter of each. dropped: answers of a side that does not answer."""
 _P: Final = "crossfade"
 
 
@@ -149,7 +143,7 @@ class InstanceCollector(Collector):
         for index, stats in self._instance.tally.present():
             sessions.add_metric([str(index)], stats.sessions)
         messages = _counter("websocket_messages", "Messages of clients, and of backends to them", "direction")
-        for direction, counter in _MESSAGES.items():
+        for direction, counter in MESSAGES.items():
             messages.add_metric([direction], total.counters[counter])
         yield from (sessions, messages)
 

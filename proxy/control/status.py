@@ -18,6 +18,7 @@ from proxy.control.views import (
     LedgerCounts,
     LedgerView,
     RouteView,
+    SessionsView,
     SideView,
     Status,
     WorkerView,
@@ -28,6 +29,12 @@ from proxy.net.server_tls import days_left
 
 EXPIRES_SOON: Final = 7.0
 """Days."""
+MESSAGES: Final = {
+    "from_client": "websocket_messages",
+    "to_client": "websocket_messages_to_clients",
+    "dropped": "websocket_messages_dropped",
+}
+"""Directions of WebSocket messages, and the counter of each. dropped: answers of a side that does not answer."""
 _WORST_ENDPOINT = ("up", "out", "unhealthy")
 _WORST = ("closed", "half-open", "open")
 
@@ -52,6 +59,7 @@ def status(instance: Instance) -> Status:
         default=instance.settings.default,
         passed_through=total.counters["passed_through"],
         workers=workers,
+        sessions=_sessions(instance, total),
         ledger=ledger,
         dependencies=[
             DependencyView(each.backend, each.name, each.address, each.healthy, each.detail)
@@ -188,6 +196,7 @@ def _worker(instance: Instance, index: int) -> WorkerView:
         epoch=peer.applied if peer is not None else last.epoch if last is not None else 0,
         in_flight=last.in_flight if last is not None and peer is not None else 0,
         clients=last.clients if last is not None and peer is not None else 0,
+        sessions=last.sessions if last is not None and peer is not None else 0,
         rss_bytes=last.rss_bytes if last is not None and peer is not None else 0,
         alive=peer is not None,
         restarts=slot.restarts if slot is not None else 0,
@@ -195,6 +204,13 @@ def _worker(instance: Instance, index: int) -> WorkerView:
         budget_bytes=last.budget_bytes if last is not None else 0,
         sheds=(last.sheds or None) if last is not None and peer is not None else None,
     )
+
+
+def _sessions(instance: Instance, total: Sums) -> SessionsView | None:
+    if all(route.websocket is None for route in instance.routes.values()):
+        return None
+    is_open = sum(stats.sessions for _, stats in instance.tally.present())
+    return SessionsView(is_open, **{direction: total.counters[counter] for direction, counter in MESSAGES.items()})
 
 
 def is_balanced(ledger: LedgerStats) -> bool:

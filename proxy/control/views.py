@@ -93,8 +93,8 @@ class Routes(msgspec.Struct):
 class WorkerView(msgspec.Struct):
     """One worker. Figures of one that is not alive are its last.
 
-    held_bytes of budget_bytes: what clients make it hold, of its share of limits.memory; sheds: why it turns requests
-    or clients away at the moment, null when it does not.
+    sessions: open WebSocket sessions, which are clients, too; held_bytes of budget_bytes: what clients make it hold,
+    of its share of limits.memory; sheds: why it turns requests or clients away at the moment, null when it does not.
     """
 
     index: int
@@ -102,12 +102,25 @@ class WorkerView(msgspec.Struct):
     epoch: int
     in_flight: int
     clients: int
+    sessions: int
     rss_bytes: int
     alive: bool
     restarts: int
     held_bytes: int
     budget_bytes: int
     sheds: str | None
+
+
+class SessionsView(msgspec.Struct):
+    """WebSocket sessions of all routes. open: at the moment; the others: messages so far.
+
+    from_client: each an event; to_client: of the side that answers; dropped: of one that does not.
+    """
+
+    open: int
+    from_client: int
+    to_client: int
+    dropped: int
 
 
 class LedgerView(msgspec.Struct):
@@ -155,7 +168,8 @@ class CertificateView(msgspec.Struct):
 class Status(msgspec.Struct):
     """Everything at a glance. not_ready: why /readyz says no.
 
-    default: the backend that gets what fits no route, null when that is answered with 404; passed_through: how much.
+    default: the backend that gets what fits no route, null when that is answered with 404; passed_through: how much;
+    sessions: null when no route takes any.
     """
 
     version: str
@@ -168,6 +182,7 @@ class Status(msgspec.Struct):
     default: str | None
     passed_through: int
     workers: list[WorkerView]
+    sessions: SessionsView | None
     ledger: LedgerView
     dependencies: list[DependencyView]
     certificates: list[CertificateView]

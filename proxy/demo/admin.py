@@ -13,6 +13,8 @@ import msgspec
 
 from proxy.core.errors import CrossfadeError
 
+ONLY = "-"
+"""Names the route of an instance that has one."""
 _TIMEOUT = aiohttp.ClientTimeout(total=15)
 
 
@@ -104,6 +106,14 @@ class Status(msgspec.Struct):
     workers: list[WorkerStatus]
     ledger: LedgerStatus
 
+    def pending(self, side: str) -> int:
+        """Events of all routes that a side is still owed."""
+        return sum(route.sides[side].ledger.pending for route in self.routes)
+
+    def owed(self, side: str) -> int:
+        """Events of all routes that a side was ever owed."""
+        return sum(route.sides[side].ledger.owed for route in self.routes)
+
 
 class Admin:
     """The admin API over its Unix socket."""
@@ -138,27 +148,29 @@ class Admin:
         """The present state."""
         return msgspec.convert(await self.ask("GET", "/api/v1/status"), Status)
 
-    async def stage(self, stage: str, weight: float | None = None, reason: str = "") -> dict[str, Any]:
-        """Set both dials of the only route."""
+    async def stage(
+        self, stage: str, weight: float | None = None, reason: str = "", route: str = ONLY
+    ) -> dict[str, Any]:
+        """Set both dials of a route."""
         body: dict[str, Any] = {"stage": stage, "reason": reason}
         if weight is not None:
             body["weight"] = weight
-        return await self._change("PUT", "stage", body)
+        return await self._change("PUT", route, "stage", body)
 
-    async def weight(self, weight: float, reason: str = "") -> dict[str, Any]:
-        """Turn the weight of the only route."""
-        return await self._change("PUT", "weight", {"weight": weight, "reason": reason})
+    async def weight(self, weight: float, reason: str = "", route: str = ONLY) -> dict[str, Any]:
+        """Turn the weight of a route."""
+        return await self._change("PUT", route, "weight", {"weight": weight, "reason": reason})
 
-    async def rollback(self, reason: str = "") -> dict[str, Any]:
+    async def rollback(self, reason: str = "", route: str = ONLY) -> dict[str, Any]:
         """Weight 0 at once."""
-        return await self._change("POST", "rollback", {"reason": reason})
+        return await self._change("POST", route, "rollback", {"reason": reason})
 
-    async def rearm(self, reason: str = "") -> dict[str, Any]:
+    async def rearm(self, reason: str = "", route: str = ONLY) -> dict[str, Any]:
         """Open the latch."""
-        return await self._change("POST", "rearm", {"reason": reason})
+        return await self._change("POST", route, "rearm", {"reason": reason})
 
-    async def _change(self, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
-        result: dict[str, Any] = await self.ask(method, f"/api/v1/routes/-/{what}", body)
+    async def _change(self, method: str, route: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
+        result: dict[str, Any] = await self.ask(method, f"/api/v1/routes/{route}/{what}", body)
         return result
 
     async def until(self, true: Callable[[Status], bool], seconds: float, what: str) -> Status:

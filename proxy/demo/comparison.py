@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxy.demo.load import Promise, Record
+from proxy.demo.record import Promise, Record
 from proxy.demo.store import Stored
 
 
@@ -42,7 +42,7 @@ class Comparison:
             "lost": self.lost,
             "different": self.different,
             "unknown": self.unknown,
-            "misordered": tuple(f"{key}: {a} answered before {b} was sent" for key, a, b in self.misordered),
+            "misordered": tuple(f"{key}: {b} stored before {a}" for key, a, b in self.misordered),
         }
         return [f"{len(ids)} {name}: {', '.join(ids[:5])}" for name, ids in found.items() if ids]
 
@@ -68,17 +68,20 @@ def compare(record: Record, rows: list[Stored]) -> Comparison:
 
 
 def _misordered(record: Record, first: dict[str, Stored]) -> list[tuple[str, str, str]]:
-    """Walk each key's events in stored order, and look for one that was answered before an earlier one was sent."""
-    by_key: dict[str, list[Promise]] = {}
+    """Walk each key's events in stored order, and look for one that should be before an earlier one.
+
+    Requests and messages are of two routes, which keep their order each for itself.
+    """
+    by_key: dict[tuple[bool, str], list[Promise]] = {}
     for promise in record.promises:
         if promise.id in first:
-            by_key.setdefault(promise.key, []).append(promise)
+            by_key.setdefault((promise.is_message, promise.key), []).append(promise)
     found = []
-    for key, promises in by_key.items():
+    for (_, key), promises in by_key.items():
         promises.sort(key=lambda promise: first[promise.id].position)
         latest = promises[0]
         for promise in promises[1:]:
-            if promise.answered < latest.sent:
+            if promise.binds_from < latest.sent:
                 found.append((key, promise.id, latest.id))
             latest = max(latest, promise, key=lambda each: each.sent)
     return found

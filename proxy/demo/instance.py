@@ -13,6 +13,7 @@ import yaml
 
 from config.units import Address
 from proxy.demo.admin import Admin
+from proxy.demo.backends import STREAM_PATH
 from proxy.demo.children import Child, ChildError, free_port, python
 
 _START_SECONDS = 30.0
@@ -121,3 +122,20 @@ def basic_config(old: str, new: str, **route: Any) -> dict[str, Any]:
         "admin": {"tcp": "off"},
         "log": {"format": "text"},
     }
+
+
+def add_sessions(config: dict[str, Any]) -> None:
+    """Add a route of WebSocket sessions to such a configuration.
+
+    Its backends are toys, which answer a Ping once everything before it is committed: nothing that was ponged has to be
+    sent again, so it is settled at once instead of after a window.
+    """
+    config["routes"].append(
+        {
+            "name": "stream",
+            "match": {"path": STREAM_PATH},
+            "key": "json:/entity_id",
+            "event_id": ["json:/id"],
+            "websocket": {"redeliver_window": "0s"},
+        }
+    )

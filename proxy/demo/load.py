@@ -1,4 +1,4 @@
-"""The demo's load: a careful client, and its own record of what it was promised.
+"""The demo's load over HTTP: a careful client, and its own record of what it was promised.
 
 A lane sends one event at a time. Keys are dealt out to the lanes, so that an event is answered before
 the next one of its key is sent; `shared` keys are drawn by all of them, so that events of one key are
@@ -13,14 +13,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import orjson
 
 from config.units import Address
+from proxy.demo.record import Promise, Record
 from proxy.demo.store import digest_of
 from proxy.load.generator import DONE, Generator, Lane
 from proxy.load.requests import LOAD_HEADER, Event, Requests, default_body
@@ -30,58 +28,6 @@ from proxy.load.target import plain
 _LATE = 1.0  # a lane that is behind by more seconds forgets what it missed: no burst after a stall
 _RETRY_WAIT = 0.1
 _HEADERS = ("Content-Type: application/json", "X-Event-Id: {{id}}", f"{LOAD_HEADER}: demo")
-
-
-class Promise(NamedTuple):
-    """An event that was answered 2xx.
-
-    by: the backend that says it answered, empty when it was the proxy itself; status: the answer's;
-    sent, answered: perf_counter seconds, sent being the first attempt's.
-    """
-
-    id: str
-    key: str
-    by: str
-    status: int
-    sent: float
-    answered: float
-
-
-@dataclass
-class Record:
-    """What the client knows.
-
-    promises: in the order in which they were made; digests: XXH64 of the body by id, of everything
-    sent; statuses: answers by status; failures: missing answers by kind (`proxy.load.wire.FAILURES`);
-    retry_after: how many 503 said when to come back; reopened: requests that met a connection which
-    the peer had just closed for idleness, and went out again at once.
-    """
-
-    promises: list[Promise] = field(default_factory=list)
-    digests: dict[str, int] = field(default_factory=dict)
-    statuses: Counter[int] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
-    retry_after: int = 0
-    reopened: int = 0
-
-    @property
-    def accepted(self) -> int:
-        """How many events were answered 2xx."""
-        return len(self.promises)
-
-    @property
-    def client_errors(self) -> int:
-        """Answers that were not 2xx, and requests without an answer."""
-        return sum(self.failures.values()) + sum(n for status, n in self.statuses.items() if not 200 <= status < 300)
-
-    def accepted_ids(self) -> set[str]:
-        """Every id that was answered 2xx."""
-        return {promise.id for promise in self.promises}
-
-    def errors_text(self) -> str:
-        """The errors by kind, for a person."""
-        kinds = {str(status): n for status, n in self.statuses.items() if not 200 <= status < 300} | self.failures
-        return ", ".join(f"{n}x {kind}" for kind, n in sorted(kinds.items())) or "none"
 
 
 class Load:

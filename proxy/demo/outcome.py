@@ -30,9 +30,16 @@ def parse_injection(text: str | None) -> Injection:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it went: the figures of the summary line and of the JSON object."""
+    """How it went: the figures of the summary line and of the JSON object.
 
-    accepted: int
+    requests, messages: events accepted over HTTP and over WebSocket; sessions: how many there were at a time; closed:
+    that ended before their client ended them.
+    """
+
+    requests: int
+    messages: int
+    sessions: int
+    closed: int
     client_errors: int
     errors_text: str
     old: Comparison
@@ -42,6 +49,11 @@ class Outcome:
     weights: list[float]
     status: Status
     duration: float
+
+    @property
+    def accepted(self) -> int:
+        """Events that were promised to a client, both ways."""
+        return self.requests + self.messages
 
     @property
     def lost(self) -> int:
@@ -58,7 +70,7 @@ class Outcome:
         """Everything that the demo promises."""
         sides = (self.old, self.new)
         return (
-            self.accepted > 0
+            min(self.requests, self.messages) > 0
             and all(side.is_complete and not side.misordered for side in sides)
             and self.client_errors == 0
             and self.reverts >= 1
@@ -69,12 +81,12 @@ class Outcome:
     @property
     def pending(self) -> int:
         """Events of either side that are not settled."""
-        return self.status.routes[0].pending
+        return sum(route.pending for route in self.status.routes)
 
     @property
     def is_balanced(self) -> bool:
         """The ledger's own word for it, and our sum over its states."""
-        sides = self.status.routes[0].sides.values()
+        sides = [side for route in self.status.routes for side in route.sides.values()]
         return self.status.ledger.balanced and all(side.ledger.owed == side.ledger.in_states for side in sides)
 
     def as_dict(self) -> dict[str, Any]:
@@ -82,6 +94,8 @@ class Outcome:
         return {
             "result": "ok" if self.is_ok else "failed",
             "accepted": self.accepted,
+            "http": {"accepted": self.requests},
+            "websocket": {"accepted": self.messages, "sessions": self.sessions, "closed": self.closed},
             "old": {"stored": self.old.stored, "duplicates": self.old.duplicates},
             "new": {"stored": self.new.stored, "duplicates": self.new.duplicates},
             "lost": self.lost,
@@ -111,7 +125,9 @@ class Outcome:
         )
         return (
             f"{'ok' if self.is_ok else 'FAILED'}: lost {self.lost} of {self.accepted:,} accepted"
-            f"{f', different {self.different}' if self.different else ''}; {stores}; "
+            f"{f', different {self.different}' if self.different else ''} "
+            f"({self.requests:,} over HTTP, {self.messages:,} over WebSocket in {self.sessions} sessions, "
+            f"{self.closed} closed); {stores}; "
             f"client errors {self.client_errors}; reverts {self.reverts} "
             f"(after {self.time_to_revert:.1f} s); "
             f"ledger pending {self.pending}, {balance}; {self.duration:.0f} s"

@@ -19,16 +19,17 @@ import yaml
 from proxy.core.errors import CrossfadeError
 from proxy.demo.admin import AdminDownError, AdminError, Status
 from proxy.demo.children import Child, free_port
+from proxy.demo.clients import Clients
 from proxy.demo.comparison import compare
-from proxy.demo.instance import Instance, basic_config
-from proxy.demo.load import Load
+from proxy.demo.instance import Instance, add_sessions, basic_config
 from proxy.demo.outcome import Injection, Outcome, parse_injection
-from proxy.demo.story import CALM, FAST, Story, figures
+from proxy.demo.story import CALM, FAST, Pace, Story, figures
 from proxy.demo.toy import ToyBackend
 from proxy.demo.view import LiveView, View
 
 _REDRAW = 0.25
 _KEEP_RATE = 50.0
+"""Requests per second, and messages."""
 
 
 @dataclass
@@ -39,15 +40,17 @@ class _Parts:
     old: ToyBackend
     new: ToyBackend
     instance: Instance
-    load: Load
+    clients: Clients
 
     @classmethod
-    def make(cls, directory: Path, rate: float) -> _Parts:
+    def make(cls, directory: Path, pace: Pace) -> _Parts:
         old, new = ToyBackend("old", directory), ToyBackend("new", directory)
         config = basic_config(old.url, new.url)
+        add_sessions(config)
         config["admin"] = {"tcp": f"127.0.0.1:{free_port()}"}
         instance = Instance(directory, config)
-        return cls(directory, old, new, instance, Load(instance.address, rate=rate))
+        clients = Clients(instance.address, requests=pace.requests, messages=pace.messages)
+        return cls(directory, old, new, instance, clients)
 
     async def start(self) -> None:
         await self.old.ready()
@@ -62,7 +65,7 @@ class _Parts:
         """Stop all, the proxy before its backends; raises the first failure after all are stopped."""
         results = [
             await asyncio.gather(each, return_exceptions=True)
-            for each in (self.load.cancel(), self.instance.stop(), self.old.stop(), self.new.stop())
+            for each in (self.clients.cancel(), self.instance.stop(), self.old.stop(), self.new.stop())
         ]
         for [result] in results:
             if isinstance(result, BaseException):
@@ -105,8 +108,8 @@ async def run(fast: bool, keep: bool, output: str = "text", inject: str | None =
 async def _run_in(directory: Path, fast: bool, keep: bool, output: str, injection: Injection, view: View) -> int:
     began = time.monotonic()
     pace = FAST if fast else CALM
-    parts = _Parts.make(directory, pace.rate)
-    story = Story(parts.instance.admin, parts.new, parts.load, view, pace)
+    parts = _Parts.make(directory, pace)
+    story = Story(parts.instance.admin, parts.new, parts.clients, view, pace)
     try:
         view.say("starting two toy backends, and the proxy with two workers before them")
         await parts.start()
@@ -135,7 +138,7 @@ async def _redraw(parts: _Parts, view: View) -> None:
     while True:
         # The supervisor may be busy or restarting; the story itself notices when it stays away.
         with contextlib.suppress(AdminDownError, AdminError):
-            view.show(figures(await parts.instance.admin.status(), parts.load))
+            view.show(figures(await parts.instance.admin.status(), parts.clients))
         await asyncio.sleep(_REDRAW)
 
 
@@ -143,9 +146,12 @@ def _judge(parts: _Parts, story: Story, status: Status, injection: Injection, be
     """Compare both stores, read from their files, with what the client was promised."""
     if injection.lost or injection.different:
         parts.new.damage(injection.lost, injection.different)
-    record = parts.load.record
+    clients, record = parts.clients, parts.clients.record
     return Outcome(
-        accepted=record.accepted,
+        requests=clients.http.record.accepted,
+        messages=clients.sessions.record.accepted,
+        sessions=clients.sessions.count,
+        closed=record.closed,
         client_errors=record.client_errors,
         errors_text=record.errors_text(),
         old=compare(record, parts.old.stored()),
@@ -179,19 +185,19 @@ async def _keep(parts: _Parts, view: View) -> None:
     admin = f"proxyctl --admin unix:{parts.instance.admin.socket}"
     for line in (
         "",
-        f"everything keeps running, with {_KEEP_RATE:g} events/s, until Ctrl-C. Try in another terminal:",
+        f"everything keeps running, with {2 * _KEEP_RATE:g} events/s, until Ctrl-C. Try in another terminal:",
         f"  {admin} status -w",
-        f"  {admin} set-weight 50",
+        f"  {admin} set-weight 50 --route events    # the sessions' route is called stream",
         f"""  curl -d '{{"fault": "errors"}}' {parts.new.control_url}    # break new; "none" mends it""",
-        f"  {admin} why",
-        f"  {admin} rearm",
+        f"  {admin} why --route events",
+        f"  {admin} rearm --route events",
         f"  {admin} ledger status",
         f"  curl -i -H 'X-Event-Id: my-1' -d '{{\"entity_id\": \"light.desk\"}}' {_url(parts)}/api/v1/events",
         f"configuration, logs and stores: {parts.directory}",
     ):
         view.end(line)
-    parts.load = Load(parts.instance.address, rate=_KEEP_RATE, seed=int(time.time()))
-    parts.load.start()
+    parts.clients = Clients(parts.instance.address, requests=_KEEP_RATE, messages=_KEEP_RATE, seed=int(time.time()))
+    parts.clients.start()
     try:
         while True:
             for child in parts.children():

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from proxy.core.errors import CrossfadeError
@@ -22,6 +22,18 @@ CONNECTIONS: Final = 64
 ANSWER_TIMEOUT: Final = 20.0
 
 Make = Callable[[int, int], Event]
+Connect = Callable[["Lane"], Awaitable["Connection"]]
+"""Opens what a lane sends by; raises OSError."""
+
+
+class Connection(Protocol):
+    """What a lane sends by. It tells the lane how its event ended, and when it is gone."""
+
+    def send(self, request: bytes) -> None:
+        """Send an event; nothing else of the lane's is under way."""
+
+    def close(self) -> None:
+        """Close it without a word."""
 
 
 class UnreachableError(CrossfadeError):
@@ -45,8 +57,8 @@ class Lane:
     """One event at a time on a connection.
 
     event: under way, or None; due, sent_at: of its first try; tried_at: of the present one; status: of its answer, 0
-    without one; failure: why there is none (`proxy.load.wire.FAILURES`); is_untouched: the connection had served
-    before and ended without a byte of an answer; head, body: of the answer.
+    without one, as a message is that was confirmed; failure: why there is none (`proxy.load.wire.FAILURES`);
+    is_untouched: the connection had served before and ended without a byte of an answer; head, body: of the answer.
     """
 
     __slots__ = (
@@ -56,7 +68,7 @@ class Lane:
 
     def __init__(self, generator: Generator, index: int, queue: deque[tuple[int, float]]) -> None:
         self._generator = generator
-        self._wire: Wire | None = None
+        self._wire: Connection | None = None
         self._opening: asyncio.Task[None] | None = None
         self.index = index
         self.queue = queue
@@ -93,11 +105,7 @@ class Lane:
 
     async def open(self) -> None:
         """Open the connection; raises OSError."""
-        target, heads = self._generator.target, self._generator.heads
-        name = target.address.host if target.tls is not None else None
-        _, self._wire = await asyncio.get_running_loop().create_connection(
-            lambda: Wire(self, heads), *target.address, ssl=target.tls, server_hostname=name
-        )
+        self._wire = await self._generator.connect(self)
 
     async def _open_and_send(self) -> None:
         try:
@@ -117,6 +125,16 @@ class Lane:
         self.head, self.body = head, body
         self.status, self.failure, self.is_untouched = head.status, "", False
         self._end()
+
+    def confirmed(self) -> None:
+        """The message is safe: its Pong is here."""
+        self.head, self.body = None, b""
+        self.status, self.failure, self.is_untouched = 0, "", False
+        self._end()
+
+    def leave(self) -> None:
+        """The connection is gone, and whoever has to hear of it was told."""
+        self._wire = None
 
     def broke(self, kind: str, *, is_untouched: bool) -> None:
         """The connection is gone. kind: why there will be no answer; empty when none was due."""
@@ -166,7 +184,8 @@ class Generator:
     """Events over lanes.
 
     timeout: seconds for an answer, from sending; patience: seconds that an event waits for a lane, from when it was
-    due; is_sticky: event n goes by lane n modulo their number, and waits for that one; else by any that is free.
+    due; is_sticky: event n goes by lane n modulo their number, and waits for that one; else by any that is free;
+    connect: what lanes send by, else HTTP.
     """
 
     def __init__(
@@ -179,11 +198,12 @@ class Generator:
         timeout: float = ANSWER_TIMEOUT,
         patience: float = ANSWER_TIMEOUT,
         is_sticky: bool = False,
+        connect: Connect | None = None,
     ) -> None:
         self.target = target
+        self.connect = connect if connect is not None else self._open_wire
         self.make = make
         self.listener = listener
-        self.heads = ResponseHeads()
         self.outstanding = 0
         self.offered = 0
         self.last_due = 0.0
@@ -192,6 +212,7 @@ class Generator:
         self.is_closed = False
         self.on_free: Callable[[], None] | None = None
         """Called when a lane has nothing to send."""
+        self._heads = ResponseHeads()
         self._timeout = timeout
         self._patience = patience
         self._is_sticky = is_sticky
@@ -215,6 +236,14 @@ class Generator:
         if len(failures) == len(ends):
             reason = getattr(failures[0], "strerror", None) or failures[0]
             raise UnreachableError(f"{self.target.url} cannot be reached: {reason}")
+
+    async def _open_wire(self, lane: Lane) -> Wire:
+        target = self.target
+        name = target.address.host if target.tls is not None else None
+        _, wire = await asyncio.get_running_loop().create_connection(
+            lambda: Wire(lane, self._heads), *target.address, ssl=target.tls, server_hostname=name
+        )
+        return wire
 
     def start(self) -> None:
         """Begin without a connection: each is opened when it is needed."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from proxy.load.generator import Generator
-from proxy.load.requests import Requests
+from proxy.load.requests import Messages, Requests
 from proxy.load.schedule import ClosedLoop, OpenLoop
+from proxy.load.sessions import PLACES, Sessions
 from proxy.load.stores import Holding, Store
 from proxy.load.summary import Pace, Summary, Threshold
 from proxy.load.tally import Moment, Tally
@@ -30,12 +31,12 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 class Plan:
     """What to do. rate: events/s of an open loop, None for a closed one; count, seconds: None for no end.
 
-    timeout: seconds for an answer; settle: seconds that the stores have to get what was accepted; side: the one that
-    all events are forced to, or None.
+    requests: makes them, or the messages of as many sessions as there are connections; timeout: seconds for an answer;
+    settle: seconds that the stores have to get what was accepted; side: the one that all events are forced to, or None.
     """
 
     target: Target
-    requests: Requests
+    requests: Requests | Messages
     connections: int
     timeout: float
     rate: float | None = None
@@ -75,17 +76,28 @@ class Run:
         self._each_second = each_second
         self._tally = Tally()
         self._schedule = plan.schedule()
-        self._generator = Generator(
-            plan.target,
-            plan.requests.make,
-            self._tally,
-            connections=plan.connections,
-            timeout=plan.timeout,
-            patience=plan.timeout,
-        )
+        self._generator = self._make_generator(plan)
         self._interrupts = 0
         self._is_over = asyncio.Event()
         self._unanswered = 0
+
+    def _make_generator(self, plan: Plan) -> Generator:
+        """For an open loop a session has many places, and a message goes by the session whose turn it is."""
+        connect, is_sticky, lanes = None, False, plan.connections
+        if isinstance(plan.requests, Messages):
+            connect = Sessions(plan.target, plan.requests, plan.connections, plan.timeout, self._tally.closed).connect
+            is_sticky = plan.rate is not None
+            lanes *= PLACES if is_sticky else 1
+        return Generator(
+            plan.target,
+            plan.requests.make,
+            self._tally,
+            connections=lanes,
+            timeout=plan.timeout,
+            patience=plan.timeout,
+            is_sticky=is_sticky,
+            connect=connect,
+        )
 
     async def __call__(self) -> Summary:
         """Raises UnreachableError when nothing could be sent. SIGINT and SIGTERM end it early."""
@@ -118,6 +130,7 @@ class Run:
             is_interrupted=self._interrupts > 0,
             stored=stored,
             side=self._plan.side,
+            is_session=isinstance(self._plan.requests, Messages),
         )
 
     @contextlib.contextmanager

@@ -75,6 +75,12 @@ class Summary:
     """By store, what it holds, or why it could not be asked."""
     side: str | None = None
     """The side that all events were forced to."""
+    is_session: bool = False
+    """The connections are sessions."""
+
+    @property
+    def _connections(self) -> str:
+        return "sessions" if self.is_session else "connections"
 
     @property
     def sent(self) -> int:
@@ -114,7 +120,7 @@ class Summary:
             return f"{what}: this generator took {pace.cpu:.0%} of a core and cannot keep the rate"
         if pace.late_p99 >= _LATE:
             return f"{what}: this generator got too little of the processor (up to {pace.late_max:.2f} s late)"
-        return f"{what}: all {self.connections} connections waited for answers (more: --connections)"
+        return f"{what}: all {self.connections} {self._connections} waited for answers (more: --connections)"
 
     def store_problems(self) -> list[str]:
         """What the stores called old and new do not hold as they should, or do not say, where a side was forced."""
@@ -140,8 +146,9 @@ class Summary:
             )
         if pace.wanted is not None and pace.late_p99 >= _LATE:
             found.append(f"the generator itself was up to {pace.late_max:.2f} s late, which the latencies include")
-        if self.tally.closed_idle:
-            found.append(f"the target closed {self.tally.closed_idle} idle connections")
+        if self.tally.closed_by_target:
+            what = "sessions, which were opened anew" if self.is_session else "idle connections"
+            found.append(f"the target closed {self.tally.closed_by_target} {what}")
         return found
 
     @property
@@ -157,6 +164,7 @@ class Summary:
             "result": "ok" if self.is_ok else "failed",
             "interrupted": self.is_interrupted,
             "target": self.target,
+            "transport": "websocket" if self.is_session else "http",
             "connections": self.connections,
             "duration_s": round(self.seconds, 3),
             "rate": {"wanted": pace.wanted, "achieved": round(pace.achieved, 3), "problem": self.rate_problem()},

@@ -21,9 +21,9 @@ class Moment(NamedTuple):
 class Tally:
     """A listener that counts.
 
-    statuses: answers by status; failures: events without an answer, by kind (`proxy.load.wire.FAILURES`); latency:
-    seconds from when an event was due to the end of its answer, or until its answer was given up; closed: idle
-    connections that the target closed.
+    statuses: answers by status; confirmed: messages whose Pong came; failures: events without either, by kind
+    (`proxy.load.wire.FAILURES`); latency: seconds from when an event was due to the end of its answer, or until its
+    answer was given up; closed_by_target: connections that it closed while they were idle, and sessions.
     """
 
     def __init__(self) -> None:
@@ -31,13 +31,17 @@ class Tally:
         self.failures: Counter[str] = Counter()
         self.latency = Sketch()
         self.longest = 0.0
-        self.closed_idle = 0
+        self.closed_by_target = 0
+        self.confirmed = 0
 
     def ended(self, lane: Lane, now: float) -> float:
         """See `proxy.load.generator.Listener`."""
-        if lane.status:
+        if not lane.failure:
             statuses, seconds = self.statuses, now - lane.due
-            statuses[lane.status] = statuses.get(lane.status, 0) + 1
+            if lane.status:
+                statuses[lane.status] = statuses.get(lane.status, 0) + 1
+            else:
+                self.confirmed += 1
             self.latency.add(seconds)
             if seconds > self.longest:
                 self.longest = seconds
@@ -54,22 +58,22 @@ class Tally:
 
     def closed(self) -> None:
         """See `proxy.load.generator.Listener`."""
-        self.closed_idle += 1
+        self.closed_by_target += 1
 
     @property
     def answered(self) -> int:
-        """Events with an answer."""
-        return self.statuses.total()
+        """Events with an answer, or a Pong."""
+        return self.statuses.total() + self.confirmed
 
     @property
     def ended_count(self) -> int:
         """Events that have ended in whatever way."""
-        return self.statuses.total() + self.failures.total()
+        return self.answered + self.failures.total()
 
     @property
     def accepted(self) -> int:
-        """Events answered 2xx."""
-        return sum(n for status, n in self.statuses.items() if 200 <= status < 300)
+        """Events answered 2xx, or confirmed."""
+        return self.confirmed + sum(n for status, n in self.statuses.items() if 200 <= status < 300)
 
     @property
     def refused(self) -> int:

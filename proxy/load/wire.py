@@ -23,12 +23,14 @@ ENDED: Final = "ended"
 GARBLED: Final = "garbled"
 TIMEOUT: Final = "timeout"
 UNSENT: Final = "unsent"
+CLOSED: Final = "closed"
 FAILURES: Final = {
-    REFUSED: "no connection could be opened",
+    REFUSED: "no connection could be opened, or no session",
     RESET: "the connection broke",
     ENDED: "the target closed the connection without a whole answer",
     GARBLED: "what came was no valid answer",
     TIMEOUT: "no whole answer in time",
+    CLOSED: "the session was closed before the message was confirmed",
     UNSENT: "waited too long for a connection that was free, and was not sent",
 }
 """Why an event has no answer."""

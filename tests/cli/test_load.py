@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from proxy.cli.load_view import Live, render
 from proxy.cli.main import build, main
 from proxy.cli.options import settle
 from proxy.core.sketch import Sketch
+from proxy.load.requests import Messages
 from proxy.load.run import Plan, Second
 from proxy.load.stores import Holding
 from proxy.load.summary import BEHIND_SECONDS, BEHIND_SHARE, Pace, Summary, Threshold
@@ -40,6 +43,21 @@ def says(admin: FakeAdmin, *routes: dict[str, Any], listen: str = "127.0.0.1:808
 def head(*words: str) -> list[str]:
     """The request line and headers of the first event."""
     return plan("--count", "1", *words).requests.make(0, 0).request.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+
+
+SESSIONS: dict[str, Any] = {"match": {"path": "/ws/{id}"}, "event_id": ["json:/id"], "websocket": {"unit": "message"}}
+
+
+def messages(*words: str) -> Messages:
+    """Of a load of sessions."""
+    made = plan("--count", "1", *words).requests
+    assert isinstance(made, Messages)
+    return made
+
+
+def shaken(*words: str) -> list[str]:
+    """The request line and headers of the first session's handshake."""
+    return messages(*words).handshake(0).decode().split("\r\n")[:-1]
 
 
 def test_the_pace() -> None:
@@ -69,6 +87,11 @@ def test_the_pace() -> None:
         ("http://u:p@a --count 1", "must not carry credentials"),
         ("https://a --count 1 --ca /nonexistent", "cannot use /nonexistent"),
         ("127.0.0.1:80 --count 1", "did you mean http://127.0.0.1:80?"),
+        ("ftp://a --count 1", "expected http://host:port/path or ws://"),
+        ("ws://a --count 1 --method PUT", "--method is of requests"),
+        ("ws://a --count 1 -H upgrade:h2c", "--header upgrade is the handshake's own"),
+        ("ws://a --count 1 -H Sec-WebSocket-Key:x", "--header Sec-WebSocket-Key is the handshake's own"),
+        ("wss://a --count 1 --ca /nonexistent", "cannot use /nonexistent"),
     ],
 )
 def test_bad_usage(ctl: Ctl, words: str, said: str) -> None:
@@ -113,6 +136,79 @@ def test_a_key_that_the_default_body_has_no_place_for(admin: FakeAdmin, ctl: Ctl
     done = ctl("load", "--count", "1")
     assert done.code == 2
     assert "say --template FILE" in done.err
+
+
+def test_a_url_of_sessions() -> None:
+    made = plan("ws://h.example", "--rate", "5/s", "--connections", "7", "--name", "n1", "-H", "Origin: http://a")
+    assert made.target.url == "ws://h.example/api/v1/stream"
+    assert (made.target.address, made.connections) == (("h.example", 80), 7)
+    assert plan("wss://h.example/x?y=1", "--count", "1").target.address.port == 443
+    assert plan("wss://h.example/x?y=1", "--count", "1").target.url == "wss://h.example/x?y=1"
+    assert shaken("ws://h.example", "--name", "n1", "-H", "Origin: http://a") == [
+        "GET /api/v1/stream HTTP/1.1",
+        "Host: h.example",
+        "X-Crossfade-Load: n1",
+        "Origin: http://a",
+    ]
+    event = messages("ws://h.example").make(0, 0)
+    assert event.body == event.request
+    body = json.loads(event.body)
+    assert (body["id"], body["entity_id"]) == (event.id, "sensor.meter_00000")
+
+
+def test_a_store_is_asked_of_messages_that_have_an_id(ctl: Ctl, tmp_path: Path) -> None:
+    file = tmp_path / "message.json"
+    words = ["ws://a", "--count", "1", "--template", str(file), "--store", "old=toy:/tmp/old.db"]
+    file.write_text('{"id":"{{id}}","n":{{n}}}')
+    assert messages(*words).make(3, 0).body.endswith(b'","n":3}')
+    file.write_text('{"n":{{n}}}')
+    done = ctl("load", *words)
+    assert (done.code, "give it an {{id}}" in done.err) == (2, True)
+
+
+def test_a_route_of_sessions(admin: FakeAdmin) -> None:
+    says(admin, route(**SESSIONS))
+    made = plan("--count", "1")
+    assert made.target.url == "ws://127.0.0.1:8080/ws/{{key}}"
+    assert shaken()[0].startswith("GET /ws/sensor.meter_0")
+    assert b'"entity_id":"sensor.meter_00000"' in messages().make(0, 0).body
+
+
+@pytest.mark.parametrize(
+    ("key", "event_id", "start"),
+    [
+        ("json:/entity_id", ["json:/id"], '{"id":"ID","entity_id":"KEY"'),
+        ("json:/data/key", ["json:/data/id"], '{"data":{"key":"KEY","id":"ID"},"entity_id":"KEY"'),
+        ("json:/device", ["json:/context/id"], '{"device":"KEY","entity_id":"KEY"'),
+        ("client", ["header:X-Event-Id"], '{"id":"ID","entity_id":"KEY"'),
+    ],
+)
+def test_a_message_has_key_and_id_where_the_route_looks(
+    admin: FakeAdmin, key: str, event_id: list[str], start: str
+) -> None:
+    says(admin, route(**(SESSIONS | {"key": key, "event_id": event_id})))
+    event = messages().make(0, 0)
+    assert event.body.decode().replace(event.id, "ID").replace("sensor.meter_00000", "KEY").startswith(start)
+    assert json.loads(event.body)["context"]["id"] == event.id
+
+
+@pytest.mark.parametrize(("key", "id"), [("/a", "/a/b"), ("/a/b", "/a"), ("/a", "/state")])
+def test_key_and_id_that_have_no_place_in_one_message(admin: FakeAdmin, ctl: Ctl, key: str, id: str) -> None:
+    says(admin, route(**(SESSIONS | {"key": f"json:{key}", "event_id": [f"json:{id}"]})))
+    done = ctl("load", "--count", "1")
+    assert (done.code, f"has no place for {id}: say --template FILE" in done.err) == (2, True)
+
+
+def test_key_and_side_of_a_session_are_in_its_handshake(admin: FakeAdmin) -> None:
+    says(admin, route(**(SESSIONS | {"key": "header:X-Meter", "override": "cookie:side"})))
+    lines = shaken("--side", "new")
+    assert any(line.startswith("X-Meter: sensor.meter_0") for line in lines)
+    assert "Cookie: side=new" in lines
+
+
+def test_sessions_over_tls_alone_ask_for_a_url(ctl: Ctl, admin: FakeAdmin) -> None:
+    says(admin, route(**SESSIONS), listen="", tls="127.0.0.1:8443")
+    assert "give the URL, wss://HOST:PORT/PATH" in ctl("load", "--count", "1").err
 
 
 def test_which_route(admin: FakeAdmin, ctl: Ctl) -> None:
@@ -197,6 +293,25 @@ def summary(**values: Any) -> Summary:
     pace = Pace(100.0, 100.0, 0.0, 0.001, 0.002, 0.1)
     made = Summary(target="http://a", connections=3, seconds=10.0, tally=tally, pace=pace)
     return dataclasses.replace(made, **values)
+
+
+def test_a_summary_of_sessions() -> None:
+    tally = Tally()
+    tally.confirmed, tally.closed_by_target = 90, 2
+    tally.failures = Counter({"closed": 10})
+    made = summary(target="ws://a", tally=tally, is_session=True, thresholds=(Threshold("errors", 0.05),))
+    found = made.as_dict()
+    assert (found["transport"], found["sent"], found["accepted"], found["failures"]) == (
+        "websocket", 100, 90, {"closed": 10},
+    )  # fmt: skip
+    text = render(found)
+    assert "target     ws://a, 3 sessions" in text
+    assert "accepted   90\n" in text
+    assert "failed     10: closed x10" in text
+    assert "the target closed 2 sessions, which were opened anew" in text
+    assert [each.value for each in made.missed()] == [0.1]
+    late = dataclasses.replace(made, pace=Pace(100.0, 80.0, 3.0, 0.001, 0.002, 0.2))
+    assert "all 3 sessions waited for answers" in late.rate_problem()
 
 
 def test_what_was_missed() -> None:

@@ -56,6 +56,20 @@ def test_endpoints_where_there_are_several_or_one_is_not_well(ctl: Ctl, admin: F
     assert "\x1b[31mrefused" not in ctl("status").out
 
 
+def test_sessions_where_a_route_takes_them(ctl: Ctl, admin: FakeAdmin) -> None:
+    assert "sessions" not in ctl("status").out
+    admin.status["sessions"] = {"open": 8, "from_client": 1234, "to_client": 1200, "dropped": 0}
+    for n, worker in enumerate(admin.workers):
+        worker["sessions"] = 5 + n
+    lines = ctl("status").out.splitlines()
+    assert "sessions  8 open, 1,234 messages of clients, 1,200 to them" in lines
+    table = [line.split() for line in lines[lines.index("") :] if line.startswith(("worker", "0 ", "1 "))]
+    assert [row[5] for row in table] == ["sessions", "5", "6"]
+    admin.status["sessions"]["dropped"] = 3
+    assert "1,200 to them, 3 of the other side dropped" in ctl("status").out
+    assert json.loads(ctl("status", "-o", "json").out)["sessions"]["open"] == 8
+
+
 def test_certificates(ctl: Ctl, admin: FakeAdmin) -> None:
     shown = {"listen": "0.0.0.0:443", "file": "/a.crt", "names": ["a.example", "b.example"], "expires_at": "2026-12-01"}
     admin.status["certificates"] = [shown | {"loaded_at": "2026-11-01", "trouble": None}]

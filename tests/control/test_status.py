@@ -74,6 +74,28 @@ async def test_an_idle_status_has_no_invented_figures(plane: Plane) -> None:
     assert side["breaker"] == "closed"
 
 
+async def test_sessions_and_their_messages(make_plane: MakePlane) -> None:
+    match = {"path": "/api/v1/stream"}
+    stream = {"name": "stream", "match": match, "key": "json:/k", "event_id": ["json:/id"], "websocket": {}}
+    plane = make_plane(routes=[{"name": "events", "match": {"path": "/api/v1/events"}}, stream])
+    await plane.start()
+    assert (await plane.get("/api/v1/status"))["sessions"] == {
+        "open": 0, "from_client": 0, "to_client": 0, "dropped": 0,
+    }  # fmt: skip
+    for n, worker in enumerate(plane.workers):
+        counters = {"websocket_messages": 10 + n, "websocket_messages_to_clients": 5, "websocket_messages_dropped": n}
+        worker.say(sessions=3 + n, clients=4, counters=counters)
+    present = plane.supervisor.instance.tally.present
+    await plane.heard(partial(_are, [3, 4], lambda: [stats.sessions for _, stats in present()]))
+    status = await plane.get("/api/v1/status")
+    assert status["sessions"] == {"open": 7, "from_client": 21, "to_client": 10, "dropped": 1}
+    assert [worker["sessions"] for worker in status["workers"]] == [3, 4]
+
+
+async def test_without_a_route_of_sessions_there_is_nothing_to_say_of_them(plane: Plane) -> None:
+    assert (await plane.get("/api/v1/status"))["sessions"] is None
+
+
 async def test_what_is_wrong_is_a_warning(plane: Plane) -> None:
     assert plane.ledger is not None
     stats = ledger_stats(new=balance(dead=2), gaps=1, counters={"dedupe_ids_dropped": 3})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from proxy.demo.comparison import Comparison, compare
-from proxy.demo.load import Promise, Record
+from proxy.demo.record import Promise, Record, joined
 from proxy.demo.store import Stored
 
 
@@ -45,7 +47,7 @@ def test_duplicates_are_no_loss_and_the_first_one_counts_for_order() -> None:
 def test_misordered() -> None:
     result = found(record_of(k="ab", m="cd"), "cbad")
     assert result.misordered == (("k", "a", "b"),)
-    assert result.problems() == ["1 misordered: k: a answered before b was sent"]
+    assert result.problems() == ["1 misordered: k: b stored before a"]
 
 
 def test_a_lost_event_between_two_hides_no_disorder() -> None:
@@ -73,3 +75,32 @@ def test_events_on_their_way_together_may_be_stored_in_any_order() -> None:
     record.promises[0] = record.promises[0]._replace(answered=1.1)
     assert found(record, "bac").misordered == ()
     assert found(record, "bca").misordered == (("k", "a", "c"),)
+
+
+def of_a_session(ids: str) -> Record:
+    """Messages of key k, sent one after another and promised together."""
+    promises = [Promise(id, "k", "", 0, n, 100.0, is_message=True) for n, id in enumerate(ids)]
+    return Record(promises=promises, digests={promise.id: ord(promise.id) for promise in promises})
+
+
+def test_messages_of_a_session_are_stored_as_they_were_sent() -> None:
+    assert found(of_a_session("abc"), "abc").problems() == []
+    assert found(of_a_session("abc"), "bac").misordered == (("k", "a", "b"),)
+
+
+def test_requests_and_messages_of_one_name_are_of_two_routes() -> None:
+    both = joined([record_of(k="xy"), of_a_session("ab")])
+    assert both.accepted == 4
+    assert found(both, "axby").problems() == []
+    assert found(both, "xyab").problems() == []
+    assert found(both, "xbya").misordered == (("k", "a", "b"),)
+    assert found(both, "xab").lost == ("y",)
+    assert found(both, "xyb").lost == ("a",)
+
+
+def test_joined_records_count_together() -> None:
+    one = Record(statuses=Counter({201: 3, 503: 2}), failures=Counter({"reset": 1}), reopened=1, retry_after=2)
+    other = Record(failures=Counter({"reset": 1, "session closed (1011)": 1}), closed=1)
+    both = joined([one, other])
+    assert (both.client_errors, both.closed, both.reopened, both.retry_after) == (5, 1, 1, 2)
+    assert both.errors_text() == "2x 503, 2x reset, 1x session closed (1011)"

@@ -17,14 +17,23 @@ COMPLETE = Comparison(rows=12, stored=10, lost=(), different=(), unknown=(), una
 
 
 def status(*, owed: int = 10, delivered: int = 10, pending: int = 0, balanced: bool = True) -> Status:
-    ledger = SideLedger(owed, pending, 0, delivered, 0, 0, 0, 0, 0)
-    sides = {name: Side("closed", 0.0, 0.0, None, ledger) for name in ("old", "new")}
-    route = RouteStatus("events", "rampdown", 100.0, None, False, None, 10, sides)
-    return Status(9, True, [route], [], LedgerStatus(True, balanced, pending, 0, 0))
+    """Of two routes; the figures are the second one's."""
+    ledgers = [SideLedger(7, 0, 0, 7, 0, 0, 0, 0, 0), SideLedger(owed, pending, 0, delivered, 0, 0, 0, 0, 0)]
+    routes = [
+        RouteStatus(
+            route, "rampdown", 100.0, None, False, None, 10,
+            {name: Side("closed", 0.0, 0.0, None, ledger) for name in ("old", "new")},
+        )
+        for route, ledger in zip(("events", "stream"), ledgers, strict=True)
+    ]  # fmt: skip
+    return Status(9, True, routes, [], LedgerStatus(True, balanced, pending, 0, 0))
 
 
 GOOD = Outcome(
-    accepted=10,
+    requests=6,
+    messages=4,
+    sessions=8,
+    closed=0,
     client_errors=0,
     errors_text="none",
     old=COMPLETE,
@@ -40,13 +49,16 @@ GOOD = Outcome(
 def test_good() -> None:
     assert GOOD.is_ok
     assert GOOD.problems() == []
-    assert GOOD.summary().startswith("ok: lost 0 of 10 accepted")
+    assert GOOD.summary().startswith(
+        "ok: lost 0 of 10 accepted (6 over HTTP, 4 over WebSocket in 8 sessions, 0 closed); old stored 10"
+    )
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        replace(GOOD, accepted=0),
+        replace(GOOD, requests=0),
+        replace(GOOD, messages=0),
         replace(GOOD, client_errors=1, errors_text="1x 503"),
         replace(GOOD, old=replace(COMPLETE, lost=("a",))),
         replace(GOOD, new=replace(COMPLETE, different=("a",))),
@@ -68,6 +80,8 @@ def test_the_object_has_the_documented_form() -> None:
     assert GOOD.as_dict() == {
         "result": "ok",
         "accepted": 10,
+        "http": {"accepted": 6},
+        "websocket": {"accepted": 4, "sessions": 8, "closed": 0},
         "old": {"stored": 10, "duplicates": 2},
         "new": {"stored": 10, "duplicates": 2},
         "lost": 0,
@@ -88,7 +102,7 @@ def test_problems_name_what_is_missing() -> None:
 
 def test_a_different_body_is_not_called_lost() -> None:
     bad = replace(GOOD, new=replace(COMPLETE, different=("a",)))
-    assert bad.summary().startswith("FAILED: lost 0 of 10 accepted, different 1;")
+    assert bad.summary().startswith("FAILED: lost 0 of 10 accepted, different 1 (")
 
 
 @pytest.mark.parametrize(

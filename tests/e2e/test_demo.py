@@ -68,12 +68,33 @@ def test_the_fast_demo_loses_nothing_and_says_so(workshop: Path) -> None:
     assert result["weights"] == [0, 10, 25, 50, 0, 25, 100]
     assert result["ledger"] == {"pending": 0, "dead": 0, "balanced": True}
     assert result["old"]["stored"] == result["new"]["stored"] == result["accepted"] > 1_000
+    http, websocket = result["http"]["accepted"], result["websocket"]
+    assert http + websocket["accepted"] == result["accepted"]
+    assert http > 500
+    assert websocket["accepted"] > 200
+    assert (websocket["sessions"], websocket["closed"]) == (8, 0)
     lines = story.splitlines()
     assert "lost 0" in lines[-1]
-    for told in ("new answers 503 from now on", "REVERTED to 0 %", "connection refused", "drained"):
+    for told in (
+        "new answers 503 from now on",
+        "closes every session",
+        "REVERTED to 0 %",
+        "connection refused",
+        "drained",
+    ):
         assert told in story
     assert left_behind(workshop) == []
     assert list(workshop.iterdir()) == []
+
+
+def test_what_is_gone_from_a_store_is_found(workshop: Path) -> None:
+    with start(workshop, "--inject", "lost:3", "-o", "json") as process:
+        out, story = process.communicate(timeout=100)
+    assert process.returncode == 1, story
+    result: dict[str, Any] = json.loads(out)
+    assert (result["result"], result["lost"], result["client_errors"]) == ("failed", 3, 0)
+    assert result["accepted"] == result["old"]["stored"] == result["new"]["stored"] + 3
+    assert "FAILED: lost 3 of " in story
 
 
 def test_ctrl_c_stops_everything(workshop: Path) -> None:

@@ -7,7 +7,8 @@ from itertools import groupby
 
 import pytest
 
-from proxy.demo.load import Record, until_accepted
+from proxy.demo.load import until_accepted
+from proxy.demo.record import Record
 from proxy.demo.store import Stored
 from tests.harness.scene import NEVER_REVERT, Scene, scene
 

@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 
 from proxy.core.choose import BUCKETS, bucket_of, seed_of
-from proxy.demo.load import Promise, until_accepted
+from proxy.demo.load import until_accepted
+from proxy.demo.record import Promise
 from tests.harness.scene import NEVER_REVERT, scene
 
 pytestmark = pytest.mark.asyncio

@@ -15,7 +15,8 @@ from proxy.core.owed import PENDING, STATE_NAMES
 from proxy.demo.admin import Admin, Status
 from proxy.demo.comparison import Comparison, compare
 from proxy.demo.instance import Instance, basic_config
-from proxy.demo.load import Load, Record
+from proxy.demo.load import Load
+from proxy.demo.record import Record
 from proxy.demo.toy import ToyBackend
 from tests.harness.ledger import Receipt, all_receipts, count_states
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from websockets.asyncio.client import connect
 
 from proxy.demo.admin import Status
+from proxy.demo.backends import STREAM_PATH
 from tests.harness.ledger import all_receipts
 from tests.harness.scene import Scene, scene
-from tests.load.servers import OK, Answer, says, target
+from tests.load.servers import OK, Answer, says, session_target, target
 
 pytestmark = pytest.mark.asyncio
 ROOT = Path(__file__).resolve().parents[2]
@@ -271,6 +273,65 @@ async def test_a_forced_side_that_fails_is_neither_replaced_nor_owed() -> None:
         states = Counter(each.new.state if each.new else "" for each in receipts[1])
         assert states == {"delivered": 180, "discarded": 40}
         assert {each.old for each in receipts[1]} == {None}
+
+
+async def test_messages_over_websocket() -> None:
+    async with session_target() as (address, heard):
+        done = await load(f"ws://127.0.0.1:{address.port}/x", "--rate", "200/s", "--count", "300", "--connections", "4")
+    assert done.code == 0, done
+    assert f"target     ws://127.0.0.1:{address.port}/x, 4 sessions" in done.out
+    assert "accepted   300\n" in done.out
+    assert "errors 0  p50 " in done.out
+    assert len(set(heard.messages)) == 300
+    assert len(heard.handshakes) == 4
+    assert all(b"\r\nX-Crossfade-Load: proxyctl\r\n" in each for each in heard.handshakes)
+
+
+async def test_sessions_over_tls_with_a_certificate_that_is_named(tmp_path: Path) -> None:
+    async with session_target(tls=certificate(tmp_path)) as (address, heard):
+        url = f"wss://127.0.0.1:{address.port}"
+        done = await load(url, "--count", "20", "--concurrency", "2", "--ca", str(tmp_path / "crt"))
+        assert done.code == 0, done
+        assert (len(heard.messages), len(heard.handshakes)) == (20, 2)
+        stranger = await load(url, "--count", "20")
+        assert (stranger.code, "certificate verify failed" in stranger.err) == (6, True)
+
+
+async def test_sessions_that_are_refused_are_unreachable() -> None:
+    async with session_target(shake=lambda _number, _head: b"HTTP/1.1 403 No\r\n\r\n") as (address, _):
+        done = await load(f"ws://127.0.0.1:{address.port}", "--count", "1")
+    assert (done.code, "the handshake was answered with 403" in done.err) == (6, True)
+
+
+async def test_a_route_of_sessions_is_found_and_the_stores_have_every_message() -> None:
+    route: dict[str, Any] = {
+        "match": {"path": STREAM_PATH},
+        "event_id": ["json:/id"],
+        "identities": [],
+        "websocket": {},
+        "override": "header:X-Side",
+    }
+    async with scene(stage="live", weight=50, **route) as opened:
+        words = ["--rate", "300/s", "--count", "300", "--connections", "6", "--max-errors", "0%"]
+        done = await through_the_proxy(opened, *words)
+        assert done.code == 0, done.err
+        found = done.json
+        assert found["target"] == f"ws://127.0.0.1:{opened.instance.address.port}{STREAM_PATH}"
+        assert (found["transport"], found["connections"], found["accepted"]) == ("websocket", 6, 300)
+        assert found["stored"] == {name: {"events": 300, "duplicates": 0} for name in ("old", "new")}
+        forced = await through_the_proxy(opened, "--count", "40", "--concurrency", "4", "--side", "new")
+        assert forced.code == 0, forced.err
+        assert forced.json["stored"] == {
+            "new": {"events": 40, "duplicates": 0},
+            "old": {"events": 0, "duplicates": 0},
+        }
+        _, receipts = await opened.settled(340)
+        assert len({receipt.id for receipt in receipts}) == 340
+        assert len({receipt.key for receipt in receipts}) == 300, "the messages have keys, which each run begins anew"
+        async with connect(found["target"]), asyncio.timeout(SECONDS):
+            while (sessions := (await opened.admin.ask("GET", "/api/v1/status"))["sessions"])["open"] != 1:
+                await asyncio.sleep(0.05)  # workers tell of themselves four times a second
+        assert sessions["from_client"] == 340
 
 
 def certificate(directory: Path) -> ssl.SSLContext:
