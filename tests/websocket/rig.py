@@ -95,6 +95,10 @@ class SessionRig:
         """How often something was counted."""
         return self.rig.plane.counters.get(name, 0)
 
+    def is_received(self, event_id: str) -> bool:
+        """Does the ledger know that both sides have this event? A slow copy may have been parked before."""
+        return all(story in ("D", "PD") for story in self.rig.story(event_id))
+
     @property
     def only_session(self) -> Session:
         """The session that is there."""
