@@ -111,6 +111,10 @@ class SessionRig:
         self.sessions.close()
         for client in self._clients:
             client.abort()
+        for wire in self.rig.wires:
+            wire.writer.transport.abort()
+        for backend in (self.old, self.new):
+            backend.cut()
         await asyncio.gather(*(client.close() for client in self._clients), return_exceptions=True)
 
     async def close(self) -> None:
