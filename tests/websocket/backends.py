@@ -17,6 +17,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 from websockets.utils import accept_key
 
+from tests.http.wire import PATIENCE
 from tests.websocket.byhand import BINARY, CLOSE, PING, PONG, TEXT, Got, next_frame, sent
 
 
@@ -196,7 +197,8 @@ class _AiohttpTalk(Talk):
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         self.wanted.set_result((code, reason))
-        await self.is_over.wait()
+        async with asyncio.timeout(PATIENCE):
+            await self.is_over.wait()
 
 
 class AiohttpBackend(WsBackend):
@@ -282,7 +284,8 @@ class HandTalk(Talk):
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         self.write(sent(CLOSE, code.to_bytes(2, "big") + reason.encode(), masked=False))
-        await self.is_over.wait()
+        async with asyncio.timeout(PATIENCE):
+            await self.is_over.wait()
 
 
 class HandBackend(WsBackend):

@@ -12,6 +12,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
+from tests.http.wire import PATIENCE
+
 
 class Refused(Exception):
     """The handshake was answered with another status than 101."""
@@ -112,12 +114,14 @@ class WebsocketsClient(Client):
 
     async def recv(self) -> str | bytes:
         try:
-            return await self._connection.recv()
+            async with asyncio.timeout(PATIENCE):
+                return await self._connection.recv()
         except ConnectionClosed as closed:
             raise Closed(closed.rcvd.code if closed.rcvd is not None else 1006) from None
 
     async def ping(self) -> None:
-        await (await self._connection.ping())
+        async with asyncio.timeout(PATIENCE):
+            await (await self._connection.ping())
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         await self._connection.close(code, reason)
@@ -189,7 +193,8 @@ class AiohttpClient(Client):
             await self._socket.send_bytes(message)
 
     async def recv(self) -> str | bytes:
-        message = await self._messages.get()
+        async with asyncio.timeout(PATIENCE):
+            message = await self._messages.get()
         if isinstance(message, Closed):
             raise message
         return message
@@ -198,7 +203,8 @@ class AiohttpClient(Client):
         answered = asyncio.get_running_loop().create_future()
         self._pings.append(answered)
         await self._socket.ping()
-        await answered
+        async with asyncio.timeout(PATIENCE):
+            await answered
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         await self._socket.close(code=code, message=reason.encode())

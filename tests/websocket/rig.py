@@ -95,6 +95,10 @@ class SessionRig:
         """How often something was counted."""
         return self.rig.plane.counters.get(name, 0)
 
+    def is_received(self, event_id: str) -> bool:
+        """Does the ledger know that both sides have this event? A slow copy may have been parked before."""
+        return all(story in ("D", "PD") for story in self.rig.story(event_id))
+
     @property
     def only_session(self) -> Session:
         """The session that is there."""
@@ -107,6 +111,10 @@ class SessionRig:
         self.sessions.close()
         for client in self._clients:
             client.abort()
+        for wire in self.rig.wires:
+            wire.writer.transport.abort()
+        for backend in (self.old, self.new):
+            backend.cut()
         await asyncio.gather(*(client.close() for client in self._clients), return_exceptions=True)
 
     async def close(self) -> None:
@@ -115,6 +123,8 @@ class SessionRig:
         self.rig.fake.release()
         await asyncio.gather(*(client.close() for client in self._clients))
         self.sessions.stop()
+        for wire in self.rig.wires:
+            wire.close()
         async with asyncio.timeout(10):
             while self.sessions.open:
                 await asyncio.sleep(0.01)
