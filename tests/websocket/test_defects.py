@@ -1,0 +1,45 @@
+"""What the session suite found; each test fails until that is mended."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from proxy.core.event import RETRY
+from tests.http.wire import until
+from tests.websocket.backends import AiohttpBackend, WebsocketsBackend, WsBackend
+from tests.websocket.byhand import PONG, sent
+from tests.websocket.rig import Opens, text
+from tests.websocket.test_deliver import couriers, event
+
+pytestmark = pytest.mark.asyncio
+
+HEARTBEAT = sent(PONG, b"1764345600", masked=False)
+"""RFC 6455, 5.5.3: a Pong that nobody asked for, with what its sender likes in it, here the time."""
+
+
+async def test_5_5_3_a_heartbeat_of_a_backend_is_no_receipt(paired: Opens) -> None:
+    async with paired() as rig:
+        client = await rig.opened()
+        rig.new.mute()
+        await client.send(text(1))
+        await until(lambda: rig.old.got == [text(1)], "old has it")
+        rig.new.connection.write(HEARTBEAT)
+        await asyncio.sleep(0.1)
+        assert rig.new.got == []
+        assert rig.rig.story("m1")[1] == ""
+        rig.new.unmute()
+
+
+@pytest.mark.parametrize("library", [WebsocketsBackend, AiohttpBackend])
+async def test_5_5_3_a_heartbeat_of_a_backend_is_no_receipt_for_the_ledger(library: type[WsBackend]) -> None:
+    async with couriers(library, response_timeout="300ms") as rig:
+        await rig.deliver(event(1))
+        rig.backend.mute()
+        delivering = asyncio.ensure_future(rig.deliver(event(2)))
+        await asyncio.sleep(0.05)
+        rig.backend.connection.write(HEARTBEAT)
+        [outcome] = await delivering
+        assert rig.backend.got == ["message 1"]
+        assert outcome.kind == RETRY
