@@ -10,7 +10,7 @@ from proxy.core.event import RETRY
 from tests.http.wire import until
 from tests.websocket.backends import AiohttpBackend, WebsocketsBackend, WsBackend
 from tests.websocket.byhand import PONG, sent
-from tests.websocket.rig import Opens, text
+from tests.websocket.rig import Opens, make_route, text
 from tests.websocket.test_deliver import couriers, event
 
 pytestmark = pytest.mark.asyncio
@@ -43,3 +43,18 @@ async def test_5_5_3_a_heartbeat_of_a_backend_is_no_receipt_for_the_ledger(libra
         [outcome] = await delivering
         assert rig.backend.got == ["message 1"]
         assert outcome.kind == RETRY
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 4000])
+async def test_5_5_1_a_session_that_ends_in_order_settles_whatever_code_the_backend_answers_with(
+    paired: Opens, code: int
+) -> None:
+    """A Close is typically answered with its own code; `aiohttp` answers each with 1000."""
+    async with paired(make_route({"redeliver_window": "30s"})) as rig:
+        client = await rig.opened()
+        await client.send(text(1))
+        await client.ping()
+        await client.close(code)
+        await until(lambda: not rig.sessions.open and all(rig.rig.story("m1")), "it has an end on each side")
+        assert rig.old.got == rig.new.got == [text(1)]
+        assert rig.rig.story("m1") == ("D", "D")
