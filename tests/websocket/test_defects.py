@@ -58,3 +58,14 @@ async def test_5_5_1_a_session_that_ends_in_order_settles_whatever_code_the_back
         await until(lambda: not rig.sessions.open and all(rig.rig.story("m1")), "it has an end on each side")
         assert rig.old.got == rig.new.got == [text(1)]
         assert rig.rig.story("m1") == ("D", "D")
+
+
+async def test_a_backend_that_closes_each_session_at_once_is_asked_ever_more_seldom(paired: Opens) -> None:
+    async with paired() as rig:
+        await rig.opened()
+        over = asyncio.get_running_loop().time() + 2
+        while asyncio.get_running_loop().time() < over:
+            for connection in tuple(rig.new.connections):
+                await connection.close(1008, "not you")
+            await asyncio.sleep(0.005)
+        assert len(rig.new.requests) <= 12, "50 ms, doubled each time, are six in two seconds"
