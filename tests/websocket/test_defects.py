@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -10,7 +11,8 @@ from proxy.core.event import RETRY
 from tests.http.wire import until
 from tests.websocket.backends import AiohttpBackend, WebsocketsBackend, WsBackend
 from tests.websocket.byhand import PONG, sent
-from tests.websocket.rig import Opens, make_route, text
+from tests.websocket.clients import AiohttpClient, Client, Closed, WebsocketsClient
+from tests.websocket.rig import Opens, make_route, sessions, text
 from tests.websocket.test_deliver import couriers, event
 
 pytestmark = pytest.mark.asyncio
@@ -69,3 +71,23 @@ async def test_a_backend_that_closes_each_session_at_once_is_asked_ever_more_sel
                 await connection.close(1008, "not you")
             await asyncio.sleep(0.005)
         assert len(rig.new.requests) <= 12, "50 ms, doubled each time, are six in two seconds"
+
+
+@pytest.mark.parametrize("library", [WebsocketsClient, AiohttpClient])
+async def test_7_1_1_a_client_that_sends_far_too_much_hears_1009_and_no_reset(library: type[Client]) -> None:
+    """A client in a thread of its own: it is still sending when it is refused."""
+
+    async def send_much(uri: str) -> int:
+        client = await library.open(uri)
+        with contextlib.suppress(Exception):
+            await client.send(bytes(8 * 2**20))
+        try:
+            with pytest.raises(Closed) as closed:
+                await client.recv()
+        finally:
+            client.abort()
+            await client.close()
+        return closed.value.code
+
+    async with sessions() as rig:
+        assert await asyncio.to_thread(asyncio.run, send_much(rig.uri)) == 1009
