@@ -8,11 +8,12 @@ import contextlib
 import pytest
 
 from proxy.core.event import RETRY
+from tests.http.rig import OFF
 from tests.http.wire import until
 from tests.websocket.backends import AiohttpBackend, WebsocketsBackend, WsBackend
-from tests.websocket.byhand import PONG, sent
+from tests.websocket.byhand import PONG, TEXT, closing, sent
 from tests.websocket.clients import AiohttpClient, Client, Closed, WebsocketsClient
-from tests.websocket.rig import Opens, make_route, sessions, text
+from tests.websocket.rig import Opens, by_hand, make_route, sessions, text
 from tests.websocket.test_deliver import couriers, event
 
 pytestmark = pytest.mark.asyncio
@@ -91,3 +92,24 @@ async def test_7_1_1_a_client_that_sends_far_too_much_hears_1009_and_no_reset(li
 
     async with sessions() as rig:
         assert await asyncio.to_thread(asyncio.run, send_much(rig.uri)) == 1009
+
+
+async def test_a_client_that_shuts_down_behind_its_close_has_its_code_told(paired: Opens) -> None:
+    async with paired() as rig:
+        client = await rig.by_hand()
+        client.send(sent(TEXT, text(1).encode()), closing(4000))
+        client.wire.writer.write_eof()
+        await until(lambda: len(rig.old.closed) == len(rig.new.closed) == 1, "backends hear it")
+        assert rig.old.closed == rig.new.closed == [4000]
+
+
+async def test_a_client_whose_close_cannot_be_answered_yet_has_its_code_told_when_it_leaves() -> None:
+    async with by_hand(dials=OFF) as stand:
+        stand.rig.rig.fake.holds = True
+        client = await stand.rig.by_hand(new=False)
+        stand.old.pongs = False
+        client.send(sent(TEXT, text(1).encode()), closing(4000))
+        await until(lambda: len(stand.old.data_frames) == 1, "it has the message")
+        client.wire.close()
+        await until(lambda: len(stand.old.closed) == 1, "it hears of it")
+        assert stand.old.closed == [4000]
