@@ -11,10 +11,11 @@ from proxy.core.event import RETRY
 from tests.http.rig import OFF
 from tests.http.wire import until
 from tests.websocket.backends import AiohttpBackend, WebsocketsBackend, WsBackend
-from tests.websocket.byhand import PONG, TEXT, closing, sent
+from tests.websocket.byhand import BINARY, PONG, TEXT, closing, sent
 from tests.websocket.clients import AiohttpClient, Client, Closed, WebsocketsClient
 from tests.websocket.rig import Opens, by_hand, make_route, sessions, text
 from tests.websocket.test_deliver import couriers, event
+from tests.websocket.test_pressure import that_reads_nothing, unread
 
 pytestmark = pytest.mark.asyncio
 
@@ -58,8 +59,9 @@ async def test_5_5_1_a_session_that_ends_in_order_settles_whatever_code_the_back
         await client.send(text(1))
         await client.ping()
         await client.close(code)
-        await until(lambda: rig.rig.story("m1") == ("rD", "rD"), "neither will be sent again")
+        await until(lambda: not rig.sessions.open and all(rig.rig.story("m1")), "it has an end on each side")
         assert rig.old.got == rig.new.got == [text(1)]
+        assert rig.is_received("m1")
 
 
 async def test_a_backend_that_closes_each_session_at_once_is_asked_ever_more_seldom(paired: Opens) -> None:
@@ -112,3 +114,15 @@ async def test_a_client_whose_close_cannot_be_answered_yet_has_its_code_told_whe
         client.wire.close()
         await until(lambda: len(stand.old.closed) == 1, "it hears of it")
         assert stand.old.closed == [4000]
+
+
+async def test_what_a_client_leaves_unread_is_counted_in_the_memory_budget() -> None:
+    async with by_hand(limits={"max_event_size": "32MiB"}) as stand:
+        client = await that_reads_nothing(stand.rig)
+        budget, session = stand.rig.rig.plane.budget, stand.rig.only_session
+        stand.old.connection.write(sent(BINARY, bytes(24 * 2**20), masked=False))
+        await until(lambda: session._is_full and unread(session) > 4 * 2**20, "it waits for the client")
+        await asyncio.sleep(0.3)
+        held, waits = budget.held, unread(session)
+        client.wire.reset()
+        assert held > waits // 2
