@@ -30,7 +30,7 @@ def measure(
     window: messages of each client that are on their way; directory: for the clients' log
     """
     pids = proxy.started.pids()
-    receipts = proxy.admin.receipts() if proxy.admin else 0
+    receipts, handed = (proxy.admin.receipts(), proxy.admin.handed()) if proxy.admin else (0, 0)
     seen_old, seen_new, cpu = old.messages(), new.messages(), Cpu(pids)
     load = ("--connections", CONNECTIONS, "--window", window, "--seconds", seconds)
     with clients(proxy.port, *load, core=core, log=directory / "clients.log") as loading:
@@ -57,6 +57,7 @@ def measure(
         share_new=seen_new / (seen_old + seen_new),
         copied=min(seen_old, seen_new) / done.messages if proxy.copies else 0.0,
         by_role=spent,
+        handed=(proxy.admin.handed() - handed) / done.messages if proxy.admin else 0.0,
     )
     check(proxy, one, loses=False)
     return one
