@@ -34,7 +34,8 @@ def measure(
     seen_old, seen_new, cpu = old.messages(), new.messages(), Cpu(pids)
     load = ("--connections", CONNECTIONS, "--window", window, "--seconds", seconds)
     with clients(proxy.port, *load, core=core, log=directory / "clients.log") as loading:
-        done = loading.wait(seconds + START_AND_END)
+        time.sleep(seconds)  # looking after them takes time from their core
+        done = loading.wait(START_AND_END)
         # Nothing is asked of ours meanwhile: the answers would be charged to it.
         time.sleep(SETTLE if proxy.admin is None else REDELIVER_WINDOW + SETTLE)
         settle(proxy, receipts + done.messages)
