@@ -27,7 +27,7 @@ THROUGHPUT_BOUND: Final = 3.0
 THROUGHPUT_WINDOW: Final = 32
 IDLE_BOUND: Final = 16 * KIB
 IDLE_LATENCY_BOUND: Final = 0.001
-"""Seconds that p99 of requests may differ with idle sessions beside them: what two rounds of the same differ by."""
+"""Seconds that p99 of requests may differ with idle sessions beside them; rounds of the same differ as well."""
 
 
 @dataclass(frozen=True)
