@@ -21,12 +21,12 @@ from benchmarks import commands, compiled, measure_wrk, rounds, stalled
 from benchmarks.peers import Backend, Peers, Proxy, cores, nginx_binary
 from benchmarks.processes import BenchmarkFailed
 from benchmarks.report import Report
-from benchmarks.websocket import cost
+from benchmarks.websocket import cost, idle, unread
 from benchmarks.websocket.stand import SessionBackend, SessionPeers
 
 RESULTS: Final = Path(__file__).parent / "results"
-CASES: Final = ("split", "dual", "stalled", "weight", "help", "websocket")
-OF_SESSIONS: Final = ("websocket",)
+CASES: Final = ("split", "dual", "stalled", "weight", "help", "websocket", "idle", "unread")
+OF_SESSIONS: Final = ("websocket", "idle", "unread")
 WINDOWS: Final = (32, 1)
 """Messages of each client that are on their way."""
 
@@ -128,9 +128,9 @@ class Run:
     def _with_session_backends(self, case: str, directory: Path) -> None:
         """As `_with_backends`, with backends and proxies of sessions."""
         with ExitStack() as stack:
-            old = SessionBackend("old", self._load_core, directory / "old")
+            old = SessionBackend("old", self._load_core, directory / "old", writes_ids=case == "unread")
             stack.callback(old.started.stop)
-            new = SessionBackend("new", self._load_core, directory / "new")
+            new = SessionBackend("new", self._load_core, directory / "new", writes_ids=case == "unread")
             stack.callback(new.started.stop)
             peers = SessionPeers(directory, old, new, self._proxy_core)
             stack.callback(peers.stop)
@@ -141,15 +141,37 @@ class Run:
         if not self._options.peers:
             proxies.append(peers.crossfade("crossfade dual write"))
         proxies.append(peers.dual_websockets())
+        options, core = self._options, self._load_core
         for window in WINDOWS:
 
             def measure(proxy: Proxy, seconds: float, window: int = window) -> rounds.Round:
-                core = self._load_core
                 return cost.measure(proxy, old, new, window=window, seconds=seconds, core=core, directory=directory)
 
-            options = self._options
             taken = rounds.alternate(proxies, measure, rounds=options.rounds, seconds=options.seconds)
             self.report.websocket[window] = taken
+
+    def _idle(self, peers: SessionPeers, old: SessionBackend, new: SessionBackend, directory: Path) -> None:
+        if self._options.peers:
+            return
+        with ExitStack() as stack:
+            ports = {}
+            for name in ("old", "new"):
+                backend = Backend(name, self._load_core, directory / f"http-{name}")
+                stack.callback(backend.started.stop)
+                ports[f"HTTP_{name.upper()}"] = backend.body
+            proxy = peers.crossfade("crossfade dual write", "idle.yaml", **ports)
+            stack.callback(peers.stop)
+            options, core = self._options, self._load_core
+            self.report.idle = idle.run(
+                proxy, old, new, rounds=options.rounds, seconds=options.seconds, core=core, directory=directory
+            )
+
+    def _unread(self, peers: SessionPeers, old: SessionBackend, new: SessionBackend, directory: Path) -> None:
+        if self._options.peers:
+            return
+        proxy = peers.crossfade("crossfade dual write")
+        seconds = self._options.seconds * 2
+        self.report.unread = unread.run(proxy, old, new, seconds=seconds, core=self._load_core, directory=directory)
 
 
 def machine(*, is_plain: bool = False) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,20 @@ class Admin:
         self._path = path
 
     def _ask(self, method: str, target: str, body: dict[str, Any] | None = None) -> Any:
+        return json.loads(self._text(method, target, body))
+
+    def _text(self, method: str, target: str, body: dict[str, Any] | None = None) -> str:
         connection = _UnixConnection(self._path)
         try:
             headers = {"Content-Type": "application/json"} if body is not None else {}
             connection.request(method, target, json.dumps(body) if body is not None else None, headers)
             answer = connection.getresponse()
-            text = answer.read()
+            text = answer.read().decode(errors="replace")
         finally:
             connection.close()
         if not 200 <= answer.status < 300:
-            raise BenchmarkFailed(f"{method} {target} gave {answer.status}: {text.decode(errors='replace')}")
-        return json.loads(text)
+            raise BenchmarkFailed(f"{method} {target} gave {answer.status}: {text}")
+        return text
 
     def balance(self) -> dict[str, int]:
         """What the ledger says of all routes' sides together: owed, delivered, pending, lost, ..."""
@@ -51,6 +55,13 @@ class Admin:
     def receipts(self) -> int:
         """How many events the ledger has written a receipt of since it started; up to 0.3 s old."""
         return int(self._ask("GET", "/api/v1/status")["ledger"]["receipts"])
+
+    def handed(self) -> int:
+        """How many deliveries the workers have left to the ledger since they started; up to 0.3 s old."""
+        found = re.search(
+            r'^crossfade_counts_total\{name="handed"\} (\S+)$', self._text("GET", "/metrics"), re.MULTILINE
+        )
+        return int(float(found[1])) if found else 0
 
     def set_weight(self, percent: float) -> float:
         """Change the weight; seconds until every worker had applied it. Raises BenchmarkFailed unless all did."""

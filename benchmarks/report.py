@@ -11,7 +11,9 @@ from typing import Any, Final
 from benchmarks.commands import WeightResult
 from benchmarks.rounds import Summary
 from benchmarks.stalled import StalledResult
+from benchmarks.websocket.idle import IdleResult
 
+KIB: Final = 2**10
 MIB: Final = 2**20
 SPLIT_BOUND: Final = 1.6
 DUAL_BOUND: Final = 0.8
@@ -23,6 +25,9 @@ WINDOW_BOUNDS: Final = {32: 2.5, 1: 3.5}
 """Our CPU time per message over nginx's, by messages of a client that are on their way."""
 THROUGHPUT_BOUND: Final = 3.0
 THROUGHPUT_WINDOW: Final = 32
+IDLE_BOUND: Final = 16 * KIB
+IDLE_LATENCY_BOUND: Final = 0.001
+"""Seconds that p99 of requests may differ with idle sessions beside them; rounds of the same differ as well."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Report:
     weight: WeightResult | None = None
     help_seconds: float | None = None
     websocket: dict[int, list[Summary]] = field(default_factory=dict)
+    idle: IdleResult | None = None
+    unread: StalledResult | None = None
 
     def targets(self) -> list[Target]:
         """Every target whose figures exist."""
@@ -60,7 +67,7 @@ class Report:
             *_cost("dual write", self.dual, DUAL_BOUND),
         ]
         if self.stalled is not None:
-            found += _stalled(self.stalled)
+            found += _stalled("stalled copy", "client p99", self.stalled)
         if self.weight is not None:
             worst, errors = self.weight.worst, self.weight.errors
             name = f"weight change on all workers, worst of {self.weight.changes}"
@@ -73,6 +80,10 @@ class Report:
             found += _cost(f"WebSocket, window {window}", summaries, WINDOW_BOUNDS[window], per="message")
             if window == THROUGHPUT_WINDOW:
                 found += _throughput(f"WebSocket, window {window}", summaries)
+        if self.idle is not None:
+            found += _idle(self.idle)
+        if self.unread is not None:
+            found += _stalled("copy that stops reading", "acknowledgement p99", self.unread)
         return found
 
     def as_json(self) -> str:
@@ -87,6 +98,8 @@ class Report:
             "weight": self.weight._asdict() if self.weight else None,
             "help_seconds": self.help_seconds,
             "websocket": {window: [one._asdict() for one in found] for window, found in self.websocket.items()},
+            "idle": self.idle._asdict() if self.idle else None,
+            "unread": self.unread._asdict() if self.unread else None,
             "targets": [dataclasses.asdict(target) for target in self.targets()],
         }
         return json.dumps(plain, indent=2) + "\n"
@@ -97,9 +110,13 @@ class Report:
         lines = [f"{machine}; {self.rounds} rounds of {self.seconds:g} s, in turn", ""]
         lines += _table("Split, 25 % to new", self.split) + _table("Dual write", self.dual)
         if self.stalled is not None:
-            lines += _stalled_lines(self.stalled)
+            lines += _stalled_lines("Copy's backend stalled", "events", self.stalled)
         for window, summaries in self.websocket.items():
             lines += _table(f"WebSocket, each client with {window} on their way", summaries, event="message")
+        if self.idle is not None:
+            lines += _idle_lines(self.idle)
+        if self.unread is not None:
+            lines += _stalled_lines("Copy's backend stops reading", "messages", self.unread)
         targets = self.targets()
         if targets:
             lines += ["| target | measured | bound | |", "|---|--:|--:|---|"]
@@ -145,15 +162,31 @@ def _throughput(name: str, summaries: list[Summary]) -> list[Target]:
     return [Target(f"{name}: throughput, ours / {peer.proxy}", measured, f"≥ {THROUGHPUT_BOUND:g}", met)]
 
 
-def _stalled(one: StalledResult) -> list[Target]:
+def _idle(one: IdleResult) -> list[Target]:
+    name = f"{one.sessions} idle sessions"
+    per_session, bound = one.bytes_per_session, one.p99_without + IDLE_LATENCY_BOUND
+    measured = f"{_ms(one.p99_with)}, {one.failed} failed"
+    met = one.p99_with <= bound and not one.failed
+    return [
+        Target(
+            f"{name}: memory of each",
+            f"{per_session / KIB:.1f} KiB",
+            f"≤ {IDLE_BOUND / KIB:.0f} KiB",
+            per_session <= IDLE_BOUND,
+        ),
+        Target(f"{name}: p99 of requests beside them", measured, f"≤ {_ms(bound)}, 0", met),
+    ]
+
+
+def _stalled(name: str, latency: str, one: StalledResult) -> list[Target]:
     bound = one.healthy_p99 + STALLED_BOUND
     growth = one.rss_stalled - one.rss_healthy
     missing = f"{one.lost} lost, {one.failed} failed"
     return [
-        Target("stalled copy: client p99", _ms(one.stalled_p99), f"≤ {_ms(bound)}", one.stalled_p99 <= bound),
-        Target("stalled copy: events", missing, "0, 0", not one.lost and not one.failed),
+        Target(f"{name}: {latency}", _ms(one.stalled_p99), f"≤ {_ms(bound)}", one.stalled_p99 <= bound),
+        Target(f"{name}: events", missing, "0, 0", not one.lost and not one.failed),
         Target(
-            "stalled copy: memory gained",
+            f"{name}: memory gained",
             f"{growth / MIB:.0f} MiB",
             f"≤ {RSS_BOUND / MIB:.0f} MiB",
             growth <= RSS_BOUND,
@@ -173,14 +206,27 @@ def _table(title: str, summaries: list[Summary], *, event: str = "event") -> lis
     for one in summaries:
         cpu = f"{one.cpu_us:.1f} ({one.cpu_us_min:.1f}-{one.cpu_us_max:.1f}) | {one.cpu_us / summaries[0].cpu_us:.2f}"
         did = f"{one.copied:.1%} copied" if one.copied else f"{one.share_new:.1%} to new"
+        if one.handed:
+            did += f", {one.handed:.1%} by the ledger"
         speed = f"{one.rate:.0f} | {_ms(one.p50)} | {_ms(one.p99)}"
         lines.append(f"| {one.proxy} | {cpu} | {speed} | {did} | {one.errors} | {_by_role(one.by_role)} |")
     return [*lines, ""]
 
 
-def _stalled_lines(one: StalledResult) -> list[str]:
-    lines = [f"### Copy's backend stalled, {one.rate:.0f} events/s in an open loop, {one.events} events", ""]
-    lines += ["| | p50 | p99 | memory | CPU µs/event |", "|---|--:|--:|--:|---|"]
+def _idle_lines(one: IdleResult) -> list[str]:
+    lines = [f"### {one.sessions} idle sessions, {one.rate:.0f} requests/s beside them, {one.rounds} rounds", ""]
+    lines += ["| sessions | p50 | p99 | memory |", "|--:|--:|--:|--:|"]
+    for sessions, p50, p99, rss in (
+        (0, one.p50_without, one.p99_without, one.rss_without),
+        (one.sessions, one.p50_with, one.p99_with, one.rss_with),
+    ):
+        lines.append(f"| {sessions} | {_ms(p50)} | {_ms(p99)} | {rss / MIB:.0f} MiB |")
+    return [*lines, ""]
+
+
+def _stalled_lines(title: str, events: str, one: StalledResult) -> list[str]:
+    lines = [f"### {title}, {one.rate:.0f} {events}/s in an open loop, {one.events} {events}", ""]
+    lines += [f"| | p50 | p99 | memory | CPU µs/{events.removesuffix('s')} |", "|---|--:|--:|--:|---|"]
     for name, p50, p99, rss, cpu in (
         ("healthy", one.healthy_p50, one.healthy_p99, one.rss_healthy, one.healthy_cpu),
         ("stalled", one.stalled_p50, one.stalled_p99, one.rss_stalled, one.stalled_cpu),

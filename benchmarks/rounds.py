@@ -25,7 +25,8 @@ SHARE_TOLERANCE: Final = 2.0
 class Round(NamedTuple):
     """One proxy under load once.
 
-    cpu_us: microseconds per request, by_role: the same by process; share_new, copied: ratios seen at the backends.
+    cpu_us: microseconds per request, by_role: the same by process; share_new, copied: ratios seen at the backends;
+    handed: ratio of the events that a worker left to the ledger, where that was asked.
     """
 
     proxy: str
@@ -38,6 +39,7 @@ class Round(NamedTuple):
     share_new: float
     copied: float
     by_role: dict[str, float]
+    handed: float = 0.0
 
 
 class Summary(NamedTuple):
@@ -55,6 +57,7 @@ class Summary(NamedTuple):
     share_new: float
     copied: float
     by_role: dict[str, float]
+    handed: float = 0.0
 
 
 class Cpu:
@@ -149,6 +152,7 @@ def summarise(rounds: Sequence[Round]) -> Summary:
         median([one.share_new for one in rounds]),
         median([one.copied for one in rounds]),
         {name: median([one.by_role[name] for one in rounds]) for name in rounds[0].by_role},
+        median([one.handed for one in rounds]),
     )
 
 

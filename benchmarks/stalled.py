@@ -56,8 +56,8 @@ def run(proxy: Proxy, old: Backend, new: Backend, *, rate: float, seconds: float
     finally:
         new.started.signal_all(signal.SIGCONT)
     accepted = healthy.accepted + stalled.accepted
-    _drain(proxy)
-    lost, duplicates = _compare(accepted, old, new)
+    drain(proxy)
+    lost, duplicates = compare(accepted, old.ids_log, new.ids_log)
     return StalledResult(
         rate,
         len(accepted),
@@ -88,7 +88,8 @@ def _load(
     return result, cpu.per_event(max(result.answers, 1)), max(seen)
 
 
-def _drain(proxy: Proxy) -> None:
+def drain(proxy: Proxy) -> None:
+    """Wait until the ledger owes nobody anything."""
     if proxy.admin is None:
         raise BenchmarkFailed(f"{proxy.name} has no ledger that could drain")
     admin = proxy.admin
@@ -100,19 +101,19 @@ def logged_ids(path: Path) -> Counter[str]:
     return Counter(path.read_text().rpartition("\n")[0].split("\n"))
 
 
-def _compare(accepted: list[str], old: Backend, new: Backend) -> tuple[int, int]:
-    """How many accepted ids one of the backends lacks, and how many deliveries were surplus.
+def compare(accepted: list[str], old: Path, new: Path) -> tuple[int, int]:
+    """How many accepted ids one of the backends' logs lacks, and how many deliveries were surplus.
 
     The backends' logs are buffered for a moment, so what lacks is only believed after a while.
     """
     wanted = set(accepted)
 
     def lacking() -> int:
-        return len(wanted - logged_ids(old.ids_log).keys()) + len(wanted - logged_ids(new.ids_log).keys())
+        return len(wanted - logged_ids(old).keys()) + len(wanted - logged_ids(new).keys())
 
     try:
         wait_until(lambda: lacking() == 0, "every id at both backends", timeout=5)
     except BenchmarkFailed:
         return lacking(), 0
-    counts = [logged_ids(backend.ids_log) for backend in (old, new)]
+    counts = [logged_ids(log) for log in (old, new)]
     return 0, sum(count[one] - 1 for count in counts for one in wanted)

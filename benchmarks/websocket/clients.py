@@ -50,6 +50,7 @@ class Client(asyncio.Protocol):
         self._waiting: deque[tuple[float, str]] = deque()
         self._reader = FrameReader(is_client=False, max_message=2**20, max_fragments=16, runs=True)
         self._head = b""
+        self._is_over = False
 
     @property
     def outstanding(self) -> int:
@@ -76,8 +77,14 @@ class Client(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.write(HANDSHAKE)
 
+    def close(self) -> None:
+        """End the session, without a word."""
+        self._is_over = True
+        self._transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        sys.exit(f"a session ended: {exc}")
+        if not self._is_over:
+            sys.exit(f"a session ended: {exc}")
 
     def data_received(self, data: bytes) -> None:
         if not self.opened.done():

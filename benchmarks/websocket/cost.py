@@ -30,11 +30,12 @@ def measure(
     window: messages of each client that are on their way; directory: for the clients' log
     """
     pids = proxy.started.pids()
-    receipts = proxy.admin.receipts() if proxy.admin else 0
+    receipts, handed = (proxy.admin.receipts(), proxy.admin.handed()) if proxy.admin else (0, 0)
     seen_old, seen_new, cpu = old.messages(), new.messages(), Cpu(pids)
     load = ("--connections", CONNECTIONS, "--window", window, "--seconds", seconds)
     with clients(proxy.port, *load, core=core, log=directory / "clients.log") as loading:
-        done = loading.wait(seconds + START_AND_END)
+        time.sleep(seconds)  # looking after them takes time from their core
+        done = loading.wait(START_AND_END)
         # Nothing is asked of ours meanwhile: the answers would be charged to it.
         time.sleep(SETTLE)
         settle(proxy, receipts + done.messages)
@@ -57,6 +58,7 @@ def measure(
         share_new=seen_new / (seen_old + seen_new),
         copied=min(seen_old, seen_new) / done.messages if proxy.copies else 0.0,
         by_role=spent,
+        handed=(proxy.admin.handed() - handed) / done.messages if proxy.admin else 0.0,
     )
     check(proxy, one, loses=False)
     return one

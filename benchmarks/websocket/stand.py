@@ -79,7 +79,8 @@ class Clients:
     """The clients' process: does what its arguments say, then stays with its sessions until it is stopped."""
 
     def __init__(self, port: int, *arguments: object, core: int, log: Path) -> None:
-        command = [*_module("clients"), str(port), *map(str, arguments)]
+        # Backends on the same core go first, so that what they take to answer is not the clients' work.
+        command = ["nice", "-n", "5", *_module("clients"), str(port), *map(str, arguments)]
         self.started = Started("clients", command, core=core, log=log)
 
     def is_done(self) -> bool:

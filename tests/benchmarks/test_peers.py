@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
 from benchmarks.peers import FILES, fill, parse_stub_status
 from benchmarks.processes import BenchmarkFailed
+from config.loader import load
+from config.model import WebSocket
 
 VALUES: dict[str, object] = {
     "LISTEN": 1,
@@ -38,6 +41,26 @@ def test_our_own_file_is_what_the_benchmark_says_it_is() -> None:
     assert (route["key"], route["event_id"]) == ("json:/entity_id", ["json:/context/id"])
     assert (route["ordering"], route["ack"]) == ("answered", "authority")
     assert (route["stage"], route["weight"]) == ("split", 25)
+
+
+@pytest.mark.parametrize(("name", "routes"), [("sessions.yaml", 1), ("idle.yaml", 2)])
+def test_our_sessions_are_dual_written_with_the_defaults(name: str, routes: int, tmp_path: Path) -> None:
+    values = VALUES | {"DIR": tmp_path, "HTTP_OLD": 4, "HTTP_NEW": 5}
+    path = tmp_path / "crossfade.yaml"
+    path.write_text(fill((FILES / name).read_text(), values))
+    settings = load(path)
+    *_, route = settings.routes
+    assert (settings.workers, len(settings.routes)) == (1, routes)
+    assert route.websocket == WebSocket()
+    assert (route.stage, route.durability, route.ack) == ("dualwrite", "before-ack", "authority")
+    assert (route.key, route.event_id) == ("json:/entity_id", ("json:/context/id",))
+
+
+def test_nginx_tunnels_sessions() -> None:
+    text = (FILES / "tunnel.conf").read_text()
+    assert re.search(r"^worker_processes 1;", text, re.MULTILINE)
+    assert re.search(r"^ +access_log off;", text, re.MULTILINE)
+    assert "proxy_set_header Upgrade $http_upgrade;" in text
 
 
 @pytest.mark.parametrize("name", ["split.conf", "mirror.conf"])

@@ -13,9 +13,10 @@ from benchmarks.admin import Admin
 from benchmarks.commands import WeightResult
 from benchmarks.peers import Proxy
 from benchmarks.processes import BenchmarkFailed, Started
-from benchmarks.report import MIB, Report
+from benchmarks.report import KIB, MIB, Report
 from benchmarks.rounds import Round, Summary, check, settle, summarise
 from benchmarks.stalled import StalledResult, logged_ids
+from benchmarks.websocket.idle import IdleResult
 
 
 def one_round(proxy: str, cpu_us: float, *, errors: int = 0, share_new: float = 0.25, copied: float = 0.0) -> Round:
@@ -37,6 +38,12 @@ def stalled(**changes: object) -> StalledResult:
     cpu = ({"worker": 40.0}, {"ledger": 50.0})
     memory = (100 * MIB, 140 * MIB)
     good = StalledResult(9000.0, 90_000, 0.001, 0.004, 0.002, 0.018, *cpu, *memory, failed=0, lost=0, duplicates=3)
+    return good._replace(**changes)  # type: ignore[arg-type]
+
+
+def idle(**changes: object) -> IdleResult:
+    memory = (200 * MIB, 200 * MIB + 16 * KIB * 5000)
+    good = IdleResult(5000, 2000.0, 5, 0.001, 0.003, 0.001, 0.004, *memory, failed=0)
     return good._replace(**changes)  # type: ignore[arg-type]
 
 
@@ -81,6 +88,44 @@ def test_the_stalled_targets(result: StalledResult, expected: list[bool]) -> Non
     assert met(report(stalled=result)) == expected
 
 
+@pytest.mark.parametrize(("window", "cpu_us", "is_met"), [(32, 25.0, True), (32, 25.1, False), (1, 35.0, True)])
+def test_the_cost_of_a_message(window: int, cpu_us: float, is_met: bool) -> None:
+    assert met(report(websocket={window: [summary("nginx", 10), summary("crossfade", cpu_us)]})) == [is_met]
+
+
+@pytest.mark.parametrize(("rate", "is_met"), [(30_000.0, True), (29_900.0, False)])
+def test_throughput_is_judged_where_many_are_on_their_way(rate: float, is_met: bool) -> None:
+    peer = summary("websockets", 80)._replace(rate=10_000.0)
+    summaries = [summary("nginx", 10), summary("crossfade", 20)._replace(rate=rate), peer]
+    assert met(report(websocket={32: summaries, 1: summaries})) == [True, is_met, True]
+
+
+def test_what_the_ledger_had_to_deliver_is_printed() -> None:
+    ours = summary("crossfade", 20)._replace(copied=1.0, handed=0.25)
+    assert "| 100.0% copied, 25.0% by the ledger |" in report(websocket={32: [ours]}).as_markdown()
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (idle(), [True, True]),
+        (idle(rss_with=200 * MIB + 16 * KIB * 5000 + 1), [False, True]),
+        (idle(p99_with=0.0041), [True, False]),
+        (idle(failed=1), [True, False]),
+    ],
+)
+def test_the_idle_targets(result: IdleResult, expected: list[bool]) -> None:
+    assert met(report(idle=result)) == expected
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [(stalled(), [True, True, True]), (stalled(stalled_p99=0.0191, lost=1), [False, False, True])],
+)
+def test_a_copy_that_stops_reading_is_judged_as_one_that_stalls(result: StalledResult, expected: list[bool]) -> None:
+    assert met(report(unread=result)) == expected
+
+
 @pytest.mark.parametrize(("worst", "errors", "is_met"), [(0.049, 0, True), (0.05, 0, False), (0.01, 1, False)])
 def test_the_weight_target(worst: float, errors: int, is_met: bool) -> None:
     assert met(report(weight=WeightResult(50, 90_000, 0.002, worst, errors))) == [is_met]
@@ -97,15 +142,19 @@ def test_both_forms_say_the_same(tmp_path: Path) -> None:
         stalled=stalled(),
         weight=WeightResult(50, 90_000, 0.002, 0.004, 0),
         help_seconds=0.08,
+        websocket={32: [summary("nginx", 10), summary("crossfade", 20), summary("websockets", 80)]},
+        idle=idle(),
+        unread=stalled(),
     )
     path = made.write(tmp_path / "results", "now")
     plain = json.loads(path.read_text())
     table = path.with_suffix(".md").read_text()
     assert plain["split"][1]["cpu_us"] == 20
-    assert [target["met"] for target in plain["targets"]] == [False, True, True, True, True, True]
+    assert [target["met"] for target in plain["targets"]] == [False, *[True] * 6, False, *[True] * 5]
+    assert plain["websocket"]["32"][2]["cpu_us"] == 80
     assert "| crossfade | 20.0 (20.0-20.0) | 2.00 |" in table
-    assert table.count("| met |") == 5
-    assert table.count("**MISSED**") == 1
+    assert table.count("| met |") == 11
+    assert table.count("**MISSED**") == 2
 
 
 def test_a_splitter_that_does_not_split_fails_the_run() -> None:
