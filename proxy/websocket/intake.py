@@ -93,6 +93,7 @@ class Intake:
             self._began_at = 0.0
         elif not self._began_at:
             self._began_at = now
+            self._session.watch()
         if self._waiting:
             self._waiting += items
         else:
@@ -131,6 +132,7 @@ class Intake:
         session = self._session
         session.service.count("websocket_held")
         self.is_held = True
+        session.watch()
         session.pause_client()
         session.service.loop.call_later(_HOLD, self._go_on)
 
@@ -261,7 +263,7 @@ class Intake:
                 links[side].send(exchange, message.raw)
             elif event.handed & bit:
                 links[side].park_all()
-                links[side].handed_frame = ledger.frame
+                links[side].handed(bucket)
                 session.service.count("handed")
             elif lost & bit:
                 ledger.report(event.n, side, LOST, 0)
@@ -332,6 +334,11 @@ class Intake:
                 link.pass_on(message.raw)
 
     # time, and the end
+
+    @property
+    def is_amid(self) -> bool:
+        """Has a message begun that is not whole yet?"""
+        return self._began_at > 0.0
 
     def is_too_slow(self, now: float) -> bool:
         """Does the rest of a message take too long? While memory is short it has a tenth of a body's time."""

@@ -116,6 +116,11 @@ class Receipts:
             found.append(exchange)
         return found
 
+    @property
+    def is_awaiting(self) -> bool:
+        """Is there anything without a receipt?"""
+        return bool(self._awaited or self._unanswered)
+
     def is_late(self, now: float, heard_at: float, limit: float) -> bool:
         """Has a receipt not come in time? A Pong may take as long as something else comes, a reply may not."""
         if self._awaited and now - max(self._awaited[0].at, heard_at) > limit:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from proxy.http.service import Service
 
 _CHECK_EVERY: Final = 0.1
+_ROUND: Final = 2.0
+"""Seconds in which every session is looked at once; shorter where clients are asked more often."""
 _FAREWELL: Final = 1001
 
 
@@ -46,8 +48,14 @@ class Sessions:
         self.tick = plane.tick
         self.max_message = service.limits.max_event_size
         self.open: set[Session] = set()
+        self.watched: set[Session] = set()
+        """Those of which something is to happen soon."""
+        self._round: list[Session] = []
+        """Those whose turn is still to come in this round."""
         self._waiting: dict[str, set[Link]] = {}
         """Links that wait for their next try, by backend."""
+        self._ticks = int(_ROUND / _CHECK_EVERY)
+        """In how many looks a round is done."""
         self._rules: dict[str, Rules] = {}
         self._timer: asyncio.TimerHandle | None = None
         for route in plane.routes:
@@ -55,6 +63,7 @@ class Sessions:
             if settings is not None:
                 replies = Replies(settings.reply) if settings.reply is not None else None
                 self._rules[route.name] = Rules(broadcast_of(settings), replies)
+                self._ticks = max(1, min(self._ticks, int(settings.ping_interval / (10 * _CHECK_EVERY))))
 
     def start(self) -> None:
         """Start the timer that looks at every session."""
@@ -118,14 +127,21 @@ class Sessions:
     def ended(self, session: Session) -> None:
         """A session and its connections are gone."""
         self.open.discard(session)
+        self.watched.discard(session)
         for link in session.links:
             self._waiting.get(link.upstream.name, set()).discard(link)
 
     def _check(self) -> None:
         self._timer = self.loop.call_later(_CHECK_EVERY, self._check)
         now = monotonic()
-        for session in tuple(self.open):
+        for session in tuple(self.watched):
             session.check_time(now)
+            if not session.is_waiting:
+                self.watched.discard(session)
+        if not self._round:
+            self._round = list(self.open)
+        for _ in range(min(len(self._round), len(self.open) // self._ticks + 1)):
+            self._round.pop().check_time(now)
 
     def stop(self) -> None:
         """Every client is told that we go away; what backends have is settled."""

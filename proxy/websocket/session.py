@@ -49,10 +49,10 @@ class Session:
     """One session. Once it is open it is the client's connection's `StreamProtocol`."""
 
     __slots__ = (
-        "_clock", "_farewell", "_is_full", "_pinged_at", "_since", "_transport", "acknowledgements", "answering",
-        "awaited_replies", "handshake", "heard_at", "intake", "is_over", "ledger", "links", "marks", "ping_interval",
-        "plane", "prologue", "protocols", "reception", "redeliver_window", "replies", "route", "service", "settings",
-        "wants_pongs",
+        "_clock", "_farewell", "_is_full", "_pinged_at", "_since", "_transport", "_unread", "acknowledgements",
+        "answering", "awaited_replies", "handshake", "heard_at", "intake", "is_over", "ledger", "links", "marks",
+        "ping_interval", "plane", "prologue", "protocols", "reception", "redeliver_window", "replies", "route",
+        "service", "settings", "wants_pongs",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +92,8 @@ class Session:
         self._farewell = 0
         """The code with which the client closes, once it does."""
         self._pinged_at = 0.0
+        self._unread = 0
+        """Bytes that the budget knows to wait for the client."""
 
     # the beginning
 
@@ -142,6 +144,7 @@ class Session:
     def took(self, exchange: Exchange, message: Message) -> None:
         """A message has become an event."""
         self.service.count("websocket_messages")
+        self.service.watched.add(self)
         self.service.tick.schedule()
         self.route.accepted += 1
         self.acknowledgements.took(exchange)
@@ -217,6 +220,8 @@ class Session:
         """The client reads slowly: so is it read, and so are the backends whose messages are for it."""
         self._is_full = True
         self._since = monotonic()
+        self.watch()
+        self._count_unread()
         self.pause_client()
         for link in self.links:
             if self._hears(link.side):
@@ -225,9 +230,17 @@ class Session:
     def resume_writing(self) -> None:
         """It reads on."""
         self._is_full = False
+        self._count_unread()
         self.read_on()
         for link in self.links:
             link.resume_reading()
+
+    def _count_unread(self) -> None:
+        """Tell the budget what waits for the client."""
+        unread = self._transport.get_write_buffer_size() if self._is_full and self._transport is not None else 0
+        if unread != self._unread:
+            self.plane.budget.add(unread - self._unread)
+            self._unread = unread
 
     # the end
 
@@ -242,6 +255,7 @@ class Session:
             self.service.tick.drop_writes(transport)
             self.plane.budget.connected(-SESSION)
             self.service.http.others -= 1
+            self._count_unread()
         self.client_gone()
         self.link_ended()
 
@@ -308,10 +322,23 @@ class Session:
         if self.is_over and self._transport is None and all(link.state == DOWN for link in self.links):
             self.service.ended(self)
 
+    def watch(self) -> None:
+        """Something must happen within a short time."""
+        self.service.watched.add(self)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Must something happen within a short time?"""
+        if self.intake.is_amid or self.intake.is_held or self._is_full:
+            return True
+        return self.links[OLD].is_waiting or self.links[NEW].is_waiting
+
     def check_time(self, now: float) -> None:
-        """Ten times a second: what is due at the backends, a client that says nothing or reads nothing."""
+        """What is due at the backends; a client that says nothing or reads nothing."""
         for link in self.links:
             link.check_time(now)
+        if self._is_full:
+            self._count_unread()
         if self._transport is None or self.is_over:
             return
         silent = now - self.heard_at

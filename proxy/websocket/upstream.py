@@ -57,9 +57,9 @@ class Link:
     """One side of a session."""
 
     __slots__ = (
-        "_goodbye", "_handshake", "_lost_at", "_opened_at", "_out", "_own", "_parked_frame", "_parked_to", "_receipts",
-        "_timer", "_unheard", "_wait", "_wire", "agreement", "answer", "handed_frame", "is_full", "reason", "session",
-        "side", "state", "upstream",
+        "_goodbye", "_handed", "_handed_frame", "_handshake", "_lost_at", "_opened_at", "_out", "_own",
+        "_parked_frame", "_parked_to", "_receipts", "_timer", "_unheard", "_wait", "_wire", "agreement", "answer",
+        "is_full", "reason", "session", "side", "state", "upstream",
     )  # fmt: skip
 
     def __init__(self, session: Session, side: int, upstream: Upstream) -> None:
@@ -72,8 +72,9 @@ class Link:
         self.agreement = _NOT_AGREED
         self.reason = ""
         """Why the connection is not there, for people; empty when we do not know."""
-        self.handed_frame = 0
-        """The last frame in which something of this side was handed to the ledger."""
+        # Of what was handed to the ledger, whose marks may not show it yet: the last frame, in all and by bucket.
+        self._handed_frame = 0
+        self._handed: dict[int, int] = {}
         self.is_full = False
         self._handshake: Handshake | None = None
         self._wire: Wire | None = None
@@ -102,6 +103,7 @@ class Link:
         session = self.session
         self.state = OPENING
         self.answer = None
+        session.watch()
         self._handshake = Handshake(self, self.upstream, session.protocols)
         self._handshake.begin(self.side, session.handshake)
 
@@ -184,12 +186,25 @@ class Link:
     def can_take(self, bucket: int) -> bool:
         """May a message of this bucket be sent now, behind everything older?"""
         session = self.session
-        if self.state != OPEN or self.handed_frame > session.ledger.durable:
+        if self.state != OPEN:
             return False
         if not session.route.is_ordered:
             return True
+        if self._handed and self._is_handed(bucket):
+            return False
         mark = session.marks[session.route.bases[self.side] + bucket]
         return not mark or self._is_all_here(bucket, mark)
+
+    def handed(self, bucket: int) -> None:
+        """A message of this bucket goes to the ledger with the next frame: later ones must not pass it by."""
+        self._handed_frame = self._handed[bucket] = self.session.ledger.frame
+
+    def _is_handed(self, bucket: int) -> bool:
+        """Does the mark of this bucket perhaps not show yet what we have handed?"""
+        durable = self.session.ledger.durable
+        if self._handed_frame <= durable:
+            self._handed.clear()
+        return self._handed.get(bucket, 0) > durable
 
     def _is_all_here(self, bucket: int, mark: int) -> bool:
         """Is everything that this mark counts on its way through this connection, which keeps its order?"""
@@ -399,6 +414,7 @@ class Link:
             self.park(exchange)
             exchange.hand(self.side, ledger.frame)
         self._unheard = kept
+        self.session.watch()
         self._lost_at = monotonic()
         self.session.service.tick.schedule()
 
@@ -424,7 +440,7 @@ class Link:
         session.ledger.report(exchange.n, self.side, HANDED, 0)
         exchange.hand(self.side, session.ledger.frame)
         self._unpark(exchange)
-        self.handed_frame = session.ledger.frame
+        self.handed(exchange.bucket)
         session.service.count("handed")
         if exchange.reply_id:
             session.no_reply(self.side, exchange)
@@ -486,6 +502,11 @@ class Link:
         self.reason = reason
         if self._wire is not None:
             self._wire.transport.abort()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Is there something that must happen within a time that is short?"""
+        return self._handshake is not None or bool(self._unheard) or self._receipts.is_awaiting
 
     @property
     def unsettled(self) -> int:

