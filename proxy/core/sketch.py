@@ -23,11 +23,11 @@ class Sketch:
     def __init__(self, buckets: Mapping[int, int] | None = None) -> None:
         self.buckets: dict[int, int] = dict(buckets or {})
 
-    def add(self, seconds: float) -> None:
-        """Count one duration."""
+    def add(self, seconds: float, times: int = 1) -> None:
+        """Count a duration so many times."""
         index = ceil(log(seconds) * _SCALE) if seconds > _LEAST else ceil(log(_LEAST) * _SCALE)
         buckets = self.buckets
-        buckets[index] = buckets.get(index, 0) + 1
+        buckets[index] = buckets.get(index, 0) + times
 
     def merge(self, other: Sketch) -> None:
         """Add another sketch's counts to this one."""

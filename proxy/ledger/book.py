@@ -362,14 +362,15 @@ class Book:
     def _take_reports(self, stream: Stream, reports: list[Report]) -> None:
         live = stream.live
         for n, side, code, status in reports:
+            if code == RECEIVED:
+                self._take_received(live, n, side, status)
+                continue
             entry = live.get(n)
             if entry is None:
                 self.counters["late_reports"] += 1
                 continue
-            if code == RECEIVED and entry.window and entry.state(side) == PENDING:
-                entry.received |= 1 << side
-            if entry.special or (code != DELIVERED and code != RECEIVED):
-                self._report(entry, side, DELIVERED if code == RECEIVED else code, status)
+            if code != DELIVERED or entry.special:
+                self._report(entry, side, code, status)
             elif side:
                 if entry.new_state == PENDING:
                     entry.new_state = DELIVERED
@@ -385,6 +386,28 @@ class Book:
                 entry.held &= 2
             else:
                 self._delivered_again(entry, side)
+
+    def _take_received(self, live: dict[int, Entry], first: int, side: int, more: int) -> None:
+        """Settle a row of events at a side, of which most are as good as new."""
+        bit = 1 << side
+        for n in range(first, first + more + 1):
+            entry = live.get(n)
+            if entry is None:
+                self.counters["late_reports"] += 1
+            elif entry.special or entry.state(side) != PENDING:
+                if entry.window and entry.state(side) == PENDING:
+                    entry.received |= bit
+                self._report(entry, side, DELIVERED, 0)
+            else:
+                if entry.window:
+                    entry.received |= bit
+                entry.held &= ~bit
+                if side:
+                    entry.new_state = DELIVERED
+                    entry.new_attempts = 1
+                else:
+                    entry.old_state = DELIVERED
+                    entry.old_attempts = 1
 
     def _delivered_again(self, entry: Entry, side: int) -> None:
         """What was received cannot be lost any more, or it is a late report."""

@@ -38,7 +38,8 @@ OWED: Final = 23
 """This side is owed from now on (a failover with copy off)."""
 RECEIVED: Final = 24
 """The backend has it and may still lose it: delivered, but HANDED may follow within the route's window, or the worker
-may die within it, and then it is to be delivered again. DELIVERED after it says that neither matters any more."""
+may die within it, and then it is to be delivered again. DELIVERED after it says that neither matters any more.
+Its status is the number of further events, of those that follow, of which the same is said."""
 
 
 Report: TypeAlias = tuple[int, int, int, int]

@@ -14,7 +14,7 @@ import asyncio
 from collections import deque
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from proxy.websocket.exchange import Exchange
 
@@ -33,12 +33,15 @@ _MOST_PINGS: Final = 1_000
 """Pings of a client that wait for their answer."""
 
 
-class Waiting(NamedTuple):
+class Waiting:
     """A frame for the client. messages: it is due when so many of the first are safe; at: since when it waits."""
 
-    messages: int
-    data: bytes
-    at: float
+    __slots__ = ("at", "data", "messages")
+
+    def __init__(self, messages: int, data: bytes, at: float) -> None:
+        self.messages = messages
+        self.data = data
+        self.at = at
 
 
 class Acknowledgements:
@@ -113,8 +116,11 @@ class Acknowledgements:
             self._safe += 1
         pings = self._pings
         if pings:
+            due: list[bytes] = []
             while pings and pings[0].messages <= self._safe:
-                self._session.write(pings.popleft().data)
+                due.append(pings.popleft().data)
+            if due:
+                self._session.write(b"".join(due) if len(due) > 1 else due[0])
             if not pings:
                 self._session.all_told()
 

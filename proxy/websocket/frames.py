@@ -66,23 +66,32 @@ class Message:
         self.payload = payload
 
 
-class Run(NamedTuple):
+class Run:
     """Messages to be passed on without a look into them. raw: their frames; messages: how many end in it."""
 
-    raw: bytes
-    messages: int
+    __slots__ = ("messages", "raw")
+
+    def __init__(self, raw: bytes, messages: int) -> None:
+        self.raw = raw
+        self.messages = messages
 
 
-class Ping(NamedTuple):
+class Ping:
     """A Ping. payload: up to 125 bytes."""
 
-    payload: bytes
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
 
 
-class Pong(NamedTuple):
+class Pong:
     """A Pong. payload: up to 125 bytes."""
 
-    payload: bytes
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
 
 
 class Closing(NamedTuple):
@@ -332,19 +341,42 @@ def _read_close(payload: bytes) -> Closing | Broken:
 # frames of our own
 
 
+class _Masks:
+    """Masking keys, unforeseeable (RFC 6455, 5.3). Asking the kernel for each would cost more than all else."""
+
+    __slots__ = ("_at", "_pool")
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._at = 0
+
+    def next(self) -> bytes:
+        """Another one."""
+        at = self._at
+        if at >= len(self._pool):
+            self._pool = token_bytes(4096)
+            at = 0
+        self._at = at + 4
+        return self._pool[at : at + 4]
+
+
+_masks: Final = _Masks()
+_BYTES: Final = [bytes([n]) for n in range(256)]
+
+
 def frame(opcode: int, payload: bytes, *, is_client: bool) -> bytes:
     """One whole frame. is_client: we are the client of this connection, so it is masked (RFC 6455, 5.3)."""
     size = len(payload)
     mask_bit = _MASKED if is_client else 0
     if size < _TWO_BYTES:
-        head = bytes([_FIN | opcode, mask_bit | size])
+        head = _BYTES[_FIN | opcode] + _BYTES[mask_bit | size]
     elif size < 65536:
         head = bytes([_FIN | opcode, mask_bit | _TWO_BYTES]) + size.to_bytes(2, "big")
     else:
         head = bytes([_FIN | opcode, mask_bit | _EIGHT_BYTES]) + size.to_bytes(8, "big")
     if not is_client:
         return head + payload
-    mask = token_bytes(4)
+    mask = _masks.next()
     return head + mask + apply_mask(payload, mask)
 
 

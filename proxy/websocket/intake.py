@@ -104,6 +104,7 @@ class Intake:
     def _take(self, items: list[Item]) -> None:
         """Act on what was read; what there is no room for waits, and the client with it."""
         session = self._session
+        before = session.route.accepted
         for i, item in enumerate(items):
             if session.is_over:
                 return
@@ -124,6 +125,10 @@ class Intake:
                 session.service.count(f"websocket_closed_{item.code}")
                 session.close(item.code, item.reason)
                 break
+        if session.route.accepted > before:
+            session.service.count("websocket_messages", session.route.accepted - before)
+            session.service.tick.schedule()
+            session.watch()
         for link in session.links:
             link.flush()
 

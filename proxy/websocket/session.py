@@ -143,9 +143,6 @@ class Session:
 
     def took(self, exchange: Exchange, message: Message) -> None:
         """A message has become an event."""
-        self.service.count("websocket_messages")
-        self.service.watched.add(self)
-        self.service.tick.schedule()
         self.route.accepted += 1
         self.acknowledgements.took(exchange)
         if self.replies is not None and exchange.missing:

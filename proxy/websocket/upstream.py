@@ -29,7 +29,7 @@ from proxy.websocket.exchange import Exchange
 from proxy.websocket.frames import NORMAL, Broken, Closing, FrameReader, Message, Run, frame
 from proxy.websocket.handshake import Handshake
 from proxy.websocket.opening import Agreed
-from proxy.websocket.receipts import Receipts
+from proxy.websocket.receipts import Batch, Receipts
 from proxy.websocket.wire import CLOSE_WAIT, Wire
 
 if TYPE_CHECKING:
@@ -279,7 +279,10 @@ class Link:
             session.from_backend(self.side, item.raw, 1)
             return
         exchange, latency = found
-        self._received(exchange, latency, 2 if reply.is_yes else 4)
+        exchange.received(self.side)
+        if exchange.parked:
+            self._unpark(exchange)
+        self._figure(exchange.role_of(self.side), latency, 2 if reply.is_yes else 4, 1)
         session.ledger.report(exchange.n, self.side, DELIVERED if reply.is_yes else REFUSED, 0)
         self.upstream.parked = 0
         session.service.tick.schedule()
@@ -295,10 +298,7 @@ class Link:
         # While the connection may still be lost with what the backend has not processed, the ledger keeps it, too.
         code = RECEIVED if session.redeliver_window else DELIVERED
         while batch is not None:
-            latency = now - batch.at
-            for exchange in batch.exchanges:
-                self._received(exchange, latency, 2)
-                session.ledger.report(exchange.n, self.side, code, 0)
+            self._all_received(batch, now - batch.at, code)
             if session.redeliver_window:
                 receipts.keep(batch, now)
             batch = receipts.ponged(number)
@@ -307,14 +307,37 @@ class Link:
         session.service.tick.schedule()
         session.acknowledgements.settle()
 
-    def _received(self, exchange: Exchange, latency: float, kind: int) -> None:
-        """The backend has it. kind: of what it said, as the class of a status."""
-        figures = self.session.route.figures[self.side][exchange.role_of(self.side)]
-        figures.classes[kind] += 1
-        figures.latency.add(latency)
-        exchange.received(self.side)
-        if exchange.parked:
-            self._unpark(exchange)
+    def _all_received(self, batch: Batch, latency: float, code: int) -> None:
+        """The backend has these. As a rule they are of one role, and their numbers follow each other."""
+        side, report = self.side, self.session.ledger.report
+        role, alike = -1, 0
+        first = more = 0
+        for exchange in batch.exchanges:
+            exchange.received(side)
+            if exchange.parked:
+                self._unpark(exchange)
+            if exchange.role_of(side) != role:
+                self._figure(role, latency, 2, alike)
+                role, alike = exchange.role_of(side), 0
+            alike += 1
+            if code != RECEIVED:
+                report(exchange.n, side, code, 0)
+            elif first and exchange.n == first + more + 1:
+                more += 1
+            else:
+                if first:
+                    report(first, side, code, more)
+                first, more = exchange.n, 0
+        if first:
+            report(first, side, code, more)
+        self._figure(role, latency, 2, alike)
+
+    def _figure(self, role: int, latency: float, kind: int, times: int) -> None:
+        """Count receipts. kind: of what the backend said, as the class of a status."""
+        if times:
+            figures = self.session.route.figures[self.side][role]
+            figures.classes[kind] += times
+            figures.latency.add(latency, times)
 
     def _unpark(self, exchange: Exchange) -> None:
         """It is not on its way here any more."""

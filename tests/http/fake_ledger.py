@@ -11,6 +11,7 @@ from proxy.core.event import Event
 from proxy.ledger.protocol import (
     HANDED,
     PARKED,
+    RECEIVED,
     Claims,
     Durable,
     Frame,
@@ -162,8 +163,9 @@ class FakeLedger:
             self.numbers.setdefault(event.id, []).append(event.n)
             self.events[event.id] = event
         self.answers |= dict(frame.answers)
-        for report in frame.reports:
-            self.reports.setdefault(report[0], []).append(report)
+        for n, side, code, status in frame.reports:
+            for each in range(n, n + 1 + (status if code == RECEIVED else 0)):
+                self.reports.setdefault(each, []).append((each, side, code, status))
 
 
 class _Link(asyncio.Protocol):

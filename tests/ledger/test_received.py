@@ -188,6 +188,23 @@ def test_one_side_received_and_one_still_on_its_way_survive_a_restart(desk: Desk
     assert body_of(desk, 1) == event(1).body
 
 
+def test_one_report_settles_a_row_of_events(desk: Desk) -> None:
+    stream = desk.book.hello("s1", 0)
+    desk.book.take_frame(stream, frame(1, [event(n) for n in range(1, 6)], [(4, 0, PARKED, 0)]))
+    desk.book.take_frame(stream, frame(2, [], [(2, 0, RECEIVED, 2), (2, 1, RECEIVED, 3)]))
+    desk.commit()
+    assert list(desk.states().values()) == [
+        ("pending", "pending"),
+        ("delivered", "delivered"),
+        ("delivered", "delivered"),
+        ("delivered", "delivered"),
+        ("pending", "delivered"),
+    ]
+    desk.book.take_frame(stream, frame(3, [], [(6, 0, RECEIVED, 1)]))
+    assert desk.book.counters["late_reports"] == 2
+    assert not desk.marks.marked
+
+
 def test_without_a_window_received_is_delivered(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "ledger")
     stream = received(desk)

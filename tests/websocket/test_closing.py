@@ -200,7 +200,8 @@ async def test_a_client_and_both_backends_close_at_once(code: int) -> None:
         await until(lambda: not stand.rig.sessions.open, "nobody is left")
         assert not stand.old.connections
         assert not stand.new.connections
-        await until(lambda: {*stand.rig.rig.story("m1")} <= {"rD", "rH", "PrD", "PrH", "PH"}, "it has an end on each side")
+        ends = {"rD", "rH", "PrD", "PrH", "PH"}
+        await until(lambda: {*stand.rig.rig.story("m1")} <= ends, "it has an end on each side")
 
 
 async def test_clients_and_backends_of_libraries_close_at_once(paired: Opens) -> None:
