@@ -213,7 +213,19 @@ TOGETHER = (
         route("websocket: {}\n    event_id: [json:/id, §header:X-Id]"),
         "all messages of a session would share it",
     ),
-    case("a receipt that is none", route("websocket: {receipt: §ack}"), "one of pong, none"),
+    case("a receipt that is none", route("websocket: {receipt: §ack}"), "one of pong, reply, none"),
+    case("a reply without a rule", route("websocket: {receipt: §reply}"), "reply is missing"),
+    case(
+        "a rule for replies that nobody looks at",
+        route("websocket: {reply: §{message_id: /id, reply_id: /id}}"),
+        "with receipt: pong no reply is looked for",
+    ),
+    case("half a rule for replies", route("websocket: {receipt: reply, reply: §{message_id: /id}}"), "reply_id"),
+    case(
+        "no pointer for replies",
+        route("websocket: {receipt: reply, reply: {message_id: §id, reply_id: /id}}"),
+        "should match pattern",
+    ),
     case("dedupe longer than the record", route("dedupe: §2d"), "longer than ledger.retain"),
     case("address twice", top("listen: ['127.0.0.1:80', §'127.0.0.1:80']"), "is taken already, by listen 127.0.0.1:80"),
     case(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ class Talk(ABC):
 
 
 class WsBackend(ABC):
-    """What all of them have. replies: to each message; refusal: instead of a handshake."""
+    """What all of them have. replies: echo each message; answers: make an answer of one; refusal: of the handshake."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -58,6 +58,7 @@ class WsBackend(ABC):
         self.refusal: int | None = None
         self.refused_paths: tuple[str, ...] = ()
         self.replies = False
+        self.answers: Callable[[str | bytes], str] | None = None
         self.greeting = ""
         self.subprotocols: list[str] = []
         self.connections: set[Talk] = set()
@@ -109,6 +110,9 @@ class WsBackend(ABC):
 
     async def _take(self, talk: Talk, message: str | bytes) -> None:
         self.got.append(message)
+        answer = self.answers(message) if self.answers is not None else ""
+        if answer:
+            await talk.send(answer)
         if self.replies:
             await talk.send(f"{self.name}:{message!s}")
 

@@ -62,11 +62,16 @@ class Couriers:
 
 @asynccontextmanager
 async def couriers(
-    library: type[WsBackend] = WebsocketsBackend, *, window: str = "0s", response_timeout: str = "1s"
+    library: type[WsBackend] = WebsocketsBackend,
+    *,
+    window: str = "0s",
+    response_timeout: str = "1s",
+    settings: WebSocket | None = None,
 ) -> AsyncIterator[Couriers]:
     backend = library("new")
     await backend.start()
-    found = Couriers(backend, WebSocket.model_validate({"redeliver_window": window}), response_timeout)
+    settings = settings or WebSocket.model_validate({"redeliver_window": window})
+    found = Couriers(backend, settings, response_timeout)
     try:
         yield found
     finally:
