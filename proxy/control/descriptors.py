@@ -31,7 +31,7 @@ def limit() -> int:
 
 def most_clients(settings: Settings, descriptors: int) -> int:
     """How many clients a worker may have: `limits.max_connections`, or fewer when that is more than it can open."""
-    return min(settings.limits.max_connections, descriptors - _needed_beside(settings))
+    return min(settings.limits.max_connections, (descriptors - _needed_beside(settings)) // _of_a_client(settings))
 
 
 def check(settings: Settings, descriptors: int) -> None:
@@ -40,7 +40,7 @@ def check(settings: Settings, descriptors: int) -> None:
     A backend's name may stand for several endpoints, each with connections of its own: these are not known here.
     """
     clients, wanted = most_clients(settings, descriptors), settings.limits.max_connections
-    needed = _needed_beside(settings) + wanted
+    needed = _needed_beside(settings) + wanted * _of_a_client(settings)
     if clients < min(LEAST, wanted):
         raise RefuseToStart(
             f"the limit of open files is {descriptors}, which leaves no room for clients beside the backends' "
@@ -55,6 +55,11 @@ def check(settings: Settings, descriptors: int) -> None:
             wanted,
             needed,
         )
+
+
+def _of_a_client(settings: Settings) -> int:
+    """Descriptors that one client may take: a session has connections of its own to both backends."""
+    return 3 if any(route.websocket is not None for route in settings.routes) else 1
 
 
 def _needed_beside(settings: Settings) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -13,14 +14,14 @@ from proxy.control.descriptors import OTHERS, check, limit, most_clients
 from proxy.core.errors import RefuseToStart
 
 
-def settings(clients: int = 1000, connections: int = 100) -> Settings:
+def settings(clients: int = 1000, connections: int = 100, **route: Any) -> Settings:
     backend = {"url": ("http://127.0.0.1:1", "http://127.0.0.1:2"), "connections": connections}
     return Settings.model_validate(
         {
             "version": 1,
             "salt": "a-salt-for-tests",
             "backends": {"old": backend, "new": backend},
-            "routes": ({"name": "events", "match": {"path": "/"}},),
+            "routes": ({"name": "events", "match": {"path": "/"}} | route,),
             "limits": {"max_connections": clients},
         }
     )
@@ -32,6 +33,14 @@ NEEDED = OTHERS + 4 * 100 + 1000
 @pytest.mark.parametrize(("descriptors", "clients"), [(NEEDED + 1, 1000), (NEEDED, 1000), (NEEDED - 1, 999)])
 def test_clients_are_as_many_as_fit(descriptors: int, clients: int) -> None:
     assert most_clients(settings(), descriptors) == clients
+
+
+def test_a_session_takes_three(caplog: pytest.LogCaptureFixture) -> None:
+    sessions = settings(websocket={})
+    assert most_clients(sessions, NEEDED + 2000) == 1000
+    assert most_clients(sessions, NEEDED) == 333
+    check(sessions, NEEDED)
+    assert f"raise it to {NEEDED + 2000}" in caplog.text
 
 
 def test_nothing_is_said_when_all_fit(caplog: pytest.LogCaptureFixture) -> None:
