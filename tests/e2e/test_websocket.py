@@ -91,6 +91,24 @@ async def test_backends_that_restart_while_the_weight_flips(soak: bool) -> None:
         assert sum(talk.safe for talk in talkers.talks) > seconds * rate / 4
 
 
+@pytest.mark.timeout(1200)
+async def test_what_was_replied_to_is_in_both_stores(soak: bool) -> None:
+    rule = {"message_id": "/id", "reply_id": "/stored"}
+    seconds = 60 if soak else 5
+    async with scene(stage="live", weight=50, **(ROUTE | {"websocket": {"receipt": "reply", "reply": rule}})) as opened:
+        talkers = Talkers(opened.instance.address, sessions=10, rate=400, replies=True)
+        talkers.start()
+        over = asyncio.Event()
+        restarting = asyncio.create_task(restarts((opened.old, opened.new), over))
+        await asyncio.sleep(seconds)
+        over.set()
+        await restarting
+        await talkers.stop()
+        assert await settled_stores(opened, talkers) == []
+        assert [talk.close_code for talk in talkers.talks] == [None] * 10
+        assert sum(len(talk.replied) for talk in talkers.talks) > seconds * 400 / 2
+
+
 @pytest.mark.timeout(600)
 async def test_killed_workers_take_their_own_clients_alone(soak: bool) -> None:
     async with scene(stage="dualwrite", **ROUTE) as opened:

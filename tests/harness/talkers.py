@@ -19,12 +19,16 @@ _PER_PING = 20
 
 @dataclass
 class Talk:
-    """One session. sent: ids in their order; safe: so many of the first of them are covered by a Pong."""
+    """One session. sent: ids in their order; safe: so many of the first of them are covered by a Pong.
+
+    replied: what was answered, where an answer is a promise
+    """
 
     key: str
     sent: list[str] = field(default_factory=list)
     digests: dict[str, int] = field(default_factory=dict)
     safe: int = 0
+    replied: set[str] = field(default_factory=set)
     answers: int = 0
     close_code: int | None = None
     """Set when the session ended before it was told to."""
@@ -32,13 +36,19 @@ class Talk:
     @property
     def promised(self) -> list[str]:
         """Ids that both sides must have."""
-        return self.sent[: self.safe]
+        return [id for n, id in enumerate(self.sent) if n < self.safe or id in self.replied]
 
 
 class Talkers:
-    """So many sessions that send `rate` messages a second together. Each has a key, or several in turn."""
+    """So many sessions that send `rate` messages a second together. Each has a key, or several in turn.
 
-    def __init__(self, address: Address, *, sessions: int = 8, rate: float = 400.0, keys: int = 1) -> None:
+    replies: a backend's answer promises as much as a Pong, and there are no Pings
+    """
+
+    def __init__(
+        self, address: Address, *, sessions: int = 8, rate: float = 400.0, keys: int = 1, replies: bool = False
+    ) -> None:
+        self._replies = replies
         self._uri = f"ws://{address.host}:{address.port}{STREAM_PATH}"
         self._pause = sessions / rate
         self._keys = keys
@@ -80,7 +90,7 @@ class Talkers:
             talk.sent.append(id)
             talk.digests[id] = digest_of(body.encode())
             await client.send(body)
-            if n % _PER_PING == _PER_PING - 1:
+            if not self._replies and n % _PER_PING == _PER_PING - 1:
                 pong = await client.ping()
                 pong.add_done_callback(lambda done, covered=n + 1: _covered(talk, done, covered))
             due += self._pause
@@ -90,8 +100,10 @@ class Talkers:
         assert hasattr(client, "recv")
         try:
             while True:
-                await client.recv()
+                answer = await client.recv()
                 talk.answers += 1
+                if self._replies:
+                    talk.replied.add(json.loads(answer)["stored"])
         except ConnectionClosed:
             pass
 
