@@ -215,6 +215,7 @@ def test_without_a_window_received_is_delivered(tmp_path: Path) -> None:
     desk.store.close()
 
 
+@pytest.mark.plain
 def test_the_number_of_entries_that_are_kept_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.ledger.book.MOST_RECENT", 3)
     stream = desk.book.hello("s1", 0)

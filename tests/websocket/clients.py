@@ -131,7 +131,8 @@ class WebsocketsClient(Client):
         return self._connection.close_code
 
     def abort(self) -> None:
-        self._connection.transport.abort()
+        if self._connection.close_code is None:
+            self._connection.transport.abort()
 
 
 class AiohttpClient(Client):
