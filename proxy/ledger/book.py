@@ -56,7 +56,8 @@ _KEEPS_BODY: Final = tuple(state in OPEN or state == DEAD for state in range(16)
 _MARGIN: Final = 1_000_000_000
 """Nanoseconds for which what may be taken back is kept on disk beyond its window."""
 MOST_RECENT: Final = 200_000
-"""Entries kept because they may be taken back: 1-2 KB each with their bodies. More shorten the windows."""
+MOST_BYTES: Final = 128 * 2**20
+"""Entries kept because they may be taken back, some 1 KB each beside their bodies, and these. More shorten windows."""
 _SETTLING: Final = frozenset({DELIVERED, REFUSED, DISCARDED, LOST})
 
 
@@ -98,8 +99,9 @@ class Book:
     ) -> None:  # fmt: skip
         self._windows = windows or {}
         self.longest_window = max(self._windows.values(), default=0)
-        self._recent: deque[Entry] = deque()
+        self._recent: dict[str, deque[Entry]] = {route: deque() for route in self._windows}
         """Entries on disk that may be taken back, in the order in which they cannot any more."""
+        self._recent_count = self._recent_bytes = 0
         self._now_ns = 0
         self.backlog = backlog
         self.observer = observer
@@ -159,11 +161,13 @@ class Book:
             if stream is None or stream.closed or not window:
                 continue
             entry = self.on_disk.get(row["seq"]) or self._restore_entry(row)
-            entry.window = window
-            entry.received = sum(1 << side for side in (0, 1) if entry.state(side) == DELIVERED)
+            entry.context, entry.body = row["context"], row["body"]
+            entry.has_body = row["has_body"]
+            entry.received = sum(1 << s for s in (0, 1) if row["received"] >> s & 1 and entry.state(s) == DELIVERED)
             if not entry.received:
                 continue
             stream.live[entry.n] = entry
+            self._mark_received(entry)
             if not entry.held:
                 self._begin_window(entry)
 
@@ -182,15 +186,15 @@ class Book:
         entry.old_state, entry.old_status, entry.old_attempts = row["old_state"], row["old_status"], row["old_attempts"]
         entry.new_state, entry.new_status, entry.new_attempts = row["new_state"], row["new_status"], row["new_attempts"]
         entry.stage, entry.special = ON_DISK, True
-        entry.has_body = _KEEPS_BODY[entry.old_state] or _KEEPS_BODY[entry.new_state] or self._retain_bodies
+        entry.has_body = row["has_body"]
         entry.on_disk = entry.old_state * 16 + entry.new_state
         entry.window = window
-        return entry
-
-    def _restore_held(self, entry: Entry) -> None:
         for side in (0, 1):
             if entry.state(side) == PENDING:
                 entry.backlog |= 1 << side
+        return entry
+
+    def _restore_held(self, entry: Entry) -> None:
         self.on_disk[entry.seq] = entry
         stream = self.by_id.get(entry.stream)
         if stream is None or stream.closed:
@@ -239,11 +243,16 @@ class Book:
             for side in (0, 1):
                 if entry.held & (1 << side):
                     self._enter_backlog(entry, side)
-                elif entry.received & ~entry.backlog & (1 << side):
-                    entry.backlog |= 1 << side
-                    self.backlog.enter(entry.route, side, entry.bucket)
+            self._mark_received(entry)
             entry.parked = entry.held
             self._pass_turn(entry)
+
+    def _mark_received(self, entry: Entry) -> None:
+        """Its worker is away, and may not come back: nothing of its key is to go before what may be taken back."""
+        for side in (0, 1):
+            if entry.received & ~entry.backlog & (1 << side):
+                entry.backlog |= 1 << side
+                self.backlog.enter(entry.route, side, entry.bucket)
 
     def _unmark(self, entry: Entry, sides: int) -> None:
         """What these sides received is not waited for."""
@@ -395,6 +404,9 @@ class Book:
             if entry is None:
                 self.counters["late_reports"] += 1
             elif entry.special or entry.state(side) != PENDING:
+                if not entry.held & bit:  # the ledger is on it, and what it delivers cannot be handed back
+                    self.counters["late_reports"] += 1
+                    continue
                 if entry.window and entry.state(side) == PENDING:
                     entry.received |= bit
                 self._report(entry, side, DELIVERED, 0)
@@ -645,14 +657,13 @@ class Book:
     def may_move(self, seq: int, side: int, before: int) -> bool:
         """May a side's row be changed on disk by itself? Not while the book knows more of it than the disk."""
         entry = self.on_disk.get(seq)
-        return entry is None or not (entry.held or entry.dirty or entry.state(side) != before)
+        return entry is None or not (entry.held or entry.received or entry.dirty or entry.state(side) != before)
 
     def moved(self, seq: int, side: int, state: int) -> None:
         """A row was changed on disk. If PENDING, it is counted in the backlog already."""
         entry = self.on_disk.get(seq)
         if entry is None:
             return
-        entry.received &= ~(1 << side)
         if side:
             entry.new_state = state
             entry.on_disk = entry.on_disk & 0xF0 | state
@@ -703,8 +714,8 @@ class Book:
         self.group_number += 1
         self._now_ns = now_ns
         group = Group(self.group_number, retain_bodies=self._retain_bodies, now_ns=now_ns)
-        group.received_until_ns = now_ns - self.longest_window - _MARGIN
-        if self._recent:
+        group.received_until_ns = now_ns - self.longest_window - 2 * _MARGIN
+        if self._recent_count:
             self._end_windows(now_ns)
         if self._new:
             self._pack_new(group)
@@ -755,7 +766,7 @@ class Book:
                 e.changed = 0
                 on_disk[e.seq] = e
             if e.received:
-                group.received.append((e.seq, b"", b"") if e.has_body else (e.seq, context, body))
+                group.received.append((e.seq, e.received, context, body))
             e.on_disk = old * 16 + new
         states[alike] += run
         del states["", 0, 0]
@@ -776,7 +787,7 @@ class Book:
             elif e.window and not self._retain_bodies:
                 e.has_body = False  # it goes with this
             if e.received:
-                group.received.append((e.seq, b"", b"") if e.has_body else (e.seq, e.context, e.body))
+                group.received.append((e.seq, e.received, e.context, e.body))
             held = (e.held, e.authority, e.owed)
             if not e.changed:
                 group.held.append((e.seq, *held))
@@ -838,17 +849,29 @@ class Book:
     def _begin_window(self, entry: Entry) -> None:
         """It is settled on disk; until its window is over a side may be taken back."""
         self.on_disk[entry.seq] = entry
-        if not entry.until:
-            entry.until = self._now_ns + entry.window
-            self._recent.append(entry)
-            if len(self._recent) > MOST_RECENT:
-                self.counters["windows_cut"] += 1
-                self._end_window(self._recent.popleft())
+        if entry.until:
+            return
+        # A worker that sees a connection lost at the very end has a moment to say so.
+        entry.until = self._now_ns + entry.window + _MARGIN
+        recent = self._recent[entry.route]
+        recent.append(entry)
+        self._recent_count += 1
+        entry.kept_bytes = len(entry.body)
+        self._recent_bytes += entry.kept_bytes
+        while self._recent_count > MOST_RECENT or self._recent_bytes > MOST_BYTES:
+            self.counters["windows_cut"] += 1
+            self._end_first(recent if recent else next(each for each in self._recent.values() if each))
 
     def _end_windows(self, now_ns: int) -> None:
-        recent = self._recent
-        while recent and recent[0].until <= now_ns:
-            self._end_window(recent.popleft())
+        for recent in self._recent.values():
+            while recent and recent[0].until <= now_ns:
+                self._end_first(recent)
+
+    def _end_first(self, recent: deque[Entry]) -> None:
+        entry = recent.popleft()
+        self._recent_count -= 1
+        self._recent_bytes -= entry.kept_bytes
+        self._end_window(entry)
 
     def _end_window(self, entry: Entry) -> None:
         """Nothing of it will be taken back any more."""

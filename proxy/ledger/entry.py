@@ -20,7 +20,7 @@ class Entry:
     path; changed: mask of sides to be updated on disk; on_disk: states there, `old * 16 + new`;
     has_body: the body is on disk; dirty: the next group updates it; in_line: wants or has a turn;
     window: nanoseconds for which a side that received it may be taken back, received: mask of those that may, until:
-    the end of that, wall clock in ns; 0 while it is not known.
+    the end of that, wall clock in ns; 0 while it is not known; kept_bytes: what its body counts for meanwhile.
     """
 
     __slots__ = (
@@ -28,7 +28,7 @@ class Entry:
         "accepted_ns", "transport", "context", "body", "event_time", "identities", "client_id",
         "seq", "stream", "held", "backlog", "parked", "old_state", "old_status", "old_attempts", "new_state",
         "new_status", "new_attempts", "stage", "special", "has_body", "dirty", "in_line", "changed", "on_disk",
-        "window", "received", "until",
+        "window", "received", "until", "kept_bytes",
     )  # fmt: skip
 
     def __init__(self, row: EventRow, seq: int, stream: int) -> None:
@@ -58,6 +58,7 @@ class Entry:
         self.window = 0
         self.received = 0
         self.until = 0
+        self.kept_bytes = 0
 
     def state(self, side: int) -> int:
         """The state of one side."""

@@ -20,6 +20,8 @@ GapRow: TypeAlias = tuple[int, int, str]
 
 BodyRow: TypeAlias = tuple[int, bytes, bytes]
 """seq, context, body."""
+ReceivedRow: TypeAlias = tuple[int, int, bytes, bytes]
+"""seq, mask of the sides that received it, context, body."""
 
 
 class Group:
@@ -43,8 +45,8 @@ class Group:
         self.bodies: list[Any] = []
         self.bodies_again: list[BodyRow] = []
         """Of events that were written without one, and are owed again."""
-        self.received: list[BodyRow] = []
-        """Events that may yet be taken back; without context and body where these are on disk anyway."""
+        self.received: list[ReceivedRow] = []
+        """Events that may yet be taken back."""
         self.received_until_ns = 0
         """What was received before then is not kept any more."""
         self.states: Counter[tuple[str, int, int]] = Counter()

@@ -21,11 +21,11 @@ from proxy.core.errors import CrossfadeError
 from proxy.core.event import SIDES
 from proxy.core.owed import DEAD, EVER_OWED, OPEN, STATE_NAMES
 from proxy.ledger.bulk import Bulk
-from proxy.ledger.group import BodyRow, Group, HeldRow, SideRow, StreamRow
+from proxy.ledger.group import Group, HeldRow, ReceivedRow, SideRow, StreamRow
 from proxy.ledger.schema import OPEN_STATES, PAGE_SIZE, RECEIPT_COLUMNS, SCHEMA, check_file, check_tables, connect
 
-pack_bodies = msgspec.msgpack.Encoder().encode
-unpack_bodies = msgspec.msgpack.Decoder(list[BodyRow]).decode
+pack_received = msgspec.msgpack.Encoder().encode
+unpack_received = msgspec.msgpack.Decoder(list[ReceivedRow]).decode
 
 BalanceTable: TypeAlias = dict[tuple[str, int], list[int]]
 """Counts by state for each (route, side); in the place of EVER_OWED how many were ever owed."""
@@ -89,6 +89,9 @@ class Segment:
         self.newest_ns = 0 if newest is None else int(newest)
         self.created_ns = self.meta("created_ns")
         self.gaps = int(self.connection.execute("SELECT count(*) FROM gap").get)
+        latest = self.connection.execute("SELECT max(at_ns) FROM received").get
+        self.received_ns = 0 if latest is None else int(latest)
+        """When the last of what may be taken back was written; 0 when there is nothing of it."""
         self.balance: BalanceTable = {}
         self._count(self.connection.execute("SELECT route, side, state, n FROM balance"))
 
@@ -189,8 +192,11 @@ class Segment:
         try:
             if newest:
                 self._insert(group, deltas)
+            last = group.last_seq if newest and group.receipts else self.last_seq
             if group.bodies_again:
-                self._insert_again(group, newest=newest)
+                self._insert_again(group, last)
+            if group.received or self.received_ns:
+                self._write_received(group, last)
             if held:
                 flat: list[apsw.SQLiteValue] = [value for row in held for value in row]
                 self._expect(_UPDATE_HELD.run(self.connection, flat), len(held))
@@ -223,27 +229,38 @@ class Segment:
                         deltas[route, side, EVER_OWED] += n
         if group.bodies:
             _INSERT_BODIES.run(self.connection, group.bodies)
-        if group.received:
-            self.connection.execute("INSERT INTO received VALUES (?, ?)", (group.now_ns, pack_bodies(group.received)))
-            self.connection.execute("DELETE FROM received WHERE at_ns < ?", (group.received_until_ns,))
         for row in group.streams:
             self.connection.execute(_SAVE_STREAM, row)
         for gap in group.gaps:
             self.connection.execute("INSERT INTO gap VALUES (?, ?, ?)", gap)
 
-    def _insert_again(self, group: Group, *, newest: bool) -> None:
-        """Bodies of events whose receipts are here, perhaps since long."""
-        last = group.last_seq if newest and group.receipts else self.last_seq
+    def _insert_again(self, group: Group, last: int) -> None:
+        """Bodies of events whose receipts are here, perhaps since long. last: their highest seq."""
         flat: list[apsw.SQLiteValue] = [
             value for row in group.bodies_again if self.first_seq <= row[0] <= last for value in row
         ]
         if flat:
             _INSERT_BODIES.run(self.connection, flat)
 
-    def received(self, since_ns: int) -> list[BodyRow]:
+    def _write_received(self, group: Group, last: int) -> None:
+        """What may be taken back of the events whose receipts are here; what is too old for it goes."""
+        rows = [row for row in group.received if self.first_seq <= row[0] <= last]
+        if rows:
+            self.connection.execute("INSERT INTO received VALUES (?, ?)", (group.now_ns, pack_received(rows)))
+            self.received_ns = group.now_ns
+        self.connection.execute("DELETE FROM received WHERE at_ns < ?", (group.received_until_ns,))
+        if self.received_ns < group.received_until_ns:
+            self.received_ns = 0
+
+    def forget_received(self, until_ns: int) -> None:
+        """Remove what was too old to be taken back by then, in a transaction of its own."""
+        self.connection.execute("DELETE FROM received WHERE at_ns < ?", (until_ns,))
+        self.received_ns = 0
+
+    def received(self, since_ns: int) -> list[ReceivedRow]:
         """What may be taken back of what was written since then, the latest last."""
         rows = self.connection.execute("SELECT events FROM received WHERE at_ns >= ? ORDER BY rowid", (since_ns,))
-        return [row for (events,) in rows for row in unpack_bodies(events)]
+        return [row for (events,) in rows for row in unpack_received(events)]
 
     def _update_side(
         self, side: int, rows: list[SideRow], needed: set[int], deltas: Counter[tuple[str, int, int]]

@@ -18,7 +18,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import apsw
 import orjson
@@ -129,25 +129,25 @@ class Store:
         """The highest stream id in the newest segment."""
         return max(self._streams, default=0)
 
-    def held_rows(self) -> list[dict[str, object]]:
+    def held_rows(self) -> list[dict[str, Any]]:
         """Events that a worker was still working on, oldest first, by column name. Few: what was in flight."""
-        rows: list[dict[str, object]] = []
+        rows: list[dict[str, Any]] = []
         for segment in self.segments:
             if segment.open_count(PENDING):
                 rows += _entry_rows(segment, "held > 0")
         return rows
 
-    def received_rows(self, window_ns: int) -> list[dict[str, object]]:
+    def received_rows(self, window_ns: int) -> list[dict[str, Any]]:
         """Events that may be taken back, as those of `held_rows`: received in the last `window_ns` of any worker."""
         since = max((row[4] for row in self._streams.values()), default=0) - window_ns
-        rows: list[dict[str, object]] = []
-        for segment in self.segments[-2:]:
-            found = {seq: (context, body) for seq, context, body in segment.received(since)}
+        rows: list[dict[str, Any]] = []
+        for segment in self.segments:
+            if segment.received_ns < since:
+                continue
+            found = {row[0]: row for row in segment.received(since)}  # the last word counts
             seqs = orjson.dumps(list(found)).decode()
             for row in _entry_rows(segment, "seq IN (SELECT value FROM json_each(?))", seqs):
-                context, body = found[row["seq"]]  # type: ignore[index]
-                if context:
-                    row["context"], row["body"] = context, body
+                _, row["received"], row["context"], row["body"] = found[row["seq"]]
                 rows.append(row)
         return rows
 
@@ -187,6 +187,10 @@ class Store:
                 self._written.add(segment)
         for row in group.streams:
             self._streams[row[0]] = row
+        for segment in self.segments[:-1]:
+            if 0 < segment.received_ns < group.received_until_ns:
+                segment.forget_received(group.received_until_ns)
+                self._written.add(segment)
 
     def is_checkpoint_due(self) -> bool:
         """Is there something to be done about a log? To be asked between two commits."""
@@ -294,7 +298,7 @@ class Store:
         count = 0
         while len(self.segments) > 1:
             oldest = self.segments[0]
-            if oldest.newest_ns >= limit or oldest.open_count(PENDING, DEFERRED, DEAD):
+            if oldest.newest_ns >= limit or oldest.received_ns or oldest.open_count(PENDING, DEFERRED, DEAD):
                 break
             self.newest.add_carried(oldest.number, oldest.balance)
             self._carried = add_counts(self._carried, rows_of(oldest.balance))
@@ -325,7 +329,7 @@ class Store:
     def _rest_connections(self) -> None:
         """Close the connections of old segments in which nothing can change any more."""
         for segment in self.segments[:-1]:
-            if not segment.open_count(PENDING, DEFERRED, DEAD):
+            if not segment.received_ns and not segment.open_count(PENDING, DEFERRED, DEAD):
                 self._close(segment)
 
     def _close(self, segment: Segment) -> None:
@@ -364,12 +368,12 @@ class Store:
             self.checkpoints.close()
 
 
-def _entry_rows(segment: Segment, which: str, *values: apsw.SQLiteValue) -> list[dict[str, object]]:
+def _entry_rows(segment: Segment, which: str, *values: apsw.SQLiteValue) -> list[dict[str, Any]]:
     """What an entry is made of, by column name, with its context and body where these are kept; by seq."""
     names = [name for name in RECEIPT_COLUMNS if name != "digest"]
     found = segment.connection.execute(
-        f"SELECT {','.join(names)}, coalesce(context, x''), coalesce(body, x'') "
+        f"SELECT {','.join(names)}, coalesce(context, x''), coalesce(body, x''), body IS NOT NULL "
         f"FROM receipt LEFT JOIN body USING (seq) WHERE {which} ORDER BY seq",
         values,
     )
-    return [dict(zip((*names, "context", "body"), row, strict=True)) for row in found]
+    return [dict(zip((*names, "context", "body", "has_body"), row, strict=True)) for row in found]

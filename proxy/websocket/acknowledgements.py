@@ -96,6 +96,7 @@ class Acknowledgements:
             self._session.write(exchange.reply)
             exchange.reply = b""
         else:
+            self._session.plane.budget.add(len(exchange.reply))
             self._replies.append((exchange, monotonic()))
             self._begin_to_wait(self._session.route.settings.copy_wait)
 
@@ -130,10 +131,14 @@ class Acknowledgements:
             exchange = each[0]
             if exchange.is_safe(durable):
                 self._session.write(exchange.reply)
-                exchange.reply = b""
+                self._drop_reply(exchange)
             else:
                 waiting.append(each)
         self._replies = waiting
+
+    def _drop_reply(self, exchange: Exchange) -> None:
+        self._session.plane.budget.add(-len(exchange.reply))
+        exchange.reply = b""
 
     def _begin_to_wait(self, seconds: float) -> None:
         if self._timer is None:
@@ -179,8 +184,10 @@ class Acknowledgements:
     # as who waits for the ledger
 
     def record_durable(self) -> None:
-        """Everything said before we waited is on disk."""
+        """Everything said before we waited is on disk. What was handed since then is not, and is waited for anew."""
         self.settle()
+        if self._pings or self._replies:
+            self._begin_to_wait(_READ_FIRST)
 
     def turn_came(self) -> None:
         """Messages take no turns."""
@@ -192,14 +199,12 @@ class Acknowledgements:
 
     # the end
 
-    def forget(self) -> None:
-        """The client is not there any more, or is told nothing."""
-        self._pings.clear()
-        self._replies = []
-        self.stop()
-
     def stop(self) -> None:
-        """Hurry nobody."""
+        """Hurry nobody, and tell nobody anything."""
+        self._pings.clear()
+        for exchange, _ in self._replies:
+            self._drop_reply(exchange)
+        self._replies = []
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

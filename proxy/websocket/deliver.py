@@ -217,7 +217,10 @@ class Courier:
         else:
             # The credentials are the client's, so what is refused is this session and not the proxy: others' messages
             # go on, and when they do and this one is refused again and again it is a dead letter.
-            self._opened(Outcome(RETRY if leg.status >= 500 or leg.status in _PASSING else DENIED, leg.status))
+            is_passing = leg.status >= 500 or leg.status in _PASSING
+            if not is_passing:  # nobody will ever take it on such a session
+                self._forget(self._again)
+            self._opened(Outcome(RETRY if is_passing else DENIED, leg.status))
 
     def agreed(self, connection: Connection, transport: asyncio.Transport, agreed: Agreed, rest: bytes) -> None:
         """A session: first what the last connection may have lost."""
@@ -304,6 +307,10 @@ class Courier:
         return [sent for _, sent in self._awaited] + list(self._unanswered.values())
 
     # time
+
+    def _forget(self, kept: deque[Kept]) -> None:
+        while kept:
+            self._delivery.kept_bytes -= len(kept.popleft().data)
 
     def _drop_old(self, now: float) -> None:
         until = now - self._settings.redeliver_window

@@ -87,7 +87,7 @@ class Receipts:
 
     def take_all(self) -> list[Exchange]:
         """Everything, taken out, in the order of their numbers."""
-        found = self.after(0)
+        found = self.on_its_way(0) + self.take_ponged()
         self._batch = []
         self._awaited.clear()
         self._ponged.clear()
@@ -96,20 +96,25 @@ class Receipts:
         return found
 
     def take_unanswered(self, *, but: int) -> list[Exchange]:
-        """What awaits its reply, taken out, oldest first. but: mask of a side; what was sent there again stays."""
-        found = [exchange for exchange, _ in self._unanswered.values() if not exchange.resent & but]
+        """What awaits its reply, taken out, oldest first. but: mask of a side; what was sent there again stays.
+
+        So does what is behind something of its bucket that stays: it must not go before it.
+        """
+        others = [*self.on_its_way(0), *(exchange for batch in self._ponged for exchange in batch.exchanges)]
+        staying = {each.bucket for each in others if each.reply_id not in self._unanswered or each.resent & but}
+        found = [exchange for exchange, _ in self._unanswered.values() if exchange.bucket not in staying]
         for exchange in found:
             del self._unanswered[exchange.reply_id]
         return found
 
-    def after(self, n: int) -> list[Exchange]:
-        """What has a higher number."""
+    def on_its_way(self, after: int) -> list[Exchange]:
+        """What has a higher number than this, and no receipt."""
+        n = after
         found = [exchange for exchange in self._batch if exchange.n > n]
-        for batches in (self._awaited, self._ponged):
-            for batch in reversed(batches):
-                if batch.exchanges[-1].n <= n:
-                    break
-                found += [exchange for exchange in batch.exchanges if exchange.n > n]
+        for batch in reversed(self._awaited):
+            if batch.exchanges[-1].n <= n:
+                break
+            found += [exchange for exchange in batch.exchanges if exchange.n > n]
         for exchange, _ in reversed(self._unanswered.values()):
             if exchange.n <= n:
                 break
@@ -121,11 +126,14 @@ class Receipts:
         """Is there anything without a receipt?"""
         return bool(self._awaited or self._unanswered)
 
-    def is_late(self, now: float, heard_at: float, limit: float) -> bool:
-        """Has a receipt not come in time? A Pong may take as long as something else comes, a reply may not."""
+    def is_late(self, now: float, heard_at: float, resumed_at: float, limit: float) -> bool:
+        """Has a receipt not come in time? A Pong may take as long as something else comes, a reply may not.
+
+        resumed_at: since when what the backend says is read
+        """
         if self._awaited and now - max(self._awaited[0].at, heard_at) > limit:
             return True
-        return bool(self._unanswered) and now - next(iter(self._unanswered.values()))[1] > limit
+        return bool(self._unanswered) and now - max(next(iter(self._unanswered.values()))[1], resumed_at) > limit
 
     def without_receipt(self) -> list[Exchange]:
         """What was sent, and of which the backend has not said that it has it."""

@@ -49,10 +49,10 @@ class Session:
     """One session. Once it is open it is the client's connection's `StreamProtocol`."""
 
     __slots__ = (
-        "_clock", "_farewell", "_is_full", "_pinged_at", "_since", "_transport", "_unread", "acknowledgements",
-        "answering", "awaited_replies", "handshake", "heard_at", "intake", "is_over", "ledger", "links", "marks",
-        "ping_interval", "plane", "prologue", "protocols", "reception", "redeliver_window", "replies", "route",
-        "service", "settings", "wants_pongs",
+        "_clock", "_farewell", "_is_ending", "_is_full", "_pinged_at", "_since", "_transport", "_unread",
+        "acknowledgements", "answering", "awaited_replies", "handshake", "heard_at", "intake", "is_over", "ledger",
+        "links", "marks", "ping_interval", "plane", "prologue", "protocols", "reception", "redeliver_window",
+        "replies", "route", "service", "settings", "wants_pongs",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +87,7 @@ class Session:
         self.heard_at = monotonic()
         self._transport: asyncio.Transport | None = None
         self._is_full = False
+        self._is_ending = False
         self._since = 0.0
         self._clock: asyncio.TimerHandle | None = None
         self._farewell = 0
@@ -180,9 +181,9 @@ class Session:
 
     def from_backend(self, side: int, raw: bytes, messages: int) -> None:
         """Messages that a backend sends of itself: the client's, if that side answers; else they are dropped."""
-        if self._hears(side) and self._transport is not None and not self.is_over:
+        if self._hears(side) and not self.is_over:
             self.service.count("websocket_messages_to_clients", messages)
-            self.service.tick.write(self._transport, raw)
+            self.write(raw)
         else:
             self.service.count("websocket_messages_dropped", messages)
 
@@ -196,8 +197,8 @@ class Session:
         return side == self.answering or (not self.route.has_copy and 0 < weight < 100)
 
     def write(self, data: bytes) -> None:
-        """Write frames to the client at the end of this iteration."""
-        if self._transport is not None:
+        """Write frames to the client at the end of this iteration; nothing once its connection is being ended."""
+        if self._transport is not None and not self._is_ending:
             self.service.tick.write(self._transport, data)
 
     # holding up
@@ -259,7 +260,7 @@ class Session:
     def client_gone(self) -> None:
         """Nobody is there who could be told anything."""
         self.intake.forget()
-        self.acknowledgements.forget()
+        self.acknowledgements.stop()
         self.finish(self._farewell or GOING_AWAY)
 
     def close(self, code: int, reason: str) -> None:
@@ -267,7 +268,8 @@ class Session:
         if self.reception is not None:
             self.reception.refuse(reason)
         elif self._transport is not None:
-            self.write(close_frame(code, reason, is_client=False))
+            if not self._farewell:  # else it would be taken for the answer to the client's own
+                self.write(close_frame(code, reason, is_client=False))
             self._end(End.LINGER)
         self.finish(code if code in (NORMAL, GOING_AWAY) else GOING_AWAY)
 
@@ -293,6 +295,7 @@ class Session:
         """Close the client's connection after what was written. LINGER: for it may be sending, and is to read that."""
         transport = self._transport
         if transport is not None:
+            self._is_ending = True
             if how is End.LINGER:
                 transport.resume_reading()
             is_tls = transport.get_extra_info("sslcontext") is not None

@@ -233,7 +233,7 @@ class Link:
 
     def park_all(self) -> None:
         """A later message goes to the ledger: it waits there for all that is still on its way here."""
-        for exchange in self._receipts.after(self._parked_to):
+        for exchange in self._receipts.on_its_way(self._parked_to):
             self._parked_to = max(self._parked_to, exchange.n)
             self.park(exchange)
 
@@ -514,7 +514,7 @@ class Link:
         if self.state != OPEN or wire is None or wire.is_paused:
             return
         silent = now - wire.heard_at
-        if self._receipts.is_late(now, wire.heard_at, limit):
+        if self._receipts.is_late(now, wire.heard_at, wire.resumed_at, limit):
             self._cut_for(f"no receipt within {limit:g} s")
         elif silent > 2 * self.session.ping_interval:
             self._cut_for("no answer to a Ping")

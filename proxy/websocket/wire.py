@@ -75,8 +75,8 @@ class Wire:
     """The connection's `StreamProtocol` from its 101 on. connection: as which it was opened, and is counted."""
 
     __slots__ = (
-        "_asked_at", "_is_full", "_is_paused", "_loop", "_mark", "_reader", "_rest", "_tick", "connection", "heard_at",
-        "transport", "user",
+        "_asked_at", "_is_full", "_is_paused", "_loop", "_mark", "_reader", "_rest", "_tick", "connection",
+        "heard_at", "resumed_at", "transport", "user",
     )  # fmt: skip
 
     def __init__(
@@ -86,8 +86,8 @@ class Wire:
         self.user: User | None = user
         self.connection = connection
         self.transport = transport
-        self.heard_at = monotonic()
-        """When the last bytes came."""
+        self.heard_at = self.resumed_at = monotonic()
+        """When the last bytes came, and since when they are read."""
         self._asked_at = 0.0
         self._mark = token_hex(_MARK // 2).encode()
         self._reader = reader
@@ -168,7 +168,7 @@ class Wire:
         if not self._is_paused:
             return
         self._is_paused = False
-        self.heard_at = monotonic()
+        self.heard_at = self.resumed_at = monotonic()
         rest, self._rest = self._rest, b""
         if rest:
             self.data_received(rest)

@@ -1,0 +1,180 @@
+"""Sessions at their edges: what is handed meanwhile, ends that cross, replies that wait."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from proxy.websocket.upstream import OPEN
+from tests.http.wire import until
+from tests.websocket.byhand import CLOSE, PING, PONG, TEXT, closing, sent
+from tests.websocket.rig import by_hand, make_route, text
+from tests.websocket.test_deliver import couriers
+from tests.websocket.test_deliver import event as courier_event
+
+pytestmark = pytest.mark.asyncio
+
+REPLIES = {"receipt": "reply", "reply": {"message_id": "/id", "reply_id": "/id"}}
+
+
+def raw(n: int) -> bytes:
+    return sent(TEXT, text(n).encode())
+
+
+async def test_nothing_is_written_behind_our_close_frame() -> None:
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    async with by_hand() as stand:
+        client = await stand.rig.by_hand()
+        other = await stand.rig.by_hand()
+        stand.old.mute()
+        client.send(raw(1), sent(PING) * 1_001)
+        while (await client.frame()).opcode != CLOSE:
+            pass
+        # Its client stays for a moment. Now what it waited for is safe:
+        stand.old.unmute()
+        other.send(sent(PING, b"other"))
+        assert (await other.frame()).opcode == PONG
+        await asyncio.sleep(0.2)
+        assert errors == [], "`Tick.run` ended in the middle: what others were to get is lost"
+
+
+async def test_nothing_passes_what_was_handed_because_of_what_was_received_before() -> None:
+    async with by_hand(make_route({"redeliver_window": "30s"})) as stand:
+        rig = stand.rig.rig
+        client = await stand.rig.by_hand()
+        client.send(raw(1))
+        await until(lambda: "m1" in rig.fake.events and rig.story("m1") == ("r", "r"), "both have it")
+        rig.mark(1, "a")  # one event of the bucket is with the ledger, from wherever
+        client.send(raw(2))
+        await until(lambda: rig.fake.holds_event("m2") and rig.story("m2")[1] == "h", "handed behind it")
+        await asyncio.sleep(0.05)
+        client.send(raw(3))  # the mark is still there: m2 waits at the ledger
+        await until(lambda: rig.fake.holds_event("m3"), "recorded")
+        await asyncio.sleep(0.1)
+        assert stand.new.got == [text(1).encode()], "m3 has passed m2"
+        assert rig.story("m3")[1] == "h"
+
+
+async def test_a_ping_is_answered_although_a_parked_copy_is_handed_before_that_is_durable() -> None:
+    async with by_hand() as stand:
+        rig = stand.rig.rig
+        client = await stand.rig.by_hand()
+        rig.fake.holds = True
+        stand.new.mute()
+        client.send(raw(1))
+        waiting = asyncio.ensure_future(client.ping())
+        await until(lambda: "m1" in rig.fake.events and rig.story("m1") == ("D", "P"), "parked")
+        parked = max(rig.fake.frames)
+        await asyncio.sleep(0.05)
+        stand.new.cut()
+        await until(lambda: rig.story("m1")[1] == "PH", "handed")
+        rig.fake._commit(parked)
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        rig.fake.holds = False
+        rig.fake.release()
+        try:
+            await asyncio.wait_for(asyncio.shield(waiting), 2)
+        except TimeoutError:
+            pytest.fail("everything is safe, and the client waits for ever")
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_what_awaits_its_reply_does_not_pass_what_was_handed_when_a_backend_is_lost_twice() -> None:
+    async with by_hand(make_route(REPLIES)) as stand:
+        rig = stand.rig.rig
+        client = await stand.rig.by_hand()
+        first, second = text(1).encode(), text(2).encode()
+        client.send(raw(1))
+        await until(lambda: stand.new.got == [first], "sent")
+        stand.new.cut()
+        await until(lambda: stand.new.got == [first, first], "sent again")
+        client.send(raw(2))
+        await until(lambda: stand.new.got == [first, first, second], "the next one of its key")
+        stand.new.cut()
+        await until(lambda: rig.story("m1")[1] == "PH", "the ledger has the first one")
+        await until(lambda: len(stand.new.talks) == 3, "connected again")
+        await asyncio.sleep(0.1)
+        assert stand.new.got == [first, first, second], "the second one was sent again before the first one"
+
+
+async def test_what_awaits_its_reply_does_not_pass_what_awaited_its_pong() -> None:
+    async with by_hand(make_route(REPLIES)) as stand:
+        client = await stand.rig.by_hand()
+        stand.new.pongs = False
+        nameless = json.dumps({"key": "a"}).encode()
+        client.send(sent(TEXT, nameless), raw(2))
+        await until(lambda: stand.new.got == [nameless, text(2).encode()], "sent")
+        stand.new.pongs = True
+        stand.new.cut()  # the ledger gets the first one, which may be lost
+        await until(lambda: len(stand.new.talks) == 2, "connected again")
+        await asyncio.sleep(0.1)
+        assert stand.new.got == [nameless, text(2).encode()], "the second one was sent again, the first one was not yet"
+
+
+async def test_a_close_is_not_answered_before_its_time_when_the_proxy_stops() -> None:
+    async with by_hand() as stand:
+        rig = stand.rig.rig
+        client = await stand.rig.by_hand()
+        rig.fake.holds = True
+        stand.old.mute()
+        client.send(raw(1), closing(4001))
+        await until(lambda: "m1" in rig.fake.events, "recorded, and not on disk")
+        await asyncio.sleep(0.05)
+        stand.rig.sessions.stop()
+        with pytest.raises(asyncio.IncompleteReadError):  # a Close would be taken for the answer to its own
+            await client.frame()
+        stand.old.unmute()
+
+
+async def test_no_reply_is_late_that_was_not_read_because_the_client_read_slowly() -> None:
+    async with by_hand(make_route(REPLIES), backend_settings={"response_timeout": "300ms"}) as stand:
+        client = await stand.rig.by_hand()
+        session = stand.rig.only_session
+        link = session.links[0]
+        client.send(raw(1))
+        await until(lambda: stand.old.got == stand.new.got == [text(1).encode()], "sent")
+        await stand.new.connection.send(text(1))
+        session.pause_writing()  # as the client's transport says it
+        await stand.old.connection.send(text(1))  # in time
+        await asyncio.sleep(0.5)
+        assert link.state == OPEN
+        session.resume_writing()
+        session.check_time(monotonic())
+        await until(lambda: stand.rig.rig.story("m1")[0] in ("D", "H", "PH"), "it ended")
+        assert stand.rig.rig.story("m1")[0] == "D", "cut for want of a reply that was there"
+
+
+async def test_replies_that_wait_are_counted() -> None:
+    async with by_hand(make_route(REPLIES)) as stand:
+        rig = stand.rig.rig
+        client = await stand.rig.by_hand()
+        rig.fake.holds = True
+        stand.new.mute()
+        client.send(raw(1))
+        await until(lambda: stand.old.got == [text(1).encode()], "sent")
+        reply = json.dumps({"id": "m1", "pad": "x" * 500_000}).encode()
+        await stand.old.connection.send(reply.decode())
+        await until(lambda: rig.story("m1") == ("D", "P"), "replied, and not safe yet")
+        assert rig.plane.budget.held > 500_000
+        stand.new.unmute()
+        rig.fake.holds = False
+        rig.fake.release()
+
+
+async def test_a_courier_that_is_refused_for_good_does_not_knock_for_ever() -> None:
+    async with couriers(window="200ms") as rig:
+        await rig.deliver(courier_event(1))
+        rig.backend.refusal = 403
+        rig.backend.cut()
+        await asyncio.sleep(4)
+        knocks = len(rig.backend.requests)
+        assert knocks < 10, f"{knocks} handshakes in 4 s"
+        assert not rig.delivery.kept_bytes, "room that other couriers lack"
