@@ -10,10 +10,21 @@ ROOT: Final = Path(__file__).parent.parent
 COMPILED: Final = ROOT / "build" / "compiled"
 
 
+_MAKE: Final = ("make", "wheel")
+_begun: list[subprocess.Popen[bytes]] = []
+
+
+def begin() -> None:
+    """Begin to make the wheel, for a `build` that will come; what it says to anybody is left to that one."""
+    _begun.append(subprocess.Popen(_MAKE, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+
 def build() -> Path:
     """Make the wheel if a source is newer; the folder that PYTHONPATH must name to run it.
 
     Raises CalledProcessError; make's own messages say why.
     """
-    subprocess.run(["make", "wheel"], cwd=ROOT, check=True)
+    while _begun:
+        _begun.pop().wait()
+    subprocess.run(_MAKE, cwd=ROOT, check=True)
     return COMPILED

@@ -10,6 +10,8 @@ import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
 
+from benchmarks import compiled
+
 SOAK = os.environ.get("CROSSFADE_SOAK") == "1"
 
 # The short form is the same on every run, so a failure is never a matter of luck; the soak looks for new ones.
@@ -34,6 +36,12 @@ def pytest_sessionstart() -> None:
         from proxy.http import head
 
         assert str(head.__file__).endswith(".so"), head.__file__
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What runs end to end is compiled; that takes a core for a minute, which the tests before it leave idle."""
+    if not session.config.option.collectonly and any(item.path.parent.name == "e2e" for item in session.items):
+        compiled.begin()
 
 
 @pytest.fixture(scope="session")

@@ -221,7 +221,7 @@ async def test_a_backend_that_talks_and_does_not_reply_is_cut_and_the_ledger_tri
             while not over.is_set():
                 for connection in tuple(rig.old.connections):
                     await connection.send('{"type": "event"}')
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)
 
         talking = asyncio.ensure_future(talk())
         await until(lambda: rig.rig.story("m1")[0] == "H", "handed, and not kept for the next connection")
