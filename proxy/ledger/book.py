@@ -100,7 +100,7 @@ class Book:
         self._windows = windows or {}
         self.longest_window = max(self._windows.values(), default=0)
         self._recent: dict[str, deque[Entry]] = {route: deque() for route in self._windows}
-        """Entries on disk that may be taken back, in the order in which they cannot any more."""
+        """Entries on disk that may be taken back, by route, in the order in which their windows end."""
         self._recent_count = self._recent_bytes = 0
         self._now_ns = 0
         self.backlog = backlog
@@ -883,7 +883,10 @@ class Book:
             entry.body = entry.context = b""
         if entry.held or entry.dirty or entry.stage != ON_DISK:
             return
-        self.on_disk.pop(entry.seq, None)
+        if self.on_disk.pop(entry.seq, None) is not None:
+            for side in (0, 1):
+                if entry.state(side) != PENDING:
+                    self.observer.left(entry.route, side, entry.seq)
         stream = self.by_id.get(entry.stream)
         if stream is not None:
             stream.live.pop(entry.n, None)

@@ -171,10 +171,11 @@ class Link:
         session.not_opened(self)
 
     def hasten(self) -> None:
-        """Others of our sessions have a connection again: do not wait as long, but not all of you at once."""
-        if self._timer is not None:
+        """Others of our sessions have a connection again: wait a second at most, but not all of you as long."""
+        loop = self.session.service.loop
+        if self._timer is not None and self._timer.when() - loop.time() > _LIVED:
             self._timer.cancel()
-            self._timer = self.session.service.loop.call_later(random() * _LIVED, self._try_again)
+            self._timer = loop.call_later(random() * _LIVED, self._try_again)
 
     def _try_again(self) -> None:
         self._timer = None
