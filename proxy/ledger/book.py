@@ -162,7 +162,7 @@ class Book:
                 continue
             entry = self.on_disk.get(row["seq"]) or self._restore_entry(row)
             entry.context, entry.body = row["context"], row["body"]
-            entry.has_body = row["has_body"]
+            entry.has_body = bool(row["has_body"])
             entry.received = sum(1 << s for s in (0, 1) if row["received"] >> s & 1 and entry.state(s) == DELIVERED)
             if not entry.received:
                 continue
@@ -186,7 +186,7 @@ class Book:
         entry.old_state, entry.old_status, entry.old_attempts = row["old_state"], row["old_status"], row["old_attempts"]
         entry.new_state, entry.new_status, entry.new_attempts = row["new_state"], row["new_status"], row["new_attempts"]
         entry.stage, entry.special = ON_DISK, True
-        entry.has_body = row["has_body"]
+        entry.has_body = bool(row["has_body"])
         entry.on_disk = entry.old_state * 16 + entry.new_state
         entry.window = window
         for side in (0, 1):
