@@ -49,7 +49,8 @@ def test_the_wheel_has_every_module_that_is_to_be_compiled() -> None:
 @pytest.mark.timeout(900 if SOAK else 300)
 def test_the_compiled_modules_pass_the_tests_of_their_sources() -> None:
     folders = f"{compiled.build()}{os.pathsep}{compiled.ROOT}"
-    skipped = [] if SOAK else [f"--ignore={path}" for path in SLOW]
+    # Which library is at the other end of a session makes no difference to what is compiled.
+    skipped = [] if SOAK else [*(f"--ignore={path}" for path in SLOW), "-k", "not aiohttp"]
     ended = subprocess.run(
         [
             sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "pythonpath=",
