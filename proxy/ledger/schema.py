@@ -5,7 +5,7 @@
     stream    each life of a worker: its last durable frame, and when that was
     balance   how many of this file's events are in each state, per route and side
     carried   the balance of segments that were dropped; the newest segment has it
-    received  what may be taken back, see `protocol.RECEIVED`: one row for each commit, of the last seconds
+    received  what may be taken back, see `protocol.RECEIVED`: one row for each commit, kept some seconds
     gap       times of which the record may be incomplete
     meta      first_seq, clean (1: the ledger was closed in order), dropped (a segment on its way out)
 
@@ -24,7 +24,7 @@ from proxy.core.errors import RefuseToStart
 from proxy.core.owed import DEAD, DEFERRED, PENDING
 
 APPLICATION_ID: Final = 0x43465F4C  # "CF_L"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 PAGE_SIZE: Final = 4096
 
 RECEIPT_COLUMNS: Final = (

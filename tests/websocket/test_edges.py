@@ -178,3 +178,21 @@ async def test_a_courier_that_is_refused_for_good_does_not_knock_for_ever() -> N
         knocks = len(rig.backend.requests)
         assert knocks < 10, f"{knocks} handshakes in 4 s"
         assert not rig.delivery.kept_bytes, "room that other couriers lack"
+
+
+async def test_answers_that_wait_for_a_ledger_that_is_away_are_counted() -> None:
+    async with by_hand() as stand:
+        rig = stand.rig.rig
+        client = await stand.rig.by_hand()
+        rig.fake.holds = True
+        stand.new.mute()
+        client.send(raw(1))
+        waiting = asyncio.ensure_future(client.ping())
+        await until(lambda: "m1" in rig.fake.events and rig.story("m1") == ("D", "P"), "parked")
+        rig.ledger.fail_waiters()
+        assert stand.rig.counted("websocket_answers_delayed") == 1
+        assert not waiting.done()
+        stand.new.unmute()
+        rig.fake.holds = False
+        rig.fake.release()
+        await asyncio.wait_for(waiting, 5)

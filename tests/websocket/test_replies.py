@@ -178,6 +178,7 @@ async def test_what_had_no_reply_when_its_connection_was_lost_is_sent_again_and_
         assert rig.old.got == [text(1), text(2), text(1), text(2)]
         await until(lambda: rig.rig.story("m1") == rig.rig.story("m2") == ("PD", "-"), "settled by the second")
         assert rig.counted("websocket_replies_missed") == 0
+        assert rig.counted("websocket_sent_again") == 2
         assert held(rig) == 0
 
 
