@@ -64,6 +64,8 @@ _SAVE_STREAM: Final = (
     "ON CONFLICT (name) DO UPDATE SET id = excluded.id, worker = excluded.worker, "
     "durable = excluded.durable, last_ns = excluded.last_ns, closed = excluded.closed"
 )
+_FORGET_EVERY: Final = 1_000_000_000
+"""Nanoseconds. With every commit, as it was once, this took half of the ledger's time."""
 
 
 class LedgerBroken(CrossfadeError):
@@ -92,6 +94,8 @@ class Segment:
         latest = self.connection.execute("SELECT max(at_ns) FROM received").get
         self.received_ns = 0 if latest is None else int(latest)
         """When the last of what may be taken back was written; 0 when there is nothing of it."""
+        self._forgotten_ns = 0
+        """What was received before then is gone."""
         self.balance: BalanceTable = {}
         self._count(self.connection.execute("SELECT route, side, state, n FROM balance"))
 
@@ -248,14 +252,16 @@ class Segment:
         if rows:
             self.connection.execute("INSERT INTO received VALUES (?, ?)", (group.now_ns, pack_received(rows)))
             self.received_ns = group.now_ns
-        self.connection.execute("DELETE FROM received WHERE at_ns < ?", (group.received_until_ns,))
-        if self.received_ns < group.received_until_ns:
-            self.received_ns = 0
+        until_ns = group.received_until_ns
+        if until_ns >= self._forgotten_ns + _FORGET_EVERY or until_ns > self.received_ns:
+            self.forget_received(until_ns)
 
     def forget_received(self, until_ns: int) -> None:
-        """Remove what was too old to be taken back by then, in a transaction of its own."""
+        """Remove what was too old to be taken back by then; it reads the whole table, for want of an index."""
         self.connection.execute("DELETE FROM received WHERE at_ns < ?", (until_ns,))
-        self.received_ns = 0
+        self._forgotten_ns = until_ns
+        if self.received_ns < until_ns:
+            self.received_ns = 0
 
     def received(self, since_ns: int) -> list[ReceivedRow]:
         """What may be taken back of what was written since then, the latest last."""
