@@ -116,7 +116,8 @@ async def test_a_full_line_refuses_before_dispatch(policy: dict[str, str], named
         assert (await wires[4].ask(event_bytes("later", key="k"))).status == 200
         await rig.settled()
         # The three of three clients were open at once, each on a connection of its own: none comes first by right.
-        assert sorted(rig.new.ids()[:3]) == ["e0", "e1", "e2"] and rig.new.ids()[3:] == ["later"]
+        assert sorted(rig.new.ids()[:3]) == ["e0", "e1", "e2"]
+        assert rig.new.ids()[3:] == ["later"]
 
 
 async def test_without_a_line_a_busy_backend_refuses_and_a_free_one_serves() -> None:
