@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.peers import Proxy
-from benchmarks.processes import BenchmarkFailed, rss_bytes
+from benchmarks.processes import BenchmarkFailed, rss_bytes, wait_until
 from benchmarks.rounds import Cpu
 from benchmarks.stalled import StalledResult, compare, drain
 from benchmarks.websocket.cost import CONNECTIONS, START_AND_END
@@ -32,6 +32,8 @@ def run(
     pids = proxy.started.pids()
     parts = Parts(proxy, pids, seconds, core, directory)
     healthy, healthy_cpu, rss_healthy, healthy_ids = parts.load("healthy")
+    # A session that new stops in the middle of its end is another story: what it had within its window is sent again.
+    wait_until(lambda: not new.sessions(), "the end of the first sessions", timeout=30)
     new.started.signal_all(signal.SIGSTOP)
     try:
         stopped, stopped_cpu, rss_stopped, stopped_ids = parts.load("stopped")

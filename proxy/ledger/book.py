@@ -59,7 +59,7 @@ _MARGIN: Final = 1_000_000_000
 MOST_RECENT: Final = 200_000
 MOST_BYTES: Final = 128 * 2**20
 """Entries kept because they may be taken back, some 1 KB each beside their bodies, and these. More shorten windows."""
-TAKEN_BACK_AT_ONCE: Final = 512
+TAKEN_BACK_AT_ONCE: Final = 128
 """Rows that a group takes back; more follow with the next groups, for everybody waits for a group's end. 40 us each."""
 _SETTLING: Final = frozenset({DELIVERED, REFUSED, DISCARDED, LOST})
 

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from proxy.http.plane import DataPlane
     from proxy.http.service import Service
 
-_CHECK_EVERY: Final = 0.1
+_STEP: Final = 0.02
+"""Seconds. In short ones: to look at thousands of sessions at once would hold up everything else."""
+_WATCHED_EVERY: Final = 5
+"""Steps after which those of which something is to happen soon are looked at."""
 _ROUND: Final = 2.0
 """Seconds in which every session is looked at once; shorter where clients are asked more often."""
 _FAREWELL: Final = 1001
@@ -54,8 +57,9 @@ class Sessions:
         """Those whose turn is still to come in this round."""
         self._waiting: dict[str, set[Link]] = {}
         """Links that wait for their next try, by backend."""
-        self._ticks = int(_ROUND / _CHECK_EVERY)
-        """In how many looks a round is done."""
+        self._steps = int(_ROUND / _STEP)
+        """In how many steps a round is done."""
+        self._step = 0
         self._rules: dict[str, Rules] = {}
         self._timer: asyncio.TimerHandle | None = None
         for route in plane.routes:
@@ -63,11 +67,11 @@ class Sessions:
             if settings is not None:
                 replies = Replies(settings.reply) if settings.reply is not None else None
                 self._rules[route.name] = Rules(broadcast_of(settings), replies)
-                self._ticks = max(1, min(self._ticks, int(settings.ping_interval / (10 * _CHECK_EVERY))))
+                self._steps = max(1, min(self._steps, int(settings.ping_interval / (10 * _STEP))))
 
     def start(self) -> None:
         """Start the timer that looks at every session."""
-        self._timer = self.loop.call_later(_CHECK_EVERY, self._check)
+        self._timer = self.loop.call_later(_STEP, self._check)
 
     def count(self, name: str, more: int = 1) -> None:
         """So many more of something worth counting."""
@@ -132,15 +136,17 @@ class Sessions:
             self._waiting.get(link.upstream.name, set()).discard(link)
 
     def _check(self) -> None:
-        self._timer = self.loop.call_later(_CHECK_EVERY, self._check)
+        self._timer = self.loop.call_later(_STEP, self._check)
         now = monotonic()
-        for session in tuple(self.watched):
-            session.check_time(now)
-            if not session.is_waiting:
-                self.watched.discard(session)
+        self._step = (self._step + 1) % _WATCHED_EVERY
+        if not self._step:
+            for session in tuple(self.watched):
+                session.check_time(now)
+                if not session.is_waiting:
+                    self.watched.discard(session)
         if not self._round:
             self._round = list(self.open)
-        for _ in range(min(len(self._round), len(self.open) // self._ticks + 1)):
+        for _ in range(min(len(self._round), len(self.open) // self._steps + 1)):
             self._round.pop().check_time(now)
 
     def stop(self) -> None:
