@@ -161,6 +161,7 @@ class Connection:
         leg.answered_at, leg.status = monotonic(), head.status
         self._upstream.heard(leg)
         self._upstream.observe(leg, self.endpoint)
+        self._upstream.switched(self)
         assert leg.upgrade is not None
         leg.upgrade.switched(self, data[:stop], head, data[stop + 4 :])
 

@@ -83,7 +83,9 @@ class Upstream:
         self.open = 0
         """Connections of the pool that are open or being opened."""
         self.lasting: set[Connection] = set()
-        """Connections that left it: of bodies in pieces, of answers that go on; as many as clients at most."""
+        """Connections that left it: of bodies in pieces, of long answers, of sessions; as many as clients at most."""
+        self._lent: set[Connection] = set()
+        """Those of them that speak HTTP. What sessions speak they look after, and there may be many thousands."""
         self.parked = 0
         """Copies that kept their clients waiting too long, since an answer began."""
         self.latency = _LATENCY
@@ -320,7 +322,12 @@ class Upstream:
         self._leave(connection)
         connection.is_lasting = True
         self.lasting.add(connection)
+        self._lent.add(connection)
         self._serve_waiting()
+
+    def switched(self, connection: Connection) -> None:
+        """A connection that was lent speaks something else from now on."""
+        self._lent.discard(connection)
 
     def _leave(self, connection: Connection) -> None:
         if connection in self._all:
@@ -331,6 +338,7 @@ class Upstream:
         """A connection is gone."""
         self._leave(connection)
         self.lasting.discard(connection)
+        self._lent.discard(connection)
         self.retire(connection)
         self._serve_waiting()
 
@@ -364,7 +372,7 @@ class Upstream:
     def check_times(self, now: float) -> None:
         """Every 100 ms: overdue answers, overdue waiting, idle connections past their time."""
         settings = self.settings
-        for connection in (*self._all, *self.lasting):
+        for connection in (*self._all, *self._lent):
             connection.check_time(now, settings.response_timeout, settings.body_timeout)
         while self._waiting and now - self._waiting[0][0] > settings.response_timeout:
             self._refuse(self._waiting.popleft()[1], 504, "waited too long for a connection")

@@ -29,7 +29,7 @@ _STEP: Final = 0.02
 """Seconds. In short ones: to look at thousands of sessions at once would hold up everything else."""
 _WATCHED_EVERY: Final = 5
 """Steps after which those of which something is to happen soon are looked at."""
-_ROUND: Final = 2.0
+_ROUND: Final = 5.0
 """Seconds in which every session is looked at once; shorter where clients are asked more often."""
 _FAREWELL: Final = 1001
 

@@ -126,3 +126,14 @@ async def test_what_a_client_leaves_unread_is_counted_in_the_memory_budget() -> 
         held, waits = budget.held, unread(session)
         client.wire.reset()
         assert held > waits // 2
+
+
+async def test_connections_of_sessions_are_not_looked_at_with_those_of_requests() -> None:
+    """There may be ten thousand of them, and every look would hold up everything else for a millisecond."""
+    async with sessions() as rig:
+        client = await rig.client()
+        upstreams = rig.rig.upstreams.values()
+        await until(lambda: [len(each.lasting) for each in upstreams] == [1, 1, 0], "they have their connections")
+        await until(lambda: not any(each._lent for each in upstreams), "which speak WebSocket")
+        await client.close()
+        await until(lambda: not any(each.lasting for each in upstreams), "they are closed")
