@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from itertools import islice
 from typing import Any, Final, Protocol
 
 import orjson
@@ -59,8 +58,6 @@ _MARGIN: Final = 1_000_000_000
 MOST_RECENT: Final = 200_000
 MOST_BYTES: Final = 128 * 2**20
 """Entries kept because they may be taken back, some 1 KB each beside their bodies, and these. More shorten windows."""
-TAKEN_BACK_AT_ONCE: Final = 128
-"""Rows that a group takes back; more follow with the next groups, for everybody waits for a group's end. 40 us each."""
 _SETTLING: Final = frozenset({DELIVERED, REFUSED, DISCARDED, LOST})
 
 
@@ -88,12 +85,6 @@ class Observer(Protocol):
     def left(self, route: str, side: int, seq: int) -> None:
         """This side is settled on disk; the book forgets it now. What was read of it before is stale."""
 
-    def hold(self, route: str, side: int) -> None:
-        """Rows older than some that were read become pending: deliver nothing until `resume`, once for each call."""
-
-    def resume(self, route: str, side: int) -> None:
-        """They are pending on disk."""
-
 
 class Book:
     """All entries and streams. turns: granted places are collected in `granted`.
@@ -111,14 +102,6 @@ class Book:
         self._recent: dict[str, deque[Entry]] = {route: deque() for route in self._windows}
         """Entries on disk that may be taken back, by route, in the order in which their windows end."""
         self._recent_count = self._recent_bytes = 0
-        self._taken_back = 0
-        """How many the next group takes back."""
-        self._returning: dict[int, Entry] = {}
-        """What later groups take back, by seq; the disk has a note of it."""
-        self._unnoted: list[Entry] = []
-        """Those among them of which the next group makes a note."""
-        self._on_hold: set[tuple[str, int]] = set()
-        """(route, side) that they are of: nothing is delivered there until all are on disk."""
         self._now_ns = 0
         self.backlog = backlog
         self.observer = observer
@@ -168,31 +151,24 @@ class Book:
             self._restore_held(self._restore_entry(row))
 
     def restore_received(self, rows: Iterable[Mapping[str, Any]], now_ns: int) -> None:
-        """After `restore`: what may be taken back, should the worker say so, or not come back; and what was to be.
+        """After `restore`: what may be taken back, should the worker say so, or not come back.
 
         Its window begins anew, for what a backend got from a connection that was lost with us is not known.
         """
         self._now_ns = now_ns
         for row in rows:
             stream, window = self.by_id.get(row["stream"]), self._windows.get(row["route"], 0)
-            is_left = stream is None or stream.closed or not window
-            if is_left and not row["returning"]:
+            if stream is None or stream.closed or not window:
                 continue
             entry = self.on_disk.get(row["seq"]) or self._restore_entry(row)
             entry.context, entry.body = row["context"], row["body"]
             entry.has_body = bool(row["has_body"])
-            delivered = sum(1 << side for side in (0, 1) if entry.state(side) == DELIVERED)
-            entry.received = delivered & (row["returning"] | (0 if is_left else row["received"]))
+            entry.received = sum(1 << s for s in (0, 1) if row["received"] >> s & 1 and entry.state(s) == DELIVERED)
             if not entry.received:
                 continue
-            if stream is not None and not stream.closed:
-                stream.live[entry.n] = entry
-            for side in (0, 1):
-                if delivered & row["returning"] & 1 << side:
-                    self.on_disk[entry.seq] = entry
-                    self._take_back(entry, side)
+            stream.live[entry.n] = entry
             self._mark_received(entry)
-            if entry.received and not entry.held:
+            if not entry.held:
                 self._begin_window(entry)
 
     def _restore_entry(self, row: Mapping[str, Any]) -> Entry:
@@ -573,23 +549,10 @@ class Book:
         self._review_due(entry)
 
     def _take_back(self, entry: Entry, side: int) -> None:
-        """A backend that had received it may have lost it: the replayer delivers it again.
-
-        Of many that are on disk as delivered, the next group only makes a note, see `_pack_returning`.
-        """
+        """A backend that had received it may have lost it: the replayer delivers it again."""
         entry.received &= ~(1 << side)
         entry.special = True
         self.counters["taken_back"] += 1
-        is_settled = entry.stage != NEW_ENTRY and not entry.dirty
-        if is_settled and self._taken_back < TAKEN_BACK_AT_ONCE:
-            self._taken_back += 1
-        elif is_settled or entry.seq in self._returning:
-            entry.dirty = True
-            self._returning[entry.seq] = entry
-            self._unnoted.append(entry)
-            if (entry.route, side) not in self._on_hold:
-                self._on_hold.add((entry.route, side))
-                self.observer.hold(entry.route, side)
         self._set(entry, side, PENDING)
         self._hand(entry, side)
 
@@ -743,7 +706,7 @@ class Book:
         """Is there anything that is not on disk or on its way?"""
         return bool(
             self._new or self._dirty or self._sides[0] or self._sides[1] or self._streams_changed or self._gaps
-            or self._promises or self._returning
+            or self._promises
         )  # fmt: skip
 
     def take(self, now_ns: int) -> Group:
@@ -754,9 +717,6 @@ class Book:
         group.received_until_ns = now_ns - self.longest_window - 2 * _MARGIN
         if self._recent_count:
             self._end_windows(now_ns)
-        if self._returning:
-            self._pack_returning(group)
-        self._taken_back = 0
         if self._new:
             self._pack_new(group)
         if self._dirty:
@@ -813,19 +773,6 @@ class Book:
         group.entries, self._new = self._new, []
         group.last_seq = group.entries[-1].seq
         group.newest_ns = group.entries[-1].accepted_ns
-
-    def _pack_returning(self, group: Group) -> None:
-        """Some more rows that are taken back; of those that are left a note, should we die before their turn."""
-        for seq in list(islice(self._returning, TAKEN_BACK_AT_ONCE - self._taken_back)):
-            entry = self._returning.pop(seq)
-            group.received.append((seq, 0, b"", b""))  # its note is not true any more
-            self._dirty.append(entry)
-        group.notes = [(e.seq, e.changed << 2, b"", b"") for e in self._unnoted if e.seq in self._returning]
-        self._unnoted.clear()
-        if self._returning:
-            group.received_until_ns = 0
-        else:
-            group.resumed, self._on_hold = self._on_hold, set()
 
     def _pack_dirty(self, group: Group) -> None:
         for e in self._dirty:
@@ -896,8 +843,6 @@ class Book:
                 self.observer.handed(e.route, side, e.seq, e.key)
         for route, side in group.wake:
             self.observer.has_more(route, side)
-        for route, side in group.resumed:
-            self.observer.resume(route, side)
         self._tell_answers(group)
         return self._streams_durable(group)
 

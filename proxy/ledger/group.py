@@ -21,10 +21,7 @@ GapRow: TypeAlias = tuple[int, int, str]
 BodyRow: TypeAlias = tuple[int, bytes, bytes]
 """seq, context, body."""
 ReceivedRow: TypeAlias = tuple[int, int, bytes, bytes]
-"""seq, mask of the sides that received it, context, body. The last word on an event counts.
-
-A note, which leaves what was said before in force: mask << 2 of the sides at which it is to be pending, no context or
-body."""
+"""seq, mask of the sides that received it, context, body."""
 
 
 class Group:
@@ -37,7 +34,7 @@ class Group:
     __slots__ = (
         "number", "retain_bodies", "receipts", "bodies", "states", "held", "sides", "streams", "gaps",
         "needed", "halves", "last_seq", "newest_ns", "entries", "applied", "opened", "wake", "promises", "bodies_again",
-        "received", "received_until_ns", "now_ns", "notes", "resumed",
+        "received", "received_until_ns", "now_ns",
     )  # fmt: skip
 
     def __init__(self, number: int, *, retain_bodies: bool = False, now_ns: int = 0) -> None:
@@ -50,10 +47,6 @@ class Group:
         """Of events that were written without one, and are owed again."""
         self.received: list[ReceivedRow] = []
         """Events that may yet be taken back."""
-        self.notes: list[ReceivedRow] = []
-        """Events that later groups take back."""
-        self.resumed: set[tuple[str, int]] = set()
-        """(route, side) of which with this everything that was to be pending is."""
         self.received_until_ns = 0
         """What was received before then is not kept any more."""
         self.states: Counter[tuple[str, int, int]] = Counter()

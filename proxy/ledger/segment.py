@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -200,7 +199,7 @@ class Segment:
             last = group.last_seq if newest and group.receipts else self.last_seq
             if group.bodies_again:
                 self._insert_again(group, last)
-            if group.received or group.notes or self.received_ns:
+            if group.received or self.received_ns:
                 self._write_received(group, last)
             if held:
                 flat: list[apsw.SQLiteValue] = [value for row in held for value in row]
@@ -249,12 +248,12 @@ class Segment:
 
     def _write_received(self, group: Group, last: int) -> None:
         """What may be taken back of the events whose receipts are here; what is too old for it goes."""
-        rows = [row for row in chain(group.received, group.notes) if self.first_seq <= row[0] <= last]
+        rows = [row for row in group.received if self.first_seq <= row[0] <= last]
         if rows:
             self.connection.execute("INSERT INTO received VALUES (?, ?)", (group.now_ns, pack_received(rows)))
             self.received_ns = group.now_ns
         until_ns = group.received_until_ns
-        if until_ns >= self._forgotten_ns + _FORGET_EVERY or until_ns > self.received_ns:
+        if not 0 <= until_ns - self._forgotten_ns < _FORGET_EVERY or until_ns > self.received_ns:
             self.forget_received(until_ns)
 
     def forget_received(self, until_ns: int) -> None:
@@ -264,10 +263,10 @@ class Segment:
         if self.received_ns < until_ns:
             self.received_ns = 0
 
-    def received(self) -> list[tuple[int, ReceivedRow]]:
-        """What may be taken back, with the wall clock in ns of when that was written, the latest last."""
-        rows = self.connection.execute("SELECT at_ns, events FROM received ORDER BY rowid")
-        return [(at_ns, row) for at_ns, events in rows for row in unpack_received(events)]
+    def received(self, since_ns: int) -> list[ReceivedRow]:
+        """What may be taken back of what was written since then, the latest last."""
+        rows = self.connection.execute("SELECT events FROM received WHERE at_ns >= ? ORDER BY rowid", (since_ns,))
+        return [row for (events,) in rows for row in unpack_received(events)]
 
     def _update_side(
         self, side: int, rows: list[SideRow], needed: set[int], deltas: Counter[tuple[str, int, int]]

@@ -28,7 +28,7 @@ from proxy.core.errors import RefuseToStart
 from proxy.core.event import SIDES
 from proxy.core.owed import DEAD, DEFERRED, PENDING, REFUSED, RELEASED
 from proxy.ledger.checkpoint import Checkpoints
-from proxy.ledger.group import Group, HeldRow, ReceivedRow, SideRow, StreamRow
+from proxy.ledger.group import Group, HeldRow, SideRow, StreamRow
 from proxy.ledger.schema import OPEN_STATES, RECEIPT_COLUMNS
 from proxy.ledger.segment import BalanceTable, Segment, add_counts, rows_of, unlink_segment
 
@@ -138,20 +138,16 @@ class Store:
         return rows
 
     def received_rows(self, window_ns: int) -> list[dict[str, Any]]:
-        """Events that may be taken back, as those of `held_rows`: received in the last `window_ns` of any worker.
-
-        And those that are to be taken back, whenever that was: `returning` is the mask of the sides.
-        """
+        """Events that may be taken back, as those of `held_rows`: received in the last `window_ns` of any worker."""
         since = max((row[4] for row in self._streams.values()), default=0) - window_ns
         rows: list[dict[str, Any]] = []
         for segment in self.segments:
-            if not segment.received_ns:
+            if segment.received_ns < since:
                 continue
-            found, returning = _last_words(segment, since)
+            found = {row[0]: row for row in segment.received(since)}  # the last word counts
             seqs = orjson.dumps(list(found)).decode()
             for row in _entry_rows(segment, "seq IN (SELECT value FROM json_each(?))", seqs):
                 _, row["received"], row["context"], row["body"] = found[row["seq"]]
-                row["returning"] = returning.get(row["seq"], 0)
                 rows.append(row)
         return rows
 
@@ -211,8 +207,7 @@ class Store:
     def _by_segment(self, group: Group) -> list[tuple[Segment, list[HeldRow], tuple[list[SideRow], list[SideRow]]]]:
         newest = self.newest
         first = newest.first_seq
-        # Bodies come with sides.
-        if all(row[0] >= first for rows in (group.held, *group.sides, group.notes) for row in rows):
+        if all(row[0] >= first for rows in (group.held, *group.sides) for row in rows):  # bodies come with sides
             return [(newest, group.held, group.sides)]
         parts: dict[int, tuple[list[HeldRow], tuple[list[SideRow], list[SideRow]]]] = {newest.number: ([], ([], []))}
         starts = [segment.first_seq for segment in self.segments]
@@ -223,8 +218,6 @@ class Store:
 
         for row in group.held:
             part(row[0])[0].append(row)
-        for note in group.notes:
-            part(note[0])
         for side in (0, 1):
             for side_row in group.sides[side]:
                 part(side_row[0])[1][side].append(side_row)
@@ -373,22 +366,6 @@ class Store:
             for segment in self.segments:
                 segment.close()
             self.checkpoints.close()
-
-
-def _last_words(segment: Segment, since_ns: int) -> tuple[dict[int, ReceivedRow], dict[int, int]]:
-    """What may be taken back and was written since then or is noted; the sides of which it is noted. Both by seq."""
-    found: dict[int, tuple[int, ReceivedRow]] = {}
-    returning: dict[int, int] = {}
-    for at_ns, row in segment.received():
-        seq, sides, *_ = row
-        if sides > 3:
-            returning[seq] = returning.get(seq, 0) | sides >> 2
-            continue
-        returning.pop(seq, None)
-        found.pop(seq, None)
-        if sides:
-            found[seq] = (at_ns, row)
-    return {seq: row for seq, (at_ns, row) in found.items() if at_ns >= since_ns or seq in returning}, returning
 
 
 def _entry_rows(segment: Segment, which: str, *values: apsw.SQLiteValue) -> list[dict[str, Any]]:

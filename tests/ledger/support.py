@@ -122,12 +122,6 @@ class FakeObserver:
     def left(self, route: str, side: int, seq: int) -> None:
         self.told.append(("left", side, seq))
 
-    def hold(self, route: str, side: int) -> None:
-        self.told.append(("hold", side))
-
-    def resume(self, route: str, side: int) -> None:
-        self.told.append(("resume", side))
-
 
 class Clock:
     """A wall clock that a test turns."""
