@@ -177,6 +177,8 @@ _ONLY_FOR_REQUESTS = {
 
 def _websocket_fits(draft: Draft, route: Route) -> Iterator[Finding]:
     if route.websocket is None:
+        if "websocket" in route.model_fields_set:
+            yield Finding(("websocket",), "nothing stands behind it; {} takes sessions with all defaults", on_key=True)
         return
     for key, only in _ONLY_FOR_REQUESTS.items():
         value = getattr(route, key)

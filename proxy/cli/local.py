@@ -168,7 +168,14 @@ def _summary(file: str, settings: Settings) -> dict[str, object]:
         "state_dir": settings.state_dir,
         "backends": {name: backend.where for name, backend in settings.backends.items()},
         "routes": [
-            {"name": r.name, "methods": list(r.match.methods), "path": r.match.path, "key": r.key, "stage": r.stage}
+            {
+                "name": r.name,
+                "takes": "requests" if r.websocket is None else "sessions",
+                "methods": list(r.taken.methods),
+                "path": r.match.path,
+                "key": r.key,
+                "stage": r.stage,
+            }
             for r in settings.routes
         ],
         "default": settings.default,
@@ -186,10 +193,9 @@ def _summary_text(summary: dict[str, object]) -> str:
         f"listen    {', '.join(listen)} with {summary['workers']} workers, state in {clean(summary['state_dir'])}"
     )
     lines += [f"backend   {clean(name)}: {clean(url)}" for name, url in backends.items()]
-    lines += [
-        f"route     {r['name']}: {' '.join(r['methods'])} {clean(r['path'])} by {clean(r['key'])}, stage {r['stage']}"
-        for r in routes
-    ]
+    for r in routes:
+        what = " ".join(r["methods"]) if r["takes"] == "requests" else "WebSocket"
+        lines.append(f"route     {r['name']}: {what} {clean(r['path'])} by {clean(r['key'])}, stage {r['stage']}")
     rest = f"passed through to {clean(summary['default'])}" if summary["default"] else "answered with 404"
     lines.append(f"the rest  {rest}")
     lines.append(f"next: {clean(summary['next'])}")

@@ -237,10 +237,14 @@ class Lane:
             del self._busy[item.event.key]
 
     def put_back(self, item: Item) -> None:
-        """It was not its fault: first of its key again."""
+        """It was not its fault: first of its key again, but for what came back to us while it was in flight."""
         key = item.event.key
         self._free(item)
-        self._queues.setdefault(key, deque()).appendleft(item)
+        queue = self._queues.get(key, ())
+        if queue and queue[0].seq < item.seq:
+            self._queues[key] = deque(sorted((item, *queue), key=lambda each: each.seq))
+        else:
+            self._queues.setdefault(key, deque()).appendleft(item)
         self._ready.append(key)
 
     def stall(self, item: Item) -> Stall:

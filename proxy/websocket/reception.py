@@ -2,7 +2,9 @@
 
 begin --> Link of the authority, and of the other side where that may get messages, too
 authority agrees --> wait up to `copy_wait` for the other side --> 101, with what the authority said
-authority refuses, or is away --> its answer is the client's; or the other side takes over (`on_authority_down`)
+authority refuses --> its answer is the client's
+authority is away or fails --> the same; or the other side takes over (`on_authority_down`)
+authority is away, and what it gets is accepted for it --> what the other side agrees to is the client's answer
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from proxy.core.authority_down import Remedy, remedy
 from proxy.core.choose import Choice
-from proxy.core.event import BOTH
+from proxy.core.event import BOTH, OLD
 from proxy.http.leg import Leg
 from proxy.websocket.frames import NORMAL
 from proxy.websocket.opening import Opening, switching, with_protocol
@@ -26,19 +28,21 @@ if TYPE_CHECKING:
 class Reception:
     """Of one session. client: waits for the answer; forced: the side chosen is the only one."""
 
-    __slots__ = ("_client", "_is_forced", "_opening", "_session", "_timer")
+    __slots__ = ("_asked", "_client", "_is_forced", "_opening", "_session", "_timer")
 
     def __init__(self, session: Session, client: Client, opening: Opening, *, is_forced: bool) -> None:
         self._session = session
         self._client: Client | None = client
         self._opening = opening
         self._is_forced = is_forced
+        self._asked = OLD
+        """The side whose answer is the client's."""
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, choice: Choice) -> None:
         """Shake hands with the backends that messages may go to."""
         session = self._session
-        session.answering = choice.authority
+        session.answering = self._asked = choice.authority
         both = choice.owed == BOTH or choice.shadow or 0 < session.route.dials.weight < 100
         session.links[choice.authority].open()
         if both and not self._is_forced and not session.is_over:
@@ -47,10 +51,10 @@ class Reception:
     def opened(self, link: Link) -> None:
         """A backend has agreed."""
         session = self._session
-        authority = session.links[session.answering]
-        if authority.state != OPEN:
+        asked = session.links[self._asked]
+        if asked.state != OPEN:
             return
-        if link is authority and session.links[1 - link.side].state == OPENING and self._timer is None:
+        if link is asked and session.links[1 - link.side].state == OPENING and self._timer is None:
             self._timer = session.service.loop.call_later(session.route.settings.copy_wait, self._switch)
         else:
             self._switch()
@@ -58,24 +62,28 @@ class Reception:
     def not_opened(self, link: Link) -> None:
         """A backend cannot be reached, or will not."""
         session = self._session
-        if link.side != session.answering:
+        if link.side != self._asked:
             session.service.count("websocket_handshakes_refused")
             return
         other = session.links[1 - link.side]
         answer, link.answer = link.answer, None
-        is_down = answer is None or answer.head is None or answer.status >= 500
-        if is_down and other.state in (OPENING, OPEN) and self._may_fail_over(link.side):
-            session.service.count("failovers")
-            session.answering = other.side
+        if other.state in (OPENING, OPEN) and self._other_may_answer(link.side, answer):
+            self._asked = other.side
             if other.state == OPEN:
                 self._switch()
             return
         self._answer(answer, link.reason)
 
-    def _may_fail_over(self, side: int) -> bool:
-        dials = self._session.route.dials
+    def _other_may_answer(self, side: int, answer: Leg | None) -> bool:
+        """Apply `on_authority_down`. answer: what the side has said, if it has."""
+        session = self._session
+        if side != session.answering:
+            return True  # it was asked for want of the authority, which is there again
+        if answer is not None and answer.head is not None and answer.status < 500:
+            return False
+        dials = session.route.dials
         chosen = remedy(
-            self._session.route.settings.on_authority_down,
+            session.route.settings.on_authority_down,
             authority=side,
             weight=dials.weight,
             latched=dials.latched,
@@ -83,7 +91,16 @@ class Reception:
             sent=False,
             client_id=False,
         )
-        return chosen is Remedy.FAILOVER
+        if chosen is Remedy.FAILOVER:
+            session.service.count("failovers")
+            session.answering = 1 - side
+            return True
+        # A status without a head is of our own making: the backend is away, and has not said anything that counts.
+        is_away = answer is not None and answer.head is None and answer.status > 0
+        if chosen is Remedy.ACCEPT and is_away:
+            session.service.count("websocket_opened_without_authority")
+            return True
+        return False
 
     def _answer(self, answer: Leg | None, reason: str) -> None:
         """There will be no session: what the authority said is the answer."""
@@ -105,7 +122,7 @@ class Reception:
         return client
 
     def _switch(self) -> None:
-        """The authority has agreed: the client's connection is the session's now."""
+        """Who was asked has agreed: the client's connection is the session's now."""
         session = self._session
         self.stop()
         client = self._client
@@ -117,12 +134,12 @@ class Reception:
             client.last_call()
             client.answer_problem(400, "bytes behind a WebSocket handshake, before its answer")
             return
-        agreement = session.links[session.answering].agreement
+        agreement = session.links[self._asked].agreement
         session.protocols = (agreement.protocol,) if agreement.protocol else ()
         session.handshake = with_protocol(self._opening.context, agreement.protocol)
         session.begin(client.hand_over(), switching(self._opening, agreement))
         self._client = None
-        other = session.links[1 - session.answering]
+        other = session.links[1 - self._asked]
         if other.state == OPEN and other.agreement.protocol != agreement.protocol:
             session.service.count("websocket_protocols_differ")
             other.drop(NORMAL, "it chose another subprotocol than the authority")

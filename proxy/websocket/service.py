@@ -55,11 +55,14 @@ class Sessions:
         """Those of which something is to happen soon."""
         self._round: list[Session] = []
         """Those whose turn is still to come in this round."""
+        self._share = 0
+        """How many of them have it in each step."""
         self._waiting: dict[str, set[Link]] = {}
         """Links that wait for their next try, by backend."""
         self._steps = int(_ROUND / _STEP)
         """In how many steps a round is done."""
         self._step = 0
+        self._next_round = 0.0
         self._rules: dict[str, Rules] = {}
         self._timer: asyncio.TimerHandle | None = None
         for route in plane.routes:
@@ -144,9 +147,11 @@ class Sessions:
                 session.check_time(now)
                 if not session.is_waiting:
                     self.watched.discard(session)
-        if not self._round:
+        if now >= self._next_round:
+            self._next_round = now + self._steps * _STEP
             self._round = list(self.open)
-        for _ in range(min(len(self._round), len(self.open) // self._steps + 1)):
+            self._share = len(self._round) // self._steps + 1
+        for _ in range(min(len(self._round), self._share)):
             self._round.pop().check_time(now)
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+import config
 from config.loader import load
 from tests.cli.conftest import Ctl
 
@@ -25,6 +26,11 @@ def test_init_writes_what_check_accepts(ctl: Ctl, home: Path) -> None:
     for words in ("crossfade.yaml is valid", "old: http://127.0.0.1:9001", "route     events:", "stage off"):
         assert words in checked.out
     assert checked.out.endswith("next: proxyctl run crossfade.yaml\n")
+
+
+def test_check_says_which_routes_take_sessions(ctl: Ctl) -> None:
+    checked = ctl("check", str(Path(config.__file__).parent / "examples" / "websocket.yaml"))
+    assert "route     states: WebSocket /api/v1/stream by json:/entity_id, stage off\n" in checked.out
 
 
 def test_init_takes_a_fresh_salt_each_time(ctl: Ctl, home: Path) -> None:

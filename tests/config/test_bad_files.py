@@ -206,6 +206,7 @@ TOGETHER = (
     case("dedupe without ids", route("dedupe: §5m\n    event_id: []"), ("event_id is empty", "0s")),
     case("ids of no window", route("§dedupe_ids: 1000"), "means nothing without `dedupe`"),
     case("sessions that take turns", route("websocket: {}\n    §ordering: strict"), "takes no ordering: strict"),
+    case("sessions without a word", route("§websocket:"), "nothing stands behind it; {} takes sessions"),
     case("sessions that answer both", route("websocket: {}\n    §ack: both"), "takes no ack: both"),
     case("sessions with a window", route("websocket: {}\n    §dedupe: 5m"), "takes no dedupe: 300"),
     case(

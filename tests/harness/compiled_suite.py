@@ -6,9 +6,11 @@ It takes minutes of one core. So it begins when the tests that need both are don
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from typing import IO, Final
 
 from benchmarks import compiled
@@ -55,6 +57,9 @@ def give_up() -> None:
     """End it if nobody has waited for it: the run was stopped."""
     while _begun:
         process, said = _begun.pop()
+        process.send_signal(signal.SIGINT)  # it has processes of its own to end
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
         process.kill()
         process.wait()
         said.close()

@@ -149,7 +149,7 @@ def test_an_event_that_is_dropped_when_a_later_one_of_its_key_fails_is_read_agai
 def test_after_a_hold_everything_that_was_dropped_is_read_again() -> None:
     lane, second = given_back_while_a_later_one_is_in_flight()
     load(lane, 1, next_seq=3)
-    lane.put_back(second)  # in front of 1
+    lane.put_back(second)  # behind 1
     lane.hold()
     lane.resume()
     assert lane.queued == 0
@@ -322,3 +322,18 @@ def test_what_can_never_be_delivered_is_given_back() -> None:
     bare.has_body = False
     lane.begin_load()
     assert lane.end_load(Chunk([refused, bare], 3, False)) == [(refused, DISCARDED), (bare, DEAD)]
+
+
+def test_what_is_put_back_goes_behind_what_came_back_meanwhile() -> None:
+    """The second is on its way to a backend that dies; the first, which the backend had, is taken back."""
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
+    lane.begin_load()
+    load(lane, 2, next_seq=3)
+    second = take(lane)
+    lane.hold()
+    lane.handed(1, "k")
+    lane.resume()
+    assert lane.begin_load() == (1, [])
+    load(lane, 1, 2, next_seq=3)
+    lane.put_back(second)
+    assert take(lane).seq == 1

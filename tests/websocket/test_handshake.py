@@ -7,7 +7,10 @@ import contextlib
 
 import pytest
 
-from tests.http.rig import LIVE, OFF, key_for
+from proxy.core.event import OLD
+from proxy.core.routing import Dials
+from proxy.websocket.upstream import OPEN
+from tests.http.rig import DUAL, LIVE, OFF, key_for
 from tests.http.wire import until
 from tests.websocket.byhand import GET, GOOD, HANDSHAKE, KEY, TEXT, sent
 from tests.websocket.clients import Refused
@@ -91,6 +94,32 @@ async def test_old_down_at_the_handshake_new_answers_when_it_may(paired: Opens) 
         await client.send(text(1, key_for(0)))
         await until(lambda: rig.new.got == [text(1, key_for(0))], "new has it")
         await until(lambda: rig.rig.story("m1") == ("h", "D"), "old is owed it")
+
+
+@pytest.mark.parametrize("policy", ["failover", "accept"])
+async def test_old_down_at_the_handshake_its_messages_are_accepted_for_it(paired: Opens, policy: str) -> None:
+    """At weight 0 new must not answer instead of old; but it speaks the same, so the session may begin without old."""
+    async with paired(make_route(on_authority_down=policy), dials=DUAL, down=["old"]) as rig:
+        rig.old.replies = rig.new.replies = True
+        client = await rig.client()
+        await client.send(text(1))
+        await client.ping()
+        await until(lambda: rig.new.got == [text(1)], "new has its copy")
+        assert rig.rig.fake.holds_event("m1")
+        await until(lambda: rig.rig.story("m1") == ("h", "D"), "old is owed it")
+        assert rig.counted("websocket_opened_without_authority") == 1
+        await rig.old.start()
+        await until(lambda: rig.only_session.links[OLD].state == OPEN, "old is asked again")
+        await client.send(text(2, "b"))
+        assert await client.recv() == f"old:{text(2, 'b')}", "what new said is for nobody"
+
+
+@pytest.mark.parametrize("dials", [OFF, DUAL])
+async def test_old_down_at_the_handshake_is_a_bad_gateway_where_that_is_the_policy(paired: Opens, dials: Dials) -> None:
+    async with paired(make_route(on_authority_down="fail"), dials=dials, down=["old"]) as rig:
+        with pytest.raises(Refused) as refused:
+            await rig.client()
+        assert refused.value.status == 502
 
 
 async def test_both_down_is_a_bad_gateway(paired: Opens) -> None:
@@ -245,7 +274,8 @@ async def test_at_a_stop_who_is_being_opened_is_answered_and_nobody_new_is_let_i
 
 async def test_an_answer_to_the_handshake_without_an_end_is_a_bad_gateway(paired: Opens) -> None:
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        # A RuntimeError is uvloop's way to say that the connection has ended, when it hears of it late.
+        with contextlib.suppress(ConnectionError, RuntimeError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
             while True:
