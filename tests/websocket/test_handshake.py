@@ -288,8 +288,10 @@ async def test_an_answer_to_the_handshake_without_an_end_is_a_bad_gateway(paired
     async with paired(dials=OFF, backend_settings={"response_timeout": "200ms"}) as rig:
         await rig.old.stop()
         server = await asyncio.start_server(endless, "127.0.0.1", rig.old.port)
-        with pytest.raises(Refused) as refused:
-            await rig.client()
-        assert refused.value.status == 502
-        await until(is_over.is_set, "the backend is rid of it")
-        server.close()
+        try:
+            with pytest.raises(Refused) as refused:
+                await rig.client()
+            assert refused.value.status == 502
+            await until(is_over.is_set, "the backend is rid of it")
+        finally:
+            server.close()
