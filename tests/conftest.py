@@ -11,7 +11,6 @@ import uvloop
 from hypothesis import HealthCheck, settings
 
 from benchmarks import compiled
-from tests.harness import compiled_suite
 
 SOAK = os.environ.get("CROSSFADE_SOAK") == "1"
 
@@ -43,25 +42,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """What runs end to end is compiled; that takes a core for a minute, which the tests before it leave idle."""
     if not session.config.option.collectonly and any(item.path.parent.name == "e2e" for item in session.items):
         compiled.begin()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is marked `last` is waited for at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """The tests after those end to end leave a core idle: the compiled modules are tested on it."""
-    last = item.session.items[-1]
-    is_over = item.path.parent.name == "e2e" and nextitem is not None and nextitem.path.parent.name != "e2e"
-    if is_over and nextitem is not last and last.get_closest_marker("last") is not None:
-        compiled_suite.begin(soak=SOAK)
-
-
-def pytest_sessionfinish() -> None:
-    """Nothing goes on without us."""
-    compiled_suite.give_up()
 
 
 @pytest.fixture(scope="session")
