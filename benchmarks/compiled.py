@@ -19,12 +19,17 @@ def begin() -> None:
     _begun.append(subprocess.Popen(_MAKE, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
 
+def end() -> None:
+    """Wait for what was begun."""
+    while _begun:
+        _begun.pop().wait()
+
+
 def build() -> Path:
     """Make the wheel if a source is newer; the folder that PYTHONPATH must name to run it.
 
     Raises CalledProcessError; make's own messages say why.
     """
-    while _begun:
-        _begun.pop().wait()
+    end()
     subprocess.run(_MAKE, cwd=ROOT, check=True)
     return COMPILED

@@ -44,6 +44,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         compiled.begin()
 
 
+def pytest_sessionfinish() -> None:
+    """Also when nobody got as far as to need it."""
+    compiled.end()
+
+
 @pytest.fixture(scope="session")
 def soak() -> bool:
     """True under `make soak`: tests that count take their full counts."""

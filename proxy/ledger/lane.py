@@ -197,7 +197,11 @@ class Lane:
             return
         queue.append(item)
         if len(queue) > 1 and queue[-2].seq > item.seq:
-            self._queues[key] = deque(sorted(queue, key=lambda each: each.seq))
+            self._sort(key, queue)
+
+    def _sort(self, key: str, queue: deque[Item]) -> None:
+        """Some of them came back to us while later ones were on their way."""
+        self._queues[key] = deque(sorted(queue, key=lambda each: each.seq))
 
     # delivering
 
@@ -240,11 +244,10 @@ class Lane:
         """It was not its fault: first of its key again, but for what came back to us while it was in flight."""
         key = item.event.key
         self._free(item)
-        queue = self._queues.get(key, ())
-        if queue and queue[0].seq < item.seq:
-            self._queues[key] = deque(sorted((item, *queue), key=lambda each: each.seq))
-        else:
-            self._queues.setdefault(key, deque()).appendleft(item)
+        queue = self._queues.setdefault(key, deque())
+        queue.appendleft(item)
+        if len(queue) > 1 and queue[1].seq < item.seq:
+            self._sort(key, queue)
         self._ready.append(key)
 
     def stall(self, item: Item) -> Stall:

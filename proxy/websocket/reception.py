@@ -44,9 +44,9 @@ class Reception:
         session = self._session
         session.answering = self._asked = choice.authority
         both = choice.owed == BOTH or choice.shadow or 0 < session.route.dials.weight < 100
+        if both and not self._is_forced:
+            session.links[1 - choice.authority].open()  # first, for the authority may fail at once
         session.links[choice.authority].open()
-        if both and not self._is_forced and not session.is_over:
-            session.links[1 - choice.authority].open()
 
     def opened(self, link: Link) -> None:
         """A backend has agreed."""
@@ -78,7 +78,7 @@ class Reception:
         """Apply `on_authority_down`. answer: what the side has said, if it has."""
         session = self._session
         if side != session.answering:
-            return True  # it was asked for want of the authority, which is there again
+            return True  # it was asked for want of the authority, which is tried again
         if answer is not None and answer.head is not None and answer.status < 500:
             return False
         dials = session.route.dials
@@ -97,10 +97,7 @@ class Reception:
             return True
         # A status without a head is of our own making: the backend is away, and has not said anything that counts.
         is_away = answer is not None and answer.head is None and answer.status > 0
-        if chosen is Remedy.ACCEPT and is_away:
-            session.service.count("websocket_opened_without_authority")
-            return True
-        return False
+        return chosen is Remedy.ACCEPT and is_away
 
     def _answer(self, answer: Leg | None, reason: str) -> None:
         """There will be no session: what the authority said is the answer."""
@@ -139,6 +136,8 @@ class Reception:
         session.handshake = with_protocol(self._opening.context, agreement.protocol)
         session.begin(client.hand_over(), switching(self._opening, agreement))
         self._client = None
+        if self._asked != session.answering:
+            session.service.count("websocket_opened_without_authority")
         other = session.links[1 - self._asked]
         if other.state == OPEN and other.agreement.protocol != agreement.protocol:
             session.service.count("websocket_protocols_differ")

@@ -63,6 +63,7 @@ class Sessions:
         """In how many steps a round is done."""
         self._step = 0
         self._next_round = 0.0
+        """When the next one begins, if only a few sessions were done with this one long before."""
         self._rules: dict[str, Rules] = {}
         self._timer: asyncio.TimerHandle | None = None
         for route in plane.routes:

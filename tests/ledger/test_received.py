@@ -12,7 +12,7 @@ from proxy.core.owed import DELIVERED
 from proxy.ledger.entry import Stream
 from proxy.ledger.protocol import HANDED, PARKED, RECEIVED, Report
 from proxy.ledger.reader import Reader
-from tests.ledger.support import ROUTE, Desk, bucket, counted, event, frame
+from tests.ledger.support import ROUTE, Desk, bucket, counted, event, frame, rows
 
 WINDOW = 5.0
 BOTH_RECEIVED: list[Report] = [(1, 0, RECEIVED, 0), (1, 1, RECEIVED, 0)]
@@ -93,6 +93,18 @@ def test_after_its_window_it_is_forgotten(desk: Desk) -> None:
     desk.book.take_frame(stream, frame(2, [], [(1, 0, HANDED, 0)]))
     desk.commit()
     assert desk.states() == {"id-1": ("delivered", "delivered")}
+
+
+def test_what_is_too_old_is_removed_from_disk_also_after_the_clock_was_set_back(desk: Desk) -> None:
+    stream = received(desk)
+    desk.clock.go(-3600)
+    most = 0
+    for n in range(2, 40):
+        desk.book.take_frame(stream, frame(n, [event(n, key=f"k{n}")], [(n, 0, RECEIVED, 0), (n, 1, RECEIVED, 0)]))
+        desk.commit()
+        desk.clock.go(1)
+        most = max(most, len(rows(desk.store.newest.path, "SELECT 1 FROM received")))
+    assert most < WINDOW + 5, "it grows for an hour"
 
 
 def test_what_cannot_be_lost_any_more_is_not_taken_back(desk: Desk) -> None:

@@ -12,7 +12,7 @@ import pytest
 from proxy.websocket.upstream import OPEN
 from tests.http.wire import until
 from tests.websocket.byhand import CLOSE, PING, PONG, TEXT, closing, sent
-from tests.websocket.rig import by_hand, make_route, text
+from tests.websocket.rig import HandRig, by_hand, make_route, text
 from tests.websocket.test_deliver import couriers
 from tests.websocket.test_deliver import event as courier_event
 
@@ -60,15 +60,22 @@ async def test_nothing_passes_what_was_handed_because_of_what_was_received_befor
         assert rig.story("m3")[1] == "h"
 
 
+async def parked_copy(stand: HandRig) -> asyncio.Future[None]:
+    """m1, which new takes and does not receipt, and the ledger has not confirmed; its client waits for this Pong."""
+    rig = stand.rig.rig
+    client = await stand.rig.by_hand()
+    rig.fake.holds = True
+    stand.new.mute()
+    client.send(raw(1))
+    waiting = asyncio.ensure_future(client.ping())
+    await until(lambda: "m1" in rig.fake.events and rig.story("m1") == ("D", "P"), "parked")
+    return waiting
+
+
 async def test_a_ping_is_answered_although_a_parked_copy_is_handed_before_that_is_durable() -> None:
     async with by_hand() as stand:
         rig = stand.rig.rig
-        client = await stand.rig.by_hand()
-        rig.fake.holds = True
-        stand.new.mute()
-        client.send(raw(1))
-        waiting = asyncio.ensure_future(client.ping())
-        await until(lambda: "m1" in rig.fake.events and rig.story("m1") == ("D", "P"), "parked")
+        waiting = await parked_copy(stand)
         parked = max(rig.fake.frames)
         await asyncio.sleep(0.05)
         stand.new.cut()
@@ -183,12 +190,7 @@ async def test_a_courier_that_is_refused_for_good_does_not_knock_for_ever() -> N
 async def test_answers_that_wait_for_a_ledger_that_is_away_are_counted() -> None:
     async with by_hand() as stand:
         rig = stand.rig.rig
-        client = await stand.rig.by_hand()
-        rig.fake.holds = True
-        stand.new.mute()
-        client.send(raw(1))
-        waiting = asyncio.ensure_future(client.ping())
-        await until(lambda: "m1" in rig.fake.events and rig.story("m1") == ("D", "P"), "parked")
+        waiting = await parked_copy(stand)
         rig.ledger.fail_waiters()
         assert stand.rig.counted("websocket_answers_delayed") == 1
         assert not waiting.done()

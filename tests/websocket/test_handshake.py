@@ -114,6 +114,30 @@ async def test_old_down_at_the_handshake_its_messages_are_accepted_for_it(paired
         assert await client.recv() == f"old:{text(2, 'b')}", "what new said is for nobody"
 
 
+async def test_when_the_other_side_refuses_too_the_authority_that_is_back_is_asked(paired: Opens) -> None:
+    async with paired(dials=DUAL, down=["old"]) as rig:
+        rig.new.gate, rig.new.refusal = asyncio.Event(), 403
+        opening = asyncio.ensure_future(rig.client())
+        await until(lambda: bool(rig.new.requests), "new is asked, in old's place")
+        await rig.old.start()
+        await until(lambda: bool(rig.old.connections), "old has agreed")
+        rig.new.gate.set()
+        client = await opening
+        await client.send(text(1))
+        await until(lambda: rig.old.got == [text(1)], "old has it")
+        assert rig.counted("websocket_opened_without_authority") == 0
+
+
+async def test_an_authority_that_fails_at_once_does_not_keep_the_other_side_from_being_asked(paired: Opens) -> None:
+    """Of a backend whose names are not known a leg fails before anything was sent."""
+    nowhere = {"old": {"url": "http://old.invalid:1"}}
+    async with paired(dials=LIVE, backend_settings=nowhere) as rig:
+        await until(lambda: rig.rig.upstreams["old"].lookup_failures > 0, "it cannot be looked up")
+        client = await rig.client(f"?entity_id={key_for(0)}")
+        await client.send(text(1, key_for(0)))
+        await until(lambda: rig.new.got == [text(1, key_for(0))], "new has it")
+
+
 @pytest.mark.parametrize("dials", [OFF, DUAL])
 async def test_old_down_at_the_handshake_is_a_bad_gateway_where_that_is_the_policy(paired: Opens, dials: Dials) -> None:
     async with paired(make_route(on_authority_down="fail"), dials=dials, down=["old"]) as rig:
