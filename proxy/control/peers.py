@@ -10,7 +10,8 @@ import asyncio
 import itertools
 import logging
 import socket
-from time import monotonic
+import time
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -75,13 +76,13 @@ class Peer:
     heard_at: when it said something last, monotonic seconds; it reports every 250 ms.
     """
 
-    def __init__(self, register: Register, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, register: Register, writer: asyncio.StreamWriter, now: float) -> None:
         self.kind = register.kind
         self.index = register.index
         self.pid = register.pid
         self.life = register.life
         self.applied = 0
-        self.heard_at = monotonic()
+        self.heard_at = now
         self._writer = writer
 
     def send(self, message: FromSupervisor) -> None:
@@ -98,11 +99,12 @@ class Peer:
 
 
 class Peers:
-    """All control links. workers: how many are expected."""
+    """All control links. workers: how many are expected; clock: monotonic seconds."""
 
-    def __init__(self, workers: int, listener: Listener) -> None:
+    def __init__(self, workers: int, listener: Listener, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._expected = workers
         self._listener = listener
+        self._clock = clock
         self._routing: Routing | None = None
         self._ledger_routing: Routing | None = None
         self._health: BackendHealth | None = None
@@ -253,7 +255,7 @@ class Peers:
     def _join(self, message: ToSupervisor, writer: asyncio.StreamWriter) -> Peer:
         if not isinstance(message, Register):
             raise msgspec.DecodeError(f"{type(message).__name__} before Register")
-        peer = Peer(message, writer)
+        peer = Peer(message, writer, self._clock())
         if peer.kind == "worker" and 0 <= peer.index < self._expected:
             before = self.workers.pop(peer.index, None)
             self.workers[peer.index] = peer
@@ -290,7 +292,7 @@ class Peers:
         self._listener.peer_left(peer)
 
     def _take(self, peer: Peer, message: ToSupervisor) -> None:
-        peer.heard_at = monotonic()
+        peer.heard_at = self._clock()
         match message:
             case Applied(epoch):
                 peer.applied = epoch

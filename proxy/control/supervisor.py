@@ -70,7 +70,7 @@ class Supervisor:
         audit = Audit(places.audit, wall)
         self._store = FileStore(places.routing, floor=audit.last_epoch())
         self._tally = Tally(places.control_socket.parent / "counters", inherited.started_ns)
-        self._peers = Peers(settings.workers, self)
+        self._peers = Peers(settings.workers, self, clock=clock)
         changes = Changes(settings, self._store, audit, self._peers, self._tally, clock=clock)
         self.instance = Instance(
             settings=settings,
