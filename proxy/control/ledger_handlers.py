@@ -16,6 +16,8 @@ from proxy.core.owed import STATE_NAMES
 
 PAGE: Final = 1000
 """Events asked for at a time when they are only counted."""
+ROWS: Final = 5000
+SEQS: Final = 500
 Record = Callable[[Call, str, dict[str, Any], str], Awaitable[None]]
 
 
@@ -64,6 +66,25 @@ class LedgerHandlers:
         if not page["events"]:
             raise Problem(404, f"no event {call.path['id']!r} is recorded; settled ones are kept for ledger.retain")
         return views.ReceiptsOfEvent(page["events"])
+
+    async def recorded(self, call: Call) -> views.Recorded:
+        """Receipts of a route as the consistency checker reads them."""
+        route = call.query.get("route", "")
+        if route not in self._instance.routes:
+            raise Problem(422, f"recorded needs a route, one of {', '.join(self._instance.routes)}, not {route!r}")
+        after, limit = call.integer("after_seq", 0, 0, 10**18), call.integer("limit", ROWS, 1, ROWS)
+        return views.Recorded(**await self._ask("recorded", {"route": route, "after_seq": after, "limit": limit}))
+
+    async def settled(self, call: Call) -> views.Settled:
+        """What became of some receipts."""
+        texts = call.query.get("seqs", "").split(",")
+        if len(texts) > SEQS or not all(text.isascii() and text.isdigit() and len(text) <= 18 for text in texts):
+            raise Problem(422, f"seqs must be at most {SEQS} whole numbers with commas between them")
+        return views.Settled(**await self._ask("settled", {"seqs": [int(text) for text in texts]}))
+
+    async def covered(self, _call: Call) -> views.Covered:
+        """Of which times the record says everything."""
+        return views.Covered(**await self._ask("covered", {}))
 
     async def dead(self, call: Call) -> views.Receipts:
         """Dead letters, page by page."""

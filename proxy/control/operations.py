@@ -50,6 +50,8 @@ _LIMIT: Final = Parameter("limit", "query", {"type": "integer", "minimum": 1, "m
 _STATE: Final = Parameter("state", "query", _STRING, "only events in this state at the side, or at either")
 _SINCE: Final = Parameter("since", "query", _MOMENT, "accepted since")
 _AFTER: Final = Parameter("after_seq", "query", {"type": "integer", "minimum": 0}, "only after this number")
+_ROWS: Final = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 5000}, "at most so many")
+_SEQS: Final = Parameter("seqs", "query", _STRING, "numbers of receipts with commas between them, at most 500")
 _TOKEN: Final = Parameter("name", "path", _STRING, "name of a token")
 _EVENT: Final = Parameter("id", "path", _STRING, "event id")
 
@@ -92,6 +94,32 @@ OPERATIONS: Final = (
         "viewer",
         views.ReceiptsOfEvent,
         parameters=(_EVENT,),
+    ),
+    Operation(
+        "GET",
+        f"{PREFIX}/ledger/recorded",
+        "recorded",
+        "Receipts of a route as short rows, for the consistency checker",
+        "viewer",
+        views.Recorded,
+        parameters=(_ROUTE, _AFTER, _ROWS),
+    ),
+    Operation(
+        "GET",
+        f"{PREFIX}/ledger/settled",
+        "settled",
+        "What became of receipts, by their numbers",
+        "viewer",
+        views.Settled,
+        parameters=(_SEQS,),
+    ),
+    Operation(
+        "GET",
+        f"{PREFIX}/ledger/covered",
+        "covered",
+        "Of which times the record says everything",
+        "viewer",
+        views.Covered,
     ),
     Operation(
         "POST",

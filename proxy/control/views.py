@@ -309,6 +309,31 @@ class ReceiptsOfEvent(msgspec.Struct):
     receipts: list[dict[str, Any]]
 
 
+class Recorded(msgspec.Struct):
+    """Receipts as short rows: seq, id, accepted_ns, event_time, identities, then state and attempts of old and of new.
+
+    after_seq: where the next question goes on; more: there are further receipts already. States are numbers, see
+    `proxy.core.owed`.
+    """
+
+    rows: list[list[Any]]
+    after_seq: int
+    more: bool
+
+
+class Settled(msgspec.Struct):
+    """The same rows of receipts that were asked for by their numbers."""
+
+    rows: list[list[Any]]
+
+
+class Covered(msgspec.Struct):
+    """Of which times the record says everything: since when, but for gaps. Nanoseconds since 1970."""
+
+    from_ns: int | None
+    gaps: list[list[int]]
+
+
 class Replayed(msgspec.Struct):
     """Events that are pending again, and how many could not be because their body is gone."""
 

@@ -6,6 +6,8 @@
     dead_requeue  {ids | null, side | null, route | null}                {"moved"}
     dead_discard  {ids | null, side | null, route | null}                {"moved"}
 
+What the consistency checker asks stands in `recorded`.
+
 side is 0 (old), 1 (new) or null; state is a name of `proxy.core.owed.STATE_NAMES`. Reading is done in a
 thread of its own, a segment at a time. No value of a header ever leaves the ledger, only names; a
 target leaves without its query string.
@@ -25,6 +27,7 @@ import orjson
 
 from proxy.core.event import SIDES
 from proxy.core.owed import DEAD, DEFERRED, NOT_OWED, PENDING, STATE_NAMES, Balance
+from proxy.ledger import recorded
 from proxy.ledger.moves import Moves
 from proxy.ledger.schema import OPEN_STATES, connect
 from proxy.ledger.segment import BalanceTable, Segment
@@ -67,6 +70,8 @@ class Queries:
             return await loop.run_in_executor(self._thread, self.events, args)
         if op == "summary":
             return await loop.run_in_executor(self._thread, self.summary)
+        if op in ("recorded", "settled", "covered"):
+            return await loop.run_in_executor(self._thread, self.checked, op, args)
         side, route = _side(args.get("side")), args.get("route")
         if op == "replay":
             if side is None:
@@ -115,6 +120,22 @@ class Queries:
             "receipts": segments[-1].last_seq - segments[0].first_seq + 1,
             "gaps": gaps,
         }
+
+    def checked(self, op: str, args: dict[str, Any]) -> dict[str, Any]:
+        """What the consistency checker asks."""
+        if op == "covered":
+            return recorded.covered(self._segments())
+        if op == "settled":
+            seqs = args.get("seqs")
+            if not (isinstance(seqs, list) and len(seqs) <= recorded.MOST and all(type(seq) is int for seq in seqs)):
+                raise BadQuestion(f"seqs must be a list of at most {recorded.MOST} whole numbers")
+            return recorded.settled(self._segments(), seqs)
+        route = args.get("route")
+        if not isinstance(route, str):
+            raise BadQuestion("recorded needs a route")
+        return recorded.recorded(
+            self._segments(), route, _whole(args, "after_seq") or 0, _whole(args, "limit") or recorded.MOST
+        )
 
     def events(self, args: dict[str, Any]) -> dict[str, Any]:
         """Receipts that fit, and where the next page begins."""

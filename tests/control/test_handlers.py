@@ -284,3 +284,39 @@ async def test_the_settings_of_all_routes_are_shown(plane: Plane) -> None:
         plane.supervisor.instance.settings.routes[0].match.path,
     )
     assert route["load_events"] == "count"
+
+
+async def test_what_the_checker_asks_reaches_the_ledger(plane: Plane) -> None:
+    row = [7, "a", 1, "", "", 3, 1, 3, 1]
+    ledger = ledger_of(
+        plane,
+        recorded={"rows": [row], "after_seq": 7, "more": False},
+        settled={"rows": [row]},
+        covered={"from_ns": 1, "gaps": [[2, 3]]},
+    )
+    answer = await plane.get("/api/v1/ledger/recorded?route=events&after_seq=5&limit=10")
+    assert answer == {"rows": [row], "after_seq": 7, "more": False}
+    assert await plane.get("/api/v1/ledger/settled?seqs=7,9") == {"rows": [row]}
+    assert await plane.get("/api/v1/ledger/covered") == {"from_ns": 1, "gaps": [[2, 3]]}
+    assert [each.args for each in ledger.asked] == [
+        {"route": "events", "after_seq": 5, "limit": 10},
+        {"seqs": [7, 9]},
+        {},
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "recorded",
+        "recorded?route=other",
+        "recorded?route=events&limit=5001",
+        "settled",
+        "settled?seqs=",
+        "settled?seqs=1,,2",
+        "settled?seqs=1,x",
+        "settled?seqs=" + ",".join(["1"] * 501),
+    ],
+)
+async def test_bad_questions_of_a_checker(plane: Plane, path: str) -> None:
+    assert (await plane.ask("GET", f"/api/v1/ledger/{path}"))[0] == 422

@@ -26,6 +26,9 @@ GET /api/v1/why
 GET /api/v1/ledger
 GET /api/v1/ledger/events
 GET /api/v1/ledger/events/{id}
+GET /api/v1/ledger/recorded
+GET /api/v1/ledger/settled
+GET /api/v1/ledger/covered
 POST /api/v1/ledger/replay
 GET /api/v1/dead
 POST /api/v1/dead/requeue
