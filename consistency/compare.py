@@ -1,0 +1,231 @@
+"""One window: rows of both stores and what is on record, put together by identity, each given its class.
+
+    old rows ---+                                       +--> counts by class, fields that differ
+    new rows ---+--> Holding (one for each identity) ---+
+    recorded ---+                                       +--> findings: suspects, until they were read again
+
+Nothing here reads a store or a clock; what has to be read again, and when, is in `judge`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from consistency.classes import MISMATCHES, Class, Presence, lost_by, of_copies, of_presence
+from consistency.identity import Naming
+from consistency.recorded import Recorded
+from consistency.rows import Key, Row
+from consistency.rules import Comparison, Difference, Rules
+from proxy.core.event import NEW, OLD, SIDES
+
+TIME_PATH: Final = "(time)"
+"""In the place of a path: the times of two rows differ."""
+
+
+class Finding(NamedTuple):
+    """One identity and what became of it.
+
+    key: under which its rows are read again; kind: its class; by: sides it is held against, as `old`, `new`;
+    differences, tolerated, enriched: see `rules.Comparison`; ids: events of the ledger that bear it
+    """
+
+    key: Key
+    kind: Class
+    by: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    tolerated: tuple[str, ...] = ()
+    enriched: int = 0
+    ids: tuple[str, ...] = ()
+
+    @property
+    def is_mismatch(self) -> bool:
+        """It counts against a side, should it be persistent."""
+        return self.kind in MISMATCHES
+
+
+class Holding:
+    """What is known of one identity in one window."""
+
+    __slots__ = ("new", "old", "recorded")
+
+    def __init__(self) -> None:
+        self.old: list[Row] = []
+        self.new: list[Row] = []
+        self.recorded: Recorded | None = None
+
+    @property
+    def home(self) -> int:
+        """The time that says to which window it belongs: the ledger's, else old's, else new's."""
+        if self.recorded is not None:
+            return self.recorded.at
+        return min(row.at for row in self.old or self.new)
+
+    @property
+    def key(self) -> Key:
+        """Under which it is read again."""
+        rows = self.old or self.new
+        if rows:
+            return rows[0].key
+        assert self.recorded is not None, "nobody knows of it"
+        return Key(self.recorded.identity, self.recorded.at)
+
+
+class TimeRule(NamedTuple):
+    """How the times of two rows are compared. within: nanoseconds that they may lie apart, beyond the coarser precision
+    of both stores; is_compared: false where a store has a time of its own, such as that of writing.
+    """
+
+    within: int = 0
+    is_compared: bool = True
+
+
+class Judge:
+    """Gives identities their classes. covers: whether the ledger would know an event of a time, had it come by us."""
+
+    def __init__(
+        self, rules: Rules, naming: Naming, covers: Callable[[int], bool], time: TimeRule | None = None
+    ) -> None:
+        self._rules = rules
+        self._naming = naming
+        self._covers = covers
+        self._time = time or TimeRule()
+
+    def holdings(self, old: Iterable[Row], new: Iterable[Row], recorded: Iterable[Recorded]) -> dict[str, Holding]:
+        """By name, all that is in a store or on record."""
+        found: dict[str, Holding] = {}
+        self.add(found, OLD, old)
+        self.add(found, NEW, new)
+        self.record(found, recorded)
+        return found
+
+    def record(self, holdings: dict[str, Holding], recorded: Iterable[Recorded]) -> None:
+        """What is on record, of names that are there already or of others."""
+        for each in recorded:
+            name = self._naming.name(Key(each.identity, each.at))
+            holding = holdings.get(name)
+            if holding is None:
+                holding = holdings[name] = Holding()
+            holding.recorded = each
+
+    def add(self, holdings: dict[str, Holding], side: int, rows: Iterable[Row]) -> None:
+        """Rows of one side's store."""
+        name_of, is_merging = self._naming.name, self._naming.is_keyed_by_time
+        for row in rows:
+            name = name_of(row.key)
+            holding = holdings.get(name)
+            if holding is None:
+                holding = holdings[name] = Holding()
+            there = holding.new if side == NEW else holding.old
+            if there and is_merging:
+                there[0] = _merged(there[0], row)
+            else:
+                there.append(row)
+
+    def finding(self, holding: Holding) -> Finding:
+        """The class of one identity. Raises rules.Incomparable."""
+        recorded = holding.recorded
+        record = recorded.record if recorded is not None else None
+        ids = recorded.ids if recorded is not None else ()
+        presence = Presence(len(holding.old), len(holding.new))
+        key = holding.key
+        kind = of_presence(record, presence, is_covered=record is None and self._covers(key.at))
+        if kind is Class.LOST:
+            return Finding(key, kind, tuple(SIDES[side] for side in lost_by(record, presence)), ids=ids)
+        if kind is Class.UNRECORDED:
+            return Finding(key, kind, ("new" if presence.old else "old",))
+        copies = of_copies(record, presence) if kind in (None, Class.ONE_SIDED) else None
+        if kind is not None:
+            return Finding(key, copies or kind, ids=ids)
+        said = self._compared(holding)
+        if said.differences:
+            return Finding(key, Class.DIFFERENT, (), said.differences, said.tolerated, said.enriched, ids)
+        if copies is not None:
+            by = tuple(SIDES[side] for side in (OLD, NEW) if presence.at(side) > 1)
+            return Finding(key, copies, by, (), said.tolerated, said.enriched, ids)
+        kind = Class.TOLERATED if said.tolerated else Class.EQUAL
+        return Finding(key, kind, (), (), said.tolerated, said.enriched, ids)
+
+    def _compared(self, holding: Holding) -> Comparison:
+        """Every row of one side against the other side's first, and that one against every other of its own."""
+        first = holding.old[0]
+        said = self._pair(first, holding.new[0])
+        for row in holding.new[1:]:
+            if said.differences:
+                return said
+            said = self._pair(first, row)
+        for row in holding.old[1:]:
+            if said.differences:
+                return said
+            said = self._pair(row, holding.new[0])
+        return said
+
+    def _pair(self, old: Row, new: Row) -> Comparison:
+        said = self._rules.compare(old.fields, new.fields)
+        if old.at == new.at or not self._time.is_compared:
+            return said
+        apart = abs(old.at - new.at)
+        # Two times in one step of the coarser precision are one time to it.
+        if apart < self._naming.precision:
+            return said
+        if apart <= self._time.within:
+            return said._replace(tolerated=(*said.tolerated, TIME_PATH))
+        return said._replace(differences=(*said.differences, Difference(TIME_PATH, "value", old.at, new.at)))
+
+
+def _merged(one: Row, other: Row) -> Row:
+    """A point that was written twice: the fields of both, the later one's where both have them."""
+    first, last = (one, other) if one.at <= other.at else (other, one)
+    return Row(first.identity, first.at, first.fields | last.fields)
+
+
+class Counts:
+    """What is counted of a window: identities by class, paths that differ, enrichment."""
+
+    __slots__ = ("classes", "enriched", "fields", "tolerated")
+
+    def __init__(self) -> None:
+        self.classes: Counter[Class] = Counter()
+        self.fields: Counter[str] = Counter()
+        """Identities that differ at a path; indexes of lists count as one path, `*`."""
+        self.tolerated: Counter[str] = Counter()
+        self.enriched = 0
+
+    def add(self, finding: Finding) -> None:
+        """Count one identity."""
+        self.classes[finding.kind] += 1
+        self.enriched += finding.enriched
+        if finding.differences:
+            self.fields.update({general(each.path) for each in finding.differences})
+        if finding.tolerated:
+            self.tolerated.update({general(path) for path in finding.tolerated})
+
+    @property
+    def settled(self) -> int:
+        """Distinct identities that say something of the sides: all but what is pending or somebody else's."""
+        return sum(self.classes.values()) - self.classes[Class.PENDING] - self.classes[Class.FOREIGN]
+
+    @property
+    def mismatches(self) -> int:
+        """Identities that count against a side."""
+        return sum(self.classes[each] for each in MISMATCHES)
+
+    @property
+    def rate(self) -> float | None:
+        """Mismatches of the settled, 0 to 1; None when nothing is settled."""
+        return self.mismatches / self.settled if self.settled else None
+
+    def merge(self, other: Counts) -> None:
+        """Add another window's."""
+        self.classes.update(other.classes)
+        self.fields.update(other.fields)
+        self.tolerated.update(other.tolerated)
+        self.enriched += other.enriched
+
+
+def general(path: str) -> str:
+    """A path with `*` for every index of a list, so that one field of a thousand elements is one field."""
+    if not any(character.isdigit() for character in path):
+        return path
+    return "/".join("*" if part.isdecimal() else part for part in path.split("/"))

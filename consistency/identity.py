@@ -1,0 +1,48 @@
+"""Names of events that are made of several values, and of rows whose time is part of their name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from consistency.rows import Key
+
+
+def text_of(parts: Sequence[str]) -> str:
+    """One text for the values that name an event: one value as it is, several as a JSON array.
+
+    So `["a", "b c"]` and `["a b", "c"]` have different names, and each can be taken apart again.
+    """
+    return parts[0] if len(parts) == 1 else orjson.dumps(list(parts)).decode()
+
+
+def parts_of(text: str, count: int) -> list[str]:
+    """The values again. count: how many they were. Raises ValueError when the text is of another number."""
+    if count == 1:
+        return [text]
+    parts = orjson.loads(text)
+    if not isinstance(parts, list) or len(parts) != count or not all(isinstance(each, str) for each in parts):
+        raise ValueError(f"{text!r} is not the name of {count} values")
+    return parts
+
+
+class Naming:
+    """How rows of two stores find each other.
+
+    precision: nanoseconds, the coarser one of both stores; is_keyed_by_time: the time is part of the name in both
+    """
+
+    __slots__ = ("is_keyed_by_time", "precision")
+
+    def __init__(self, precision: int = 1, *, is_keyed_by_time: bool = False) -> None:
+        self.precision = precision
+        self.is_keyed_by_time = is_keyed_by_time
+
+    def name(self, key: Key) -> str:
+        """The text under which a row is counted, compared and reported."""
+        return f"{key.identity} {self.floor(key.at)}" if self.is_keyed_by_time else key.identity
+
+    def floor(self, at: int) -> int:
+        """The time at the coarser precision, nanoseconds."""
+        return at - at % self.precision

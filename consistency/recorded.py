@@ -1,0 +1,55 @@
+"""What the checker knows of the ledger: events by their identity, and of which times it would know them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from consistency.classes import Record
+from consistency.rows import Key, Span
+
+
+class Recorded(NamedTuple):
+    """What the ledger says of one identity, over all events that bear it.
+
+    identity: the text that both stores have for it
+    record: at each side; at: the event's own time, nanoseconds since the epoch; ids: of the events that bear it
+    """
+
+    identity: str
+    record: Record
+    at: int
+    ids: tuple[str, ...]
+
+
+class Records(Protocol):
+    """The third source: each identity once in an answer. Raises RecordsUnavailable."""
+
+    async def within(self, span: Span) -> list[Recorded]:
+        """All identities whose events' time is in the span."""
+
+    async def find(self, keys: Sequence[Key]) -> list[Recorded]:
+        """Those that are on record, whatever their time, but where the time is part of the name."""
+
+    def covers(self, at: int) -> bool:
+        """Whether an event of this time would be on record, had it come by us."""
+
+
+class RecordsUnavailable(Exception):
+    """The ledger could not be asked; the text says why. The check is inconclusive for now."""
+
+
+class NoRecords:
+    """No ledger: what two stores say of each other, and no more."""
+
+    async def within(self, span: Span) -> list[Recorded]:
+        """Nothing."""
+        return []
+
+    async def find(self, keys: Sequence[Key]) -> list[Recorded]:
+        """Nothing."""
+        return []
+
+    def covers(self, at: int) -> bool:
+        """Of no time."""
+        return False

@@ -1,0 +1,149 @@
+"""Windows of event time: which are provisional, which are due, which were judged, and what a late event does.
+
+    open --its end passes--> provisional --settled, nothing pending--> due --> judged --horizon passes--> closed
+                                                                        ^         |
+                                                                        +--late event
+
+Time is the wall clock's, never the newest event's: a source that sends nothing holds nothing up, and one whose clock
+is ahead ends no window early. Nothing here reads a clock or a store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Final
+
+from consistency.rows import Span
+from proxy.core.sketch import Sketch
+
+SECOND: Final = 1_000_000_000
+LEAST_SETTLE: Final = 5 * SECOND
+MOST_SETTLE: Final = 600 * SECOND
+ENOUGH: Final = 30
+"""Measurements of visibility before they say more than the least settle."""
+_KEPT: Final = 2000
+"""Measurements after which the older half is forgotten."""
+
+
+class WindowState(StrEnum):
+    """Where a window stands at a moment."""
+
+    OPEN = "open"
+    PROVISIONAL = "provisional"
+    DUE = "due"
+    JUDGED = "judged"
+    CLOSED = "closed"
+
+
+class Settle:
+    """How long after a window's end it is judged: twice the 99th percentile of the time until events were visible.
+
+    So what is nearly always visible in time is no suspect, and a store that becomes slow is given more time: an event
+    that was missing when its window was judged and is there in the end is a measurement as well. Nanoseconds.
+    """
+
+    def __init__(self, least: int = LEAST_SETTLE, most: int = MOST_SETTLE) -> None:
+        self._least = least
+        self._most = most
+        self._recent, self._before = Sketch(), Sketch()
+        self._count = 0
+        """Of the recent ones."""
+
+    def saw(self, visible_after: int) -> None:
+        """An event was visible in a store this long after it was accepted."""
+        self._recent.add(max(visible_after, 1) / SECOND)
+        self._count += 1
+        if self._count == _KEPT:
+            self._recent, self._before, self._count = Sketch(), self._recent, 0
+
+    @property
+    def time(self) -> int:
+        """Nanoseconds from a window's end until it is due."""
+        all_of_them = Sketch()
+        all_of_them.merge(self._recent)
+        all_of_them.merge(self._before)
+        if all_of_them.count < ENOUGH:
+            return self._least
+        return min(max(round(2 * all_of_them.quantile(0.99) * SECOND), self._least), self._most)
+
+
+class Windows:
+    """All windows of one check, from a beginning on. Times are nanoseconds since the epoch.
+
+    size: of a window; begin: event time from which on there is something to judge; horizon: how long after its end an
+    event can reopen a window; judged, reopened: starts of windows, as the properties of those names gave them
+    """
+
+    def __init__(
+        self, *, size: int, begin: int, horizon: int, judged: Iterable[int] = (), reopened: Iterable[int] = ()
+    ) -> None:
+        self.size = size
+        self.horizon = horizon
+        self.cursor = begin - begin % size
+        """Start of the first window that is not judged; all before it are."""
+        self._judged = set(judged)
+        self._reopened = set(reopened)
+        self._advance()
+
+    def of(self, at: int) -> Span:
+        """The window that an event time lies in."""
+        start = at - at % self.size
+        return Span(start, start + self.size)
+
+    def state(self, window: Span, now: int, settle: int, pending: Callable[[Span], bool]) -> WindowState:
+        """Of one window. pending: whether an event in it is still owed to a side."""
+        if window.end > now:
+            return WindowState.OPEN
+        if self._is_judged(window.start):
+            return WindowState.JUDGED if now < window.end + self.horizon else WindowState.CLOSED
+        if now < window.end + settle or pending(window):
+            return WindowState.PROVISIONAL
+        return WindowState.DUE
+
+    def due(self, now: int, settle: int, pending: Callable[[Span], bool]) -> list[Span]:
+        """All windows to be judged now, oldest first. One that something is pending in holds up none but itself."""
+        found = []
+        starts = self._reopened.union(range(self.cursor, now - settle - self.size + 1, self.size))
+        for start in sorted(starts):
+            window = Span(start, start + self.size)
+            if self.state(window, now, settle, pending) is WindowState.DUE:
+                found.append(window)
+        return found
+
+    def judge(self, window: Span) -> None:
+        """It was judged, and its counts are kept."""
+        self._reopened.discard(window.start)
+        if window.start >= self.cursor:
+            self._judged.add(window.start)
+            self._advance()
+
+    def reopen(self, at: int, now: int) -> WindowState:
+        """An event of this time turned up. The state of its window before: JUDGED means that it is to be judged once
+        more, CLOSED that it is too late for that.
+        """
+        window = self.of(at)
+        state = self.state(window, now, 0, lambda _: False)
+        if state is WindowState.JUDGED:
+            self._reopened.add(window.start)
+        return state
+
+    @property
+    def judged(self) -> list[int]:
+        """Starts of judged windows that come after one that is not."""
+        return sorted(self._judged)
+
+    @property
+    def reopened(self) -> list[int]:
+        """Starts of windows that were judged and are to be judged again. With `cursor` and `judged` all that has to be
+        kept to go on later.
+        """
+        return sorted(self._reopened)
+
+    def _is_judged(self, start: int) -> bool:
+        return (start < self.cursor or start in self._judged) and start not in self._reopened
+
+    def _advance(self) -> None:
+        while self.cursor in self._judged:
+            self._judged.discard(self.cursor)
+            self.cursor += self.size

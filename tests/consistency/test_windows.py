@@ -1,0 +1,171 @@
+"""Windows by a clock of ours: when they are due, what holds them up, what reopens them, how one goes on later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consistency.rows import Span
+from consistency.windows import ENOUGH, LEAST_SETTLE, MOST_SETTLE, SECOND, Settle, Windows, WindowState
+
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+BEGIN = 1_769_860_800 * SECOND
+SETTLE = 5 * SECOND
+
+
+def windows(begin: int = BEGIN) -> Windows:
+    return Windows(size=MINUTE, begin=begin, horizon=HOUR)
+
+
+def nothing(_: Span) -> bool:
+    return False
+
+
+def starts(found: list[Span]) -> list[int]:
+    return [(span.start - BEGIN) // MINUTE for span in found]
+
+
+def pending_in(*minutes: int) -> Callable[[Span], bool]:
+    return lambda window: (window.start - BEGIN) // MINUTE in minutes
+
+
+def test_a_window_is_half_open_and_aligned() -> None:
+    whole = windows(BEGIN + 17)
+    assert whole.cursor == BEGIN
+    assert whole.of(BEGIN) == whole.of(BEGIN + MINUTE - 1) == Span(BEGIN, BEGIN + MINUTE)
+    assert whole.of(BEGIN - 1) == Span(BEGIN - MINUTE, BEGIN)
+    assert whole.of(-1) == Span(-MINUTE, 0)
+
+
+@pytest.mark.parametrize(
+    ("after_end", "state"),
+    [
+        (-1, WindowState.OPEN),
+        (0, WindowState.PROVISIONAL),
+        (SETTLE - 1, WindowState.PROVISIONAL),
+        (SETTLE, WindowState.DUE),
+        (HOUR, WindowState.DUE),
+    ],
+)
+def test_the_life_of_a_window(after_end: int, state: WindowState) -> None:
+    whole = windows()
+    window = whole.of(BEGIN)
+    assert whole.state(window, window.end + after_end, SETTLE, nothing) is state
+    assert (whole.due(window.end + after_end, SETTLE, nothing)[:1] == [window]) is (state is WindowState.DUE)
+
+
+def test_what_was_judged_is_not_due_again() -> None:
+    whole = windows()
+    now = BEGIN + 3 * MINUTE + SETTLE
+    assert starts(whole.due(now, SETTLE, nothing)) == [0, 1, 2]
+    for window in whole.due(now, SETTLE, nothing):
+        whole.judge(window)
+    assert whole.due(now, SETTLE, nothing) == []
+    assert starts(whole.due(now + MINUTE, SETTLE, nothing)) == [3]
+    assert whole.state(whole.of(BEGIN), now, SETTLE, nothing) is WindowState.JUDGED
+    assert whole.state(whole.of(BEGIN), BEGIN + MINUTE + HOUR, SETTLE, nothing) is WindowState.CLOSED
+
+
+def test_a_source_that_sends_nothing_holds_nothing_up() -> None:
+    """New was down for an hour, or nobody sent: windows end by the wall clock all the same."""
+    assert len(windows().due(BEGIN + HOUR + SETTLE, SETTLE, nothing)) == 60
+
+
+def test_a_window_with_something_pending_holds_up_itself_alone() -> None:
+    whole = windows()
+    now = BEGIN + 4 * MINUTE + SETTLE
+    for window in whole.due(now, SETTLE, pending_in(1)):
+        whole.judge(window)
+    assert (whole.cursor - BEGIN) // MINUTE == 1
+    assert whole.state(whole.of(BEGIN + MINUTE), now, SETTLE, pending_in(1)) is WindowState.PROVISIONAL
+    assert [(start - BEGIN) // MINUTE for start in whole.judged] == [2, 3]
+    assert starts(whole.due(now, SETTLE, nothing)) == [1], "it was delivered"
+    whole.judge(whole.of(BEGIN + MINUTE))
+    assert ((whole.cursor - BEGIN) // MINUTE, whole.judged) == (4, [])
+
+
+def test_a_late_event_reopens_its_window_until_the_horizon() -> None:
+    whole = windows()
+    now = BEGIN + 2 * MINUTE + SETTLE
+    for window in whole.due(now, SETTLE, nothing):
+        whole.judge(window)
+    assert whole.reopen(BEGIN + 1, now) is WindowState.JUDGED
+    assert whole.state(whole.of(BEGIN), now, SETTLE, pending_in(0)) is WindowState.PROVISIONAL
+    assert starts(whole.due(now, SETTLE, nothing)) == [0]
+    whole.judge(whole.of(BEGIN))
+    assert whole.due(now, SETTLE, nothing) == []
+    edge = BEGIN + MINUTE + HOUR
+    assert whole.reopen(BEGIN + 1, edge - 1) is WindowState.JUDGED
+    whole.judge(whole.of(BEGIN))
+    assert whole.reopen(BEGIN + 1, edge) is WindowState.CLOSED
+    assert starts(whole.due(edge, SETTLE, nothing))[0] == 2, "and nothing was reopened"
+
+
+def test_an_event_from_before_the_beginning_can_reopen_too() -> None:
+    whole = windows()
+    assert whole.reopen(BEGIN - 1, BEGIN) is WindowState.JUDGED
+    assert starts(whole.due(BEGIN + SETTLE, SETTLE, nothing)) == [-1]
+
+
+def test_an_event_of_a_window_that_is_not_judged_changes_nothing() -> None:
+    whole = windows()
+    assert whole.reopen(BEGIN + 1, BEGIN + 2) is WindowState.OPEN
+    assert whole.reopen(BEGIN + HOUR, BEGIN) is WindowState.OPEN, "a clock that is ahead"
+    assert whole.reopen(BEGIN + 1, BEGIN + MINUTE) is WindowState.DUE
+    assert whole.reopened == []
+
+
+@given(st.lists(st.tuples(st.sampled_from(["judge", "reopen", "wait", "hold", "restart"]), st.integers(0, 20))))
+def test_every_window_is_judged_once_for_each_time_it_is_opened(steps: list[tuple[str, int]]) -> None:
+    """Against a model that keeps a state for each window; a restart goes on from what is kept."""
+    whole = windows()
+    now, held = BEGIN, set[int]()
+    done: dict[int, bool] = {}
+    for what, number in steps:
+        if what == "wait":
+            now += number * 10 * SECOND
+        elif what == "hold":
+            held ^= {number}
+        elif what == "restart":
+            whole = Windows(size=MINUTE, begin=whole.cursor, horizon=HOUR, judged=whole.judged, reopened=whole.reopened)
+        elif what == "reopen":
+            if done.get(number):
+                assert whole.reopen(BEGIN + number * MINUTE, now) is WindowState.JUDGED
+                done[number] = False
+        else:
+            due = starts(whole.due(now, SETTLE, pending_in(*held)))
+            wanted = [
+                each
+                for each in range(30)
+                if BEGIN + (each + 1) * MINUTE + SETTLE <= now and each not in held and not done.get(each)
+            ]
+            assert due[: len(wanted)] == wanted
+            for each in due:
+                done[each] = True
+                whole.judge(whole.of(BEGIN + each * MINUTE))
+
+
+def test_settling_takes_the_least_time_until_something_is_known() -> None:
+    settle = Settle()
+    for _ in range(ENOUGH - 1):
+        settle.saw(60 * SECOND)
+    assert settle.time == LEAST_SETTLE
+    settle.saw(60 * SECOND)
+    assert settle.time == pytest.approx(120 * SECOND, rel=0.03)
+
+
+def test_settling_follows_the_slow_ones_within_bounds() -> None:
+    settle = Settle()
+    for number in range(1000):
+        settle.saw(20 * SECOND if number % 50 == 0 else SECOND // 10)
+    assert settle.time == pytest.approx(40 * SECOND, rel=0.03), "2 % are slow: the 99th percentile is theirs"
+    for _ in range(100):
+        settle.saw(3600 * SECOND)
+    assert settle.time == MOST_SETTLE
+    for _ in range(5000):
+        settle.saw(0)
+    assert settle.time == LEAST_SETTLE, "what was long ago is forgotten"
