@@ -10,10 +10,12 @@ import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from config.consistency import Check
 from config.document import Loc
 from config.explain import Finding
 from config.model import Admin, Backend, Ledger, Limits, Route, Settings
 from config.patterns import covers, path_parameters
+from config.stores import InfluxDB1Store, InfluxDB2Store
 from config.units import BODY_KINDS, Address, format_size, nearest, parse_address, parse_backend_url, parse_source
 
 _LONGEST_SOCKET = "/run/control.sock"
@@ -39,6 +41,7 @@ class Draft(NamedTuple):
     backend_names: tuple[str, ...]
     backends: dict[str, Backend]
     routes: tuple[Route | None, ...]
+    checks: tuple[Check | None, ...]
     wrong: frozenset[Loc]
 
     def is_sound(self, *locs: Loc) -> bool:
@@ -63,6 +66,7 @@ def check(draft: Draft) -> Iterator[Finding]:
     yield from _ledger(draft)
     yield from _admin(draft)
     yield from _socket_paths(draft)
+    yield from _consistency(draft)
 
 
 def _of_route(draft: Draft, route: Route, at: Loc) -> Iterator[Finding]:
@@ -357,3 +361,41 @@ def _socket_paths(draft: Draft) -> Iterator[Finding]:
         and len(os.fsencode(draft.admin.socket)) > _SOCKET_PATH
     ):
         yield Finding(("admin", "socket"), f"too long for a Unix socket: at most {_SOCKET_PATH} bytes")
+
+
+def _consistency(draft: Draft) -> Iterator[Finding]:
+    """Checks are of routes that are there, each of which has one, and name events by what these routes record."""
+    seen: set[str] = set()
+    for index, check_ in enumerate(draft.checks):
+        at: Loc = ("consistency", index)
+        if check_ is None:
+            continue
+        if draft.is_sound((*at, "routes")):
+            for number, name in enumerate(check_.routes):
+                if name in seen:
+                    yield Finding((*at, "routes", number), f"route '{name}' is checked already: once is enough")
+                seen.add(name)
+            yield from _checked_routes(draft, check_, at)
+        if draft.is_sound((*at, "old"), (*at, "new"), (*at, "identity")) and _is_misnamed(check_):
+            yield Finding(
+                (*at, "identity") if "identity" in check_.model_fields_set else at,
+                "points of InfluxDB are named by their series and time, which the ledger does not know: identity: none",
+            )
+
+
+def _checked_routes(draft: Draft, check_: Check, at: Loc) -> Iterator[Finding]:
+    if not all(route is not None for route in draft.routes):
+        return
+    routes = {route.name: route for route in draft.routes if route is not None}
+    for number, name in enumerate(check_.routes):
+        place: Loc = (*at, "routes", number)
+        if name not in routes:
+            message = f"there is no route '{name}'; there is {', '.join(routes)}"
+            yield Finding(place, message, nearest(name, tuple(routes)))
+        elif check_.identity == "identities" and not routes[name].identities:
+            yield Finding(place, f"route '{name}' has no `identities` that could name an event in the stores")
+
+
+def _is_misnamed(check_: Check) -> bool:
+    sides = (check_.old.settings, check_.new.settings)
+    return check_.identity != "none" and any(isinstance(each, InfluxDB1Store | InfluxDB2Store) for each in sides)

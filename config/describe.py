@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -13,7 +14,8 @@ from pydantic.fields import FieldInfo
 from config.model import Settings
 from config.units import Written
 
-_PLAIN = {bool: "true or false", int: "whole number", float: "number", str: "string"}
+_PLAIN = {bool: "true or false", int: "whole number", float: "number", str: "string", Any: "any value"}
+_WORD = re.compile(r"[A-Z][a-z0-9]*|[A-Z]+(?![a-z])")
 
 
 class Section(NamedTuple):
@@ -35,11 +37,13 @@ class Key(NamedTuple):
 
 
 def sections(model: type[BaseModel] = Settings, path: str = "") -> Iterator[Section]:
-    """The top level, and below each mapping the mappings in it."""
+    """The top level, and below each mapping the mappings in it. Of keys side by side that hold the same, the first."""
     yield Section(path, model)
+    seen = set()
     for name, field in model.model_fields.items():
         inner, step = _model_in(field.annotation)
-        if inner is not None:
+        if inner is not None and inner not in seen:
+            seen.add(inner)
             yield from sections(inner, f"{path}.{name}{step}".lstrip("."))
 
 
@@ -90,7 +94,7 @@ def type_in_words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     if origin is Literal:
         return " or ".join(f"`{part}`" for part in parts)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation.__name__.lower()
+        return " ".join(_WORD.findall(annotation.__name__)).lower()
     return _PLAIN[annotation] + _bounds(metadata)
 
 

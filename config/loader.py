@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from config.checks import Draft, check
+from config.consistency import Check
 from config.document import MAX_BYTES, Document, Loc, decode, read
 from config.errors import WHOLE_FILE, ConfigError, ConfigErrors, Problem
 from config.explain import Finding, describe, findings
@@ -25,6 +26,8 @@ _MAX_SECRET = 4096
 """Bytes."""
 _BACKEND = {"url": ("http://stand-in",)}
 _ROUTE = {"name": "stand-in", "match": {"path": "/"}}
+_STORE = {"sqlite": {"file": "-", "table": "-", "identity": ("-",), "time": "-"}}
+_CHECK = {"routes": ("stand-in",), "old": _STORE, "new": _STORE}
 _Part = TypeVar("_Part", bound=BaseModel)
 
 
@@ -157,6 +160,10 @@ def _resolve_paths(data: dict[str, Any], base: Path) -> None:
     for entry in _mappings(tuple(backends.values())) if isinstance(backends, dict) else ():
         for tls in _mappings((entry.get("tls"),)):
             _make_absolute(tls, ("ca", "cert", "key"), base)
+    for each in _mappings(data.get("consistency")):
+        for side in _mappings((each.get("old"), each.get("new"))):
+            for store in _mappings(tuple(side.values())):
+                _make_absolute(store, ("file", "password_file", "token_file", "authorization_file"), base)
 
 
 def _mappings(values: object) -> list[dict[str, Any]]:
@@ -174,9 +181,10 @@ def _draft(data: dict[str, Any], wrong: frozenset[Loc]) -> Draft:
     raw_backends, raw_routes = data.get("backends"), data.get("routes")
     backends = raw_backends if isinstance(raw_backends, dict) else {}
     routes = raw_routes if isinstance(raw_routes, tuple) else ()
-    whole = _readable(
-        Settings, {**data, "backends": {"a": _BACKEND}, "routes": (_ROUTE,)}, {"version": 1, "salt": "-" * 8}
-    )
+    raw_checks = data.get("consistency")
+    checks = raw_checks if isinstance(raw_checks, tuple) else ()
+    stand_ins = {"backends": {"a": _BACKEND}, "routes": (_ROUTE,), "consistency": ()}
+    whole = _readable(Settings, {**data, **stand_ins}, {"version": 1, "salt": "-" * 8})
     assert whole is not None
     named = {name: _readable(Backend, raw, _BACKEND) for name, raw in backends.items()}
     return Draft(
@@ -187,6 +195,7 @@ def _draft(data: dict[str, Any], wrong: frozenset[Loc]) -> Draft:
         backend_names=tuple(backends),
         backends={name: backend for name, backend in named.items() if backend is not None},
         routes=tuple(_readable(Route, raw, _ROUTE) for raw in routes),
+        checks=tuple(_readable(Check, raw, _CHECK) for raw in checks),
         wrong=wrong,
     )
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from config.consistency import Check
 from config.patterns import HeaderName, HeaderValue, HostName, Method, Name, PathPattern, PathPrefix
 from config.units import (
     AddressOrOff,
@@ -595,6 +596,16 @@ class Settings(_Frozen):
         Limits(), description="what a client may send before it is refused", examples=["{max_event_size: 256KiB}"]
     )
     ledger: Ledger = Field(Ledger(), description="the durable record", examples=["{retain: 7d}"])
+    consistency: tuple[Check, ...] = Field(
+        (),
+        description="where both sides of routes keep their events, for `proxyctl verify`",
+        examples=[
+            (
+                "[{routes: [events], old: {influxdb1: {url: 'http://127.0.0.1:8086', database: home}}, "
+                "new: {influxdb1: {url: 'http://127.0.0.1:8087', database: home}}}]"
+            )
+        ],
+    )
     admin: Admin = Field(Admin(), description="where the admin API listens", examples=["{tcp: off}"])
     log: Log = Field(Log(), description="structured logs on stderr", examples=["{level: debug, format: text}"])
     stop_grace: Duration = Field(20.0, description="in-flight events may take this long when stopping")

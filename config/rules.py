@@ -55,7 +55,8 @@ class FieldRule(_Frozen):
         "`rel`. time: moments, however they are written, by `within`. set: lists in any order, without repetitions. "
         "presence: both have it, whatever it is. regex: both match `pattern`. numeric-string: numbers, also written as "
         "text, by `abs` and `rel`. both: exact where both have it. only-new-if: new may have it alone where `when` "
-        "holds in old's row"
+        "holds in old's row",
+        examples=["ignore"],
     )
     abs: float = Field(0.0, ge=0, allow_inf_nan=False, description="|a - b| that is let pass", examples=["0.01"])
     rel: float = Field(
@@ -63,7 +64,7 @@ class FieldRule(_Frozen):
     )
     within: Duration = Field(0.0, description="how far two moments may lie apart", examples=["1ms"])
     pattern: str | None = Field(
-        None, description="regular expression for the whole value as text", examples=["[0-9a-f]{32}"]
+        None, description="regular expression for the whole value as text", examples=['"[0-9a-f]{32}"']
     )
     when: When | None = Field(
         None, description="for only-new-if", examples=["{pointer: /weather_enriched, equals: false}"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Any, Final
 
 from config.rules import FieldRule
@@ -73,12 +74,15 @@ def is_close(old: float, new: float, absolute: float, relative: float) -> bool:
     """|old - new| <= absolute + relative * max(|old|, |new|). Infinity is close to itself alone, NaN to NaN alone."""
     if old == new or (old != old and new != new):
         return True
-    try:
+    if type(old) is float is type(new):
         distance, size = abs(old - new), max(abs(old), abs(new))
         # Infinity is within any share of itself.
-        return distance != float("inf") and bool(distance <= absolute + relative * size)
-    except OverflowError:  # an integer that no float can hold
+        return distance != float("inf") and distance <= absolute + relative * size
+    try:  # a float takes the last digits from a large integer
+        a, b = Fraction(old), Fraction(new)
+    except (OverflowError, ValueError):  # infinity or NaN against an integer
         return False
+    return abs(a - b) <= Fraction(absolute) + Fraction(relative) * max(abs(a), abs(b))
 
 
 def _numeric(absolute: float, relative: float) -> Check:
@@ -106,7 +110,7 @@ def _decimal(value: Any) -> Decimal | None:
         return Decimal(text) if _NUMBER.fullmatch(text) else None
     if not _is_number(value) or value != value or value in (float("inf"), float("-inf")):
         return None
-    return Decimal(repr(value))
+    return Decimal(value) if isinstance(value, int) else Decimal(repr(value))
 
 
 def _time(within: int) -> Check:
@@ -125,6 +129,8 @@ def _time(within: int) -> Check:
 def _regex(pattern: re.Pattern[str]) -> Check:
     def check(old: Any, new: Any) -> str:
         for side, value in (("old", old), ("new", new)):
+            if isinstance(value, dict | list):
+                return OTHER_TYPE
             if pattern.fullmatch(value if isinstance(value, str) else _text(value)) is None:
                 return f"pattern at {side}"
         return TOLERATED if exact(old, new) else SAME

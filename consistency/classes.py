@@ -1,15 +1,15 @@
 """What became of one identity: the table of CLASSES, from what the ledger and both stores say of it.
 
-    ledger says                            old store, new store        class
-    -------------------------------------  --------------------------  -----------------------------------
-    a side has acknowledged it             not in that side's store    lost (by that side)
-    a side is still owed it                any                         pending
-    a side has it as dead, refused, ...    any                         dead, refused, discarded, unsafe, released
-    owed to one side alone                 in that side's store        one-sided
-    owed to both, acknowledged by both     in both                     equal, tolerated, different, duplicate, ...
-    nothing, and it would know             any                         foreign
-    nothing, and it would not know         in one                      unrecorded
-    nothing, and it would not know         in both                     equal, tolerated, different, duplicate
+    ledger says                                  old store, new store       class
+    -------------------------------------------  -------------------------  -----------------------------------
+    a side has acknowledged it                   not in that side's store   lost (by that side)
+    a side is still owed it                      any                        pending
+    both sides have acknowledged it              in both                    equal, tolerated, different, duplicate, ...
+    a side has it as dead, refused, ...          any                        dead, refused, discarded, unsafe, released
+    owed to one side alone, or kept for later    in that side's store       one-sided
+    nothing, and it would know                   any                        foreign
+    nothing, and it would not know               in one                     unrecorded
+    nothing, and it would not know               in both                    equal, tolerated, different, duplicate
 
 The first row that fits holds. So what one side has lost is named even while the other side is still owed it. What two
 rows say of each other is the business of `compare`; how often an identity stands in a store, of `of_copies`.
@@ -61,55 +61,61 @@ UNJUDGED: Final = frozenset({Class.FOREIGN, Class.PENDING})
 
 _EXPLAINED: Final = (
     (owed.PENDING, Class.PENDING),
-    (owed.DEFERRED, Class.PENDING),
     (owed.DEAD, Class.DEAD),
     (owed.REFUSED, Class.REFUSED),
     (owed.DISCARDED, Class.DISCARDED),
     (owed.LOST, Class.UNSAFE),
     (owed.RELEASED, Class.RELEASED),
 )
-"""States that explain whatever the stores say; of two states the first in this list names the class."""
+"""States that explain why a side may lack it; of two the first in this list names the class."""
+_ORDER: Final = (*(state for state, _ in _EXPLAINED), owed.NOT_OWED)
 
 
-class Record(NamedTuple):
-    """What the ledger says of an identity, over all events that bear it.
+class SideRecord(NamedTuple):
+    """What the ledger says of an identity at one side, over all events that bear it.
 
-    old, new: the state at each side (`proxy.core.owed`), of several events the one that is furthest from settled
-    events: how many events bear it
-    old_tries, new_tries: deliveries that were begun at each side, over all of them; at least one where it is delivered
+    acknowledged: how many events this side said yes to; unsettled: the state (`proxy.core.owed`) that explains why it
+    may lack another one, NOT_OWED when there is none; tries: deliveries that were begun
     """
 
-    old: int
-    new: int
-    events: int = 1
-    old_tries: int = 1
-    new_tries: int = 1
+    acknowledged: int = 0
+    unsettled: int = owed.NOT_OWED
+    tries: int = 0
 
-    def state(self, side: int) -> int:
-        """Of one side, OLD or NEW."""
-        return self.new if side == NEW else self.old
+    @classmethod
+    def of(cls, state: int, attempts: int) -> SideRecord:
+        """Of one event. What is deferred is kept for a rollback, and not owed for now."""
+        if state == owed.DELIVERED:
+            return cls(1, owed.NOT_OWED, max(attempts, 1))
+        return cls(0, owed.NOT_OWED, 0) if state in (owed.NOT_OWED, owed.DEFERRED) else cls(0, state, attempts)
 
-    def tries(self, side: int) -> int:
-        """Of one side, OLD or NEW."""
-        return self.new_tries if side == NEW else self.old_tries
-
-    def joined(self, other: Record) -> Record:
-        """With another event of the same identity."""
-        return Record(
-            _less_settled(self.old, other.old),
-            _less_settled(self.new, other.new),
-            self.events + other.events,
-            self.old_tries + other.old_tries,
-            self.new_tries + other.new_tries,
+    def joined(self, other: SideRecord) -> SideRecord:
+        """With other events."""
+        return SideRecord(
+            self.acknowledged + other.acknowledged,
+            min(self.unsettled, other.unsettled, key=_ORDER.index),
+            self.tries + other.tries,
         )
 
 
-_ORDER: Final = (*(state for state, _ in _EXPLAINED), owed.DELIVERED, owed.NOT_OWED)
+class Record(NamedTuple):
+    """What the ledger says of an identity at each side."""
 
+    old: SideRecord
+    new: SideRecord
 
-def _less_settled(one: int, other: int) -> int:
-    # A side that was owed one of two events must have the identity, so NOT_OWED comes last.
-    return min(one, other, key=_ORDER.index)
+    @classmethod
+    def of(cls, old: int, new: int, old_attempts: int = 1, new_attempts: int = 1) -> Record:
+        """Of one event: its state (`proxy.core.owed`) and attempts at each side."""
+        return cls(SideRecord.of(old, old_attempts), SideRecord.of(new, new_attempts))
+
+    def at(self, side: int) -> SideRecord:
+        """At one side, OLD or NEW."""
+        return self.new if side == NEW else self.old
+
+    def joined(self, other: Record) -> Record:
+        """With other events of the same identity."""
+        return Record(self.old.joined(other.old), self.new.joined(other.new))
 
 
 class Presence(NamedTuple):
@@ -127,11 +133,11 @@ def lost_by(record: Record | None, presence: Presence) -> tuple[int, ...]:
     """The sides that have acknowledged it and do not have it."""
     if record is None:
         return ()
-    return tuple(side for side in (OLD, NEW) if record.state(side) == owed.DELIVERED and not presence.at(side))
+    return tuple(side for side in (OLD, NEW) if record.at(side).acknowledged and not presence.at(side))
 
 
 def of_presence(record: Record | None, presence: Presence, *, is_covered: bool) -> Class | None:
-    """The class, or None when it depends on what both rows say.
+    """The class, or None when it depends on what the rows of both sides say.
 
     record: None when the ledger has no event of that identity; is_covered: whether it would have one, had the event
     come by us
@@ -142,23 +148,33 @@ def of_presence(record: Record | None, presence: Presence, *, is_covered: bool) 
         return None if presence.old and presence.new else Class.UNRECORDED
     if lost_by(record, presence):
         return Class.LOST
-    states = (record.old, record.new)
-    for state, name in _EXPLAINED:
-        if state in states:
-            return name
-    return None if states == (owed.DELIVERED, owed.DELIVERED) else Class.ONE_SIDED
+    unsettled = record.old.unsettled, record.new.unsettled
+    if owed.PENDING in unsettled:
+        return Class.PENDING
+    if record.old.acknowledged and record.new.acknowledged:
+        return None
+    return next((name for state, name in _EXPLAINED if state in unsettled), Class.ONE_SIDED)
 
 
-def of_copies(record: Record | None, presence: Presence) -> Class | None:
-    """DUPLICATE or REDELIVERED when a store has it too often, else None.
+def too_often(record: Record | None, presence: Presence) -> tuple[Class | None, tuple[int, ...]]:
+    """DUPLICATE or REDELIVERED, and the sides whose store has it too often; None and no side when none has.
 
-    Without a record one row is right. With one, as many as there are events, and as many as were tried are explained.
+    Without a record one row is right. With one, as many as were acknowledged, and as many as were tried are explained.
     """
-    found = None
+    doubled: list[int] = []
+    retried: list[int] = []
     for side in (OLD, NEW):
-        count = presence.at(side)
-        if count > (1 if record is None else max(record.tries(side), record.events)):
-            return Class.DUPLICATE
-        if count > (1 if record is None else record.events):
-            found = Class.REDELIVERED
-    return found
+        count, known = presence.at(side), record.at(side) if record is not None else SideRecord(1, tries=1)
+        if known.acknowledged and count > known.acknowledged:
+            (doubled if count > known.tries else retried).append(side)
+    if doubled:
+        return Class.DUPLICATE, tuple(doubled)
+    return (Class.REDELIVERED, tuple(retried)) if retried else (None, ())
+
+
+def too_seldom(record: Record | None, presence: Presence) -> bool:
+    """Several events bear it, and one store has a row for each, the other fewer: not two that keep one row each."""
+    if record is None or presence.old == presence.new:
+        return False
+    whole = [presence.at(side) >= record.at(side).acknowledged for side in (OLD, NEW)]
+    return whole[OLD] != whole[NEW] and max(presence) > 1

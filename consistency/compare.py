@@ -13,15 +13,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from consistency.classes import MISMATCHES, Class, Presence, lost_by, of_copies, of_presence
+from consistency.classes import MISMATCHES, Class, Presence, Record, lost_by, of_presence, too_often, too_seldom
 from consistency.identity import Naming
 from consistency.recorded import Recorded
 from consistency.rows import Key, Row
-from consistency.rules import Comparison, Difference, Rules
+from consistency.rules import IDENTICAL, Comparison, Difference, Rules
 from proxy.core.event import NEW, OLD, SIDES
+from proxy.core.owed import DELIVERED
 
 TIME_PATH: Final = "(time)"
-"""In the place of a path: the times of two rows differ."""
+ROWS_PATH: Final = "(rows)"
+"""In the place of a path: the times of two rows differ; one store has fewer rows than there were events."""
+MOST_COPIES: Final = 20
+"""Rows of one identity that are compared with each other; what is behind them is compared in order."""
+AT_BOTH: Final = Record.of(DELIVERED, DELIVERED)
+"""One event, delivered to both sides at the first try."""
 
 
 class Finding(NamedTuple):
@@ -92,6 +98,11 @@ class Judge:
         self._covers = covers
         self._time = time or TimeRule()
 
+    @property
+    def precision(self) -> int:
+        """Nanoseconds: the coarser precision of both stores."""
+        return self._naming.precision
+
     def holdings(self, old: Iterable[Row], new: Iterable[Row], recorded: Iterable[Recorded]) -> dict[str, Holding]:
         """By name, all that is in a store or on record."""
         found: dict[str, Holding] = {}
@@ -128,38 +139,60 @@ class Judge:
         recorded = holding.recorded
         record = recorded.record if recorded is not None else None
         ids = recorded.ids if recorded is not None else ()
+        if record == AT_BOTH and len(holding.old) == 1 == len(holding.new):
+            said = self._pair(holding.old[0], holding.new[0])  # most of them
+            return Finding(holding.old[0].key, Class.EQUAL, ids=ids) if said is IDENTICAL else _told(holding, said, ids)
         presence = Presence(len(holding.old), len(holding.new))
         key = holding.key
         kind = of_presence(record, presence, is_covered=record is None and self._covers(key.at))
         if kind is Class.LOST:
-            return Finding(key, kind, tuple(SIDES[side] for side in lost_by(record, presence)), ids=ids)
+            return Finding(key, kind, _names(lost_by(record, presence)), ids=ids)
         if kind is Class.UNRECORDED:
             return Finding(key, kind, ("new" if presence.old else "old",))
-        copies = of_copies(record, presence) if kind in (None, Class.ONE_SIDED) else None
+        copies, sides = too_often(record, presence) if kind in (None, Class.ONE_SIDED) else (None, ())
         if kind is not None:
-            return Finding(key, copies or kind, ids=ids)
-        said = self._compared(holding)
-        if said.differences:
-            return Finding(key, Class.DIFFERENT, (), said.differences, said.tolerated, said.enriched, ids)
-        if copies is not None:
-            by = tuple(SIDES[side] for side in (OLD, NEW) if presence.at(side) > 1)
-            return Finding(key, copies, by, (), said.tolerated, said.enriched, ids)
-        kind = Class.TOLERATED if said.tolerated else Class.EQUAL
-        return Finding(key, kind, (), (), said.tolerated, said.enriched, ids)
+            return Finding(key, copies or kind, _names(sides), ids=ids)
+        said = self._compared(holding.old, holding.new)
+        if too_seldom(record, presence):
+            said = said.plus(Comparison((Difference(ROWS_PATH, "count", *presence),)))
+        return _told(holding, said, ids, copies, _names(sides))
 
-    def _compared(self, holding: Holding) -> Comparison:
-        """Every row of one side against the other side's first, and that one against every other of its own."""
-        first = holding.old[0]
-        said = self._pair(first, holding.new[0])
-        for row in holding.new[1:]:
-            if said.differences:
-                return said
-            said = self._pair(first, row)
-        for row in holding.old[1:]:
-            if said.differences:
-                return said
-            said = self._pair(row, holding.new[0])
+    def _compared(self, old: list[Row], new: list[Row]) -> Comparison:
+        """Each row with one of the other side that says the same, as far as there is one; surplus rows with any."""
+        left, said = list(new), IDENTICAL
+        unequal = []
+        for row in old:
+            found = self._equal_to(row, left)
+            if found is None:
+                unequal.append(row)
+            else:
+                said = said.plus(found[1])
+                del left[found[0]]
+        for a, b in zip(unequal, left, strict=False):
+            said = said.plus(self._pair(a, b))
+        for a in unequal[len(left) :]:
+            said = said.plus(self._closest(a, new, is_old=True))
+        for b in left[len(unequal) :]:
+            said = said.plus(self._closest(b, old, is_old=False))
         return said
+
+    def _equal_to(self, row: Row, others: list[Row]) -> tuple[int, Comparison] | None:
+        for index, other in enumerate(others[:MOST_COPIES]):
+            said = self._pair(row, other)
+            if not said.differences:
+                return index, said
+        return None
+
+    def _closest(self, row: Row, others: list[Row], *, is_old: bool) -> Comparison:
+        """A copy too many is compared with all that it could be a copy of."""
+        found = None
+        for other in others[:MOST_COPIES]:
+            said = self._pair(row, other) if is_old else self._pair(other, row)
+            if not said.differences:
+                return said
+            found = found or said
+        assert found is not None, "both sides have a row"
+        return found
 
     def _pair(self, old: Row, new: Row) -> Comparison:
         said = self._rules.compare(old.fields, new.fields)
@@ -172,6 +205,21 @@ class Judge:
         if apart <= self._time.within:
             return said._replace(tolerated=(*said.tolerated, TIME_PATH))
         return said._replace(differences=(*said.differences, Difference(TIME_PATH, "value", old.at, new.at)))
+
+
+def _told(
+    holding: Holding, said: Comparison, ids: tuple[str, ...], copies: Class | None = None, by: tuple[str, ...] = ()
+) -> Finding:
+    """What is in both stores. copies: its class when nothing differs and a store has it too often; by: which ones."""
+    key = holding.old[0].key
+    if said.differences:
+        return Finding(key, Class.DIFFERENT, (), said.differences, said.tolerated, said.enriched, ids)
+    kind = copies or (Class.TOLERATED if said.tolerated else Class.EQUAL)
+    return Finding(key, kind, by, (), said.tolerated, said.enriched, ids)
+
+
+def _names(sides: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(SIDES[side] for side in sides)
 
 
 def _merged(one: Row, other: Row) -> Row:

@@ -1,30 +1,41 @@
 """One window judged: both stores read, compared with the record, and whatever looks wrong read again until it is sure.
 
-    read the span at both stores and on record --> holdings --> findings
-    suspects: read again by key, three times with a back-off --> those that are still wrong are persistent
+    read the span at both stores, then what is on record of it --> holdings --> findings
+    suspects: read again by key, at once and three times with a back-off --> those that are still wrong are persistent
 
-A suspect that is right at a later reading was late in becoming visible. Reading by key finds a row also where its time
-lies in another window; it then belongs to the window that its home time says, and is counted there alone. A store or
-ledger that cannot say makes the whole window inconclusive: nothing of it is counted.
+What has been there for long is read again once, without waiting for it to become visible.
+
+A suspect that is right at a later reading was late in becoming visible. Every identity belongs to the one window that
+its home time says (the ledger's, else old's, else new's) and is counted there alone. Rows of it that lie in other
+windows are strays: that window is to be judged with them, once more if it was judged already. A store or ledger that
+cannot say makes the whole window inconclusive: nothing of it is counted.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, cast
 
 from consistency.classes import Class
 from consistency.compare import Counts, Finding, Holding, Judge
-from consistency.recorded import Recorded, Records, RecordsUnavailable
+from consistency.documents import taken_apart
+from consistency.recorded import Records, RecordsUnavailable
 from consistency.rows import Key, Row, Span
 from consistency.rules import Incomparable
 from consistency.stores.errors import StoreError
 from consistency.stores.protocol import Store
 
+log = logging.getLogger(__name__)
+
 BACK_OFF: Final = (1.0, 2.0, 4.0)
 """Seconds before each reading of suspects."""
+YOUNG: Final = 600 * 1_000_000_000
+"""Nanoseconds after a window's end in which something may yet become visible."""
+NO_TIME: Final = Span(0, 0)
 BATCH: Final = 500
 """Keys of one question to a store."""
 AS_IT_SHOULD_BE: Final = frozenset({Class.EQUAL, Class.TOLERATED, Class.REDELIVERED, Class.ONE_SIDED})
@@ -35,17 +46,29 @@ UNTOLD: Final = AS_IT_SHOULD_BE | {Class.LATE, Class.PENDING, Class.FOREIGN}
 Sleep = Callable[[float], Awaitable[None]]
 
 
+class Stray(NamedTuple):
+    """A row that lies in one window and belongs to another one: a copy that came later, a store with times of its own.
+
+    home: event time that says to which window it belongs; key: under which that one has to read it
+    """
+
+    home: int
+    key: Key
+
+
 @dataclass
 class Judged:
     """A window and what was found in it.
 
     findings: mismatches, and what the ledger explains (dead, refused, ...), in order of time; counts: over all;
-    inconclusive: why nothing can be said, or empty; then nothing is counted
+    strays: rows of other windows, which these cannot know by themselves; inconclusive: why nothing can be said, or
+    empty; then nothing is counted
     """
 
     window: Span
     counts: Counts = field(default_factory=Counts)
     findings: list[Finding] = field(default_factory=list)
+    strays: list[Stray] = field(default_factory=list)
     inconclusive: str = ""
 
     @property
@@ -55,7 +78,11 @@ class Judged:
 
 
 class Checker:
-    """Judges windows of one route's two stores. back_off: seconds before each further reading of suspects."""
+    """Judges windows of two stores.
+
+    documents: fields that hold JSON as text; is_inside: whether a time lies in any window that is judged; back_off:
+    seconds before each further reading of suspects; wall: the clock, nanoseconds since the epoch
+    """
 
     def __init__(
         self,
@@ -64,66 +91,98 @@ class Checker:
         records: Records,
         judge: Judge,
         *,
+        documents: Sequence[str] = (),
+        is_inside: Callable[[int], bool] = lambda _: True,
         back_off: Sequence[float] = BACK_OFF,
         sleep: Sleep = asyncio.sleep,
+        wall: Callable[[], int] = time.time_ns,
     ) -> None:
         self._old = old
         self._new = new
         self._records = records
         self._judge = judge
+        self._documents = tuple(documents)
+        self._is_inside = is_inside
         self._back_off = tuple(back_off)
         self._sleep = sleep
+        self._wall = wall
+        self._outsiders: dict[str, int] = {}
+        """Identities whose home nobody judges, and the window that took them in."""
 
-    async def judge(self, window: Span) -> Judged:
-        """Read, compare, read suspects again. Never raises for what a store or the ledger does."""
+    async def judge(self, window: Span, strays: Collection[Key] = ()) -> Judged:
+        """Read, compare, read suspects again. Never raises for what a store, the ledger or an event holds.
+
+        strays: of this window, as judging others found them: these are read by their keys from the beginning
+        """
         try:
-            return await self._judged(window)
+            return await self._judged(window, strays)
         except (StoreError, RecordsUnavailable, Incomparable) as error:
             return Judged(window, inconclusive=str(error))
+        except Exception as error:
+            log.exception("a window could not be judged")
+            return Judged(window, inconclusive=f"{type(error).__name__}: {error}")
 
-    async def _judged(self, window: Span) -> Judged:
-        holdings = await self._read(window)
-        await self._look_up(holdings)
-        findings = {
-            name: self._judge.finding(holding) for name, holding in holdings.items() if _is_at_home(holding, window)
-        }
+    async def _judged(self, window: Span, strays: Collection[Key]) -> Judged:
+        old, new = await _both(_all(self._old, window), _all(self._new, window))
+        holdings = self._holdings(old, new)
+        self._judge.record(holdings, await self._records.about(window, [each.key for each in holdings.values()]))
+        holdings |= await self._read_again(list(strays))
+        judged = Judged(window)
+        findings: dict[str, Finding] = {}
+        for name, holding in holdings.items():
+            if self._is_at_home(name, holding, window):
+                findings[name] = self._judge.finding(holding)
+            else:
+                judged.strays.append(Stray(holding.home, holding.key))
         missing = {name for name, finding in findings.items() if finding.kind in (Class.LOST, Class.UNRECORDED)}
-        for pause in self._back_off:
-            suspects = {name: finding.key for name, finding in findings.items() if finding.is_mismatch}
+        is_young = self._wall() - window.end < YOUNG
+        for pause in (0.0, *self._back_off) if is_young else (0.0,):
+            suspects = {name: each.key for name, each in findings.items() if _is_suspect(each, is_young=is_young)}
             if not suspects:
                 break
-            await self._sleep(pause)
+            if pause:
+                await self._sleep(pause)
             again = await self._read_again(list(suspects.values()))
             for name in suspects:
-                holding = again.get(name)
-                if holding is None or not _is_at_home(holding, window):
-                    del findings[name]  # it is nowhere any more, or its rows are there and of another window
-                else:
-                    findings[name] = self._judge.finding(holding)
-                    if not all(window.start <= row.at < window.end for row in holding.old + holding.new):
-                        missing.discard(name)  # it was there all the time, under a time of another window
-        return _told(window, findings, missing)
+                self._look_again(name, again.get(name), findings, missing, judged)
+        _tell(judged, findings, missing)
+        return judged
 
-    async def _read(self, window: Span) -> dict[str, Holding]:
-        old, new, recorded = await _together(
-            _all(self._old, window), _all(self._new, window), self._records.within(window)
-        )
-        return self._judge.holdings(old, new, recorded)
+    def _look_again(
+        self, name: str, holding: Holding | None, findings: dict[str, Finding], missing: set[str], judged: Judged
+    ) -> None:
+        """A suspect after another reading. None: it is nowhere any more."""
+        if holding is None:
+            del findings[name]
+        elif not self._is_at_home(name, holding, judged.window):
+            del findings[name]
+            judged.strays.append(Stray(holding.home, holding.key))
+        else:
+            findings[name] = self._judge.finding(holding)
+            if not all(judged.window.start <= row.at < judged.window.end for row in holding.old + holding.new):
+                missing.discard(name)  # it was there all the time, under a time of another window
 
-    async def _look_up(self, holdings: dict[str, Holding]) -> None:
-        """Rows without a record in this window may have one in another, where their event's own time lies."""
-        unknown = [each.key for each in holdings.values() if each.recorded is None]
-        for start in range(0, len(unknown), BATCH):
-            self._judge.record(holdings, await self._records.find(unknown[start : start + BATCH]))
+    def _is_at_home(self, name: str, holding: Holding, window: Span) -> bool:
+        """Whether this window counts it. Whose home is none that is judged, the first window counts that finds it."""
+        home = holding.home
+        if window.start <= home < window.end:
+            return True
+        return not self._is_inside(home) and self._outsiders.setdefault(name, window.start) == window.start
+
+    def _holdings(self, old: list[Row], new: list[Row]) -> dict[str, Holding]:
+        if self._documents:
+            old, new = taken_apart(old, self._documents), taken_apart(new, self._documents)
+        return self._judge.holdings(old, new, ())
 
     async def _read_again(self, keys: list[Key]) -> dict[str, Holding]:
+        """Everything that is under these keys now, in the stores and, after that, on record."""
         found: dict[str, Holding] = {}
+        step = self._judge.precision
         for start in range(0, len(keys), BATCH):
             batch = keys[start : start + BATCH]
-            old, new, recorded = await _together(
-                self._old.fetch(batch), self._new.fetch(batch), self._records.find(batch)
-            )
-            found |= self._judge.holdings(old, new, recorded)
+            some = self._holdings(*await _both(self._old.fetch(batch, step), self._new.fetch(batch, step)))
+            self._judge.record(some, await self._records.about(NO_TIME, batch))
+            found |= some
         return found
 
 
@@ -131,27 +190,24 @@ async def _all(store: Store, window: Span) -> list[Row]:
     return [row async for chunk in store.rows(window) for row in chunk]
 
 
-async def _together(
-    old: Coroutine[Any, Any, list[Row]],
-    new: Coroutine[Any, Any, list[Row]],
-    recorded: Coroutine[Any, Any, list[Recorded]],
-) -> tuple[list[Row], list[Row], list[Recorded]]:
-    """All three at once. Raises the first error when all have ended: a store is used by one task at a time."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = group.create_task(old), group.create_task(new), group.create_task(recorded)
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return tasks[0].result(), tasks[1].result(), tasks[2].result()
+async def _both(
+    old: Coroutine[Any, Any, list[Row]], new: Coroutine[Any, Any, list[Row]]
+) -> tuple[list[Row], list[Row]]:
+    """Both stores at once. Raises the first error when both have ended: a store is used by one task at a time."""
+    rows = await asyncio.gather(old, new, return_exceptions=True)
+    for each in rows:
+        if isinstance(each, BaseException):
+            raise each
+    return cast("tuple[list[Row], list[Row]]", tuple(rows))
 
 
-def _is_at_home(holding: Holding, window: Span) -> bool:
-    return window.start <= holding.home < window.end
+def _is_suspect(finding: Finding, *, is_young: bool) -> bool:
+    """What is read again. A row of a moment ago may have its receipt a moment later."""
+    return finding.is_mismatch or (is_young and finding.kind is Class.FOREIGN)
 
 
-def _told(window: Span, findings: dict[str, Finding], missing: set[str]) -> Judged:
-    """missing: names of which a side had nothing at the first reading."""
-    judged = Judged(window)
+def _tell(judged: Judged, findings: dict[str, Finding], missing: set[str]) -> None:
+    """Count and list what was found. missing: names of which a side had nothing at the first reading."""
     for name, finding in findings.items():
         is_late = name in missing and finding.kind in AS_IT_SHOULD_BE
         told = finding._replace(kind=Class.LATE) if is_late else finding
@@ -159,4 +215,3 @@ def _told(window: Span, findings: dict[str, Finding], missing: set[str]) -> Judg
         if told.kind not in UNTOLD:
             judged.findings.append(told)
     judged.findings.sort(key=lambda finding: finding.key.at)
-    return judged

@@ -1,18 +1,17 @@
 """The ledger as the third source, read through the admin API while the proxy runs.
 
-    new receipts ---after_seq--> [ index file: seq, identity, time, states ] ---> within a span, by identity
-    open ones, and suspects ---by seq--> fresh states --------^
+    new receipts ---after_seq--> [ index file: seq, identity, time, states ] ---> by span, by identity
+    what is not settled ---by seq--> present states --------^
 
 Receipts are copied into an SQLite file of the checker's own, so that its memory is bounded whatever the ledger holds,
-and the ledger is asked for each receipt once. States that may still change are asked for anew each time; those of
-suspects too, for what was delivered may have become pending again (a replay, a lost session).
+and the ledger is asked for each receipt once. States that are not settled for good are asked for anew whenever an
+identity is asked about.
 """
 
 # ruff: noqa: S608 - what is put into SQL text here are our own constants
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -29,18 +28,21 @@ from proxy.core import owed
 PAGE: Final = 5000
 STATES_PAGE: Final = 500
 """Receipts of one answer, and of one question by numbers, as the admin API allows."""
-_MAY_CHANGE: Final = f"({owed.PENDING}, {owed.DEFERRED}, {owed.DEAD})"
+LEAST_DELAY: Final = 5_000_000_000
+MOST_DELAY: Final = 86_400_000_000_000
+"""Nanoseconds between an event's own time and its arrival: what is always reckoned with, and what is not believed."""
+MOST_IDS: Final = 20
+"""Ids that are named of one identity."""
+_SETTLED: Final = f"({owed.NOT_OWED}, {owed.DELIVERED})"
+_NAMED: Final = "identity IN (SELECT value FROM json_each(?))"
 
-_OPEN: Final = f"old IN {_MAY_CHANGE} OR new IN {_MAY_CHANGE}"
-
-_SCHEMA: Final = f"""
+_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS receipt (
     seq INTEGER PRIMARY KEY, identity TEXT NOT NULL, at INTEGER NOT NULL, id TEXT NOT NULL,
     old INTEGER, old_tries INTEGER, new INTEGER, new_tries INTEGER);
 CREATE INDEX IF NOT EXISTS by_identity ON receipt (identity);
 CREATE INDEX IF NOT EXISTS by_time ON receipt (at);
-CREATE INDEX IF NOT EXISTS open ON receipt (seq) WHERE {_OPEN};
-CREATE TABLE IF NOT EXISTS place (after_seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS place (route TEXT PRIMARY KEY, after_seq INTEGER NOT NULL);
 """
 _COLUMNS: Final = "identity, at, id, old, old_tries, new, new_tries"
 
@@ -54,8 +56,8 @@ def by_event_id(id: str, _values: list[str]) -> str:
 
 
 def by_values(id: str, values: list[str]) -> str:
-    """Stores that keep what the route's `identities` are; an event without them is named by its id."""
-    return text_of(values) if values else id
+    """Stores that keep what the route's `identities` are; an event that lacks one is named by its id."""
+    return text_of(values) if values and all(values) else id
 
 
 class Asker(Protocol):
@@ -66,99 +68,122 @@ class Asker(Protocol):
 
 
 class LedgerRecords:
-    """What is on record of one route. file: of the index, `:memory:` for one that nobody goes on with."""
+    """What is on record of some routes. since: receipts of events accepted before this time are not read (nanoseconds);
+    file: of the index; empty: a temporary one on disk, which nobody goes on with.
+    """
 
-    def __init__(self, admin: Asker, route: str, naming: Naming, file: str = ":memory:") -> None:
+    def __init__(self, admin: Asker, routes: Sequence[str], naming: Naming, *, since: int = 0, file: str = "") -> None:
         self._admin = admin
-        self._route = route
         self._naming = naming
+        self._since = since
         self._db = apsw.Connection(file)
         self._db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF")  # the ledger has it all
         self._db.execute(_SCHEMA)
-        self._after: int = self._db.execute("SELECT after_seq FROM place").get or 0
+        kept = dict(self._db.execute("SELECT route, after_seq FROM place"))
+        self._after = {route: kept.get(route, 0) for route in routes}
         self._from_ns: int | None = None
         self._gaps: list[tuple[int, int]] = []
+        self._delay = LEAST_DELAY
+        """How long events took from their own time until they were accepted, at most; nanoseconds."""
         self.timeless = 0
-        """Events whose own time could not be read: the time of their arrival stands in its place."""
+        """Events without a time of their own that could be believed: that of their arrival stands in its place."""
 
-    async def within(self, span: Span) -> list[Recorded]:
-        """All identities whose events' time is in the span, as they are now."""
+    async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
+        """Identities with an event in the span, and those of these keys that are on record, as they are now."""
         await self.refresh()
-        return await asyncio.to_thread(
-            self._select, f"SELECT {_COLUMNS} FROM receipt WHERE at >= ? AND at < ?", (span.start, span.end)
-        )
-
-    async def find(self, keys: Sequence[Key]) -> list[Recorded]:
-        """Those that are on record, as they are now."""
-        named = orjson.dumps([key.identity for key in keys]).decode()
-        where = "WHERE identity IN (SELECT value FROM json_each(?))"
-        seqs = [int(seq) for (seq,) in self._db.execute(f"SELECT seq FROM receipt {where}", (named,))]
-        if not seqs:
-            return []
-        await self._ask_again(seqs)
-        return await asyncio.to_thread(self._select, f"SELECT {_COLUMNS} FROM receipt {where}", (named,))
+        query = "SELECT DISTINCT identity FROM receipt WHERE at >= ? AND at < ?"
+        names = dict.fromkeys(name for (name,) in self._db.execute(query, (span.start, span.end)))
+        names |= dict.fromkeys(key.identity for key in keys)
+        found: list[Recorded] = []
+        listed = list(names)
+        for start in range(0, len(listed), STATES_PAGE):
+            found += await self._now(listed[start : start + STATES_PAGE])
+        return found
 
     def covers(self, at: int) -> bool:
-        """Whether an event of this time would be on record."""
-        if self._from_ns is None or at < self._from_ns:
+        """Whether an event of this time would be on record. Coverage goes by arrival, and events arrive after they
+        happened: what may have arrived before the record began, or in a gap, is not covered.
+        """
+        if self._from_ns is None or at < max(self._from_ns, self._since) + LEAST_DELAY:
             return False
-        return not any(start <= at < end for start, end in self._gaps)
+        return not any(start - self._delay <= at < end for start, end in self._gaps)
 
     async def refresh(self) -> None:
-        """Read what came since the last time, and what was open then."""
+        """Read what came since the last time."""
         covered = await self._admin.ask("ledger/covered")
         self._from_ns = covered["from_ns"]
         self._gaps = [(start, end) for start, end in covered["gaps"]]
-        await self._ask_again([int(seq) for (seq,) in self._db.execute(f"SELECT seq FROM receipt WHERE {_OPEN}")])
-        more = True
-        while more:
-            page = await self._admin.ask("ledger/recorded", route=self._route, after_seq=self._after, limit=PAGE)
-            await asyncio.to_thread(self._take, page["rows"], page["after_seq"])
-            more = page["more"]
+        if covered["last_seq"] < max(self._after.values()):  # another ledger, whose numbers began anew
+            self._forget()
+        for route in self._after:
+            more = True
+            while more:
+                after = self._after[route]
+                page = await self._admin.ask(
+                    "ledger/recorded", route=route, after_seq=after, limit=PAGE, since=self._since // 1_000_000_000
+                )
+                self._take(route, page["rows"], page["after_seq"])
+                more = page["more"]
 
     def close(self) -> None:
         """Close the index."""
         self._db.close()
 
+    async def _now(self, names: list[str]) -> list[Recorded]:
+        """Some identities, with the present states of what is not settled for good."""
+        named = orjson.dumps(names).decode()
+        query = f"SELECT seq FROM receipt WHERE {_NAMED} AND NOT (old IN {_SETTLED} AND new IN {_SETTLED}) ORDER BY seq"
+        unsettled = [int(seq) for (seq,) in self._db.execute(query, (named,))]
+        await self._ask_again(unsettled)
+        return self._select(named)
+
     async def _ask_again(self, seqs: list[int]) -> None:
         for start in range(0, len(seqs), STATES_PAGE):
             batch = seqs[start : start + STATES_PAGE]
             page = await self._admin.ask("ledger/settled", seqs=",".join(map(str, batch)))
-            await asyncio.to_thread(self._update, page["rows"])
+            with self._db:
+                self._db.executemany(
+                    "UPDATE receipt SET old = ?, old_tries = ?, new = ?, new_tries = ? WHERE seq = ? AND id = ?",
+                    [(*row[5:9], row[0], row[1]) for row in page["rows"]],
+                )
 
-    def _take(self, rows: list[list[Any]], after_seq: int) -> None:
+    def _take(self, route: str, rows: list[list[Any]], after_seq: int) -> None:
         """Rows and place in one transaction: whoever goes on later reads none twice and misses none."""
         with self._db:
             self._db.executemany("INSERT OR REPLACE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(self._row, rows))
+            self._db.execute("INSERT OR REPLACE INTO place VALUES (?, ?)", (route, after_seq))
+        self._after[route] = after_seq
+
+    def _forget(self) -> None:
+        with self._db:
+            self._db.execute("DELETE FROM receipt")
             self._db.execute("DELETE FROM place")
-            self._db.execute("INSERT INTO place VALUES (?)", (after_seq,))
-        self._after = after_seq
+        self._after = dict.fromkeys(self._after, 0)
 
     def _row(self, row: list[Any]) -> tuple[Any, ...]:
         seq, id, accepted_ns, event_time, identities, old, old_tries, new, new_tries = row
-        at = event_moment(event_time) if event_time else accepted_ns
-        if at is None:
-            self.timeless += 1
-            at = accepted_ns
+        at = accepted_ns
+        if event_time:
+            own = event_moment(event_time)
+            if own is None or abs(own - accepted_ns) > MOST_DELAY:
+                self.timeless += 1
+            else:
+                at = own
+                self._delay = max(self._delay, accepted_ns - own)
         values = orjson.loads(identities) if identities else []
         return seq, self._naming(id, values), at, id, old, old_tries, new, new_tries
 
-    def _update(self, rows: list[list[Any]]) -> None:
-        with self._db:
-            self._db.executemany(
-                "UPDATE receipt SET old = ?, old_tries = ?, new = ?, new_tries = ? WHERE seq = ?",
-                [(*row[5:9], row[0]) for row in rows],
-            )
-
-    def _select(self, query: str, values: tuple[Any, ...]) -> list[Recorded]:
+    def _select(self, named: str) -> list[Recorded]:
         found: dict[str, Recorded] = {}
-        for identity, at, id, old, old_tries, new, new_tries in self._db.execute(query, values):
-            record = Record(old, new, 1, max(old_tries, 1), max(new_tries, 1))
+        for identity, at, id, old, old_tries, new, new_tries in self._db.execute(
+            f"SELECT {_COLUMNS} FROM receipt WHERE {_NAMED} ORDER BY seq", (named,)
+        ):
+            record = Record.of(old, new, old_tries, new_tries)
             before = found.get(identity)
             if before is None:
                 found[identity] = Recorded(identity, record, at, (id,))
             else:
-                ids = before.ids if id in before.ids else (*before.ids, id)
+                ids = before.ids if id in before.ids else (*before.ids, id)[:MOST_IDS]
                 found[identity] = Recorded(identity, before.record.joined(record), min(at, before.at), ids)
         return list(found.values())
 

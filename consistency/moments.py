@@ -18,18 +18,21 @@ _UNITS: Final = ((10**17, 1), (10**14, 1_000), (10**11, 1_000_000), (0, 1_000_00
 
 
 def moment_of(value: Any) -> int | None:
-    """Nanoseconds since the epoch, or None when the value is no moment.
+    """Nanoseconds since the epoch, or None when the value is no moment, or none that 64 bits can hold (1678 to 2262).
 
     Text in the form of ISO 8601, with a date and perhaps a time of day, up to nanoseconds (further digits are
     dropped); without an offset it is UTC. Numbers count from the epoch, in the unit that their size suggests.
     """
+    at = None
     if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value * _unit(abs(value))
-    if isinstance(value, float):
-        return _of_float(value)
-    return _of_text(value) if isinstance(value, str) else None
+        pass
+    elif isinstance(value, int):
+        at = value * _unit(abs(value))
+    elif isinstance(value, float):
+        at = _of_float(value)
+    elif isinstance(value, str):
+        at = _of_text(value)
+    return at if at is not None and -(2**63) <= at < 2**63 else None
 
 
 def _unit(size: float) -> int:

@@ -23,16 +23,15 @@ class Recorded(NamedTuple):
 
 
 class Records(Protocol):
-    """The third source: each identity once in an answer. Raises RecordsUnavailable."""
+    """The third source: each identity once in an answer, with all events that bear it, as they are now. Asked after the
+    stores, so that whatever is in a store has its record. Raises RecordsUnavailable.
+    """
 
-    async def within(self, span: Span) -> list[Recorded]:
-        """All identities whose events' time is in the span."""
-
-    async def find(self, keys: Sequence[Key]) -> list[Recorded]:
-        """Those that are on record, whatever their time, but where the time is part of the name."""
+    async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
+        """Identities with an event whose time is in the span, and those of these keys that are on record."""
 
     def covers(self, at: int) -> bool:
-        """Whether an event of this time would be on record, had it come by us."""
+        """Whether an event of this time would be on record for sure, had it come by us."""
 
 
 class RecordsUnavailable(Exception):
@@ -42,11 +41,7 @@ class RecordsUnavailable(Exception):
 class NoRecords:
     """No ledger: what two stores say of each other, and no more."""
 
-    async def within(self, span: Span) -> list[Recorded]:
-        """Nothing."""
-        return []
-
-    async def find(self, keys: Sequence[Key]) -> list[Recorded]:
+    async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
         """Nothing."""
         return []
 

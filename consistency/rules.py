@@ -13,6 +13,7 @@ are the same on both sides: nothing is looked up or made for those (1 us for ten
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +28,8 @@ LOOKS: Final = 1000
 """So many rows are searched for the paths of rules that nothing matched yet; later one of 64."""
 
 _ABSENT: Final = object()
+_PLAIN: Final = 2
+"""Version of marshal without references between objects: values that are the same have the same bytes."""
 
 
 class Difference(NamedTuple):
@@ -52,6 +55,14 @@ class Comparison(NamedTuple):
     differences: tuple[Difference, ...] = ()
     tolerated: tuple[str, ...] = ()
     enriched: int = 0
+
+    def plus(self, other: Comparison) -> Comparison:
+        """Both together."""
+        if other is IDENTICAL:
+            return self
+        return Comparison(
+            self.differences + other.differences, self.tolerated + other.tolerated, self.enriched + other.enriched
+        )
 
 
 IDENTICAL: Final = Comparison()
@@ -84,22 +95,42 @@ class _Node:
         return self.named.get(name, self.other)
 
 
-def _grow(rules: Sequence[FieldRule], number: int, partial: Sequence[tuple[int, tuple[str, ...]]]) -> _Node:
-    """A node, with all beneath. partial: rules that may yet hold, with what remains of their paths."""
-    complete = [index for index, rest in partial if not rest]
-    held = min([each for each in (number, *complete) if each >= 0], default=-1)
-    node = _Node(rules, held, is_beneath=held == number)
-    going = [(index, rest) for index, rest in partial if rest and (held < 0 or index < held)]
-    if not going:
-        if node.compare == "presence":
-            node.other = _Node(rules, held, is_beneath=True)
+_Partial = tuple[tuple[int, tuple[str, ...]], ...]
+"""Rules that may yet hold beneath a place, with what remains of their paths."""
+
+
+class _Tree:
+    """Makes the nodes. Places that are alike are one node, so that many rules with `*` make no forest."""
+
+    def __init__(self, rules: Sequence[FieldRule]) -> None:
+        self._rules = rules
+        self._grown: dict[tuple[int, _Partial], _Node] = {}
+
+    def root(self) -> _Node:
+        """The place of the whole row."""
+        return self._grow(-1, tuple((index, tokens(rule.path)) for index, rule in enumerate(self._rules)))
+
+    def _grow(self, number: int, partial: _Partial) -> _Node:
+        """number: the rule that holds above, or -1."""
+        grown = self._grown.get((number, partial))
+        if grown is not None:
+            return grown
+        complete = [index for index, rest in partial if not rest]
+        held = min([each for each in (number, *complete) if each >= 0], default=-1)
+        node = self._grown[number, partial] = _Node(self._rules, held, is_beneath=held == number)
+        going = [(index, rest) for index, rest in partial if rest and (held < 0 or index < held)]
+        if going:
+            node.narrows = True
+            node.other = self._grow(held, _after("*", going))
+            for name in {rest[0] for _, rest in going if rest[0] != "*"}:
+                node.named[name] = self._grow(held, _after(name, going))
+        elif node.compare == "presence":
+            node.other = _Node(self._rules, held, is_beneath=True)
         return node
-    node.narrows = True
-    anything = [(index, rest[1:]) for index, rest in going if rest[0] == "*"]
-    node.other = _grow(rules, held, anything)
-    for name in {rest[0] for _, rest in going if rest[0] != "*"}:
-        node.named[name] = _grow(rules, held, [(index, rest[1:]) for index, rest in going if rest[0] in (name, "*")])
-    return node
+
+
+def _after(name: str, going: Sequence[tuple[int, tuple[str, ...]]]) -> _Partial:
+    return tuple((index, rest[1:]) for index, rest in going if rest[0] in (name, "*"))
 
 
 class Rules:
@@ -109,7 +140,7 @@ class Rules:
 
     def __init__(self, rules: Sequence[FieldRule] = (), *, only_new: str = "ignore") -> None:
         self._rules = tuple(rules)
-        self._root = _grow(self._rules, -1, [(index, tokens(rule.path)) for index, rule in enumerate(self._rules)])
+        self._root = _Tree(self._rules).root()
         self._ignores_only_new = only_new == "ignore"
         self._has_patterns = any(rule.compare == "regex" for rule in self._rules)
         """Only these may find two equal values wrong."""
@@ -167,13 +198,14 @@ def _members(value: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _resolve(document: Any, pointer: str) -> Any:
+    """What stands at a pointer, or `_ABSENT`."""
     for name in tokens(pointer):
-        document = dict(_members(document)).get(name)
+        document = dict(_members(document)).get(name, _ABSENT)
     return document
 
 
 class _Walk:
-    """One walk through two rows."""
+    """One walk through two rows: each place of either is visited once, with what both have there or `_ABSENT`."""
 
     __slots__ = ("_ignores_only_new", "_root", "_skips_equals", "differences", "enriched", "tolerated")
 
@@ -186,52 +218,63 @@ class _Walk:
         self.enriched = 0
 
     def objects(self, node: _Node, path: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-        """What two objects have under each name."""
+        """What two objects have under each name of either. Written flat: most values are the same, and end here."""
         skips_equals = self._skips_equals
         for name, value in old.items():
             other = new.get(name, _ABSENT)
             kind = type(value)
             if skips_equals and kind is type(other) and value == other and kind is not dict and kind is not list:
                 continue
-            if other is _ABSENT:
-                self._one_sided(node.beneath(name), f"{path}/{escaped(name)}", value, is_new=False)
-            else:
-                self._values(node.beneath(name), path, name, value, other)
+            self._place(node.beneath(name), f"{path}/{escaped(name)}", value, other)
         if len(new) != len(old) or new.keys() != old.keys():
             for name, value in new.items():
                 if name not in old:
-                    self._one_sided(node.beneath(name), f"{path}/{escaped(name)}", value, is_new=True)
+                    self._place(node.beneath(name), f"{path}/{escaped(name)}", _ABSENT, value)
 
-    def _values(self, node: _Node, parent: str, name: str, old: Any, new: Any) -> None:
-        """Two values under one name."""
-        if isinstance(old, dict) and isinstance(new, dict):
-            if not self._is_settled(node):
-                self.objects(node, f"{parent}/{escaped(name)}", old, new)
+    def _place(self, node: _Node, path: str, old: Any, new: Any, *, is_element: bool = False) -> None:
+        """One place. is_element: of a list, where one more is no enrichment."""
+        if node.compare == "ignore":
+            self._parts(node, path, old, new)
+        elif old is _ABSENT or new is _ABSENT:
+            self._one_sided(node, path, old, new, is_element=is_element)
+        elif node.compare == "presence":
+            self._parts(node, path, old, new)
+            if not (_is_container(old) and _is_container(new)) and node.check(old, new) != SAME:
+                self.tolerated.append(path)
+        elif self._skips_equals and old == new and _is_container(old) and _is_same(old, new):
+            pass
+        elif isinstance(old, dict) and isinstance(new, dict):
+            self.objects(node, path, old, new)
         elif isinstance(old, list) and isinstance(new, list):
-            if not self._is_settled(node):
-                self._lists(node, f"{parent}/{escaped(name)}", old, new)
+            self._lists(node, path, old, new)
         else:
-            found = node.check(old, new)
-            if found == TOLERATED:
-                if node.compare != "ignore":
-                    self.tolerated.append(f"{parent}/{escaped(name)}")
-            elif found != SAME:
-                self.differences.append(Difference(f"{parent}/{escaped(name)}", found, old, new))
+            self._values(node, path, old, new)
 
-    @staticmethod
-    def _is_settled(node: _Node) -> bool:
-        """Nothing beneath has to be looked at: both have it, and no earlier rule is about a part of it."""
-        return node.compare in ("ignore", "presence") and not node.narrows
+    def _parts(self, node: _Node, path: str, old: Any, new: Any) -> None:
+        """Nothing is asked of the place itself, and of its parts only what an earlier rule says."""
+        if node.narrows:
+            parts, others = dict(_members(old)), dict(_members(new))
+            for name in parts | others:
+                values = parts.get(name, _ABSENT), others.get(name, _ABSENT)
+                self._place(node.beneath(name), f"{path}/{escaped(name)}", *values, is_element=True)
+
+    def _values(self, node: _Node, path: str, old: Any, new: Any) -> None:
+        found = node.check(old, new)
+        if found == TOLERATED:
+            self.tolerated.append(path)
+        elif found != SAME:
+            self.differences.append(Difference(path, found, old, new))
 
     def _lists(self, node: _Node, path: str, old: list[Any], new: list[Any]) -> None:
         if node.compare == "set":
             self._sets(path, old, new)
-            return
-        if len(old) != len(new):
+        elif len(old) != len(new) and not node.narrows:
             self.differences.append(Difference(path, LENGTH, old, new))
-            return
-        for index, (a, b) in enumerate(zip(old, new, strict=True)):
-            self._values(node.beneath(str(index)), path, str(index), a, b)
+        else:
+            for index in range(max(len(old), len(new))):
+                a = old[index] if index < len(old) else _ABSENT
+                b = new[index] if index < len(new) else _ABSENT
+                self._place(node.beneath(str(index)), f"{path}/{index}", a, b, is_element=True)
 
     def _sets(self, path: str, old: list[Any], new: list[Any]) -> None:
         if {_canonical(each) for each in old} != {_canonical(each) for each in new}:
@@ -239,26 +282,44 @@ class _Walk:
         elif [_canonical(each) for each in old] != [_canonical(each) for each in new]:
             self.tolerated.append(path)
 
-    def _one_sided(self, node: _Node, path: str, value: Any, *, is_new: bool) -> None:
+    def _one_sided(self, node: _Node, path: str, old: Any, new: Any, *, is_element: bool) -> None:
         """What one row has and the other has not."""
-        members = list(_members(value))
-        if node.narrows and members:
+        is_new = old is _ABSENT
+        members = list(_members(new if is_new else old))
+        if node.narrows and members and node.compare != "presence":
             for name, each in members:
-                self._one_sided(node.beneath(name), f"{path}/{escaped(name)}", each, is_new=is_new)
-        elif node.compare == "ignore":
-            pass
+                values = (_ABSENT, each) if is_new else (each, _ABSENT)
+                self._place(node.beneath(name), f"{path}/{escaped(name)}", *values, is_element=is_element)
         elif node.compare == "both" or (is_new and self._may_be_new(node)):
             self.tolerated.append(path)
-        elif is_new and self._ignores_only_new and not node.compare:
+        elif is_new and self._ignores_only_new and not node.compare and not is_element:
             self.enriched += 1
         elif is_new:
-            self.differences.append(Difference(path, ONLY_IN_NEW, None, value))
+            self.differences.append(Difference(path, ONLY_IN_NEW, None, new))
         else:
-            self.differences.append(Difference(path, MISSING, value, None))
+            self.differences.append(Difference(path, MISSING, old, None))
 
     def _may_be_new(self, node: _Node) -> bool:
         when = node.when
-        return when is not None and checks.exact(_resolve(self._root, when.pointer), when.equals) == SAME
+        if when is None:
+            return False
+        found = _resolve(self._root, when.pointer)
+        return found is not _ABSENT and checks.exact(found, when.equals) == SAME
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, dict | list)
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    """Whether two equal values are of the same types throughout, which `==` does not say: 1, 1.0 and true are equal.
+
+    Names of objects in another order count as another value here; the walk knows better, and is slower.
+    """
+    try:
+        return marshal.dumps(old, _PLAIN) == marshal.dumps(new, _PLAIN)
+    except ValueError:  # nested too deep for it
+        return False
 
 
 def _canonical(value: Any) -> Hashable:

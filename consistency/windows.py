@@ -71,8 +71,11 @@ class Settle:
 class Windows:
     """All windows of one check, from a beginning on. Times are nanoseconds since the epoch.
 
-    size: of a window; begin: event time from which on there is something to judge; horizon: how long after its end an
-    event can reopen a window; judged, reopened: starts of windows, as the properties of those names gave them
+    size: of a window; begin: nothing that happened before is judged, so the first window is the first one that begins
+    then or later; horizon: how long after its end an event can reopen a window; judged, reopened: starts of windows of
+    this size, as the properties of those names gave them. Raises ValueError for starts of another size.
+
+    To judge a window: `take` it, read it, `judge` it. An event that turns up in between opens it again.
     """
 
     def __init__(
@@ -80,10 +83,14 @@ class Windows:
     ) -> None:
         self.size = size
         self.horizon = horizon
-        self.cursor = begin - begin % size
+        self.begin = -(-begin // size) * size
+        self.cursor = self.begin
         """Start of the first window that is not judged; all before it are."""
         self._judged = set(judged)
         self._reopened = set(reopened)
+        self._taken: set[int] = set()
+        if any(start % size for start in self._judged | self._reopened):
+            raise ValueError(f"these windows are not of {size} ns: judge them all anew")
         self._advance()
 
     def of(self, at: int) -> Span:
@@ -111,20 +118,27 @@ class Windows:
                 found.append(window)
         return found
 
-    def judge(self, window: Span) -> None:
-        """It was judged, and its counts are kept."""
+    def take(self, window: Span) -> None:
+        """It is being read from now on."""
+        self._taken.add(window.start)
         self._reopened.discard(window.start)
+
+    def judge(self, window: Span) -> None:
+        """What was taken is judged, and its counts are kept."""
+        self._taken.discard(window.start)
         if window.start >= self.cursor:
             self._judged.add(window.start)
             self._advance()
 
     def reopen(self, at: int, now: int) -> WindowState:
         """An event of this time turned up. The state of its window before: JUDGED means that it is to be judged once
-        more, CLOSED that it is too late for that.
+        more, CLOSED that it is too late for that, or before the beginning.
         """
         window = self.of(at)
+        if window.start < self.begin:
+            return WindowState.CLOSED
         state = self.state(window, now, 0, lambda _: False)
-        if state is WindowState.JUDGED:
+        if state is WindowState.JUDGED or window.start in self._taken:
             self._reopened.add(window.start)
         return state
 

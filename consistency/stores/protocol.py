@@ -75,11 +75,12 @@ class Store(Protocol):
     def rows(self, span: Span, series: frozenset[str] | None = None) -> AsyncIterator[list[Row]]:
         """All rows of a span in order of time, in chunks of at most `CHUNK`. series: of these alone (see Segment)."""
 
-    async def fetch(self, keys: Sequence[Key]) -> list[Row]:
+    async def fetch(self, keys: Sequence[Key], step: int = 1) -> list[Row]:
         """The rows under these keys, in any order; what is not there is left out.
 
-        Times matter where rows are keyed by time: those of the whole step of `precision` are given then. Elsewhere
-        the identity alone does, so that a row is found whose time differs.
+        Times matter where rows are keyed by time: those of the whole step that a key's time lies in are given then.
+        step: nanoseconds, a multiple of `precision`. Elsewhere the identity alone matters, so that a row is found
+        whose time differs.
         """
 
     async def fingerprints(self, span: Span, step: int) -> Fingerprints:

@@ -72,8 +72,13 @@ class LedgerHandlers:
         route = call.query.get("route", "")
         if route not in self._instance.routes:
             raise Problem(422, f"recorded needs a route, one of {', '.join(self._instance.routes)}, not {route!r}")
-        after, limit = call.integer("after_seq", 0, 0, 10**18), call.integer("limit", ROWS, 1, ROWS)
-        return views.Recorded(**await self._ask("recorded", {"route": route, "after_seq": after, "limit": limit}))
+        args = {
+            "route": route,
+            "after_seq": call.integer("after_seq", 0, 0, 10**18),
+            "limit": call.integer("limit", ROWS, 1, ROWS),
+            "since_ns": nanoseconds(call.query.get("since", "0")),
+        }
+        return views.Recorded(**await self._ask("recorded", args))
 
     async def settled(self, call: Call) -> views.Settled:
         """What became of some receipts."""

@@ -102,7 +102,7 @@ OPERATIONS: Final = (
         "Receipts of a route as short rows, for the consistency checker",
         "viewer",
         views.Recorded,
-        parameters=(_ROUTE, _AFTER, _ROWS),
+        parameters=(_ROUTE, _SINCE, _AFTER, _ROWS),
     ),
     Operation(
         "GET",

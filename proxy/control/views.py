@@ -328,9 +328,13 @@ class Settled(msgspec.Struct):
 
 
 class Covered(msgspec.Struct):
-    """Of which times the record says everything: since when, but for gaps. Nanoseconds since 1970."""
+    """Of which times the record says everything: since when, but for gaps. Nanoseconds since 1970.
+
+    last_seq: number of the newest receipt; when it is less than before, this is another record.
+    """
 
     from_ns: int | None
+    last_seq: int
     gaps: list[list[int]]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from proxy.demo.admin import Status
 from proxy.demo.comparison import Comparison
+from proxy.demo.verify import classes, lines
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Outcome:
     """How it went: the figures of the summary line and of the JSON object.
 
     requests, messages: events accepted over HTTP and over WebSocket; sessions: how many there were at a time; closed:
-    that ended before their client ended them.
+    that ended before their client ended them; verification: what the consistency checker says.
     """
 
     requests: int
@@ -48,6 +49,7 @@ class Outcome:
     time_to_revert: float
     weights: list[float]
     status: Status
+    verification: dict[str, Any]
     duration: float
 
     @property
@@ -76,6 +78,7 @@ class Outcome:
             and self.reverts >= 1
             and self.pending == 0
             and self.is_balanced
+            and self.verification["result"] == "pass"
         )
 
     @property
@@ -104,6 +107,7 @@ class Outcome:
             "time_to_revert_s": round(self.time_to_revert, 3),
             "weights": [int(weight) if weight == int(weight) else weight for weight in self.weights],
             "ledger": {"pending": self.pending, "dead": self.status.ledger.dead, "balanced": self.is_balanced},
+            "verify": {name: self.verification[name] for name in ("result", "record", "classes", "findings")},
             "duration_s": round(self.duration, 1),
         }
 
@@ -114,6 +118,8 @@ class Outcome:
             found.append(f"client errors: {self.errors_text}")
         if self.pending or not self.is_balanced:
             found.append(f"ledger: {self.pending} pending, balanced: {self.is_balanced}")
+        if self.verification["result"] != "pass":
+            found += lines(self.verification)
         return found
 
     def summary(self) -> str:
@@ -130,5 +136,6 @@ class Outcome:
             f"{self.closed} closed); {stores}; "
             f"client errors {self.client_errors}; reverts {self.reverts} "
             f"(after {self.time_to_revert:.1f} s); "
-            f"ledger pending {self.pending}, {balance}; {self.duration:.0f} s"
+            f"ledger pending {self.pending}, {balance}; "
+            f"verify {self.verification['result']}: {classes(self.verification)}; {self.duration:.0f} s"
         )

@@ -25,6 +25,7 @@ from proxy.demo.instance import Instance, add_sessions, basic_config
 from proxy.demo.outcome import Injection, Outcome, parse_injection
 from proxy.demo.story import CALM, FAST, Pace, Story, figures
 from proxy.demo.toy import ToyBackend
+from proxy.demo.verify import consistency_of, verify
 from proxy.demo.view import LiveView, View
 
 _REDRAW = 0.25
@@ -47,6 +48,7 @@ class _Parts:
         old, new = ToyBackend("old", directory), ToyBackend("new", directory)
         config = basic_config(old.url, new.url)
         add_sessions(config)
+        config["consistency"] = [consistency_of(directory)]
         config["admin"] = {"tcp": f"127.0.0.1:{free_port()}"}
         instance = Instance(directory, config)
         clients = Clients(instance.address, requests=pace.requests, messages=pace.messages)
@@ -121,7 +123,7 @@ async def _run_in(directory: Path, fast: bool, keep: bool, output: str, injectio
         finally:
             redraw.cancel()
             await asyncio.gather(redraw, return_exceptions=True)
-        outcome = _judge(parts, story, status, injection, began)
+        outcome = await _judge(parts, story, status, injection, began)
         _report(outcome, view, output)
         if keep:
             await _keep(parts, view)
@@ -142,11 +144,16 @@ async def _redraw(parts: _Parts, view: View) -> None:
         await asyncio.sleep(_REDRAW)
 
 
-def _judge(parts: _Parts, story: Story, status: Status, injection: Injection, began: float) -> Outcome:
-    """Compare both stores, read from their files, with what the client was promised."""
+async def _judge(parts: _Parts, story: Story, status: Status, injection: Injection, began: float) -> Outcome:
+    """Compare both stores, read from their files, with what the client was promised, and have the checker compare them
+    with the ledger.
+    """
     if injection.lost or injection.different:
         parts.new.damage(injection.lost, injection.different)
     clients, record = parts.clients, parts.clients.record
+    now = time.time_ns()
+    begun = now - round((time.monotonic() - began) * 1e9)
+    verification = await verify(parts.instance.config_path, begun, now, injection.lost + injection.different + 10)
     return Outcome(
         requests=clients.http.record.accepted,
         messages=clients.sessions.record.accepted,
@@ -160,12 +167,13 @@ def _judge(parts: _Parts, story: Story, status: Status, injection: Injection, be
         time_to_revert=story.time_to_revert,
         weights=story.weights,
         status=status,
+        verification=verification,
         duration=time.monotonic() - began,
     )
 
 
 def _report(outcome: Outcome, view: View, output: str) -> None:
-    view.say("both stores are read from their files and compared with the client's record, id by id")
+    view.say("both stores are read from their files and compared, id by id, with the client's record and by the ledger")
     for line in outcome.problems():
         view.end(f"  {line}")
     view.end(outcome.summary())

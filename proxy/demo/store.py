@@ -5,6 +5,7 @@ A duplicate is a row more, a lost event a row less, and nothing hides either.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,11 @@ from proxy.load.stores import Holding
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event(
-    position INTEGER PRIMARY KEY, id TEXT NOT NULL, role TEXT NOT NULL, attempt TEXT NOT NULL, body BLOB NOT NULL
-)
+    position INTEGER PRIMARY KEY, id TEXT NOT NULL, role TEXT NOT NULL, attempt TEXT NOT NULL, body BLOB NOT NULL,
+    stored_ns INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS by_id ON event(id);
+CREATE INDEX IF NOT EXISTS by_time ON event(stored_ns);
 """
 
 
@@ -58,8 +62,12 @@ class Store:
 
     def add(self, arrivals: list[Arrival]) -> None:
         """Store a batch in its order, in one transaction."""
+        now = time.time_ns()
         with self._db:
-            self._db.executemany("INSERT INTO event(id, role, attempt, body) VALUES(?, ?, ?, ?)", arrivals)
+            self._db.executemany(
+                "INSERT INTO event(id, role, attempt, body, stored_ns) VALUES(?, ?, ?, ?, ?)",
+                [(*arrival, now) for arrival in arrivals],
+            )
 
     def count(self) -> int:
         """Rows, duplicates included."""

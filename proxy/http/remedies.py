@@ -19,15 +19,18 @@ from proxy.core.authority_down import Remedy, remedy
 from proxy.core.event import OLD
 from proxy.core.owed import DISCARDED
 from proxy.http.route import AUTHORITY, COPY
-from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED
+from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED, UNANSWERED
 
 if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
 
 
 def hand(x: Exchange, side: int, status: int) -> None:
-    """Give a side to the ledger; the client's answer may wait until that is durable."""
+    """Give a side to the ledger; the client's answer may wait until that is durable. status: see `HANDED`."""
     x.handed |= 1 << side
+    leg = x.legs[side]
+    if not status and leg is not None and leg.sent_at:
+        status = UNANSWERED
     x.plane.ledger.report(x.event.n, side, HANDED, status)
     x.plane.count("handed")
     if x.is_answered:

@@ -45,6 +45,7 @@ from proxy.ledger.protocol import (
     PARKED,
     RECEIVED,
     ROUTE,
+    UNANSWERED,
     EventRow,
     LedgerFrame,
     Report,
@@ -295,6 +296,8 @@ class Book:
     def _hand_over(self, entry: Entry) -> None:
         for side in (0, 1):
             if entry.held & (1 << side):
+                if entry.state(side) == PENDING:  # it may have gone out: the next try is not the first
+                    self._set_status(entry, side, 0, attempts=1)
                 self._hand(entry, side)
             elif entry.received & (1 << side):
                 self._take_back(entry, side)
@@ -444,7 +447,7 @@ class Book:
                 self._delivered_again(entry, side)
         elif code == HANDED:
             if entry.state(side) == PENDING:
-                self._set_status(entry, side, status, attempts=1 if status else 0)
+                self._set_status(entry, side, 0 if status == UNANSWERED else status, attempts=1 if status else 0)
                 self._hand(entry, side)
             elif entry.received & bit:
                 self._take_back(entry, side)

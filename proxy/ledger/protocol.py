@@ -31,7 +31,9 @@ from proxy.core.event import Event
 PARKED: Final = 20
 """The worker is still trying this side, but wants to answer: set the mark and make it durable."""
 HANDED: Final = 21
-"""The worker gives this side to the ledger; status says why (0 without an answer)."""
+"""The worker gives this side to the ledger; status says why: an answer's, 0 when nothing was sent, or UNANSWERED."""
+UNANSWERED: Final = 1
+"""Status of a HANDED side to which the event went out without an answer: it may have it; the next try is the second."""
 ANSWERED: Final = 22
 """This side's answer is the client's answer: it is the authority now, whoever was meant to be."""
 OWED: Final = 23

@@ -133,9 +133,8 @@ class Queries:
         route = args.get("route")
         if not isinstance(route, str):
             raise BadQuestion("recorded needs a route")
-        return recorded.recorded(
-            self._segments(), route, _whole(args, "after_seq") or 0, _whole(args, "limit") or recorded.MOST
-        )
+        after_seq, since_ns = _whole(args, "after_seq") or 0, _whole(args, "since_ns") or 0
+        return recorded.recorded(self._segments(), route, after_seq, _whole(args, "limit") or recorded.MOST, since_ns)
 
     def events(self, args: dict[str, Any]) -> dict[str, Any]:
         """Receipts that fit, and where the next page begins."""

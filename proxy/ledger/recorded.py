@@ -1,9 +1,10 @@
 """What the consistency checker asks: receipts as short rows in the order of the record, and what became of some.
 
-    recorded   {route, after_seq, limit}   {"rows": [[seq, id, accepted_ns, event_time, identities, old_state,
+    recorded   {route, after_seq, limit, since_ns}
+                                           {"rows": [[seq, id, accepted_ns, event_time, identities, old_state,
                                            old_attempts, new_state, new_attempts], ...], "after_seq", "more"}
     settled    {seqs}                      {"rows": ...}, the same rows of these; what was dropped is not among them
-    covered    {}                          {"from_ns", "gaps": [[from_ns, to_ns], ...]}
+    covered    {}                          {"from_ns", "last_seq", "gaps": [[from_ns, to_ns], ...]}
 
 `after_seq` of an answer is where the next question goes on, also when no receipt of the route was found up to there.
 Receipts are committed in the order of their seq, so none appears later behind that place. States are the numbers of
@@ -27,15 +28,19 @@ MOST: Final = 5000
 _COLUMNS: Final = "seq, id, accepted_ns, event_time, identities, old_state, old_attempts, new_state, new_attempts"
 
 
-def recorded(segments: tuple[Segment, ...], route: str, after_seq: int, limit: int) -> dict[str, Any]:
-    """Receipts of a route behind a place, from one segment at most."""
+def recorded(
+    segments: tuple[Segment, ...], route: str, after_seq: int, limit: int, since_ns: int = 0
+) -> dict[str, Any]:
+    """Receipts of a route behind a place, accepted since a time, from one segment at most."""
     limit = max(1, min(limit, MOST))
     for number, segment in enumerate(segments):
         last_seq = segment.last_seq
         if last_seq <= after_seq:
             continue
         rows = _rows(
-            segment, "route = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq LIMIT ?4", (route, after_seq, last_seq, limit)
+            segment,
+            "route = ?1 AND seq > ?2 AND seq <= ?3 AND accepted_ns >= ?4 ORDER BY seq LIMIT ?5",
+            (route, after_seq, last_seq, since_ns, limit),
         )
         is_full = len(rows) == limit
         return {
@@ -70,7 +75,7 @@ def covered(segments: tuple[Segment, ...]) -> dict[str, Any]:
             gaps += [[start, end] for start, end in connection.execute("SELECT from_ns, to_ns FROM gap")]
         finally:
             connection.close()
-    return {"from_ns": first, "gaps": gaps}
+    return {"from_ns": first, "last_seq": segments[-1].last_seq, "gaps": gaps}
 
 
 def _rows(segment: Segment, where: str, values: tuple[Any, ...]) -> list[list[Any]]:

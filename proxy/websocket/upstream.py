@@ -24,7 +24,7 @@ from proxy.core.owed import DELIVERED, REFUSED
 from proxy.http.leg import Leg
 from proxy.http.upstream import Upstream
 from proxy.ledger.marks import MOST
-from proxy.ledger.protocol import HANDED, PARKED, RECEIVED
+from proxy.ledger.protocol import HANDED, PARKED, RECEIVED, UNANSWERED
 from proxy.websocket.exchange import Exchange
 from proxy.websocket.frames import NORMAL, Broken, Closing, FrameReader, Message, Run, frame
 from proxy.websocket.handshake import Handshake
@@ -461,7 +461,7 @@ class Link:
     def _hand(self, exchange: Exchange) -> None:
         """The ledger delivers it; of its reply the client will not hear."""
         session = self.session
-        session.ledger.report(exchange.n, self.side, HANDED, 0)
+        session.ledger.report(exchange.n, self.side, HANDED, UNANSWERED)
         exchange.hand(self.side, session.ledger.frame)
         self._unpark(exchange)
         self.handed(exchange.bucket)

@@ -44,11 +44,20 @@ def test_every_section_is_there() -> None:
         "routes[].websocket",
         "routes[].websocket.reply",
         "routes[].websocket.reply.only",
-        "routes[].websocket.reply.success",
         "routes[].websocket.broadcast[]",
         "routes[].trigger",
         "limits",
         "ledger",
+        "consistency[]",
+        "consistency[].old",
+        "consistency[].old.sqlite",
+        "consistency[].old.postgres",
+        "consistency[].old.influxdb1",
+        "consistency[].old.influxdb2",
+        "consistency[].old.http",
+        "consistency[].old.plugin",
+        "consistency[].rules[]",
+        "consistency[].rules[].when",
         "admin",
         "log",
     ]
@@ -62,7 +71,9 @@ def test_key_is_explained_and_its_example_works(section: Section, key: Any) -> N
     assert f"| `{key.name}` |" in reference()
     adapter = TypeAdapter(field_alone(section, key.name))
     for text in {key.example, key.default} - {""}:
-        document = read(f"{key.name}: {text}", {"CROSSFADE_SALT": "long enough", "NEW_TOKEN": "a-token"})
+        document = read(
+            f"{key.name}: {text}", {"CROSSFADE_SALT": "long enough", "NEW_TOKEN": "a-token", "OLD_PASSWORD": "x"}
+        )
         assert document.problems == []
         loaded = getattr(adapter.validate_python(document.data), key.name)
         if text == key.default:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import reduce
+from typing import Any
 
 from consistency.classes import Record
 from consistency.recorded import Recorded
@@ -17,7 +19,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.slept: list[float] = []
-        self.then: list[Callable[[], object]] = []
+        self.then: list[Any] = []
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -59,16 +61,16 @@ class MemoryStore:
         for start in range(first, last, CHUNK):
             yield self._rows[start : min(start + CHUNK, last)]
 
-    async def fetch(self, keys: Sequence[Key]) -> list[Row]:
+    async def fetch(self, keys: Sequence[Key], step: int = 1) -> list[Row]:
         self._fail()
         self.fetched += keys
-        found = []
-        for key in dict.fromkeys(keys):
-            for row in self._by_identity.get(key.identity, ()):
-                step = self.traits.precision
-                if not self.traits.is_keyed_by_time or row.at // step == key.at // step:
-                    found.append(row)
-        return found
+        steps = {(key.identity, key.at // step if self.traits.is_keyed_by_time else 0) for key in keys}
+        return [
+            row
+            for identity, number in steps
+            for row in self._by_identity.get(identity, ())
+            if not self.traits.is_keyed_by_time or row.at // step == number
+        ]
 
     async def fingerprints(self, span: Span, step: int) -> Fingerprints:
         raise NotImplementedError("its traits say that it makes none")
@@ -88,32 +90,41 @@ class MemoryStore:
 
 
 class MemoryRecords:
-    """A ledger that covers all times from one on."""
+    """A ledger that covers all times from one on. then: what happens before each of the next questions is answered."""
 
     def __init__(self, covered_from: int = 0) -> None:
         self.covered_from = covered_from
         self.errors: list[Exception] = []
-        self._found: dict[str, Recorded] = {}
-        self._ordered: list[Recorded] = []
+        self.then: list[Any] = []
+        self._events: dict[str, list[tuple[int, Record]]] = {}
+        self._ordered: list[tuple[int, str]] = []
 
     def put(self, identity: str, at: int, record: Record) -> None:
-        """What is said of an identity from now on."""
+        """What is said of the one event of an identity from now on."""
+        self._events[identity] = []
+        self.add(identity, at, record)
+
+    def add(self, identity: str, at: int, record: Record) -> None:
+        """One event more."""
         self._ordered = []
-        self._found[identity] = Recorded(identity, record, at, (f"id-{identity}",))
+        self._events.setdefault(identity, []).append((at, record))
 
-    async def within(self, span: Span) -> list[Recorded]:
-        self._fail()
-        ordered = self._ordered = self._ordered or sorted(self._found.values(), key=lambda each: each.at)
-        first = bisect_left(ordered, span.start, key=lambda each: each.at)
-        return ordered[first : bisect_left(ordered, span.end, key=lambda each: each.at)]
-
-    async def find(self, keys: Sequence[Key]) -> list[Recorded]:
-        self._fail()
-        return [self._found[key.identity] for key in dict.fromkeys(keys) if key.identity in self._found]
+    async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
+        if self.then:
+            self.then.pop(0)()
+        if self.errors:
+            raise self.errors.pop(0)
+        if not self._ordered:
+            self._ordered = sorted((at, name) for name, events in self._events.items() for at, _ in events)
+        first, last = bisect_left(self._ordered, (span.start,)), bisect_left(self._ordered, (span.end,))
+        names = dict.fromkeys(name for _, name in self._ordered[first:last])
+        names |= dict.fromkeys(key.identity for key in keys if key.identity in self._events)
+        return [self._recorded(name) for name in names]
 
     def covers(self, at: int) -> bool:
         return at >= self.covered_from
 
-    def _fail(self) -> None:
-        if self.errors:
-            raise self.errors.pop(0)
+    def _recorded(self, name: str) -> Recorded:
+        events = self._events[name]
+        record = reduce(Record.joined, (each for _, each in events))
+        return Recorded(name, record, min(at for at, _ in events), (f"id-{name}",))

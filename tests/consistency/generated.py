@@ -18,7 +18,7 @@ from proxy.core import owed
 
 STEP = 10_000_000
 """Nanoseconds between two events."""
-BOTH = Record(owed.DELIVERED, owed.DELIVERED)
+BOTH = Record.of(owed.DELIVERED, owed.DELIVERED)
 RULES = (
     FieldRule(path="/temperature", compare="tolerance", abs=1e-6),
     FieldRule(path="/attributes/tags", compare="set"),
@@ -29,13 +29,19 @@ RULES = (
 class Generated:
     """Rows of both stores, what is on record, and what is to be said of it."""
 
-    def __init__(self, count: int, seed: int, *, faults: float = 0.01, weight: float | None = None) -> None:
-        """count: events; faults: share of events with one; weight: of a split without copies, 0 to 1."""
+    def __init__(
+        self, count: int, seed: int, *, faults: float = 0.01, weight: float | None = None, delay: int = 0
+    ) -> None:
+        """count: events; faults: share of events with one; weight: of a split without copies, 0 to 1; delay: until a
+        second copy is written, where new's times are those of writing.
+        """
+        self.delay = delay
         self._random = random.Random(seed)
         self.old: list[Row] = []
         self.new: list[Row] = []
         self.recorded: list[Recorded] = []
         self.expected: dict[str, Class] = {}
+        self.only_truncated: set[str] = set()
         self.count = count
         for number in range(count):
             self._event(number, faults, weight)
@@ -56,7 +62,7 @@ class Generated:
             is_new = self._random.random() < weight
             (self.new if is_new else self.old).append(row)
             sides = (owed.NOT_OWED, owed.DELIVERED) if is_new else (owed.DELIVERED, owed.NOT_OWED)
-            self._record(identity, at, Record(*sides), Class.ONE_SIDED)
+            self._record(identity, at, Record.of(*sides), Class.ONE_SIDED)
         elif self._random.random() < faults:
             self._random.choice(FAULTS)(self, row, copy)
         else:
@@ -79,6 +85,10 @@ class Generated:
             self.recorded.append(Recorded(identity, record, at, (identity,)))
         self.expected[identity] = expected
 
+    def _later(self, copy: Row) -> Row:
+        """The same at the same time, or where new notes when it came: in another window."""
+        return copy._replace(at=copy.at + self.delay * self._random.randrange(2))
+
     def lost(self, row: Row, copy: Row) -> None:
         """New acknowledged it and has it not, or old, or both."""
         which = self._random.randrange(3)
@@ -89,14 +99,14 @@ class Generated:
     def duplicated(self, row: Row, copy: Row) -> None:
         """New wrote it twice at one delivery."""
         self.old.append(row)
-        self.new += [copy, copy]
+        self.new += [copy, self._later(copy)]
         self._record(row.identity, row.at, BOTH, Class.DUPLICATE)
 
     def redelivered(self, row: Row, copy: Row) -> None:
         """Twice at two deliveries."""
         self.old.append(row)
-        self.new += [copy, copy]
-        self._record(row.identity, row.at, BOTH._replace(new_tries=2), Class.REDELIVERED)
+        self.new += [copy, self._later(copy)]
+        self._record(row.identity, row.at, Record.of(owed.DELIVERED, owed.DELIVERED, 1, 2), Class.REDELIVERED)
 
     def changed(self, row: Row, copy: Row) -> None:
         """One of many ways to be different."""
@@ -110,6 +120,7 @@ class Generated:
         """New keeps milliseconds."""
         self.old.append(row)
         self.new.append(copy._replace(at=copy.at // 1_000_000 * 1_000_000))
+        self.only_truncated.add(row.identity)
         self._record(row.identity, row.at, BOTH, Class.DIFFERENT)
 
     def jittered(self, row: Row, copy: Row) -> None:
@@ -132,13 +143,13 @@ class Generated:
         """New is still owed it, and may have it."""
         self.old.append(row)
         self.new += [copy] * self._random.randrange(2)
-        self._record(row.identity, row.at, Record(owed.DELIVERED, owed.PENDING), Class.PENDING)
+        self._record(row.identity, row.at, Record.of(owed.DELIVERED, owed.PENDING), Class.PENDING)
 
     def refused(self, row: Row, copy: Row) -> None:
         """New said 400; a partial write stored it all the same."""
         self.old.append(row)
         self.new += [copy] * self._random.randrange(2)
-        self._record(row.identity, row.at, Record(owed.DELIVERED, owed.REFUSED), Class.REFUSED)
+        self._record(row.identity, row.at, Record.of(owed.DELIVERED, owed.REFUSED), Class.REFUSED)
 
     def foreign(self, row: Row, copy: Row) -> None:
         """Somebody else wrote it, into one or both."""

@@ -10,7 +10,7 @@ from config.rules import FieldRule
 from consistency.classes import Record
 from consistency.compare import TIME_PATH, Judge, TimeRule
 from consistency.identity import Naming
-from consistency.judge import BACK_OFF, Checker, Judged
+from consistency.judge import BACK_OFF, YOUNG, Checker, Judged
 from consistency.recorded import NoRecords, RecordsUnavailable
 from consistency.rows import Row, Span
 from consistency.rules import Rules
@@ -22,7 +22,7 @@ from tests.consistency.fakes import Clock, MemoryRecords, MemoryStore
 pytestmark = pytest.mark.asyncio
 
 WINDOW = Span(60, 120)
-BOTH = Record(owed.DELIVERED, owed.DELIVERED)
+BOTH = Record.of(owed.DELIVERED, owed.DELIVERED)
 
 
 class Stand:
@@ -46,7 +46,9 @@ class Stand:
 
     async def judge(self, window: Span = WINDOW) -> Judged:
         judge = Judge(self.rules, self.naming, self.records.covers, self.time)
-        return await Checker(self.old, self.new, self.records, judge, sleep=self.clock.sleep).judge(window)
+        return await Checker(self.old, self.new, self.records, judge, sleep=self.clock.sleep, wall=lambda: 121).judge(
+            window
+        )
 
 
 def classes(judged: Judged) -> dict[str, int]:
@@ -155,12 +157,12 @@ async def test_differences_are_named_with_paths_and_values() -> None:
 @pytest.mark.parametrize(
     ("record", "at_old", "at_new", "found"),
     [
-        (Record(owed.DELIVERED, owed.NOT_OWED), True, False, "one-sided"),
-        (Record(owed.NOT_OWED, owed.DELIVERED), False, True, "one-sided"),
-        (Record(owed.DELIVERED, owed.PENDING), True, False, "pending"),
-        (Record(owed.DEFERRED, owed.DELIVERED), False, True, "pending"),
-        (Record(owed.DELIVERED, owed.DEAD), True, False, "dead"),
-        (Record(owed.DELIVERED, owed.REFUSED), True, False, "refused"),
+        (Record.of(owed.DELIVERED, owed.NOT_OWED), True, False, "one-sided"),
+        (Record.of(owed.NOT_OWED, owed.DELIVERED), False, True, "one-sided"),
+        (Record.of(owed.DELIVERED, owed.PENDING), True, False, "pending"),
+        (Record.of(owed.DEFERRED, owed.DELIVERED), False, True, "one-sided"),
+        (Record.of(owed.DELIVERED, owed.DEAD), True, False, "dead"),
+        (Record.of(owed.DELIVERED, owed.REFUSED), True, False, "refused"),
         (None, True, False, "foreign"),
         (None, False, True, "foreign"),
         (None, True, True, "foreign"),
@@ -188,7 +190,7 @@ async def test_new_was_down_for_an_hour_and_came_back() -> None:
     stand = Stand()
     for number in range(50):
         stand.old.put([Row(f"e{number}", 70, {"n": number})])
-        stand.records.put(f"e{number}", 70, Record(owed.DELIVERED, owed.PENDING))
+        stand.records.put(f"e{number}", 70, Record.of(owed.DELIVERED, owed.PENDING))
     judged = await stand.judge()
     assert (classes(judged), judged.is_pending, judged.counts.rate) == ({"pending": 50}, True, None)
     for number in range(50):
@@ -219,13 +221,15 @@ async def test_without_a_ledger_every_identity_is_outside_of_its_record() -> Non
     stand.both("a", record=None)
     stand.old.put([Row("b", 70, {})])
     judge = Judge(stand.rules, stand.naming, NoRecords().covers)
-    judged = await Checker(stand.old, stand.new, NoRecords(), judge, sleep=stand.clock.sleep).judge(WINDOW)
+    judged = await Checker(stand.old, stand.new, NoRecords(), judge, sleep=stand.clock.sleep, wall=lambda: 121).judge(
+        WINDOW
+    )
     assert classes(judged) == {"equal": 1, "unrecorded": 1}
 
 
 async def test_a_retry_whose_first_try_arrived_is_no_duplicate() -> None:
     stand = Stand()
-    stand.both("retried", record=BOTH._replace(new_tries=2))
+    stand.both("retried", record=Record.of(owed.DELIVERED, owed.DELIVERED, 1, 2))
     stand.new.put([Row("retried", 70, {})])
     stand.both("doubled")
     stand.new.put([Row("doubled", 70, {})])
@@ -237,7 +241,7 @@ async def test_a_retry_whose_first_try_arrived_is_no_duplicate() -> None:
 async def test_of_several_rows_each_one_is_compared() -> None:
     for odd in range(3):
         stand = Stand()
-        stand.both("a", record=BOTH._replace(new_tries=9), v=1)
+        stand.both("a", record=Record.of(owed.DELIVERED, owed.DELIVERED, 1, 9), v=1)
         stand.new.drop("a")
         stand.new.put([Row("a", 70, {"v": 2 if number == odd else 1}) for number in range(3)])
         assert classes(await stand.judge()) == {"different": 1}
@@ -250,6 +254,7 @@ async def test_an_event_is_counted_in_one_window_alone() -> None:
     stand.new.put([Row("a", 121, {})])
     stand.records.put("a", 118, BOTH)
     assert classes(await stand.judge(WINDOW)) == {"equal": 1}
+    assert stand.clock.slept == [], "nobody waits for what is there"
     assert classes(await stand.judge(Span(120, 180))) == {}
     stand.records.covered_from = 1000
     stand.old.put([Row("b", 119, {})])
@@ -347,3 +352,107 @@ async def test_what_cannot_be_compared_makes_it_inconclusive() -> None:
     stand.new.put([Row("a", 70, {"deep": other})])
     stand.records.put("a", 70, BOTH)
     assert (await stand.judge()).inconclusive == "a value is nested too deep"
+
+
+async def test_an_event_that_was_recorded_while_the_stores_were_read_is_ours() -> None:
+    """Its row is read, and then its receipt is committed: the record is asked after the stores."""
+    stand = Stand()
+    stand.old.put([Row("a", 70, {})])
+    stand.records.then = [lambda: stand.records.put("a", 70, BOTH)]
+    assert classes(await stand.judge()) == {"lost": 1}
+
+
+@pytest.mark.parametrize("reading", range(1 + len(BACK_OFF)))
+async def test_a_receipt_that_comes_a_moment_after_its_row(reading: int) -> None:
+    stand = Stand()
+    stand.old.put([Row("a", 70, {})])
+    stand.records.then = [lambda: None] * (1 + reading) + [lambda: stand.records.put("a", 70, BOTH)]
+    assert classes(await stand.judge()) == {"lost": 1}
+
+
+async def test_of_long_ago_nothing_is_waited_for() -> None:
+    stand = Stand()
+    stand.old.put([Row("a", 70, {})])
+    stand.records.put("a", 70, BOTH)
+    stand.old.put([Row("theirs", 71, {})])
+    judge = Judge(stand.rules, stand.naming, stand.records.covers)
+    checker = Checker(
+        stand.old, stand.new, stand.records, judge, sleep=stand.clock.sleep, wall=lambda: WINDOW.end + YOUNG
+    )
+    assert classes(await checker.judge(WINDOW)) == {"lost": 1, "foreign": 1}
+    assert stand.clock.slept == []
+    assert [key.identity for key in stand.old.fetched] == ["a"], "read again once"
+
+
+@pytest.mark.parametrize("new_rows", [0, 1])
+async def test_one_of_two_events_of_an_identity_was_refused(new_rows: int) -> None:
+    stand = Stand()
+    stand.old.put([Row("a", 70, {})])
+    stand.new.put([Row("a", 70, {})] * new_rows)
+    stand.records.put("a", 70, BOTH)
+    stand.records.add("a", 71, Record.of(owed.DELIVERED, owed.REFUSED))
+    assert classes(await stand.judge()) == ({"equal": 1} if new_rows else {"lost": 1})
+
+
+async def test_two_events_of_an_identity_are_compared_each_with_its_own() -> None:
+    stand = Stand()
+    for at, value in ((70, 1), (71, 2)):
+        stand.old.put([Row("a", at, {"v": value})])
+        stand.records.add("a", at, BOTH)
+    stand.new.put([Row("a", 71, {"v": 2}), Row("a", 70, {"v": 1})])
+    assert classes(await stand.judge()) == {"equal": 1}
+    stand.new.drop("a")
+    stand.new.put([Row("a", 71, {"v": 2})])
+    judged = await stand.judge()
+    assert classes(judged) == {"different": 1}
+    assert [each.path for each in judged.findings[0].differences][-1] == "(rows)"
+    stand.old.drop("a")
+    stand.old.put([Row("a", 71, {"v": 2})])
+    assert classes(await stand.judge()) == {"equal": 1}, "both keep one row of an identity"
+
+
+async def test_what_begins_outside_of_all_windows_is_judged_where_it_is_found() -> None:
+    """An identity with an earlier event, or with a row of an impossible time: it has a home that nobody judges."""
+    stand = Stand()
+    stand.records.put("a", 10, BOTH)
+    stand.records.add("a", 70, BOTH)
+    stand.old.put([Row("a", 70, {}), Row("b", -(10**12), {})])
+    stand.records.put("b", 80, BOTH)
+    judge = Judge(stand.rules, stand.naming, stand.records.covers)
+    checker = Checker(
+        stand.old,
+        stand.new,
+        stand.records,
+        judge,
+        is_inside=lambda at: 60 <= at < 180,
+        sleep=stand.clock.sleep,
+        wall=lambda: 181,
+    )
+    assert classes(await checker.judge(WINDOW)) == {"lost": 2}
+    assert classes(await checker.judge(Span(120, 180))) == {}
+    assert classes(await checker.judge(WINDOW)) == {"lost": 2}, "and there again"
+
+
+async def test_stores_of_two_precisions() -> None:
+    """Old keeps nanoseconds and new tens of them: what is read again is the whole step, at both."""
+    stand = Stand(traits=Traits(is_keyed_by_time=True))
+    stand.naming = Naming(10, is_keyed_by_time=True)
+    stand.records.covered_from = 1000
+    stand.old.put([Row("m", 72, {"x": 1}), Row("m", 75, {"y": 2})])
+    stand.new.put([Row("m", 70, {"x": 1})])
+    judged = await stand.judge()
+    assert [each.path for each in judged.findings[0].differences] == ["/y"], "also after it was read again"
+    stand.new.put([Row("m", 70, {"y": 2})])
+    assert classes(await stand.judge()) == {"equal": 1}
+    stand.old.put([Row("late", 83, {"x": 1})])
+    stand.clock.then = [lambda: stand.new.put([Row("late", 80, {"x": 1})])]
+    assert classes(await stand.judge()) == {"equal": 1, "late": 1}
+
+
+async def test_whatever_goes_wrong_makes_it_inconclusive(caplog: pytest.LogCaptureFixture) -> None:
+    stand = Stand()
+    stand.both("a")
+    stand.records.errors.append(KeyError("from_ns"))
+    assert (await stand.judge()).inconclusive == "KeyError: 'from_ns'"
+    assert "a window could not be judged" in caplog.text
+    assert classes(await stand.judge()) == {"equal": 1}

@@ -9,16 +9,19 @@ import orjson
 import pytest
 
 from consistency.classes import Record
-from consistency.ledger import STATES_PAGE, LedgerRecords, by_event_id, by_values, event_moment
+from consistency.ledger import LEAST_DELAY, MOST_IDS, STATES_PAGE, LedgerRecords, by_event_id, by_values, event_moment
 from consistency.recorded import Recorded, RecordsUnavailable
 from consistency.rows import Key, Span
-from proxy.core import owed
+from proxy.core.owed import DEAD, DEFERRED, DELIVERED, NOT_OWED, PENDING, REFUSED
 
 pytestmark = pytest.mark.asyncio
 
 ALWAYS = Span(-(2**62), 2**62)
+NEVER = Span(0, 0)
 SECOND = 1_000_000_000
-BOTH = Record(owed.DELIVERED, owed.DELIVERED)
+NOON = 1_769_860_800 * SECOND
+"""2026-01-31T12:00:00Z"""
+BOTH = Record.of(DELIVERED, DELIVERED)
 
 
 class Ledger:
@@ -26,175 +29,291 @@ class Ledger:
 
     def __init__(self, page: int = 3) -> None:
         self.rows: list[list[Any]] = []
+        self.routes: dict[int, str] = {}
         self.from_ns: int | None = 0
         self.gaps: list[list[int]] = []
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.error = ""
         self._page = page
 
-    def add(self, id: str, at: int, record: Record = BOTH, *, event_time: str = "", values: list[str] = []) -> None:  # noqa: B006
-        texts = orjson.dumps(values).decode() if values else ""
+    def add(
+        self,
+        id: str,
+        at: int,
+        old: int = DELIVERED,
+        new: int = DELIVERED,
+        *,
+        tries: int = 1,
+        event_time: str = "",
+        values: tuple[str, ...] = (),
+        route: str = "events",
+    ) -> None:
+        texts = orjson.dumps(list(values)).decode() if values else ""
         seq = len(self.rows) + 1
-        self.rows.append([seq, id, at, event_time, texts, record.old, record.old_tries, record.new, record.new_tries])
+        self.routes[seq] = route
+        self.rows.append([seq, id, at, event_time, texts, old, 1, new, tries])
 
-    def change(self, id: str, old: int, new: int, new_tries: int = 1) -> None:
+    def change(self, id: str, old: int, new: int, tries: int = 1) -> None:
         for row in self.rows:
             if row[1] == id:
-                row[5:] = [old, 1, new, new_tries]
+                row[5:] = [old, 1, new, tries]
 
-    def drop(self, id: str) -> None:
-        self.rows = [row for row in self.rows if row[1] != id]
+    def wipe(self) -> None:
+        self.rows = []
 
-    def count(self, path: str) -> int:
-        return sum(each == path for each, _ in self.asked)
+    def questions(self, path: str, name: str) -> list[Any]:
+        """What was asked there, one argument of it."""
+        return [query[name] for each, query in self.asked if each == path]
 
     async def ask(self, path: str, **query: Any) -> dict[str, Any]:
         self.asked.append((path, query))
         if self.error:
             raise RecordsUnavailable(self.error)
         if path == "ledger/covered":
-            return {"from_ns": self.from_ns, "gaps": self.gaps}
+            last = self.rows[-1][0] if self.rows else 0
+            return {"from_ns": self.from_ns, "last_seq": last, "gaps": self.gaps}
         if path == "ledger/settled":
             seqs = {int(seq) for seq in query["seqs"].split(",")}
             assert len(seqs) <= STATES_PAGE
             return {"rows": [list(row) for row in self.rows if row[0] in seqs]}
-        assert (path, query["route"]) == ("ledger/recorded", "events")
-        behind = [list(row) for row in self.rows if row[0] > query["after_seq"]]
+        assert path == "ledger/recorded"
+        behind = [
+            list(row)
+            for row in self.rows
+            if row[0] > query["after_seq"]
+            and self.routes[row[0]] == query["route"]
+            and row[2] >= query["since"] * SECOND
+        ]
         page = behind[: self._page]
         return {"rows": page, "after_seq": page[-1][0] if page else query["after_seq"], "more": len(behind) > len(page)}
 
 
-def records(ledger: Ledger, file: str = ":memory:") -> LedgerRecords:
-    return LedgerRecords(ledger, "events", by_event_id, file)
+def records(ledger: Ledger, file: str = "") -> LedgerRecords:
+    return LedgerRecords(ledger, ["events"], by_event_id, file=file)
+
+
+def states(found: list[Recorded]) -> dict[str, Record]:
+    return {each.identity: each.record for each in found}
 
 
 async def test_events_of_a_span_over_many_pages() -> None:
     ledger = Ledger()
     for number in range(10):
         ledger.add(f"e{number}", number)
-    found = await records(ledger).within(Span(2, 9))
+    found = await records(ledger).about(Span(2, 9), [])
     assert found == [Recorded(f"e{number}", BOTH, number, (f"e{number}",)) for number in range(2, 9)]
+
+
+async def test_identities_by_name_whatever_their_time_is() -> None:
+    ledger = Ledger()
+    for number in range(10):
+        ledger.add(f"e{number}", number)
+    keys = [Key("e1", 777), Key("e8", 8), Key("never heard of", 0), Key("e1", 778)]
+    assert sorted(states(await records(ledger).about(NEVER, keys))) == ["e1", "e8"]
+    assert sorted(states(await records(ledger).about(Span(8, 10), keys))) == ["e1", "e8", "e9"]
 
 
 async def test_each_receipt_is_read_once() -> None:
     ledger = Ledger()
     ledger.add("a", 1)
     known = records(ledger)
-    assert len(await known.within(ALWAYS)) == 1
+    assert len(await known.about(ALWAYS, [])) == 1
     ledger.add("b", 2)
-    assert len(await known.within(ALWAYS)) == 2
-    assert [query["after_seq"] for path, query in ledger.asked if path == "ledger/recorded"] == [0, 1]
-    assert ledger.count("ledger/settled") == 0, "nothing is open"
+    assert len(await known.about(ALWAYS, [])) == 2
+    assert ledger.questions("ledger/recorded", "after_seq") == [0, 1]
+    assert ledger.questions("ledger/settled", "seqs") == [], "nothing is open"
 
 
-async def test_what_is_open_is_asked_for_again_until_it_is_settled() -> None:
+async def test_several_routes_that_share_their_stores() -> None:
     ledger = Ledger()
-    ledger.add("a", 1, Record(owed.DELIVERED, owed.PENDING))
-    ledger.add("b", 1, Record(owed.DEFERRED, owed.DELIVERED))
-    ledger.add("c", 1, Record(owed.DELIVERED, owed.DEAD))
+    for number in range(9):
+        ledger.add(f"e{number}", number, route=("events", "stream", "other")[number % 3])
+    known = LedgerRecords(ledger, ["events", "stream"], by_event_id)
+    for _ in range(2):
+        assert sorted(states(await known.about(ALWAYS, []))) == ["e0", "e1", "e3", "e4", "e6", "e7"]
+
+
+async def test_receipts_from_long_before_are_not_read() -> None:
+    ledger = Ledger()
+    for number in range(10):
+        ledger.add(f"e{number}", NOON + number * SECOND)
+    known = LedgerRecords(ledger, ["events"], by_event_id, since=NOON + 7 * SECOND)
+    assert sorted(states(await known.about(ALWAYS, []))) == ["e7", "e8", "e9"]
+    assert not known.covers(NOON), "and nothing is said of that time"
+
+
+async def test_what_is_not_settled_for_good_is_asked_for_again_when_it_matters() -> None:
+    ledger = Ledger()
+    ledger.add("pending", 1, DELIVERED, PENDING)
+    ledger.add("refused", 2, DELIVERED, REFUSED)
+    ledger.add("dead", 3, DELIVERED, DEAD)
+    ledger.add("deferred", 4, DEFERRED, DELIVERED)
+    ledger.add("settled", 5, DELIVERED, NOT_OWED)
+    ledger.add("another time", 100, DELIVERED, PENDING)
     known = records(ledger)
-    await known.within(ALWAYS)
-    ledger.change("a", owed.DELIVERED, owed.DELIVERED, 4)
-    found = {each.identity: each.record for each in await known.within(ALWAYS)}
-    assert found["a"] == Record(owed.DELIVERED, owed.DELIVERED, 1, 1, 4)
-    assert [query["seqs"] for path, query in ledger.asked if path == "ledger/settled"] == ["1,2,3"]
-    await known.within(ALWAYS)
-    assert ledger.asked[-2][1] == {"seqs": "2,3"}
+    await known.about(Span(0, 10), [])
+    for name in ("pending", "refused", "dead", "deferred"):
+        ledger.change(name, DELIVERED, DELIVERED, 4)
+    found = states(await known.about(Span(0, 10), []))
+    assert {found[name] for name in ("pending", "refused", "dead", "deferred")} == {
+        Record.of(DELIVERED, DELIVERED, 1, 4)
+    }
+    assert ledger.questions("ledger/settled", "seqs") == ["1,2,3,4"] * 2
+    await known.about(Span(0, 10), [])
+    assert len(ledger.questions("ledger/settled", "seqs")) == 2, "they are delivered now"
 
 
 async def test_many_open_events_are_asked_for_in_bounded_questions() -> None:
     ledger = Ledger(page=5000)
     for number in range(2 * STATES_PAGE + 1):
-        ledger.add(f"e{number}", 1, Record(owed.DELIVERED, owed.PENDING))
+        ledger.add(f"e{number}", 1, DELIVERED, PENDING)
     known = records(ledger)
-    await known.within(ALWAYS)
+    await known.about(ALWAYS, [])
     for row in ledger.rows:
-        row[7] = owed.DELIVERED
-    assert {each.record for each in await known.within(ALWAYS)} == {BOTH}
-    assert ledger.count("ledger/settled") == 3
-
-
-async def test_suspects_are_looked_at_afresh() -> None:
-    """Delivered when it was read, pending again since: a person replays, or a session's connection was lost."""
-    ledger = Ledger()
-    ledger.add("a", 7)
-    known = records(ledger)
-    await known.refresh()
-    ledger.change("a", owed.DELIVERED, owed.PENDING)
-    assert await known.find([Key("a", 0), Key("never heard of", 0)]) == [
-        Recorded("a", Record(owed.DELIVERED, owed.PENDING), 7, ("a",))
-    ]
-    assert await known.find([Key("never heard of", 0)]) == []
+        row[7] = DELIVERED
+    assert set(states(await known.about(ALWAYS, [])).values()) == {BOTH}
+    assert len(ledger.questions("ledger/settled", "seqs")) == 6
 
 
 async def test_what_the_ledger_has_dropped_meanwhile_is_known_as_it_was() -> None:
     ledger = Ledger()
     ledger.add("a", 7)
+    ledger.add("b", 8)
     known = records(ledger)
     await known.refresh()
-    ledger.drop("a")
-    assert [each.record for each in await known.find([Key("a", 7)])] == [BOTH]
+    del ledger.rows[0]
+    assert states(await known.about(NEVER, [Key("a", 7)])) == {"a": BOTH}
+
+
+async def test_another_ledger_whose_numbers_began_anew_is_read_from_its_beginning() -> None:
+    ledger = Ledger()
+    for number in range(5):
+        ledger.add(f"e{number}", number, DELIVERED, PENDING)
+    known = records(ledger)
+    await known.refresh()
+    ledger.wipe()
+    ledger.add("new one", 1)
+    assert states(await known.about(ALWAYS, [])) == {"new one": BOTH}
+
+
+async def test_a_state_is_only_of_its_own_event() -> None:
+    """A number that means another event by now changes nothing."""
+    ledger = Ledger()
+    ledger.add("a", 1, DELIVERED, PENDING)
+    known = records(ledger)
+    await known.refresh()
+    ledger.wipe()
+    ledger.add("another", 1)
+    assert states(await known.about(NEVER, [Key("a", 1)]))["a"] == Record.of(DELIVERED, PENDING)
 
 
 async def test_several_events_of_one_identity_are_one() -> None:
     ledger = Ledger()
-    ledger.add("a", 5, Record(owed.DELIVERED, owed.DELIVERED, 1, 1, 2))
-    ledger.add("a", 3, Record(owed.DELIVERED, owed.PENDING))
-    (found,) = await records(ledger).within(ALWAYS)
-    assert found == Recorded("a", Record(owed.DELIVERED, owed.PENDING, 2, 2, 3), 3, ("a",))
+    ledger.add("a", 5, tries=2)
+    ledger.add("a", 3, DELIVERED, PENDING)
+    (found,) = await records(ledger).about(Span(5, 6), [])
+    joined = Record.of(DELIVERED, DELIVERED, 1, 2).joined(Record.of(DELIVERED, PENDING))
+    assert found == Recorded("a", joined, 3, ("a",)), "with the one that is outside of the span"
 
 
 async def test_identities_from_recorded_values() -> None:
     ledger = Ledger()
-    ledger.add("id-1", 1, values=["sensor.a", "12:00"])
-    ledger.add("id-2", 2, values=["only"])
+    ledger.add("id-1", 1, values=("sensor.a", "12:00"))
+    ledger.add("id-2", 2, values=("only",))
     ledger.add("id-3", 3)
-    found = await LedgerRecords(ledger, "events", by_values).within(ALWAYS)
-    assert [(each.identity, each.ids) for each in found] == [
-        ('["sensor.a","12:00"]', ("id-1",)),
-        ("only", ("id-2",)),
-        ("id-3", ("id-3",)),
-    ]
+    ledger.add("id-4", 4, values=("",))
+    ledger.add("id-5", 5, values=("sensor.a", ""))
+    found = await LedgerRecords(ledger, ["events"], by_values).about(ALWAYS, [])
+    assert {each.identity: each.ids for each in found} == {
+        '["sensor.a","12:00"]': ("id-1",),
+        "only": ("id-2",),
+        "id-3": ("id-3",),
+        "id-4": ("id-4",),
+        "id-5": ("id-5",),
+    }
 
 
-async def test_the_events_own_time_counts_where_it_can_be_read() -> None:
-    ledger = Ledger()
-    ledger.add("a", 999, event_time="1970-01-01T00:00:07Z")
-    ledger.add("b", 999, event_time="yesterday")
-    ledger.add("c", 999)
+async def test_not_all_of_a_million_ids_are_named() -> None:
+    ledger = Ledger(page=5000)
+    for number in range(MOST_IDS + 30):
+        ledger.add(f"id-{number}", 1, values=("same",))
+    (found,) = await LedgerRecords(ledger, ["events"], by_values).about(ALWAYS, [])
+    assert (len(found.ids), found.record.new.acknowledged) == (MOST_IDS, MOST_IDS + 30)
+
+
+async def test_the_events_own_time_counts_where_it_can_be_believed() -> None:
+    ledger = Ledger(page=100)
+    times = {
+        "2026-01-31T11:59:53Z": NOON - 7 * SECOND,
+        str(NOON // SECOND - 60): NOON - 60 * SECOND,
+        "yesterday": NOON,
+        "": NOON,
+        "1970-01-01T00:00:00Z": NOON,
+        "0001-01-01T00:00:00Z": NOON,
+        "9999-12-31T23:59:59Z": NOON,
+        "1e300": NOON,
+        "9" * 25: NOON,
+        "nan": NOON,
+    }
+    for number, text in enumerate(times):
+        ledger.add(f"e{number}", NOON, event_time=text)
     known = records(ledger)
-    found = {each.identity: each.at for each in await known.within(ALWAYS)}
-    assert found == {"a": 7 * SECOND, "b": 999, "c": 999}
-    assert known.timeless == 1
+    found = {each.identity: each.at for each in await known.about(ALWAYS, [])}
+    assert [found[f"e{number}"] for number in range(len(times))] == list(times.values())
+    assert known.timeless == 7
 
 
-async def test_coverage() -> None:
+async def test_coverage_begins_and_has_gaps() -> None:
     ledger = Ledger()
     known = records(ledger)
-    assert not known.covers(5), "before anything is known"
-    ledger.from_ns, ledger.gaps = 10, [[20, 30]]
+    assert not known.covers(NOON), "before anything is known"
+    ledger.from_ns, ledger.gaps = NOON, [[NOON + 60 * SECOND, NOON + 70 * SECOND]]
     await known.refresh()
-    assert [known.covers(at) for at in (9, 10, 19, 20, 29, 30)] == [False, True, True, False, False, True]
+    sure = NOON + LEAST_DELAY
+    assert [known.covers(at) for at in (NOON, sure - 1, sure)] == [False, False, True]
+    gap = NOON + 60 * SECOND
+    assert [known.covers(at) for at in (gap - LEAST_DELAY - 1, gap - LEAST_DELAY, gap, gap + 10 * SECOND)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
     ledger.from_ns = None
     await known.refresh()
-    assert not known.covers(10), "an empty record covers nothing"
+    assert not known.covers(sure), "an empty record covers nothing"
+
+
+async def test_what_takes_long_to_arrive_may_have_arrived_in_a_gap() -> None:
+    ledger = Ledger()
+    ledger.from_ns, ledger.gaps = NOON - 3600 * SECOND, [[NOON, NOON + SECOND]]
+    ledger.add("slow", NOON + 60 * SECOND, event_time="2026-01-31T12:00:30Z")
+    known = records(ledger)
+    await known.refresh()
+    assert [known.covers(NOON - seconds * SECOND) for seconds in (29, 30, 31)] == [False, False, True]
 
 
 async def test_one_goes_on_later_where_one_was(tmp_path: Path) -> None:
     ledger = Ledger()
     for number in range(7):
-        ledger.add(f"e{number}", number, Record(owed.DELIVERED, owed.PENDING))
+        ledger.add(f"e{number}", number, DELIVERED, PENDING)
     file = str(tmp_path / "index.db")
     first = records(ledger, file)
     await first.refresh()
     first.close()
     for row in ledger.rows:
-        row[7] = owed.DELIVERED
+        row[7] = DELIVERED
     ledger.add("later", 8)
     ledger.asked.clear()
     second = records(ledger, file)
-    assert [each.record for each in await second.within(ALWAYS)] == [BOTH] * 8
-    assert [query["after_seq"] for path, query in ledger.asked if path == "ledger/recorded"] == [7]
+    assert list(states(await second.about(ALWAYS, [])).values()) == [BOTH] * 8
+    assert ledger.questions("ledger/recorded", "after_seq") == [7]
+    second.close()
+    third = LedgerRecords(ledger, ["stream"], by_event_id, file=file)
+    ledger.asked.clear()
+    await third.refresh()
+    assert ledger.questions("ledger/recorded", "route") == ["stream"], (
+        "a route that is checked no more is not asked for"
+    )
 
 
 async def test_a_ledger_that_does_not_answer_is_an_error_and_may_answer_later() -> None:
@@ -203,9 +322,9 @@ async def test_a_ledger_that_does_not_answer_is_an_error_and_may_answer_later() 
     ledger.error = "the ledger is not connected"
     known = records(ledger)
     with pytest.raises(RecordsUnavailable, match="not connected"):
-        await known.within(ALWAYS)
+        await known.about(ALWAYS, [])
     ledger.error = ""
-    assert len(await known.within(ALWAYS)) == 1
+    assert len(await known.about(ALWAYS, [])) == 1
 
 
 @pytest.mark.parametrize(
@@ -218,6 +337,8 @@ async def test_a_ledger_that_does_not_answer_is_an_error_and_may_answer_later() 
         ("soon", None),
         ("nan", None),
         ("", None),
+        ("0001-01-01T00:00:00Z", None),
+        ("9" * 5000, None),
     ],
 )
 async def test_times_as_events_have_them(text: str, at: int | None) -> None:

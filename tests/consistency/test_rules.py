@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from time import process_time
 from typing import Any
 
 import pytest
@@ -124,6 +125,53 @@ def test_any_name_and_array_indexes() -> None:
 
 def test_names_with_slashes_and_tildes() -> None:
     assert paths(compare({"a/b": {"~": 1}}, {"a/b": {"~": 2}}, rule("/a~1b/~0", "ignore"))) == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "old", "new", "found"),
+    [
+        # A container at one side and something else at the other: its parts are missing there.
+        ([("/a/b", "exact"), ("/a", "ignore")], {"a": {"b": 1}}, {"a": None}, ["/a/b"]),
+        ([("/a/b", "exact"), ("/a", "ignore")], {"a": {"c": 1}}, {"a": None}, []),
+        ([("/a/b", "exact"), ("/a", "presence")], {"a": {"b": 1}}, {"a": None}, ["/a/b"]),
+        ([("/a/b", "exact")], {"a": {"b": 1}}, {"a": None}, ["/a"]),
+        # The place itself is asked for, whatever is said of its parts.
+        ([("/a/b", "exact"), ("/a", "presence")], {"a": {"c": 1}}, {}, ["/a"]),
+        ([("/a/b", "exact"), ("/a", "presence")], {}, {"a": {"c": 1}}, ["/a"]),
+        # A list that is longer at one side.
+        ([("/l/0", "exact"), ("/l", "ignore")], {"l": [1, 2]}, {"l": [1, 2, 3]}, []),
+        ([("/l/0", "exact"), ("/l", "ignore")], {"l": [1, 2]}, {"l": [2]}, ["/l/0"]),
+        ([("/l/0", "exact"), ("/l", "presence")], {"l": [1]}, {"l": [1, 2]}, []),
+        ([("/l/*", "ignore")], {"l": [1, 2]}, {"l": [1, 2, 3]}, []),
+        ([("/l/0", "ignore")], {"l": [1, 2]}, {"l": [7, 2, 3]}, ["/l/2"]),
+        ([("/l/0", "ignore")], {"l": [1, 2, 3]}, {"l": [7, 2]}, ["/l/2"]),
+    ],
+)
+def test_rules_about_parts(
+    rules: list[tuple[str, str]], old: dict[str, Any], new: dict[str, Any], found: list[str]
+) -> None:
+    assert paths(compare(old, new, *[rule(*each) for each in rules])) == found
+
+
+def test_a_pattern_is_for_single_values() -> None:
+    anything = rule("/a", "regex", pattern=".*")
+    assert paths(compare({"a": {"x": 1}}, {"a": "abc"}, anything)) == ["/a"]
+    assert paths(compare({"a": {"x": 1}}, {"a": {"x": "2"}}, anything)) == [], "it holds for what is beneath"
+
+
+def test_a_condition_of_null_is_not_met_by_nothing() -> None:
+    rules = rule("/w", "only-new-if", when={"pointer": "/enriched", "equals": None})
+    assert paths(compare({}, {"w": 1}, rules)) == ["/w"]
+    assert paths(compare({"enriched": None}, {"enriched": None, "w": 1}, rules)) == []
+
+
+def test_many_rules_with_wildcards_are_no_forest() -> None:
+    rules = [rule("/" + "/".join("*" if n >> bit & 1 else "a" for bit in range(5)), "ignore") for n in range(32)]
+    begun = process_time()
+    made = Rules(rules)
+    assert process_time() - begun < 5
+    deep = {"a": {"a": {"a": {"a": {"a": 1}}}}}
+    assert made.compare(deep, {"a": {"a": {"a": {"a": {"a": 2}}}}}) == IDENTICAL
 
 
 def test_sets() -> None:
@@ -272,3 +320,54 @@ def _places(value: Any, path: str) -> Any:
         at = f"{path}/{str(name).replace('~', '~0').replace('/', '~1')}"
         yield value, name, at
         yield from _places(each, at)
+
+
+ORACLE_NAMES = ["a", "b", "0"]
+ORACLE_PATHS = st.lists(st.sampled_from([*ORACLE_NAMES, "*"]), min_size=1, max_size=3).map(
+    lambda names: "/" + "/".join(names)
+)
+ORACLE_RULES = st.lists(st.tuples(ORACLE_PATHS, st.sampled_from(["ignore", "exact", "both", "tolerance"])), max_size=4)
+ORACLE_ROWS = st.dictionaries(
+    st.sampled_from(ORACLE_NAMES),
+    st.recursive(
+        st.integers(0, 2),
+        lambda inner: st.dictionaries(st.sampled_from(ORACLE_NAMES), inner, min_size=1, max_size=3),
+        max_leaves=6,
+    ),
+    max_size=3,
+)
+
+
+@given(ORACLE_ROWS, ORACLE_ROWS, ORACLE_RULES)
+def test_each_value_is_judged_by_the_first_rule_that_fits_it(old: Any, new: Any, listed: list[tuple[str, str]]) -> None:
+    """Against an oracle that looks at every single value by itself."""
+    rules = [rule(path, how, **({"abs": 1} if how == "tolerance" else {})) for path, how in listed]
+    a, b = dict(_leaves(old, ())), dict(_leaves(new, ()))
+    if any(path != other and other[: len(path)] == path for path in a | b for other in a | b):
+        return  # a value at one side where the other has an object: see test_rules_about_parts
+    wanted = set()
+    for path in a | b:
+        how = next((r.compare for r in rules if _fits(r.path, path)), "")
+        x, y = a.get(path), b.get(path)
+        is_wrong = x != y if x is not None and y is not None else how != "both" and (y is None or how != "")
+        if how == "ignore" or (how == "tolerance" and x is not None and y is not None and abs(x - y) <= 1):
+            is_wrong = False
+        if is_wrong:
+            wanted.add("/" + "/".join(path))
+    found = {each.path for each in compare(old, new, *rules).differences}
+    # An object that a side lacks is named as a whole.
+    assert {path for path in wanted if not any(path == f or path.startswith(f + "/") for f in found)} == set()
+    assert {f for f in found if not any(path == f or path.startswith(f + "/") for path in wanted)} == set()
+
+
+def _fits(pattern: str, path: tuple[str, ...]) -> bool:
+    names = pattern.split("/")[1:]
+    return len(names) <= len(path) and all(a in ("*", b) for a, b in zip(names, path, strict=False))
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> Any:
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _leaves(each, (*path, name))
+    else:
+        yield path, value

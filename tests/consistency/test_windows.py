@@ -21,6 +21,11 @@ def windows(begin: int = BEGIN) -> Windows:
     return Windows(size=MINUTE, begin=begin, horizon=HOUR)
 
 
+def judge(whole: Windows, window: Span) -> None:
+    whole.take(window)
+    whole.judge(window)
+
+
 def nothing(_: Span) -> bool:
     return False
 
@@ -34,8 +39,8 @@ def pending_in(*minutes: int) -> Callable[[Span], bool]:
 
 
 def test_a_window_is_half_open_and_aligned() -> None:
-    whole = windows(BEGIN + 17)
-    assert whole.cursor == BEGIN
+    whole = windows(BEGIN - 17)
+    assert whole.cursor == BEGIN, "half a window is none"
     assert whole.of(BEGIN) == whole.of(BEGIN + MINUTE - 1) == Span(BEGIN, BEGIN + MINUTE)
     assert whole.of(BEGIN - 1) == Span(BEGIN - MINUTE, BEGIN)
     assert whole.of(-1) == Span(-MINUTE, 0)
@@ -63,7 +68,7 @@ def test_what_was_judged_is_not_due_again() -> None:
     now = BEGIN + 3 * MINUTE + SETTLE
     assert starts(whole.due(now, SETTLE, nothing)) == [0, 1, 2]
     for window in whole.due(now, SETTLE, nothing):
-        whole.judge(window)
+        judge(whole, window)
     assert whole.due(now, SETTLE, nothing) == []
     assert starts(whole.due(now + MINUTE, SETTLE, nothing)) == [3]
     assert whole.state(whole.of(BEGIN), now, SETTLE, nothing) is WindowState.JUDGED
@@ -79,12 +84,12 @@ def test_a_window_with_something_pending_holds_up_itself_alone() -> None:
     whole = windows()
     now = BEGIN + 4 * MINUTE + SETTLE
     for window in whole.due(now, SETTLE, pending_in(1)):
-        whole.judge(window)
+        judge(whole, window)
     assert (whole.cursor - BEGIN) // MINUTE == 1
     assert whole.state(whole.of(BEGIN + MINUTE), now, SETTLE, pending_in(1)) is WindowState.PROVISIONAL
     assert [(start - BEGIN) // MINUTE for start in whole.judged] == [2, 3]
     assert starts(whole.due(now, SETTLE, nothing)) == [1], "it was delivered"
-    whole.judge(whole.of(BEGIN + MINUTE))
+    judge(whole, whole.of(BEGIN + MINUTE))
     assert ((whole.cursor - BEGIN) // MINUTE, whole.judged) == (4, [])
 
 
@@ -92,23 +97,40 @@ def test_a_late_event_reopens_its_window_until_the_horizon() -> None:
     whole = windows()
     now = BEGIN + 2 * MINUTE + SETTLE
     for window in whole.due(now, SETTLE, nothing):
-        whole.judge(window)
+        judge(whole, window)
     assert whole.reopen(BEGIN + 1, now) is WindowState.JUDGED
     assert whole.state(whole.of(BEGIN), now, SETTLE, pending_in(0)) is WindowState.PROVISIONAL
     assert starts(whole.due(now, SETTLE, nothing)) == [0]
-    whole.judge(whole.of(BEGIN))
+    judge(whole, whole.of(BEGIN))
     assert whole.due(now, SETTLE, nothing) == []
     edge = BEGIN + MINUTE + HOUR
     assert whole.reopen(BEGIN + 1, edge - 1) is WindowState.JUDGED
-    whole.judge(whole.of(BEGIN))
+    judge(whole, whole.of(BEGIN))
     assert whole.reopen(BEGIN + 1, edge) is WindowState.CLOSED
     assert starts(whole.due(edge, SETTLE, nothing))[0] == 2, "and nothing was reopened"
 
 
-def test_an_event_from_before_the_beginning_can_reopen_too() -> None:
+def test_what_was_before_the_beginning_is_not_judged() -> None:
     whole = windows()
-    assert whole.reopen(BEGIN - 1, BEGIN) is WindowState.JUDGED
-    assert starts(whole.due(BEGIN + SETTLE, SETTLE, nothing)) == [-1]
+    assert whole.reopen(BEGIN - 1, BEGIN) is WindowState.CLOSED
+    assert whole.due(BEGIN + SETTLE, SETTLE, nothing) == []
+
+
+def test_an_event_that_turns_up_while_its_window_is_read_opens_it_again() -> None:
+    whole = windows()
+    now = BEGIN + MINUTE + SETTLE
+    (window,) = whole.due(now, SETTLE, nothing)
+    whole.take(window)
+    assert whole.reopen(BEGIN + 1, now) is WindowState.DUE
+    whole.judge(window)
+    assert whole.due(now, SETTLE, nothing) == [window]
+    judge(whole, window)
+    assert whole.due(now, SETTLE, nothing) == []
+
+
+def test_windows_of_another_size_are_not_gone_on_with() -> None:
+    with pytest.raises(ValueError, match="judge them all anew"):
+        Windows(size=70 * SECOND, begin=BEGIN, horizon=HOUR, judged=[BEGIN + MINUTE])
 
 
 def test_an_event_of_a_window_that_is_not_judged_changes_nothing() -> None:
@@ -146,7 +168,7 @@ def test_every_window_is_judged_once_for_each_time_it_is_opened(steps: list[tupl
             assert due[: len(wanted)] == wanted
             for each in due:
                 done[each] = True
-                whole.judge(whole.of(BEGIN + each * MINUTE))
+                judge(whole, whole.of(BEGIN + each * MINUTE))
 
 
 def test_settling_takes_the_least_time_until_something_is_known() -> None:

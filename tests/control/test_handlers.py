@@ -292,14 +292,14 @@ async def test_what_the_checker_asks_reaches_the_ledger(plane: Plane) -> None:
         plane,
         recorded={"rows": [row], "after_seq": 7, "more": False},
         settled={"rows": [row]},
-        covered={"from_ns": 1, "gaps": [[2, 3]]},
+        covered={"from_ns": 1, "last_seq": 9, "gaps": [[2, 3]]},
     )
-    answer = await plane.get("/api/v1/ledger/recorded?route=events&after_seq=5&limit=10")
+    answer = await plane.get("/api/v1/ledger/recorded?route=events&after_seq=5&limit=10&since=2")
     assert answer == {"rows": [row], "after_seq": 7, "more": False}
     assert await plane.get("/api/v1/ledger/settled?seqs=7,9") == {"rows": [row]}
-    assert await plane.get("/api/v1/ledger/covered") == {"from_ns": 1, "gaps": [[2, 3]]}
+    assert await plane.get("/api/v1/ledger/covered") == {"from_ns": 1, "last_seq": 9, "gaps": [[2, 3]]}
     assert [each.args for each in ledger.asked] == [
-        {"route": "events", "after_seq": 5, "limit": 10},
+        {"route": "events", "after_seq": 5, "limit": 10, "since_ns": 2_000_000_000},
         {"seqs": [7, 9]},
         {},
     ]
@@ -311,6 +311,7 @@ async def test_what_the_checker_asks_reaches_the_ledger(plane: Plane) -> None:
         "recorded",
         "recorded?route=other",
         "recorded?route=events&limit=5001",
+        "recorded?route=events&since=yesterday",
         "settled",
         "settled?seqs=",
         "settled?seqs=1,,2",

@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from consistency import classes
 from proxy.demo.admin import LedgerStatus, RouteStatus, Side, SideLedger, Status
 from proxy.demo.comparison import Comparison
 from proxy.demo.outcome import Injection, Outcome, parse_injection
 from proxy.demo.run import encoded
+from proxy.demo.verify import MISMATCHES
 
 COMPLETE = Comparison(rows=12, stored=10, lost=(), different=(), unknown=(), unanswered=(), misordered=())
 
@@ -29,6 +31,13 @@ def status(*, owed: int = 10, delivered: int = 10, pending: int = 0, balanced: b
     return Status(9, True, routes, [], LedgerStatus(True, balanced, pending, 0, 0))
 
 
+VERIFIED = {
+    "result": "pass",
+    "record": "three-way",
+    "classes": {"equal": 9, "redelivered": 1},
+    "findings": [],
+    "inconclusive": [],
+}
 GOOD = Outcome(
     requests=6,
     messages=4,
@@ -42,6 +51,7 @@ GOOD = Outcome(
     time_to_revert=0.4321,
     weights=[0, 10, 0, 100],
     status=status(),
+    verification=VERIFIED,
     duration=20.04,
 )
 
@@ -68,6 +78,8 @@ def test_good() -> None:
         replace(GOOD, status=status(delivered=9, pending=1)),
         replace(GOOD, status=status(delivered=9)),
         replace(GOOD, status=status(balanced=False)),
+        replace(GOOD, verification=VERIFIED | {"result": "fail"}),
+        replace(GOOD, verification=VERIFIED | {"result": "inconclusive"}),
     ],
 )
 def test_one_broken_promise_fails_it(bad: Outcome) -> None:
@@ -90,6 +102,12 @@ def test_the_object_has_the_documented_form() -> None:
         "time_to_revert_s": 0.432,
         "weights": [0, 10, 0, 100],
         "ledger": {"pending": 0, "dead": 0, "balanced": True},
+        "verify": {
+            "result": "pass",
+            "record": "three-way",
+            "classes": {"equal": 9, "redelivered": 1},
+            "findings": [],
+        },
         "duration_s": 20.0,
     }
 
@@ -98,6 +116,25 @@ def test_problems_name_what_is_missing() -> None:
     bad = replace(GOOD, new=replace(COMPLETE, lost=("a", "b")), client_errors=2, errors_text="2x reset")
     assert bad.problems() == ["new: 2 lost: a, b", "client errors: 2x reset"]
     assert bad.lost == 2
+
+
+def test_what_the_checker_found_is_named() -> None:
+    finding = {"class": "different", "by": [], "identity": "a", "differences": [{"path": "/body", "reason": "value"}]}
+    lost = {"class": "lost", "by": ["new"], "identity": "b", "differences": []}
+    refused = {"class": "refused", "by": [], "identity": "c", "differences": []}
+    said = {"result": "fail", "classes": {"equal": 7, "lost": 1}, "findings": [finding, lost, refused]}
+    bad = replace(GOOD, verification=VERIFIED | said | {"inconclusive": [{"reason": "store old: busy"}]})
+    assert bad.problems() == [
+        "verify fail (three-way): 7 equal, 1 lost",
+        "  different: a (/body value)",
+        "  lost by new: b",
+        "  inconclusive: store old: busy",
+    ]
+    assert "verify fail: 7 equal, 1 lost; 20 s" in bad.summary()
+
+
+def test_both_ends_call_the_same_things_mismatches() -> None:
+    assert set(MISMATCHES) == {str(kind) for kind in classes.MISMATCHES}
 
 
 def test_a_different_body_is_not_called_lost() -> None:

@@ -27,9 +27,13 @@ class InfluxError(Exception):
 
 
 class InfluxDB:
-    """One server. password: of its administrator, without whose credential nobody gets in; empty: open to all."""
+    """One server.
 
-    def __init__(self, name: str, directory: Path, password: str = "") -> None:
+    password: of its administrator, without whose credential nobody gets in; empty: open to all
+    max_rows: what it cuts answers at that are not chunked; 0: it cuts none
+    """
+
+    def __init__(self, name: str, directory: Path, password: str = "", max_rows: int = 0) -> None:
         self.name = name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -50,6 +54,7 @@ bind-address = "127.0.0.1:{free_port()}"
   bind-address = "127.0.0.1:{self.port}"
   auth-enabled = {"true" if password else "false"}
   log-enabled = false
+  max-row-limit = {max_rows}
 [monitor]
   store-enabled = false
 [subscriber]
@@ -100,9 +105,14 @@ bind-address = "127.0.0.1:{free_port()}"
         child.signal(signal.SIGKILL)
         await child.ended(10)
 
-    async def query(self, text: str) -> list[dict[str, Any]]:
+    def signal(self, number: int) -> None:
+        """Send it a signal: SIGSTOP leaves its connections open and without an answer, until SIGCONT."""
+        assert self._child is not None
+        self._child.signal(number)
+
+    async def query(self, text: str, database: str = DATABASE) -> list[dict[str, Any]]:
         """The series that a query gives; raises InfluxError."""
-        words = {"q": text, "db": DATABASE, "epoch": "ns"}
+        words = {"q": text, "db": database, "epoch": "ns"}
         headers = {"Authorization": self.authorization} if self._password else {}
         async with (
             aiohttp.ClientSession(timeout=_TIMEOUT, headers=headers) as session,

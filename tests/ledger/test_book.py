@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.core.owed import DEAD, DELIVERED, DISCARDED, LOST, PENDING, REFUSED
-from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED
+from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED, UNANSWERED
 from proxy.ledger.reader import Reader
 from tests.ledger.support import ROUTE, Desk, bucket, counted, event, frame, rows
 
@@ -123,6 +123,24 @@ def test_a_side_that_is_handed_while_it_is_being_written_is_not_passed_by(desk: 
     assert ("handed", 1, 1) in desk.observer.told
     desk.commit()
     assert rows(desk.store.newest.path, "SELECT held, new_status, new_attempts FROM receipt") == [(0, 503, 1)]
+
+
+@pytest.mark.parametrize(("status", "known"), [(0, (0, 0)), (UNANSWERED, (0, 1)), (504, (504, 1))])
+def test_what_went_out_counts_as_a_try_also_without_an_answer(desk: Desk, status: int, known: tuple[int, int]) -> None:
+    """The backend may have it: the next try is the second, and two rows there are explained."""
+    stream = desk.book.hello("s1", 0)
+    desk.book.take_frame(stream, frame(1, [event(1)], [(1, 0, DELIVERED, 200), (1, 1, HANDED, status)]))
+    desk.commit()
+    assert rows(desk.store.newest.path, "SELECT new_status, new_attempts FROM receipt") == [known]
+
+
+def test_what_a_dead_worker_was_on_counts_as_tried(desk: Desk) -> None:
+    stream = desk.book.hello("s1", 0)
+    desk.book.take_frame(stream, frame(1, [event(1), event(2, handed=2)], [(1, 0, DELIVERED, 200)]))
+    desk.book.hand_over(stream)
+    desk.commit()
+    found = rows(desk.store.newest.path, "SELECT id, old_attempts, new_attempts FROM receipt ORDER BY id")
+    assert found == [("id-1", 1, 1), ("id-2", 1, 0)], "what was handed from the beginning had not gone out"
 
 
 def test_a_failover_changes_the_authority_and_owes_the_other_side(desk: Desk) -> None:

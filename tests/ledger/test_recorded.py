@@ -53,6 +53,14 @@ async def test_pages_go_on_where_the_last_one_ended_over_all_segments(ledgers: L
         assert await ids(keeper, after) == ([], after, False)
 
 
+async def test_receipts_since_a_time(ledgers: Ledgers) -> None:
+    keeper = await filled(ledgers)
+    said = await ask(keeper, "recorded", route=ROUTE, since_ns=3000)
+    assert ([row[1] for row in said["rows"]], said["more"]) == (["id-3"], True), "one segment at a time"
+    said = await ask(keeper, "recorded", route=ROUTE, since_ns=3000, after_seq=said["after_seq"])
+    assert [row[1] for row in said["rows"]] == ["id-4", "id-5", "id-6"]
+
+
 async def test_rows_say_what_became_of_each_event(ledgers: Ledgers) -> None:
     keeper = await filled(ledgers)
     rows = (await ask(keeper, "recorded", route=ROUTE))["rows"]
@@ -86,9 +94,12 @@ async def test_what_comes_later_is_behind_the_place(ledgers: Ledgers) -> None:
 
 async def test_coverage_begins_with_the_oldest_receipt_and_has_its_gaps(ledgers: Ledgers) -> None:
     keeper = await ledgers.start()
-    assert await ask(keeper, "covered") == {"from_ns": None, "gaps": []}
-    await (await ledgers.worker()).say_durably([event(7)], [(7, 0, DELIVERED, 200), (7, 1, DELIVERED, 200)])
-    assert (await ask(keeper, "covered"))["from_ns"] == 7000
+    assert await ask(keeper, "covered") == {"from_ns": None, "last_seq": 0, "gaps": []}
+    worker = await ledgers.worker()
+    await worker.say_durably([event(7)], [(7, 0, DELIVERED, 200), (7, 1, DELIVERED, 200)])
+    await keeper.committer.write(lambda: keeper.book.add_gap(100, 200, "a test"))
+    await worker.say_durably([event(8)], [(8, 0, DELIVERED, 200), (8, 1, DELIVERED, 200)])
+    assert await ask(keeper, "covered") == {"from_ns": 7000, "last_seq": 2, "gaps": [[100, 200]]}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""What the consistency checker compares: for a route, where each side keeps its events and how they are compared."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from config.patterns import Name
+from config.rules import FieldRule
+from config.stores import HttpStore, InfluxDB1Store, InfluxDB2Store, PluginStore, PostgresStore, SqliteStore
+from config.units import Duration, SomeTime
+
+AnyStore = SqliteStore | PostgresStore | InfluxDB1Store | InfluxDB2Store | HttpStore | PluginStore
+
+
+class Store(BaseModel):
+    """Where a side keeps its events: one of these kinds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    sqlite: SqliteStore | None = Field(
+        None, description="an SQLite file", examples=["{file: old.db, table: event, identity: [id], time: at}"]
+    )
+    postgres: PostgresStore | None = Field(
+        None,
+        description="a PostgreSQL database",
+        examples=['{url: "postgresql://checker@10.0.0.5/events", table: event, identity: [id], time: at}'],
+    )
+    influxdb1: InfluxDB1Store | None = Field(
+        None, description="InfluxDB 1.x", examples=['{url: "http://127.0.0.1:8086", database: home}']
+    )
+    influxdb2: InfluxDB2Store | None = Field(
+        None,
+        description="InfluxDB 2.x",
+        examples=['{url: "http://127.0.0.1:8086", org: home, bucket: events, token_file: token}'],
+    )
+    http: HttpStore | None = Field(
+        None,
+        description="a JSON API",
+        examples=['{url: "http://10.0.0.5/events?from={start}&to={end}", identity: [/id], time: /at}'],
+    )
+    plugin: PluginStore | None = Field(
+        None, description="a kind that another package brings", examples=["{plugin: clickhouse}"]
+    )
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        given = self.model_fields_set
+        if len(given) != 1 or self.settings is None:
+            kinds = ", ".join(type(self).model_fields)
+            named = " and ".join(sorted(given)) or "none"
+            raise ValueError(f"a store is of one kind ({kinds}), and {named} is given")
+        return self
+
+    @property
+    def settings(self) -> AnyStore:
+        """Of the kind that it is."""
+        (kind,) = self.model_fields_set
+        found: AnyStore = getattr(self, kind)
+        return found
+
+
+class Check(BaseModel):
+    """Both stores of a route, or of several that keep their events together, and how what they hold is compared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    routes: tuple[Name, ...] = Field(
+        min_length=1, description="names of the routes whose events these stores keep", examples=["[events]"]
+    )
+    old: Store = Field(
+        description="where old keeps its events",
+        examples=["{sqlite: {file: old.db, table: event, identity: [id], time: at}}"],
+    )
+    new: Store = Field(
+        description="where new keeps them",
+        examples=["{sqlite: {file: new.db, table: event, identity: [id], time: at}}"],
+    )
+    identity: Literal["event-id", "identities", "none"] = Field(
+        "event-id",
+        description="what names an event in the stores: its id, or its route's `identities`. none: the ledger cannot "
+        "name what they hold, as for points of InfluxDB, and they are compared with each other alone",
+    )
+    window: SomeTime = Field(60.0, description="span of event time that is judged at once")
+    rules: tuple[FieldRule, ...] = Field(
+        (),
+        description="how fields are compared; exact without one",
+        examples=["[{path: /attributes, compare: ignore}]"],
+    )
+    json_fields: tuple[str, ...] = Field(
+        (), description="columns or fields that hold a JSON document as text: rules go on into it", examples=["[body]"]
+    )
+    only_new: Literal["ignore", "compare"] = Field(
+        "ignore", description="fields that new has alone and no rule is about: ignore counts them as enrichment"
+    )
+    time: Literal["compare", "ignore"] = Field(
+        "compare", description="times of the same event in both stores; ignore where one has a time of its own"
+    )
+    time_within: Duration = Field(0.0, description="how far these times may lie apart", examples=["1ms"])
+
+    @field_validator("rules")
+    @classmethod
+    def _sets_are_whole(cls, rules: tuple[FieldRule, ...]) -> tuple[FieldRule, ...]:
+        for number, rule in enumerate(rules):
+            for earlier in rules[:number]:
+                if rule.compare == "set" and _is_part(earlier.path, rule.path):
+                    raise ValueError(f"rule {earlier.path} is about a part of {rule.path}, which is compared as a set")
+        return rules
+
+
+def _is_part(path: str, whole: str) -> bool:
+    """Whether a path may lie beneath another one."""
+    parts, wholes = path.split("/"), whole.split("/")
+    return len(parts) > len(wholes) and all(a == b or "*" in (a, b) for a, b in zip(parts, wholes, strict=False))

@@ -1,0 +1,169 @@
+"""The checker as a process of its own: `python -m consistency REQUEST`, started by `proxyctl`.
+
+REQUEST is a JSON object. One JSON object is the answer, on stdout; progress goes to stderr when that is a terminal.
+
+    {"do": "verify", "config": FILE, "route": NAME | null, "from_ns": N | null, "to_ns": N | null,
+     "repair": false, "dry_run": false, "two_way": false, "settle_ns": N, "top": 20}
+
+What ended less than `settle_ns` ago is not looked at: it may not be visible everywhere. `two_way` lets a repair go
+ahead without a ledger that says what each side is owed.
+
+An answer {"error": {"message", "hint", "lines"}} says what is wrong with the request or the configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any, Final
+
+import msgspec
+import orjson
+import uvloop
+
+from config.consistency import Check
+from config.errors import ConfigErrors
+from config.loader import load
+from config.model import Settings
+from consistency.judge import BACK_OFF
+from consistency.report import Report
+from consistency.rows import Span
+from consistency.verify import NotWithoutLedger, WhatToVerify, verify
+from consistency.windows import LEAST_SETTLE
+
+HOUR: Final = 3600 * 1_000_000_000
+DAY: Final = 24 * HOUR
+MOST_WINDOWS: Final = 500_000
+"""Nearly a year of minutes: 1 KiB each in the report."""
+
+
+class Request(msgspec.Struct, forbid_unknown_fields=True):
+    """See the module."""
+
+    do: str
+    config: str
+    route: str | None = None
+    from_ns: int | None = None
+    to_ns: int | None = None
+    repair: bool = False
+    dry_run: bool = False
+    two_way: bool = False
+    settle_ns: int = LEAST_SETTLE
+    top: int = 20
+
+
+class BadRequest(Exception):
+    """What was asked for cannot be done. hint: what to do instead; lines: for tools that read `file:line:column:`."""
+
+    def __init__(self, message: str, hint: str = "", lines: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.lines = lines
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"message": str(self), "hint": self.hint, "lines": list(self.lines)}
+
+
+def main(text: str) -> dict[str, Any]:
+    """The answer to one request."""
+    try:
+        request = msgspec.json.decode(text, type=Request)
+        if request.do != "verify":
+            raise BadRequest(f"there is nothing called {request.do!r} to do")
+        settings = _settings(request.config)
+        return uvloop.run(_verify(request, settings, _check(settings, request.route)))
+    except msgspec.DecodeError as error:
+        return {"error": BadRequest(f"not a request: {error}").as_dict()}
+    except BadRequest as problem:
+        return {"error": problem.as_dict()}
+
+
+def _settings(file: str) -> Settings:
+    try:
+        return load(file)
+    except ConfigErrors as errors:
+        number = f"{len(errors)} error{'' if len(errors) == 1 else 's'}"
+        raise BadRequest(f"{file} has {number}", lines=tuple(str(error) for error in errors)) from None
+
+
+def _check(settings: Settings, route: str | None) -> Check:
+    checks = settings.consistency
+    if not checks:
+        raise BadRequest(
+            "the configuration has no `consistency`: it does not say where the backends keep their events",
+            hint="see config/REFERENCE.md, consistency",
+        )
+    known = [name for check in checks for name in check.routes]
+    if route is None and len(checks) > 1:
+        raise BadRequest(f"several routes can be checked: {', '.join(known)}", hint="name one with --route")
+    for check in checks:
+        if route is None or route in check.routes:
+            return check
+    raise BadRequest(f"there is no `consistency` for route {route!r}; there is {', '.join(known)}")
+
+
+async def _verify(request: Request, settings: Settings, check: Check) -> dict[str, Any]:
+    begun = time.monotonic()
+    what = WhatToVerify(_span(request, check), request.repair, request.dry_run, request.two_way)
+    try:
+        done = await verify(settings, check, what, progress=_progress(), back_off=BACK_OFF)
+    except NotWithoutLedger as said:
+        raise BadRequest(
+            f"a repair needs the ledger, which knows what each side is owed; {said}",
+            hint="--without-ledger writes whatever one store lacks and the other has, also what was never owed to it",
+        ) from None
+    answer = done.report.as_dict(done.rules.unused, request.top)
+    if done.repair is not None:
+        answer["repair"] = {
+            "dry_run": request.dry_run,
+            "written": done.repair.written,
+            "in_no_store": done.repair.nowhere,
+        }
+    return answer | {"duration_s": round(time.monotonic() - begun, 3)}
+
+
+def _span(request: Request, check: Check) -> Span:
+    """What is to be looked at: the last hour unless it is said, and nothing that is not settled yet."""
+    now = time.time_ns() // 1_000_000 * 1_000_000
+    settled = now - request.settle_ns
+    end = min(request.to_ns, settled) if request.to_ns is not None else settled
+    start = request.from_ns if request.from_ns is not None else end - HOUR
+    if request.to_ns is not None and request.to_ns > now + DAY:
+        raise BadRequest("the span ends more than a day from now: is that time in another unit?")
+    if start >= end:
+        raise BadRequest("the span ends before it begins, or what is in it has not settled yet")
+    number = (end - start) / (check.window * 1e9)
+    if number > MOST_WINDOWS:
+        raise BadRequest(
+            f"the span has {number:,.0f} windows", hint="name a shorter one, or give the check a larger `window`"
+        )
+    return Span(start, end)
+
+
+def _progress() -> Any:
+    """Writes how far it is, twice a second, when somebody watches."""
+    if not sys.stderr.isatty():
+        return lambda *_: None
+    last = 0.0
+
+    def show(done: int, of: int, report: Report) -> None:
+        nonlocal last
+        if done < of and time.monotonic() - last < 0.5:
+            return
+        last = time.monotonic()
+        counts = report.counts
+        found = f"{counts.settled:,} events, {counts.mismatches:,} mismatches"
+        print(
+            f"\r\x1b[K{done:,} of {of:,} windows, {found}", end="" if done < of else "\n", file=sys.stderr, flush=True
+        )
+
+    return show
+
+
+if __name__ == "__main__":
+    try:
+        print(orjson.dumps(main(sys.argv[1])).decode(), flush=True)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)

@@ -1,0 +1,183 @@
+"""What a check found, for people and programs: gathered window by window in bounded memory, told as one JSON object."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from config.rules import FieldRule
+from consistency.classes import MISMATCHES, Class
+from consistency.compare import Counts, Finding
+from consistency.judge import Judged
+from consistency.rows import Span
+
+KEPT: Final = 1000
+"""Findings of a class that are kept; all are counted."""
+MOST_REASONS: Final = 20
+MOST_DIFFERENCES: Final = 20
+"""Windows that could not be read, and paths of one finding, that are told."""
+ALWAYS: Final = MISMATCHES | {Class.EQUAL}
+"""Classes that are told also when nothing is of them."""
+VALUE_LENGTH: Final = 200
+"""Characters of a value in a report."""
+
+
+class Report:
+    """One check of a span. record: what the ledger had to say, `three-way` or why it had not."""
+
+    def __init__(self, routes: Sequence[str], span: Span, record: str) -> None:
+        self.routes = tuple(routes)
+        self.span = span
+        self.record = record
+        self._judged: dict[int, Judged] = {}
+        self._unread: dict[int, tuple[Span, str]] = {}
+        self._kept: Counter[Class] = Counter()
+        self._counts: Counts | None = None
+
+    def add(self, judged: Judged) -> None:
+        """One window; in the place of what was found in it before."""
+        start = judged.window.start
+        before = self._judged.pop(start, None)
+        self._unread.pop(start, None)
+        self._counts = None
+        if before is not None:
+            self._kept.subtract(finding.kind for finding in before.findings)
+        if judged.inconclusive:
+            self.fail_to_read(judged.window, judged.inconclusive)
+            return
+        few = []
+        for finding in judged.findings:
+            if self._kept[finding.kind] < KEPT:
+                self._kept[finding.kind] += 1
+                few.append(_small(finding))
+        self._judged[start] = Judged(judged.window, judged.counts, few)
+
+    def fail_to_read(self, window: Span, reason: str) -> None:
+        """Of a window, or the whole span, nothing can be said."""
+        self._unread[window.start] = window, reason
+
+    @property
+    def counts(self) -> Counts:
+        """Over all windows."""
+        if self._counts is None:
+            self._counts = Counts()
+            for judged in self._judged.values():
+                self._counts.merge(judged.counts)
+        return self._counts
+
+    @property
+    def verdict(self) -> str:
+        """`fail` with a mismatch, whatever else; `inconclusive` when something could not be read or is still pending,
+        or nothing that is there was ours; `nodata` when there was nothing at all; else `pass`.
+        """
+        counts = self.counts
+        if counts.mismatches:
+            return "fail"
+        if self._unread or counts.classes[Class.PENDING]:
+            return "inconclusive"
+        if counts.settled:
+            return "pass"
+        return "inconclusive" if counts.classes.total() else "nodata"
+
+    def findings(self, kinds: Sequence[Class] | None = None) -> list[Finding]:
+        """Those that were kept, mismatches first, each class in order of time."""
+        found: dict[Class, list[Finding]] = {}
+        for _, judged in sorted(self._judged.items()):
+            for finding in judged.findings:
+                if kinds is None or finding.kind in kinds:
+                    found.setdefault(finding.kind, []).append(finding)
+        ordered = sorted(Class, key=lambda kind: kind not in MISMATCHES)
+        return [finding for kind in ordered for finding in found.get(kind, ())]
+
+    def as_dict(self, unused: Sequence[FieldRule], top: int, kinds: Sequence[Class] | None = None) -> dict[str, Any]:
+        """The whole as JSON. unused: rules that nothing matched; top: findings and fields that are told."""
+        counts, found = self.counts, self.findings(kinds)
+        return {
+            "result": self.verdict,
+            "routes": list(self.routes),
+            "from": iso(self.span.start),
+            "to": iso(self.span.end),
+            "record": self.record,
+            "windows": {
+                "judged": len(self._judged),
+                "pending": sum(judged.is_pending for judged in self._judged.values()),
+                "inconclusive": len(self._unread),
+            },
+            "classes": {str(kind): counts.classes[kind] for kind in Class if counts.classes[kind] or kind in ALWAYS},
+            "settled": counts.settled,
+            "mismatches": counts.mismatches,
+            "mismatch_rate": counts.rate,
+            "enriched_fields": counts.enriched,
+            "fields": {
+                "different": dict(counts.fields.most_common(top)),
+                "tolerated": dict(counts.tolerated.most_common(top)),
+            },
+            "unused_rules": [str(rule) for rule in unused],
+            "inconclusive": [
+                {"from": iso(window.start), "to": iso(window.end), "reason": reason}
+                for window, reason in list(self._unread.values())[:MOST_REASONS]
+            ],
+            "findings": [told(finding) for finding in found[:top]],
+            "findings_untold": max(0, len(found) - top),
+        }
+
+
+def _small(finding: Finding) -> Finding:
+    """With values as a report shows them: a row may hold megabytes."""
+    few = finding.differences[:MOST_DIFFERENCES]
+    return finding._replace(
+        differences=tuple(each._replace(old=shown(each.old), new=shown(each.new)) for each in few), tolerated=()
+    )
+
+
+def told(finding: Finding) -> dict[str, Any]:
+    """One finding as JSON."""
+    return {
+        "identity": finding.key.identity,
+        "time": iso(finding.key.at),
+        "class": str(finding.kind),
+        "by": list(finding.by),
+        "ids": list(finding.ids),
+        "differences": [
+            {"path": each.path, "reason": each.reason, "old": each.old, "new": each.new} for each in finding.differences
+        ],
+    }
+
+
+def shown(value: Any) -> Any:
+    """A value as JSON can have it: what is long is cut, bytes are hexadecimal, what is no JSON number is text."""
+    if isinstance(value, bytes):
+        return _cut(value.hex())
+    if isinstance(value, str):
+        return _cut(value)
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53:
+        return str(value)
+    if isinstance(value, dict | list):
+        text = repr(value)
+        return _cut(text) if len(text) > VALUE_LENGTH else _shown_parts(value)
+    return value
+
+
+def _shown_parts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): shown(each) for name, each in value.items()}
+    return [shown(each) for each in value]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= VALUE_LENGTH else f"{text[: VALUE_LENGTH - 3]}..."
+
+
+def iso(at: int) -> str:
+    """Nanoseconds since the epoch as ISO 8601 in UTC, with as many digits as it needs."""
+    seconds, nanos = divmod(at, 1_000_000_000)
+    try:
+        text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return f"{at} ns"
+    digits = f"{nanos:09d}".rstrip("0")
+    return f"{text}.{digits}Z" if digits else f"{text}Z"

@@ -1,0 +1,217 @@
+"""One check on demand: a span of event time, window by window, perhaps with a repair of what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AsyncExitStack
+from functools import reduce
+from typing import Final, NamedTuple
+
+from config.consistency import Check
+from config.model import Settings
+from consistency.admin import Admin, socket_of
+from consistency.compare import Judge, TimeRule
+from consistency.identity import Naming
+from consistency.judge import BACK_OFF, Checker, Judged
+from consistency.ledger import MOST_DELAY, LedgerRecords, by_event_id, by_values
+from consistency.recorded import NoRecords, Records
+from consistency.repair import NOTHING, Repair, Repaired
+from consistency.report import Report
+from consistency.rows import Key, Span
+from consistency.rules import Rules
+from consistency.stores.errors import StoreError, StoreGarbage
+from consistency.stores.opening import store_of
+from consistency.stores.protocol import Store
+
+THREE_WAY: Final = "three-way"
+Progress = Callable[[int, int, Report], None]
+"""Called after each window: how many are done, of how many, what was found so far."""
+
+
+class Verification(NamedTuple):
+    """What came of it. rules: those that were used, which know what matched none; repair: None without one."""
+
+    report: Report
+    rules: Rules
+    repair: Repaired | None
+
+
+class WhatToVerify(NamedTuple):
+    """span: event time; is_repairing, is_dry: write what is missing, or count what would be written; is_two_way: do so
+    also without the ledger, which alone knows what a side is owed.
+    """
+
+    span: Span
+    is_repairing: bool = False
+    is_dry: bool = False
+    is_two_way: bool = False
+
+
+class NotWithoutLedger(Exception):
+    """A repair was asked for, and nobody can say what each side is owed."""
+
+
+async def verify(
+    settings: Settings,
+    check: Check,
+    what: WhatToVerify,
+    *,
+    progress: Progress = lambda *_: None,
+    back_off: tuple[float, ...] = BACK_OFF,
+) -> Verification:
+    """Open both stores, and the record if an instance runs, and judge every window of the span.
+
+    A store that cannot be opened or asked makes its windows inconclusive; nothing is raised for that. Raises
+    NotWithoutLedger.
+    """
+    rules = Rules(check.rules, only_new=check.only_new)
+    async with AsyncExitStack() as stack:
+        records, said = await _records(settings, check, what.span, stack)
+        if what.is_repairing and not what.is_two_way and said != THREE_WAY:
+            raise NotWithoutLedger(said)
+        report = Report(check.routes, what.span, said)
+        try:
+            old, new = await _opened(check, stack)
+        except StoreError as error:
+            report.fail_to_read(what.span, str(error))
+            return Verification(report, rules, None)
+        naming = Naming(
+            max(old.traits.precision, new.traits.precision),
+            is_keyed_by_time=old.traits.is_keyed_by_time and new.traits.is_keyed_by_time,
+        )
+        grid = Grid(what.span, round(check.window * 1e9), naming.precision)
+        time = TimeRule(round(check.time_within * 1e9), is_compared=check.time == "compare")
+        checker = Checker(
+            old,
+            new,
+            records,
+            Judge(rules, naming, records.covers, time),
+            documents=check.json_fields,
+            is_inside=lambda at: grid.of(at) is not None,
+            back_off=back_off,
+        )
+        one_window = OneWindow(checker, Repair(old, new, is_dry=what.is_dry) if what.is_repairing else None)
+        await all_windows(grid, one_window, report, progress)
+        return Verification(report, rules, one_window.repaired if what.is_repairing else None)
+
+
+class Grid:
+    """The windows of a span: aligned to multiples of their size; the first and the last may be shorter.
+
+    precision: nanoseconds; no edge lies within a step of it, for rows of one step may be one row
+    """
+
+    def __init__(self, span: Span, size: int, precision: int = 1) -> None:
+        self._span = Span(_up(span.start, precision), _up(span.end, precision))
+        self._size = _up(size, precision)
+
+    def __len__(self) -> int:
+        """How many."""
+        if self._span.end <= self._span.start:
+            return 0
+        return (self._span.end - 1) // self._size - self._span.start // self._size + 1
+
+    def windows(self) -> Iterator[Span]:
+        """All of them, in order of time."""
+        first = self._span.start - self._span.start % self._size
+        for number in range(len(self)):
+            yield self._cut(first + number * self._size)
+
+    def of(self, at: int) -> Span | None:
+        """The one that a time lies in; None for one outside of the span."""
+        return self._cut(at - at % self._size) if self._span.start <= at < self._span.end else None
+
+    def _cut(self, start: int) -> Span:
+        return Span(max(start, self._span.start), min(start + self._size, self._span.end))
+
+
+def _up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+async def all_windows(grid: Grid, one_window: OneWindow, report: Report, progress: Progress) -> None:
+    """Judge each one, and those once more for which others found strays when they were judged already."""
+    strays: dict[Span, set[Key]] = {}
+    again: set[Span] = set()
+    latest = None
+
+    async def judge(window: Span) -> None:
+        judged = await one_window.judge(window, strays.get(window, ()))
+        report.add(judged)
+        for stray in judged.strays:
+            home = grid.of(stray.home)
+            if home is not None and stray.key not in (keys := strays.setdefault(home, set())):
+                keys.add(stray.key)
+                if latest is None or home <= latest:
+                    again.add(home)
+
+    for number, window in enumerate(grid.windows(), 1):
+        latest = window
+        await judge(window)
+        progress(number, len(grid), report)
+    while again:
+        due, again = sorted(again), set()
+        for window in due:
+            await judge(window)
+    progress(len(grid), len(grid), report)
+
+
+class OneWindow:
+    """Judges a window, and once more after a repair of what it found missing."""
+
+    def __init__(self, checker: Checker, repair: Repair | None) -> None:
+        self._checker = checker
+        self._repair = repair
+        self._repaired: dict[int, Repaired] = {}
+
+    @property
+    def repaired(self) -> Repaired:
+        """The sum over all windows."""
+        return reduce(Repaired.plus, self._repaired.values(), NOTHING)
+
+    async def judge(self, window: Span, strays: Collection[Key]) -> Judged:
+        """As it is in the end."""
+        judged = await self._checker.judge(window, strays)
+        if self._repair is None or judged.inconclusive:
+            return judged
+        try:
+            done = await self._repair.mend(judged.findings)
+        except StoreError as error:
+            return Judged(window, inconclusive=f"the repair broke off: {error}")
+        before = self._repaired.get(window.start, NOTHING)
+        # What was written stays written when a window is judged again; what would be, and what nobody has, is anew.
+        self._repaired[window.start] = (
+            done if self._repair.is_dry else Repaired(before.plus(done).written, done.nowhere)
+        )
+        if self._repair.is_dry or not any(done.written.values()):
+            return judged
+        return await self._checker.judge(window, strays)
+
+
+async def _records(settings: Settings, check: Check, span: Span, stack: AsyncExitStack) -> tuple[Records, str]:
+    """The record, and how it is said in the report."""
+    if check.identity == "none":
+        return NoRecords(), "two-way: the ledger cannot name what these stores hold (identity: none)"
+    admin = Admin(socket_of(settings))
+    if not admin.is_there():
+        return NoRecords(), "two-way: no instance is running"
+    await stack.enter_async_context(admin)
+    naming = by_values if check.identity == "identities" else by_event_id
+    # An event is accepted after its own time, if its clock is right; one with a clock that is ahead by a day is found.
+    records = LedgerRecords(admin, check.routes, naming, since=max(0, span.start - MOST_DELAY))
+    stack.callback(records.close)
+    return records, THREE_WAY
+
+
+async def _opened(check: Check, stack: AsyncExitStack) -> tuple[Store, Store]:
+    """Both stores, which can be compared. Raises StoreError."""
+    stores = store_of("old", check.old.settings), store_of("new", check.new.settings)
+    for store in stores:
+        stack.push_async_callback(store.close)
+        await store.open()
+    old, new = stores
+    if old.traits.is_keyed_by_time != new.traits.is_keyed_by_time:
+        raise StoreGarbage(
+            "new", "its rows and old's cannot be told to be the same: one names them by time, one does not"
+        )
+    return old, new

@@ -1,0 +1,102 @@
+"""verify: compare what both stores hold, and the record, by a process of the consistency checker."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from typing import Any
+
+from proxy.cli.failure import FAILED, OK, USAGE, Failure
+from proxy.cli.local import DEFAULT_FILE
+from proxy.cli.options import Commands, output_option
+from proxy.cli.output import emit
+from proxy.cli.values import at_least_one, moment
+from proxy.cli.verify_view import render_verify
+
+Json = dict[str, Any]
+
+
+def add(commands: Commands) -> None:
+    """Add verify to the parser."""
+    parser = commands.add(
+        "verify",
+        "compare what both stores hold, and the ledger if the instance runs",
+        run=verify,
+        example="verify\nverify --since 24h --top 50\n"
+        "verify --from 2026-01-31T12:00:00Z --to 2026-01-31T13:00:00Z -o json\nverify --since 1h --repair --dry-run",
+        shared=False,
+    )
+    parser.add_argument("--config", default=DEFAULT_FILE, metavar="FILE", help=f"default: {DEFAULT_FILE}")
+    parser.add_argument("--route", metavar="R", help="name of the route; needed when several can be checked")
+    span = parser.add_argument_group("span of event time")
+    first = span.add_mutually_exclusive_group()
+    first.add_argument("--since", type=moment, metavar="T", help="until now since: 1h (ago, the default), or a time")
+    first.add_argument("--from", dest="start", type=moment, metavar="T", help="ISO time or Unix seconds")
+    span.add_argument("--to", dest="end", type=moment, metavar="T", help="with --from; default: now")
+    parser.add_argument(
+        "--repair", action="store_true", help="write what one store lacks and the other has; overwrites nothing"
+    )
+    parser.add_argument(
+        "--without-ledger", action="store_true", help="repair also when no instance says what each side is owed"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="with --repair: say what would be written")
+    parser.add_argument(
+        "--top", type=at_least_one, default=20, metavar="N", help="findings and fields to list (default: 20)"
+    )
+    output_option(parser, "-o", "--output")
+
+
+def verify(args: argparse.Namespace) -> int:
+    """`verify`: 0 when all is well, 1 when something differs or could not be read."""
+    if args.end is not None and args.start is None:
+        raise Failure(USAGE, "--to needs --from", hint="see proxyctl verify --help")
+    if (args.dry_run or args.without_ledger) and not args.repair:
+        raise Failure(USAGE, "--dry-run and --without-ledger are about --repair: verify alone changes nothing")
+    answer = ask_checker(
+        {
+            "do": "verify",
+            "config": args.config,
+            "route": args.route,
+            "from_ns": nanoseconds(args.start or args.since),
+            "to_ns": nanoseconds(args.end),
+            "repair": args.repair,
+            "dry_run": args.dry_run,
+            "two_way": args.without_ledger,
+            "top": args.top,
+        }
+    )
+    emit(args.output, answer, render_verify)
+    return OK if answer["result"] in ("pass", "nodata") else FAILED
+
+
+def ask_checker(request: Json) -> Json:
+    """Run the checker for one request; its answer. Raises Failure with what it says is wrong."""
+    command = [sys.executable, "-P", "-m", "consistency", json.dumps(request)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        raise Failure(FAILED, f"the checker ended with {done.returncode} and without an answer")
+    answer: Json = json.loads(done.stdout)
+    error = answer.get("error")
+    if error is not None:
+        raise Failure(USAGE, error["message"], hint=error["hint"], lines=error["lines"])
+    return answer
+
+
+def nanoseconds(text: str | None) -> int | None:
+    """A point in time of the command line, as `values.moment` gives it, in nanoseconds since 1970."""
+    if text is None:
+        return None
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        whole, _, fraction = text.partition(".")
+        return int(whole) * 10**9 + int(fraction[:9].ljust(9, "0"))
+    from datetime import UTC, datetime
+
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise Failure(USAGE, f"{text} is no time") from None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return round(at.timestamp() * 1e6) * 1000

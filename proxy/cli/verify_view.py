@@ -1,0 +1,89 @@
+"""What a check found, as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.cli.output import bold, clean, count, red, table
+
+Json = dict[str, Any]
+MISMATCHES = ("lost", "unrecorded", "different", "duplicate")
+"""As `consistency.classes` has them; a test holds the two together."""
+
+
+def render_verify(answer: Json) -> str:
+    """The verdict first, then what it rests on, then names."""
+    lines = [_verdict(answer)]
+    lines.append(f"span        {clean(answer['from'])} to {clean(answer['to'])}, {clean(answer['record'])}")
+    windows = answer["windows"]
+    lines.append(
+        f"windows     {', '.join(f'{count(number)} {name}' for name, number in windows.items() if number) or '0'}"
+    )
+    lines += [
+        f"{_marked(name)}{' ' * (12 - len(name))}{count(number)}"
+        for name, number in answer["classes"].items()
+        if number
+    ]
+    if answer["enriched_fields"]:
+        lines.append(f"enriched    {count(answer['enriched_fields'])} fields stand in new alone, and are not compared")
+    lines += _fields(answer["fields"])
+    lines += [f"inconclusive from {clean(each['from'])}: {clean(each['reason'])}" for each in answer["inconclusive"]]
+    lines += [f"rule that matched nothing: {clean(each)}" for each in answer["unused_rules"]]
+    if answer["findings"]:
+        lines += ["", *table(["time", "class", "by", "identity", "what"], map(_finding, answer["findings"]))]
+    if answer["findings_untold"]:
+        lines.append(f"and {count(answer['findings_untold'])} more: --top N")
+    return "\n".join(lines + _repair(answer.get("repair")))
+
+
+def _verdict(answer: Json) -> str:
+    rate = answer["mismatch_rate"]
+    shown = "-" if rate is None else f"{rate * 100:.4g} %"
+    text = (
+        f"{answer['result']}: {count(answer['mismatches'])} mismatches of {count(answer['settled'])} settled events "
+        f"({shown}) of {clean(', '.join(answer['routes']))}"
+    )
+    return red(text) if answer["result"] in ("fail", "inconclusive") else bold(text)
+
+
+def _marked(name: str) -> str:
+    return red(name) if name in MISMATCHES else name
+
+
+def _fields(fields: Json) -> list[str]:
+    return [
+        f"{name:<12}{', '.join(f'{clean(path)} {count(number)}' for path, number in found.items())}"
+        for name, found in (("differ", fields["different"]), ("let pass", fields["tolerated"]))
+        if found
+    ]
+
+
+def _finding(finding: Json) -> list[object]:
+    what = "; ".join(
+        f"{each['path']}: {each['reason']}, {_value(each['old'])} / {_value(each['new'])}"
+        for each in finding["differences"][:3]
+    )
+    more = len(finding["differences"]) - 3
+    return [
+        finding["time"],
+        finding["class"],
+        " ".join(finding["by"]),
+        finding["identity"],
+        what + (f"; {more} more" if more > 0 else ""),
+    ]
+
+
+def _value(value: object) -> str:
+    text = "nothing" if value is None else repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _repair(repair: Json | None) -> list[str]:
+    if repair is None:
+        return []
+    written = ", ".join(f"{count(number)} to {side}" for side, number in repair["written"].items())
+    done = "would be written" if repair["dry_run"] else "written; what is told above is as it is now"
+    lines = ["", f"repair      rows {written}: {done}"]
+    if repair["in_no_store"]:
+        lines.append(f"repair      {count(repair['in_no_store'])} are in no store: proxyctl ledger replay")
+    return lines

@@ -1,0 +1,113 @@
+"""verify on the command line: what it asks the checker, what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.cli import verify
+from proxy.cli.failure import Failure
+from tests.cli.conftest import Ctl
+
+SAID: dict[str, Any] = {
+    "result": "pass",
+    "routes": ["events"],
+    "from": "2026-01-31T12:00:00Z",
+    "to": "2026-01-31T13:00:00Z",
+    "record": "three-way",
+    "windows": {"judged": 60, "pending": 0, "inconclusive": 0},
+    "classes": {"equal": 1000, "lost": 0},
+    "settled": 1000,
+    "mismatches": 0,
+    "mismatch_rate": 0.0,
+    "enriched_fields": 0,
+    "fields": {"different": {}, "tolerated": {}},
+    "unused_rules": [],
+    "inconclusive": [],
+    "findings": [],
+    "findings_untold": 0,
+}
+
+
+class Checker:
+    """Stands in for the process. said: its answer."""
+
+    def __init__(self) -> None:
+        self.said = dict(SAID)
+        self.asked: list[dict[str, Any]] = []
+
+    def __call__(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(request)
+        return self.said
+
+
+@pytest.fixture
+def checker(monkeypatch: pytest.MonkeyPatch) -> Checker:
+    made = Checker()
+    monkeypatch.setattr(verify, "ask_checker", made)
+    return made
+
+
+@pytest.mark.parametrize(("result", "code"), [("pass", 0), ("nodata", 0), ("fail", 1), ("inconclusive", 1)])
+def test_the_verdict_is_the_exit_code(ctl: Ctl, checker: Checker, result: str, code: int) -> None:
+    checker.said["result"] = result
+    done = ctl("verify")
+    assert done.code == code
+    assert done.out.startswith(f"{result}: 0 mismatches of 1,000 settled events (0 %) of events")
+    assert ctl("verify", "-o", "json").json == checker.said
+
+
+def test_what_is_asked(ctl: Ctl, checker: Checker) -> None:
+    ctl("verify", "--config", "a.yaml", "--route", "events", "--from", "2026-01-31T12:00:00Z", "--to", "1769864400.25")
+    assert checker.asked[0] == {
+        "do": "verify",
+        "config": "a.yaml",
+        "route": "events",
+        "from_ns": 1_769_860_800_000_000_000,
+        "to_ns": 1_769_864_400_250_000_000,
+        "repair": False,
+        "dry_run": False,
+        "two_way": False,
+        "top": 20,
+    }
+    ctl("verify", "--repair", "--dry-run", "--without-ledger", "--top", "3")
+    asked = checker.asked[1]
+    assert (asked["repair"], asked["dry_run"], asked["two_way"], asked["top"]) == (True, True, True, 3)
+    assert (asked["from_ns"], asked["to_ns"]) == (None, None), "the checker knows its default"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--to", "5"], "--to needs --from"),
+        (["--dry-run"], "about --repair"),
+        (["--without-ledger"], "about --repair"),
+        (["--since", "1h", "--from", "5"], "not allowed with"),
+        (["--from", "2026-02-31"], "is no time"),
+        (["--top", "0"], "whole number from 1"),
+    ],
+)
+def test_usage(ctl: Ctl, checker: Checker, options: list[str], message: str) -> None:
+    done = ctl("verify", *options)
+    assert done.code == 2
+    assert message in done.err
+    assert checker.asked == []
+
+
+def test_the_real_process_says_what_is_wrong(ctl: Ctl, tmp_path: Path) -> None:
+    done = ctl("verify", "--config", str(tmp_path / "none.yaml"))
+    assert done.code == 2
+    assert "none.yaml: cannot read it: No such file or directory" in done.err
+    (tmp_path / "bad.yaml").write_text("version: 1\n")
+    done = ctl("verify", "--config", str(tmp_path / "bad.yaml"), "-o", "json")
+    assert (done.code, done.out) == (2, "")
+    assert "bad.yaml has" in json.loads(done.err)["error"]["message"]
+
+
+def test_a_checker_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(Failure, match="ended with 1 and without an answer"):
+        verify.ask_checker({})
