@@ -77,7 +77,7 @@ demo: $(READY)
 	@$(BIN)/proxyctl demo $(ARGS)
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m tests.whole $(ARGS)
 
 soak: $(READY)
 	@CROSSFADE_SOAK=1 $(BIN)/python -m pytest $(ARGS)

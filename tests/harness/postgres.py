@@ -53,6 +53,11 @@ def _program(name: str) -> str:
     return str(path)
 
 
+def prepare() -> None:
+    """Install it, if need be."""
+    _program("initdb")
+
+
 class Postgres:
     """One server with one superuser, `checker`, whose password must be given."""
 
