@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
+from consistency.moments import parse_time
 from consistency.stores.points import series_text
-from consistency.stores.table import parse_time
 
 _OF_OURS: Final = frozenset({"result", "table", "_start", "_stop", "_time", "_value", "_field", "_measurement"})
 """Columns that are no tags."""

@@ -14,9 +14,10 @@ import orjson
 
 from config.stores import HttpStore as Settings
 from consistency.identity import parts_of, text_of
+from consistency.moments import parse_time
 from consistency.rows import Row
 from consistency.stores import pointers
-from consistency.stores.table import NANOSECONDS, format_time, number_of_time, number_text, parse_time
+from consistency.stores.table import NANOSECONDS, format_time, number_of_time, number_text
 
 _LONG_NUMBER: Final = re.compile(rb"\d{19}")
 """Whole numbers from 2^64 on are floats to orjson."""

@@ -16,7 +16,8 @@ class Traits(NamedTuple):
 
     is_keyed_by_time: the time is part of what names a row, and a row written twice under the same name and time is one
         row with the fields of both, the last one's where both have it (InfluxDB); else rows of one identity add up
-    precision: nanoseconds; times are multiples of it, 1 when nothing is lost
+    precision: nanoseconds; times are multiples of it, 1 when nothing is lost. Coarser than its type where that cannot
+        tell times of our days apart (floats: a microsecond)
     fingerprint: names how fingerprints are made; those of two stores can be compared when both have the same name.
         Empty: it makes none
     is_writable: `write` is possible: repair and backfill
@@ -38,8 +39,8 @@ class Segment(NamedTuple):
 class Fingerprint(NamedTuple):
     """Of a segment's rows. rows: how many; figures: sums, least and greatest values by name.
 
-    Floating-point figures may differ in their last digits where values are the same, for the order of summing differs:
-    `agree` says whether two are equal for our purpose.
+    Floating-point figures may differ in their last digits where values are the same, for the order of summing differs;
+    figures that are whole numbers are exact.
     """
 
     rows: int
@@ -90,7 +91,8 @@ class Store(Protocol):
 
     async def write(self, rows: Sequence[Row]) -> int:
         """Write rows that are not there; how many were written. What is there stays as it is: a row is never put over
-        another one of its key. Raises StoreRefused when it does not take them.
+        another one of its key, and a key that is given twice is written once. Raises StoreRefused when it does not
+        take them.
         """
 
     async def close(self) -> None:

@@ -15,13 +15,13 @@ import apsw
 
 from config.stores import SqliteStore as Settings
 from consistency.identity import parts_of, text_of
+from consistency.moments import parse_time
 from consistency.rows import Row
 from consistency.stores.table import (
     MICROSECOND,
     NANOSECONDS,
     format_json,
     number_text,
-    parse_time,
     quoted,
     time_of_number,
 )

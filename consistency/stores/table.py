@@ -7,17 +7,17 @@ means the microsecond that is nearest to the shortest number that stands for it.
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
 
 import orjson
 
+from consistency.moments import EPOCH
 from consistency.rows import Row, Span
 
 NANOSECONDS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -28,10 +28,6 @@ MICROSECOND: Final = 1000
 
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**63 - 1
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_ISO: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?(?: ?([Zz]|[+-]\d\d(?::?\d\d)?))?", re.ASCII
-)
 _LONG_NUMBER: Final = re.compile(r"\d{19}")
 
 
@@ -45,43 +41,13 @@ def clamped(span: Span) -> Span:
     return Span(max(span.start, _LEAST), min(max(span.end, _LEAST), _MOST))
 
 
-def parse_time(text: str) -> int:
-    """Nanoseconds since the epoch of a text of ISO 8601: a date, with or without a time of day, digits of the second
-    (nine at most) and an offset. Raises ValueError.
-    """
-    match = _ISO.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text[:60]!r} is no time")
-    day, minute, second, fraction, offset = match.groups()
-    at = _minute(f"{day} {minute or '00:00'}") + int(second or 0) * 10**9
-    if int(second or 0) > 59:
-        raise ValueError(f"{text!r} is no time")
-    if fraction:
-        at += int(fraction) * 10 ** (9 - len(fraction))
-    return at - _offset(offset) if offset else at
-
-
-@functools.lru_cache(maxsize=4096)
-def _minute(text: str) -> int:
-    """Rows of a window share few minutes."""
-    since = datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH
-    return (since.days * 86400 + since.seconds) * 10**9
-
-
-def _offset(text: str) -> int:
-    if text in "Zz":
-        return 0
-    minutes = int(text[1:3]) * 60 + int(text[3:].removeprefix(":") or 0)
-    return (-minutes if text[0] == "-" else minutes) * 60 * 10**9
-
-
 def format_time(at: int, *, separator: str = "T", offset: str = "+00:00") -> str:
     """ISO 8601 of nanoseconds since the epoch: UTC, with as many digits as are needed, in threes.
 
     offset: how UTC is written: +00:00, Z or nothing
     """
     seconds, fraction = divmod(at, 10**9)
-    text = (_EPOCH + timedelta(seconds=seconds)).strftime(f"%Y-%m-%d{separator}%H:%M:%S").rjust(19, "0")
+    text = (EPOCH + timedelta(seconds=seconds)).strftime(f"%Y-%m-%d{separator}%H:%M:%S").rjust(19, "0")
     digits = f"{fraction:09}"
     while digits.endswith("000"):
         digits = digits[:-3]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from consistency.stores.table import parse_time
+from consistency.moments import parse_time
 from proxy.demo.children import free_port
 
 TOKEN: Final = "token of the checker"

@@ -221,3 +221,15 @@ class Points(Suite):
         store = await opened(stand, rows)
         at = START + stand.traits.precision - 1
         assert plain(await store.fetch([Key(rows[0].identity, at)])) == plain(rows[:1])
+
+    async def test_all_times_of_a_coarser_step_are_given(self, stand: Stand) -> None:
+        """As the other store keeps them."""
+        unit = stand.traits.precision
+        start = START // (10 * unit) * 10 * unit
+        first = events(stand, 1)[0]
+        rows = [first._replace(at=start + number * unit, fields={"whole": number}) for number in range(30)]
+        store = await opened(stand, rows)
+        key = Key(first.identity, start + 13 * unit)
+        assert plain(await store.fetch([key], 10 * unit)) == plain(rows[10:20])
+        assert plain(await store.fetch([key, rows[29].key], 10 * unit)) == plain(rows[10:])
+        assert plain(await store.fetch([key])) == plain(rows[13:14])

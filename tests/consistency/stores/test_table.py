@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consistency.moments import parse_time
 from consistency.rows import Row, Span
 from consistency.stores.table import (
     clamped,
@@ -15,7 +16,6 @@ from consistency.stores.table import (
     number_of_time,
     number_text,
     parse_json,
-    parse_time,
     quoted,
     time_of_number,
 )
