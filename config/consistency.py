@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from config.patterns import Name
 from config.rules import FieldRule
@@ -98,6 +98,13 @@ class Check(BaseModel):
         "compare", description="times of the same event in both stores; ignore where one has a time of its own"
     )
     time_within: Duration = Field(0.0, description="how far these times may lie apart", examples=["1ms"])
+
+    @field_validator("new")
+    @classmethod
+    def _is_another(cls, new: Store, info: ValidationInfo) -> Store:
+        if new == info.data.get("old"):
+            raise ValueError("is the same store as `old`")
+        return new
 
     @field_validator("rules")
     @classmethod

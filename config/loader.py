@@ -27,7 +27,7 @@ _MAX_SECRET = 4096
 _BACKEND = {"url": ("http://stand-in",)}
 _ROUTE = {"name": "stand-in", "match": {"path": "/"}}
 _STORE = {"sqlite": {"file": "-", "table": "-", "identity": ("-",), "time": "-"}}
-_CHECK = {"routes": ("stand-in",), "old": _STORE, "new": _STORE}
+_CHECK = {"routes": ("stand-in",), "old": _STORE, "new": {"sqlite": {**_STORE["sqlite"], "file": "+"}}}
 _Part = TypeVar("_Part", bound=BaseModel)
 
 

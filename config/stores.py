@@ -65,7 +65,9 @@ class _Table(_Store):
     )
     time_unit: Literal["s", "ms", "us", "ns"] = Field("s", description="unit of `time` where it holds numbers")
     columns: tuple[str, ...] = Field(
-        (), description="further columns to compare; empty: all", examples=["[body, source]"]
+        (),
+        description="further columns to compare; empty: all. A repair writes `identity`, `time` and these",
+        examples=["[body, source]"],
     )
 
     @field_validator("identity", "columns")

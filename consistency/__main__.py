@@ -120,6 +120,7 @@ async def _verify(request: Request, settings: Settings, check: Check) -> dict[st
             "dry_run": request.dry_run,
             "written": done.repair.written,
             "in_no_store": done.repair.nowhere,
+            "broke_off": done.report.broken_repair,
         }
     return answer | {"duration_s": round(time.monotonic() - begun, 3)}
 

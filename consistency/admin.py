@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -24,8 +25,8 @@ def socket_of(settings: Settings) -> Path:
 class Admin:
     """The admin API on an instance's Unix socket; who may open that may ask."""
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
+    def __init__(self, path: Path) -> None:
+        self._socket = path
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -40,8 +41,15 @@ class Admin:
             await self._session.close()
 
     def is_there(self) -> bool:
-        """Whether there is a socket at all: without one no instance is running."""
-        return self._socket.is_socket()
+        """Whether somebody listens: an instance that was stopped may leave its socket behind."""
+        with socket.socket(socket.AF_UNIX) as trial:
+            try:
+                trial.connect(str(self._socket))
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
+            except OSError:  # not for us to open, or its queue is full: somebody is there
+                return True
+        return True
 
     async def ask(self, path: str, **query: object) -> dict[str, Any]:
         """The answer to a GET below /api/v1. Raises RecordsUnavailable with what the instance says."""
@@ -49,6 +57,9 @@ class Admin:
         try:
             async with self._session.get(f"/api/v1/{path}?{urlencode(query)}") as answer:
                 said = orjson.loads(await answer.read())
+        except aiohttp.ClientConnectorError as error:
+            reason = error.os_error.strerror
+            raise RecordsUnavailable(f"the instance at {self._socket} does not answer: {reason}") from None
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             reason = str(error) or type(error).__name__
             raise RecordsUnavailable(f"the instance at {self._socket} does not say: {reason}") from None

@@ -106,6 +106,8 @@ class Checker:
         self._back_off = tuple(back_off)
         self._sleep = sleep
         self._wall = wall
+        self.unseen = set(documents)
+        """Fields with documents that no row had so far: mistyped, or not among the columns."""
         self._outsiders: dict[str, int] = {}
         """Identities whose home nobody judges, and the window that took them in."""
 
@@ -171,6 +173,8 @@ class Checker:
 
     def _holdings(self, old: list[Row], new: list[Row]) -> dict[str, Holding]:
         if self._documents:
+            if self.unseen:
+                self.unseen -= {name for row in (*old, *new) for name in self.unseen if name in row.fields}
             old, new = taken_apart(old, self._documents), taken_apart(new, self._documents)
         return self._judge.holdings(old, new, ())
 

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from consistency.classes import Class
 from consistency.compare import Finding
+from consistency.rows import Row
 from consistency.stores.protocol import Store
 
 BATCH: Final = 500
@@ -54,5 +55,9 @@ class Repair:
                 batch = missing[start : start + BATCH]
                 rows = await self._stores[other].fetch(batch)
                 nowhere += len({key.identity for key in batch} - {row.identity for row in rows})
-                written[side] += len(rows) if self.is_dry else await self._stores[side].write(rows)
+                written[side] += self._count(side, rows) if self.is_dry else await self._stores[side].write(rows)
         return Repaired(written, nowhere)
+
+    def _count(self, side: str, rows: list[Row]) -> int:
+        """How many would be written: of a name that stands there twice, one."""
+        return len(rows) if self._stores[side].traits.is_keyed_by_time else len({row.identity for row in rows})

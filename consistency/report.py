@@ -34,6 +34,10 @@ class Report:
         self._judged: dict[int, Judged] = {}
         self._unread: dict[int, tuple[Span, str]] = {}
         self._kept: Counter[Class] = Counter()
+        self.unseen: set[str] = set()
+        """`json_fields` that no row has."""
+        self.broken_repair = ""
+        """Why a repair broke off."""
         self._counts: Counts | None = None
 
     def add(self, judged: Judged) -> None:
@@ -114,14 +118,20 @@ class Report:
                 "different": dict(counts.fields.most_common(top)),
                 "tolerated": dict(counts.tolerated.most_common(top)),
             },
-            "unused_rules": [str(rule) for rule in unused],
-            "inconclusive": [
-                {"from": iso(window.start), "to": iso(window.end), "reason": reason}
-                for window, reason in list(self._unread.values())[:MOST_REASONS]
-            ],
+            "unused_rules": [str(rule) for rule in unused] if counts.settled else [],
+            "unseen_json_fields": sorted(self.unseen) if counts.settled else [],
+            "inconclusive": self._reasons(),
             "findings": [told(finding) for finding in found[:top]],
             "findings_untold": max(0, len(found) - top),
         }
+
+    def _reasons(self) -> list[dict[str, Any]]:
+        """Each reason once, with the first window that has it and how many there are."""
+        found: dict[str, dict[str, Any]] = {}
+        for _, (window, reason) in sorted(self._unread.items()):
+            told = found.setdefault(reason, {"from": iso(window.start), "windows": 0, "reason": reason})
+            told["windows"] += 1
+        return list(found.values())[:MOST_REASONS]
 
 
 def _small(finding: Finding) -> Finding:

@@ -92,6 +92,8 @@ async def verify(
         )
         one_window = OneWindow(checker, Repair(old, new, is_dry=what.is_dry) if what.is_repairing else None)
         await all_windows(grid, one_window, report, progress)
+        report.unseen = checker.unseen
+        report.broken_repair = one_window.broken
         return Verification(report, rules, one_window.repaired if what.is_repairing else None)
 
 
@@ -163,6 +165,8 @@ class OneWindow:
         self._checker = checker
         self._repair = repair
         self._repaired: dict[int, Repaired] = {}
+        self.broken = ""
+        """Why the repair broke off; what was found is told all the same."""
 
     @property
     def repaired(self) -> Repaired:
@@ -177,7 +181,9 @@ class OneWindow:
         try:
             done = await self._repair.mend(judged.findings)
         except StoreError as error:
-            return Judged(window, inconclusive=f"the repair broke off: {error}")
+            self.broken = str(error)
+            self._repair = None
+            return judged
         before = self._repaired.get(window.start, NOTHING)
         # What was written stays written when a window is judged again; what would be, and what nobody has, is anew.
         self._repaired[window.start] = (

@@ -27,7 +27,13 @@ def render_verify(answer: Json) -> str:
     if answer["enriched_fields"]:
         lines.append(f"enriched    {count(answer['enriched_fields'])} fields stand in new alone, and are not compared")
     lines += _fields(answer["fields"])
-    lines += [f"inconclusive from {clean(each['from'])}: {clean(each['reason'])}" for each in answer["inconclusive"]]
+    lines += [
+        f"inconclusive from {clean(each['from'])}, {count(each['windows'])} windows: {clean(each['reason'])}"
+        for each in answer["inconclusive"]
+    ]
+    lines += [f"json_fields that no row has: {clean(each)}" for each in answer["unseen_json_fields"]]
+    if answer["result"] == "nodata":
+        lines.append("nothing is there: what is younger than 5 s is not looked at; is `time_unit` that of the stores?")
     lines += [f"rule that matched nothing: {clean(each)}" for each in answer["unused_rules"]]
     if answer["findings"]:
         lines += ["", *table(["time", "class", "by", "identity", "what"], map(_finding, answer["findings"]))]
@@ -39,9 +45,10 @@ def render_verify(answer: Json) -> str:
 def _verdict(answer: Json) -> str:
     rate = answer["mismatch_rate"]
     shown = "-" if rate is None else f"{rate * 100:.4g} %"
+    routes = f"route{'s' if len(answer['routes']) > 1 else ''} {clean(', '.join(answer['routes']))}"
     text = (
         f"{answer['result']}: {count(answer['mismatches'])} mismatches of {count(answer['settled'])} settled events "
-        f"({shown}) of {clean(', '.join(answer['routes']))}"
+        f"({shown}) of {routes}"
     )
     return red(text) if answer["result"] in ("fail", "inconclusive") else bold(text)
 
@@ -83,6 +90,8 @@ def _repair(repair: Json | None) -> list[str]:
         return []
     written = ", ".join(f"{count(number)} to {side}" for side, number in repair["written"].items())
     done = "would be written" if repair["dry_run"] else "written; what is told above is as it is now"
+    if repair["broke_off"]:
+        done = red(f"written, then it broke off: {clean(repair['broke_off'])}")
     lines = ["", f"repair      rows {written}: {done}"]
     if repair["in_no_store"]:
         lines.append(f"repair      {count(repair['in_no_store'])} are in no store: proxyctl ledger replay")

@@ -88,11 +88,21 @@ PAUSING: Final = frozenset({401, 403, 404, 405})
 
 
 class Outcome(NamedTuple):
-    """What came of one attempt. kind: DELIVERED..DENIED; status: the answer's, or 0 without one."""
+    """What came of one attempt. kind: DELIVERED..DENIED; status: the answer's, or 0 without one.
+
+    lost: how often before that it went out on a connection that was lost; the backend may have seen it then, also when
+    it is unreachable now
+    """
 
     kind: int
     status: int
     reason: str = ""
+    lost: int = 0
+
+    @property
+    def tries(self) -> int:
+        """How often the backend may have seen it."""
+        return self.lost + (self.kind != UNREACHABLE)
 
 
 def classify(status: int) -> int:

@@ -364,6 +364,7 @@ class Connection:
         leg = self.leg
         if leg is not None and self._may_repeat(leg, unsent):
             leg.repeated = True  # the pooled connection was stale: once more, on a fresh one
+            leg.lost = not unsent
             self.leg = leg.connection = None
             self._upstream.repeat(leg)
         self._upstream.forget(self)

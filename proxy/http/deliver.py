@@ -60,4 +60,4 @@ class _Waiting:
 
     def _end(self, leg: Leg) -> None:
         if not self.outcome.done():
-            self.outcome.set_result(Outcome(leg.kind, leg.status, leg.reason))
+            self.outcome.set_result(Outcome(leg.kind, leg.status, leg.reason, int(leg.lost)))

@@ -88,6 +88,7 @@ class Leg:
     outflow: the body that comes after it in pieces
     upgrade: who takes the connection over after a 101; without, that is no answer
     may_repeat: the client gave the id, so a second try cannot store it twice unseen
+    repeated, lost: it was sent again, on a new connection; it had gone out on the one that was lost
     kind, status, reason: an Outcome's fields once ended; head, body: the answer as far as it came
     truncated: the answer broke off after its head
     is_started: the owner was told of the head before the body's end
@@ -103,9 +104,9 @@ class Leg:
 
     __slots__ = (
         "owner", "upstream", "side", "role", "method", "request", "may_repeat", "kind", "status", "reason", "head",
-        "body", "truncated", "repeated", "is_started", "is_overfull", "is_unwanted", "is_paused", "is_abandoned",
-        "is_ours", "connection", "outflow", "upgrade", "sent_at", "answered_at", "request_charge", "answer_charge",
-        "is_for_load",
+        "body", "truncated", "repeated", "lost", "is_started", "is_overfull", "is_unwanted", "is_paused",
+        "is_abandoned", "is_ours", "connection", "outflow", "upgrade", "sent_at", "answered_at", "request_charge",
+        "answer_charge", "is_for_load",
     )  # fmt: skip
 
     def __init__(
@@ -125,6 +126,7 @@ class Leg:
         self.body = b""
         self.truncated = False
         self.repeated = False
+        self.lost = False
         self.is_started = False
         self.is_overfull = False
         self.is_unwanted = False

@@ -655,6 +655,12 @@ class Book:
             self.backlog.leave(route, side, bucket)
         return True
 
+    def tries(self, seq: int, side: int, read: int) -> int:
+        """How often a side was tried. read: what its row said when it was read; what is not on disk may say more."""
+        entry, row = self.on_disk.get(seq), self._sides[side].get(seq)
+        known = 0 if entry is None else entry.new_attempts if side else entry.old_attempts
+        return max(read, known, 0 if row is None else row[4])
+
     # what moves say
 
     def may_move(self, seq: int, side: int, before: int) -> bool:

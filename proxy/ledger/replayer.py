@@ -201,7 +201,7 @@ class Replayer:
             if not item.has_body:
                 log.error("an event that is owed has no body: it is a dead letter", extra={"seq": item.seq})
                 self.counters["bodies_missing"] += 1
-            self._settle(lane, item, state, 0)
+            self._settle(lane, item, state, Outcome(UNREACHABLE, 0))
         self._kick(lane)
 
     def _pump(self, gate: Gate) -> None:
@@ -251,6 +251,7 @@ class Replayer:
 
     async def _attempt(self, lane: Lane, item: Item) -> Outcome:
         try:
+            item.attempts = self._book.tries(item.seq, lane.side, item.attempts)
             return await self._deliver(item.event, Attempt(lane.side, "replay", item.attempts + 1))
         except Exception as error:
             log.exception("the transport failed to deliver", extra={"seq": item.seq})
@@ -267,20 +268,26 @@ class Replayer:
             lane.finish(item)
         elif kind == TAKEN:
             self.counters["replayed"] += 1
-            self._settle(lane, item, DELIVERED, outcome.status)
+            self._settle(lane, item, DELIVERED, outcome)
         elif kind == TURNED_AWAY:
             # Of what was accepted for the authority first, somebody was told 202: a person must see it.
             is_first = item.event.after_authority and item.event.authority == lane.side
-            self._settle(lane, item, DEAD if is_first else REFUSED, outcome.status)
-        elif kind == PAUSE:
-            lane.put_back(item)
-            self.counters["paused"] += 1
-        elif kind == UNREACHABLE:
-            lane.put_back(item)
-            self.counters["unreachable"] += 1
+            self._settle(lane, item, DEAD if is_first else REFUSED, outcome)
+        elif kind in (PAUSE, UNREACHABLE):
+            self._put_back(lane, item, outcome)
+            self.counters["paused" if kind == PAUSE else "unreachable"] += 1
         else:
             self._failed(lane, item, outcome)
         self._kick(lane)
+
+    def _put_back(self, lane: Lane, item: Item, outcome: Outcome) -> None:
+        """It was not its fault, and costs no attempt; but what went out on a connection that was lost was one."""
+        if outcome.lost:
+            item.attempts += outcome.lost
+            event = item.event
+            self._book.settle(item.seq, lane.route, lane.side, event.bucket, PENDING, outcome.status, item.attempts)
+            self._need()
+        lane.put_back(item)
 
     def _feed_gate(self, gate: Gate, outcome: Outcome) -> None:
         """What it showed of the backend counts even when the event was settled by somebody else meanwhile."""
@@ -299,9 +306,9 @@ class Replayer:
                 each.retry_young()
                 self._kick(each)
 
-    def _settle(self, lane: Lane, item: Item, state: int, status: int) -> None:
-        event = item.event
-        attempts = item.attempts + 1
+    def _settle(self, lane: Lane, item: Item, state: int, outcome: Outcome) -> None:
+        event, status = item.event, outcome.status
+        attempts = item.attempts + outcome.tries
         self._book.settle(item.seq, lane.route, lane.side, event.bucket, state, status, attempts)
         lane.finish(item)
         self._need()
@@ -335,10 +342,11 @@ class Replayer:
                 extra={"id": item.event.id, "backend": gate.backend, "status": outcome.status},
             )
             self.counters["gave_up"] += 1
-            self._settle(lane, item, DEAD, outcome.status)
+            self._settle(lane, item, DEAD, outcome)
         else:
             event = item.event
-            self._book.settle(item.seq, lane.route, lane.side, event.bucket, PENDING, outcome.status, item.attempts + 1)
+            attempts = item.attempts + outcome.tries
+            self._book.settle(item.seq, lane.route, lane.side, event.bucket, PENDING, outcome.status, attempts)
             self._need()
             wait = self._backoff.delay(stall.failures)
             stall.timer = self._call_later(wait, lambda: self._retry(lane, event.key))

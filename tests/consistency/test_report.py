@@ -84,9 +84,8 @@ def test_the_whole_as_json() -> None:
         "enriched_fields": 0,
         "fields": {"different": {"/t/*": 1}, "tolerated": {}},
         "unused_rules": ["/x ignore"],
-        "inconclusive": [
-            {"from": "2026-01-31T12:59:59.99999994Z", "to": "2026-01-31T13:00:00Z", "reason": "store old: not there"}
-        ],
+        "unseen_json_fields": [],
+        "inconclusive": [{"from": "2026-01-31T12:59:59.99999994Z", "windows": 1, "reason": "store old: not there"}],
         "findings": [
             {
                 "identity": "b",
@@ -122,12 +121,18 @@ def test_a_window_that_is_judged_again_takes_the_place_of_what_it_was() -> None:
 def test_it_stays_small_and_counts_all() -> None:
     made = report(judged(*[finding(Class.LOST, str(number)) for number in range(KEPT + 50)]))
     for number in range(MOST_REASONS + 5):
-        made.add(Judged(Span(number, number + 1), inconclusive="why"))
+        made.add(Judged(Span(number, number + 1), inconclusive=f"why {number}"))
+        made.add(Judged(Span(-number - 1, -number), inconclusive="the same"))
     told = made.as_dict([], top=10**6)
     assert (told["classes"]["lost"], len(told["findings"])) == (KEPT + 50, KEPT)
     made.add(judged(finding(Class.LOST)))
     assert len(made.findings()) == KEPT, "over all windows"
-    assert (told["windows"]["inconclusive"], len(told["inconclusive"])) == (MOST_REASONS + 5, MOST_REASONS)
+    assert (told["windows"]["inconclusive"], len(told["inconclusive"])) == (2 * MOST_REASONS + 10, MOST_REASONS)
+    assert told["inconclusive"][0] == {
+        "from": iso(-MOST_REASONS - 5),
+        "windows": MOST_REASONS + 5,
+        "reason": "the same",
+    }
 
 
 @pytest.mark.parametrize(
@@ -168,9 +173,9 @@ def test_the_text_says_the_verdict_first_and_names_what_is_wrong() -> None:
     )
     text = verify_view.render_verify(
         made.as_dict([FieldRule(path="/x", compare="ignore")], 20)
-        | {"repair": {"dry_run": True, "written": {"old": 0, "new": 3}, "in_no_store": 2}}
+        | {"repair": {"dry_run": True, "written": {"old": 0, "new": 3}, "in_no_store": 2, "broke_off": ""}}
     )
-    assert text.splitlines()[0] == "fail: 1 mismatches of 1,000 settled events (0.1 %) of events, stream"
+    assert text.splitlines()[0] == "fail: 1 mismatches of 1,000 settled events (0.1 %) of routes events, stream"
     for part in (
         "three-way",
         "different   1",

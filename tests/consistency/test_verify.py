@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from consistency.stores.protocol import Traits
 from consistency.verify import Grid
 
 COLUMNS = "id TEXT, at INTEGER, temperature REAL, state TEXT, body TEXT"
+SAME = {"table": "event", "identity": ["id"], "time": "at", "file": "old.db"}
 BEGIN = 1_769_860_800
 """2026-01-31T12:00:00Z"""
 
@@ -145,13 +147,33 @@ def test_a_repair_closes_what_is_missing_and_nothing_else(tmp_path: Path) -> Non
     error = ask(path, repair=True)["error"]
     assert "needs the ledger, which knows what each side is owed; two-way: no instance is running" in error["message"]
     answer = ask(path, repair=True, two_way=True, dry_run=True)
-    assert answer["repair"] == {"dry_run": True, "written": {"old": 30, "new": 30}, "in_no_store": 0}
+    assert answer["repair"] == {"dry_run": True, "written": {"old": 30, "new": 30}, "in_no_store": 0, "broke_off": ""}
     assert (answer["result"], {side: rows(tmp_path, side) for side in before}) == ("fail", before)
     answer = ask(path, repair=True, two_way=True)
-    assert answer["repair"]["written"] == {"old": 30, "new": 30}
+    assert (answer["repair"]["written"], answer["repair"]["broke_off"]) == ({"old": 30, "new": 30}, "")
     assert (answer["result"], answer["classes"]["equal"]) == ("pass", 300)
     assert rows(tmp_path, "old") == rows(tmp_path, "new") == [event(n) for n in range(300)]
     assert ask(path, repair=True, two_way=True)["repair"]["written"] == {"old": 0, "new": 0}
+
+
+def test_a_repair_that_breaks_off_leaves_what_was_found(tmp_path: Path) -> None:
+    put(tmp_path, "old", event(1), event(2), event(2))
+    put(tmp_path, "new", event(3))
+    db = apsw.Connection(str(tmp_path / "new.db"))
+    db.execute("CREATE TRIGGER no BEFORE INSERT ON event BEGIN SELECT raise(ABORT, 'read only'); END")
+    db.close()
+    path = configuration(tmp_path)
+    dry = ask(path, repair=True, two_way=True, dry_run=True)["repair"]["written"]
+    assert dry == {"old": 1, "new": 2}, "of what stands there twice, one"
+    answer = ask(path, repair=True, two_way=True)
+    assert (answer["result"], answer["mismatches"]) == ("fail", 3)
+    assert "read only" in answer["repair"]["broke_off"]
+
+
+def test_json_fields_that_no_row_has_are_told(tmp_path: Path) -> None:
+    for side in ("old", "new"):
+        put(tmp_path, side, event(1))
+    assert ask(configuration(tmp_path, json_fields=["body", "bodi"]))["unseen_json_fields"] == ["bodi"]
 
 
 def test_a_store_that_is_not_there_is_inconclusive(tmp_path: Path) -> None:
@@ -173,7 +195,7 @@ def test_a_column_that_is_not_there_is_inconclusive(tmp_path: Path) -> None:
 
 
 def test_an_instance_that_does_not_answer_is_not_taken_for_none(tmp_path: Path) -> None:
-    """Its socket is there: then the record counts, and without it nothing is said."""
+    """Somebody listens: then the record counts, and without it nothing is said."""
     for side in ("old", "new"):
         put(tmp_path, side, event(1))
     path = configuration(tmp_path)
@@ -181,9 +203,22 @@ def test_an_instance_that_does_not_answer_is_not_taken_for_none(tmp_path: Path) 
     state.mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(state / "admin.sock"))
-    answer = ask(path)
+        assert ask(path)["record"] == "two-way: no instance is running", "nobody listens: it was left behind"
+        listener.listen(100)
+        threading.Thread(target=_hang_up, args=(listener,), daemon=True).start()
+        answer = ask(path)
     assert (answer["result"], answer["record"]) == ("inconclusive", "three-way")
-    assert "admin.sock does not say" in answer["inconclusive"][0]["reason"]
+    assert answer["inconclusive"][0]["windows"] == 60
+    assert "admin.sock does not say: " in answer["inconclusive"][0]["reason"]
+
+
+def _hang_up(listener: socket.socket) -> None:
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        connection.close()
 
 
 @pytest.mark.parametrize(
@@ -192,6 +227,7 @@ def test_an_instance_that_does_not_answer_is_not_taken_for_none(tmp_path: Path) 
         ({"routes": ["evnts"]}, "there is no route 'evnts'; there is events, other (did you mean 'events'?)"),
         ({"routes": ["events", "events"]}, "route 'events' is checked already"),
         ({"identity": "identities"}, "route 'events' has no `identities`"),
+        ({"new": {"sqlite": SAME}}, "is the same store as `old`"),
         (
             {"old": {}},
             "a store is of one kind (sqlite, postgres, influxdb1, influxdb2, http, plugin), and none is given",

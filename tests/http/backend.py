@@ -82,6 +82,11 @@ class Backend:
             lambda: BackendConnection(self), sock=self._socket, backlog=1024, ssl=self.tls
         )
 
+    def stop_listening(self) -> None:
+        """Refuse new connections; those that there are go on."""
+        assert self._server is not None
+        self._server.close()
+
     def stop(self) -> None:
         """Stop listening and drop everything."""
         if self._server is not None:

@@ -20,6 +20,7 @@ from proxy.core.event import (
 from proxy.http.deliver import HttpDelivery
 from tests.http.backend import always, reply
 from tests.http.rig import OFF, Rig, running
+from tests.http.test_upstream import closes_second
 from tests.http.wire import until
 
 CONTEXT = b"POST /events?a=b HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.0.0.1\r\n"
@@ -74,6 +75,25 @@ async def test_failures_are_outcomes_and_never_raised() -> None:
         garbage = await deliver(EVENT, Attempt(OLD, "replay", 1))
         assert (garbage.kind, garbage.status) == (RETRY, 502)
         assert all(outcome.reason for outcome in (unreachable, silent, refused, garbage))
+        await rig.settled()
+
+
+@pytest.mark.asyncio
+async def test_what_went_out_on_a_connection_that_was_lost_is_told() -> None:
+    """The backend may have stored it: sent again that is a second try, and one when it cannot be reached any more."""
+    async with running(dials=OFF) as rig:
+        deliver = delivery(rig).deliver
+        closes_second(rig.old)
+        first = await deliver(EVENT, Attempt(OLD, "replay", 1))
+        assert (first.kind, first.tries) == (DELIVERED, 1)
+        again = await deliver(EVENT, Attempt(OLD, "replay", 1))
+        assert (again.kind, again.lost, again.tries) == (DELIVERED, 1, 2)
+        assert len(rig.old.seen) == 3
+        rig.old.stop_listening()
+        gone = await deliver(EVENT, Attempt(OLD, "replay", 1))
+        assert (gone.kind, gone.lost, gone.tries) == (UNREACHABLE, 1, 1)
+        never = await deliver(EVENT, Attempt(OLD, "replay", 1))
+        assert (never.kind, never.lost, never.tries) == (UNREACHABLE, 0, 0)
         await rig.settled()
 
 

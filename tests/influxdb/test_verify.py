@@ -103,7 +103,12 @@ async def test_exactly_the_differences_that_were_made_are_found_and_what_is_miss
         assert [each["path"] for each in different["differences"]] == [f"/{field}"]
 
         answer = await verify(path, begin, end, repair=True, two_way=True)
-        assert answer["repair"] == {"dry_run": False, "written": {"old": 2, "new": 2}, "in_no_store": 0}
+        assert answer["repair"] == {
+            "dry_run": False,
+            "written": {"old": 2, "new": 2},
+            "in_no_store": 0,
+            "broke_off": "",
+        }
         assert (answer["result"], answer["mismatches"]) == ("fail", 1), "what is different is a person's"
         answer = await verify(path, begin, end, repair=True, two_way=True)
         assert answer["repair"]["written"] == {"old": 0, "new": 0}

@@ -235,6 +235,21 @@ async def test_an_unreachable_backend_costs_no_attempts(ledgers: Ledgers) -> Non
     assert attempts == {1}
 
 
+@pytest.mark.parametrize("kind", [UNREACHABLE, PAUSE])
+async def test_what_went_out_before_it_could_not_be_reached_was_an_attempt(ledgers: Ledgers, kind: int) -> None:
+    keeper = await ledgers.start()
+    worker = await ledgers.worker()
+    ledgers.backends.default[1] = Outcome(kind, 502, "connection refused", 1)
+    await worker.say_durably([event(1, handed=2)], [(1, 0, DELIVERED, 200)])
+    await until(lambda: ledgers.backends.attempts[1, "id-1"] >= 2, "tried again")
+    ledgers.backends.default[1] = Outcome(1, 200, "", 1)
+    await until(lambda: ledgers.states() == {"id-1": ("delivered", "delivered")}, "on disk")
+    numbers = ledgers.backends.numbers[1, "id-1"]
+    assert numbers == list(range(1, len(numbers) + 1)), "each has a number of its own"
+    found = rows(keeper._store.newest.path, "SELECT new_attempts FROM receipt")
+    assert found == [(len(numbers) + 1,)], "the last one went out twice"
+
+
 async def test_a_wrong_credential_pauses_the_backend_and_empties_nothing(ledgers: Ledgers) -> None:
     keeper = await ledgers.start()
     worker = await ledgers.worker()

@@ -1,0 +1,98 @@
+"""The consistency checker beside a running instance: what became of events, told by the ledger and both stores."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.demo.load import until_accepted
+from proxy.demo.verify import MISMATCHES, consistency_of, verify
+from tests.harness.scene import NEVER_REVERT, Scene, scene
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
+
+
+IN_FLIGHT = 16
+"""Events that were under way when something was killed, at most, which is what the load has connections for."""
+
+
+def with_stores(config: dict[str, Any]) -> None:
+    config["consistency"] = [consistency_of(Path()) | {"routes": ["events"]}]
+
+
+async def checked(opened: Scene, begun: int) -> dict[str, Any]:
+    answer = await verify(opened.instance.config_path, begun, time.time_ns(), 1000)
+    assert answer["record"] == "three-way"
+    return answer
+
+
+def mismatches(answer: dict[str, Any]) -> dict[str, int]:
+    return {name: answer["classes"][name] for name in MISMATCHES if answer["classes"][name]}
+
+
+async def test_killed_workers_and_backends_leave_nothing_to_find_and_what_is_damaged_is_found() -> None:
+    begun = time.time_ns()
+    async with scene(with_stores, stage="live", weight=50, trigger=NEVER_REVERT) as opened:
+        load = opened.load(rate=250.0, keys=200, connections=16)
+        await until_accepted(load, 200)
+        for _ in range(3):
+            os.kill(opened.instance.pids("worker")[0], signal.SIGKILL)
+            await until_accepted(load, 60)
+            opened.new.child.signal(signal.SIGKILL)
+            await opened.new.child.ended(10)
+            await until_accepted(load, 60)
+            await opened.new.restart()
+            await until_accepted(load, 60)
+        record = await load.stop()
+        receipts = await opened.verify(record)
+        answer = await checked(opened, begun)
+        # A copy of what somebody who was killed had under way cannot always be told from one that a backend made.
+        copies = mismatches(answer).pop("duplicate", 0)
+        assert copies <= IN_FLIGHT
+        assert sum(mismatches(answer).values()) == copies, answer["findings"][:5]
+        assert answer["settled"] == len({receipt.id for receipt in receipts})
+
+        opened.new.damage(3, 2)
+        answer = await checked(opened, begun)
+        found = mismatches(answer)
+        assert (answer["result"], found["lost"], found["different"]) == ("fail", 3, 2)
+        assert found.keys() <= {"lost", "different", "duplicate"}
+        stored = {row.id for row in opened.new.stored()}
+        assert {
+            each["identity"] for each in answer["findings"] if each["class"] == "lost"
+        } == record.accepted_ids() - stored
+
+
+async def test_what_new_has_not_got_yet_is_pending_and_then_equal() -> None:
+    begun = time.time_ns()
+    async with scene(with_stores, stage="dualwrite", trigger=NEVER_REVERT) as opened:
+        load = opened.load(rate=200.0)
+        await until_accepted(load, 100)
+        await opened.new.fault("down")
+        await until_accepted(load, 200)
+        answer = await checked(opened, begun)
+        assert (answer["result"], mismatches(answer)) == ("inconclusive", {})
+        assert answer["classes"]["pending"] >= 100
+        await opened.new.fault("none")
+        record = await load.stop()
+        await opened.verify(record)
+        answer = await checked(opened, begun)
+        assert (answer["result"], mismatches(answer)) == ("pass", {})
+        assert "pending" not in answer["classes"]
+
+
+async def test_a_split_is_as_it_should_be_on_either_side() -> None:
+    begun = time.time_ns()
+    async with scene(with_stores, stage="split", weight=25) as opened:
+        load = opened.load(rate=400.0, keys=400)
+        await until_accepted(load, 800)
+        record = await load.stop()
+        await opened.verify(record, sides="either")
+        answer = await checked(opened, begun)
+        assert (answer["result"], mismatches(answer)) == ("pass", {})
+        assert answer["classes"]["one-sided"] == answer["settled"] >= 800
