@@ -132,6 +132,7 @@ async def test_a_killed_ledger_is_not_noticed(soak: bool) -> None:
         talkers.start()
         for _ in range(10 if soak else 2):
             await asyncio.sleep(1)
+            await wait_until(lambda: bool(opened.instance.pids("ledger")), 20, "a ledger in the place of the last one")
             os.kill(opened.instance.pids("ledger")[0], signal.SIGKILL)
         await asyncio.sleep(1)
         await talkers.stop()
