@@ -3,9 +3,10 @@
 #   make demo    the whole story in one command: two backends, a load, a fault, the revert, the recovery
 #   make test    every test in its short, seeded form
 #   make lint    ruff, strict mypy, the layers
-#   make soak    every test with its full counts (half an hour or so)
+#   make soak    every test with its full counts (an hour and a half, on a machine that does nothing else)
 #   make bench   our cost beside nginx's (Linux; installs nginx and wrk when it may)
 #   make wheel   build/wheel/*.whl with the hot modules compiled, and the same unpacked in build/compiled
+#   make gcc     the compiler and the headers that `make wheel` needs, when they are missing and it may
 #   make setup   the virtual environment alone, with the pinned dependencies; the others do it when it is needed
 #   make format  what ruff mends by itself, and its layout
 #   make lock    the pinned versions anew; ARGS=--upgrade takes newer ones
@@ -28,7 +29,7 @@ COMPILED := build/compiled/.ready
 SOURCES = $(shell find proxy config \( -name __pycache__ -o -name crossfade-state \) -prune -o -type f -print | sort)
 ARGS ?=
 
-.PHONY: help setup demo test soak lint format bench wheel lock clean
+.PHONY: help setup demo test soak lint format bench wheel gcc lock clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -48,8 +49,8 @@ $(READY): requirements-dev.txt pyproject.toml
 
 wheel: $(COMPILED)
 
-# PYTHONPATH=build/compiled makes any of our commands run what the wheel holds instead of the checkout.
-$(COMPILED): $(READY) hatch_build.py pyproject.toml $(SOURCES) build/sources
+# What compiling needs and pip does not bring.
+gcc: $(READY)
 	@missing=$$($(BIN)/python -c "import hatch_build; print(hatch_build.missing())")
 	if [ -n "$$missing" ]; then
 	  if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
@@ -58,6 +59,10 @@ $(COMPILED): $(READY) hatch_build.py pyproject.toml $(SOURCES) build/sources
 	  fi
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev python3-dev >/dev/null
 	fi
+
+# PYTHONPATH=build/compiled makes any of our commands run what the wheel holds instead of the checkout.
+$(COMPILED): $(READY) hatch_build.py pyproject.toml $(SOURCES) build/sources
+	@$(MAKE) gcc
 	echo "compiling the hot modules"
 	rm -rf build/wheel build/unpacked
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
