@@ -1,7 +1,7 @@
 """`make test`: all tests, in two processes; with arguments, pytest with these.
 
     the machine's network       everything but BESIDE, one test after another: most of them are about time
-    a network of its own        BESIDE, at a low priority: they wait for databases, or run what runs already once more
+    a network of its own        BESIDE, at a low priority: they wait for databases, or say little of time
 
 Two suites on one network would take each other's ports, of servers that a test has stopped and starts again. Where no
 network can be made (that needs root) they run one after the other.
@@ -20,7 +20,15 @@ from typing import IO, Final
 from benchmarks import compiled
 from tests.harness import packages, postgres
 
-BESIDE: Final = ("tests/config", "tests/consistency", "tests/influxdb", "tests/e2e/test_compiled.py")
+BESIDE: Final = (
+    "tests/cli",
+    "tests/config",
+    "tests/consistency",
+    "tests/control",
+    "tests/core",
+    "tests/influxdb",
+    "tests/e2e/test_compiled.py",
+)
 NETWORK: Final = ("unshare", "--net", "--", "sh", "-c", 'ip link set lo up && exec nice -n 10 "$@"', "sh")
 PYTEST: Final = (sys.executable, "-m", "pytest")
 _COUNT: Final = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed|warnings?|deselected)")
