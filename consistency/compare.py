@@ -13,7 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from consistency.classes import MISMATCHES, Class, Presence, Record, lost_by, of_presence, too_often, too_seldom
+from consistency.classes import (
+    MISMATCHES,
+    UNJUDGED,
+    Class,
+    Presence,
+    Record,
+    lost_by,
+    of_presence,
+    too_often,
+    too_seldom,
+)
 from consistency.identity import Naming
 from consistency.recorded import Recorded
 from consistency.rows import Key, Row
@@ -252,7 +262,7 @@ class Counts:
     @property
     def settled(self) -> int:
         """Distinct identities that say something of the sides: all but what is pending or somebody else's."""
-        return sum(self.classes.values()) - self.classes[Class.PENDING] - self.classes[Class.FOREIGN]
+        return self.classes.total() - sum(self.classes[each] for each in UNJUDGED)
 
     @property
     def mismatches(self) -> int:

@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS place (route TEXT PRIMARY KEY, after_seq INTEGER NOT 
 """
 _COLUMNS: Final = "identity, at, id, old, old_tries, new, new_tries"
 
-Naming = Callable[[str, list[str]], str]
+Identify = Callable[[str, list[str]], str]
 """From an event's id and its recorded values to its identity in the stores."""
 
 
@@ -72,9 +72,11 @@ class LedgerRecords:
     file: of the index; empty: a temporary one on disk, which nobody goes on with.
     """
 
-    def __init__(self, admin: Asker, routes: Sequence[str], naming: Naming, *, since: int = 0, file: str = "") -> None:
+    def __init__(
+        self, admin: Asker, routes: Sequence[str], identify: Identify, *, since: int = 0, file: str = ""
+    ) -> None:
         self._admin = admin
-        self._naming = naming
+        self._identify = identify
         self._since = since
         self._db = apsw.Connection(file)
         self._db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF")  # the ledger has it all
@@ -171,7 +173,7 @@ class LedgerRecords:
                 at = own
                 self._delay = max(self._delay, accepted_ns - own)
         values = orjson.loads(identities) if identities else []
-        return seq, self._naming(id, values), at, id, old, old_tries, new, new_tries
+        return seq, self._identify(id, values), at, id, old, old_tries, new, new_tries
 
     def _select(self, named: str) -> list[Recorded]:
         found: dict[str, Recorded] = {}

@@ -25,7 +25,11 @@ class Recorded(NamedTuple):
 class Records(Protocol):
     """The third source: each identity once in an answer, with all events that bear it, as they are now. Asked after the
     stores, so that whatever is in a store has its record. Raises RecordsUnavailable.
+
+    timeless: how many events had no time of their own that could be believed
     """
+
+    timeless: int
 
     async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
         """Identities with an event whose time is in the span, and those of these keys that are on record."""
@@ -40,6 +44,8 @@ class RecordsUnavailable(Exception):
 
 class NoRecords:
     """No ledger: what two stores say of each other, and no more."""
+
+    timeless = 0
 
     async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
         """Nothing."""

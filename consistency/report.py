@@ -38,6 +38,8 @@ class Report:
         """`json_fields` that no row has."""
         self.broken_repair = ""
         """Why a repair broke off."""
+        self.timeless = 0
+        """Events whose own time could not be believed: that of their arrival stands in its place."""
         self._counts: Counts | None = None
 
     def add(self, judged: Judged) -> None:
@@ -85,19 +87,18 @@ class Report:
             return "pass"
         return "inconclusive" if counts.classes.total() else "nodata"
 
-    def findings(self, kinds: Sequence[Class] | None = None) -> list[Finding]:
+    def findings(self) -> list[Finding]:
         """Those that were kept, mismatches first, each class in order of time."""
         found: dict[Class, list[Finding]] = {}
         for _, judged in sorted(self._judged.items()):
             for finding in judged.findings:
-                if kinds is None or finding.kind in kinds:
-                    found.setdefault(finding.kind, []).append(finding)
+                found.setdefault(finding.kind, []).append(finding)
         ordered = sorted(Class, key=lambda kind: kind not in MISMATCHES)
         return [finding for kind in ordered for finding in found.get(kind, ())]
 
-    def as_dict(self, unused: Sequence[FieldRule], top: int, kinds: Sequence[Class] | None = None) -> dict[str, Any]:
+    def as_dict(self, unused: Sequence[FieldRule], top: int) -> dict[str, Any]:
         """The whole as JSON. unused: rules that nothing matched; top: findings and fields that are told."""
-        counts, found = self.counts, self.findings(kinds)
+        counts, found = self.counts, self.findings()
         return {
             "result": self.verdict,
             "routes": list(self.routes),
@@ -120,6 +121,7 @@ class Report:
             },
             "unused_rules": [str(rule) for rule in unused] if counts.settled else [],
             "unseen_json_fields": sorted(self.unseen) if counts.settled else [],
+            "timeless_events": self.timeless,
             "inconclusive": self._reasons(),
             "findings": [told(finding) for finding in found[:top]],
             "findings_untold": max(0, len(found) - top),

@@ -92,7 +92,7 @@ async def verify(
         )
         one_window = OneWindow(checker, Repair(old, new, is_dry=what.is_dry) if what.is_repairing else None)
         await all_windows(grid, one_window, report, progress)
-        report.unseen = checker.unseen
+        report.unseen, report.timeless = checker.unseen, records.timeless
         report.broken_repair = one_window.broken
         return Verification(report, rules, one_window.repaired if what.is_repairing else None)
 
@@ -202,9 +202,9 @@ async def _records(settings: Settings, check: Check, span: Span, stack: AsyncExi
     if not admin.is_there():
         return NoRecords(), "two-way: no instance is running"
     await stack.enter_async_context(admin)
-    naming = by_values if check.identity == "identities" else by_event_id
+    identify = by_values if check.identity == "identities" else by_event_id
     # An event is accepted after its own time, if its clock is right; one with a clock that is ahead by a day is found.
-    records = LedgerRecords(admin, check.routes, naming, since=max(0, span.start - MOST_DELAY))
+    records = LedgerRecords(admin, check.routes, identify, since=max(0, span.start - MOST_DELAY))
     stack.callback(records.close)
     return records, THREE_WAY
 

@@ -32,6 +32,10 @@ def render_verify(answer: Json) -> str:
         for each in answer["inconclusive"]
     ]
     lines += [f"json_fields that no row has: {clean(each)}" for each in answer["unseen_json_fields"]]
+    if answer["timeless_events"]:
+        lines.append(
+            f"{count(answer['timeless_events'])} events have no time of their own to be believed: their arrival's"
+        )
     if answer["result"] == "nodata":
         lines.append("nothing is there: what is younger than 5 s is not looked at; is `time_unit` that of the stores?")
     lines += [f"rule that matched nothing: {clean(each)}" for each in answer["unused_rules"]]

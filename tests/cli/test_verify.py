@@ -27,6 +27,7 @@ SAID: dict[str, Any] = {
     "fields": {"different": {}, "tolerated": {}},
     "unused_rules": [],
     "unseen_json_fields": [],
+    "timeless_events": 0,
     "inconclusive": [],
     "findings": [],
     "findings_untold": 0,

@@ -94,6 +94,7 @@ class MemoryRecords:
 
     def __init__(self, covered_from: int = 0) -> None:
         self.covered_from = covered_from
+        self.timeless = 0
         self.errors: list[Exception] = []
         self.then: list[Any] = []
         self._events: dict[str, list[tuple[int, Record]]] = {}

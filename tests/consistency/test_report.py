@@ -85,6 +85,7 @@ def test_the_whole_as_json() -> None:
         "fields": {"different": {"/t/*": 1}, "tolerated": {}},
         "unused_rules": ["/x ignore"],
         "unseen_json_fields": [],
+        "timeless_events": 0,
         "inconclusive": [{"from": "2026-01-31T12:59:59.99999994Z", "windows": 1, "reason": "store old: not there"}],
         "findings": [
             {

@@ -96,3 +96,21 @@ async def test_a_split_is_as_it_should_be_on_either_side() -> None:
         answer = await checked(opened, begun)
         assert (answer["result"], mismatches(answer)) == ("pass", {})
         assert answer["classes"]["one-sided"] == answer["settled"] >= 800
+
+
+async def test_a_time_that_cannot_be_believed_hides_nothing() -> None:
+    """A client's clock is decades off: its events are judged by when they arrived, and the report says so."""
+
+    def dated(config: dict[str, Any]) -> None:
+        with_stores(config)
+        config["routes"][0]["event_time"] = "header:X-Event-Id"  # which is no time at all
+
+    begun = time.time_ns()
+    async with scene(dated, stage="dualwrite") as opened:
+        load = opened.load(rate=200.0)
+        await until_accepted(load, 50)
+        await opened.verify(await load.stop())
+        opened.new.damage(1, 0)
+        answer = await checked(opened, begun)
+        assert mismatches(answer) == {"lost": 1}
+        assert answer["timeless_events"] == answer["settled"] >= 50
