@@ -208,8 +208,9 @@ def test_an_instance_that_does_not_answer_is_not_taken_for_none(tmp_path: Path) 
         threading.Thread(target=_hang_up, args=(listener,), daemon=True).start()
         answer = ask(path)
     assert (answer["result"], answer["record"]) == ("inconclusive", "three-way")
-    assert answer["inconclusive"][0]["windows"] == 60
-    assert "admin.sock does not say: " in answer["inconclusive"][0]["reason"]
+    # By when it hangs up, one of several errors says so.
+    assert sum(told["windows"] for told in answer["inconclusive"]) == 60
+    assert all("admin.sock does not say: " in told["reason"] for told in answer["inconclusive"])
 
 
 def _hang_up(listener: socket.socket) -> None:
