@@ -291,6 +291,20 @@ class Trigger(_Frozen):
     error_rate: Ratio = Field(0.05, description="share of failed events at new, within `window`")
     min_samples: int = Field(50, ge=1, description="events at new within `window` before the rate is judged")
     window: SomeTime = Field(10.0, description="sliding window of the error rate")
+    lost: int = Field(
+        1,
+        ge=0,
+        description="events that new acknowledged and its store lacks, as the consistency checker confirmed since the "
+        "weight was changed last; 0: never for this",
+    )
+    mismatch_rate: Ratio = Field(
+        0.001,
+        description="share of settled events that the consistency checker holds against new, within `mismatch_window`",
+    )
+    mismatch_samples: int = Field(
+        1000, ge=1, description="settled events within `mismatch_window` before that share is judged"
+    )
+    mismatch_window: SomeTime = Field(3600.0, description="sliding window of the mismatch rate")
 
 
 class Pins(_Frozen):

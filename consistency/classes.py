@@ -20,7 +20,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from proxy.core import owed
+from proxy.core import checked, owed
 from proxy.core.event import NEW, OLD
 
 
@@ -54,9 +54,9 @@ class Class(StrEnum):
     """Somebody else wrote it."""
 
 
-MISMATCHES: Final = frozenset({Class.LOST, Class.UNRECORDED, Class.DIFFERENT, Class.DUPLICATE})
+MISMATCHES: Final = frozenset(Class(name) for name in checked.MISMATCHES)
 """What counts against a side, once it is persistent."""
-UNJUDGED: Final = frozenset({Class.FOREIGN, Class.PENDING})
+UNJUDGED: Final = frozenset(Class(name) for name in checked.UNJUDGED)
 """What is no part of the rate's denominator: not ours, or not settled."""
 
 _EXPLAINED: Final = (

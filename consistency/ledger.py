@@ -5,7 +5,7 @@
 
 Receipts are copied into an SQLite file of the checker's own, so that its memory is bounded whatever the ledger holds,
 and the ledger is asked for each receipt once. States that are not settled for good are asked for anew whenever an
-identity is asked about.
+identity is asked about. A pending one that the ledger does not have any more is gone from the index as well.
 """
 
 # ruff: noqa: S608 - what is put into SQL text here are our own constants
@@ -35,13 +35,18 @@ MOST_IDS: Final = 20
 """Ids that are named of one identity."""
 _SETTLED: Final = f"({owed.NOT_OWED}, {owed.DELIVERED})"
 _NAMED: Final = "identity IN (SELECT value FROM json_each(?))"
+FEW: Final = 50
+"""Pending receipts that are asked for at once, where one that is still pending says enough."""
 
-_SCHEMA: Final = """
+_PENDING: Final = f"(old = {owed.PENDING} OR new = {owed.PENDING})"
+
+_SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS receipt (
     seq INTEGER PRIMARY KEY, identity TEXT NOT NULL, at INTEGER NOT NULL, id TEXT NOT NULL,
     old INTEGER, old_tries INTEGER, new INTEGER, new_tries INTEGER);
 CREATE INDEX IF NOT EXISTS by_identity ON receipt (identity);
 CREATE INDEX IF NOT EXISTS by_time ON receipt (at);
+CREATE INDEX IF NOT EXISTS pending ON receipt (at) WHERE {_PENDING};
 CREATE TABLE IF NOT EXISTS place (route TEXT PRIMARY KEY, after_seq INTEGER NOT NULL);
 """
 _COLUMNS: Final = "identity, at, id, old, old_tries, new, new_tries"
@@ -60,6 +65,13 @@ def by_values(id: str, values: list[str]) -> str:
     return text_of(values) if values and all(values) else id
 
 
+def _spill_file() -> apsw.Connection:
+    """A temporary database on disk for what shall not take memory."""
+    db = apsw.Connection("")
+    db.execute("PRAGMA synchronous = OFF")  # the ledger has it all
+    return db
+
+
 class Asker(Protocol):
     """Who asks the admin API."""
 
@@ -68,18 +80,28 @@ class Asker(Protocol):
 
 
 class LedgerRecords:
-    """What is on record of some routes. since: receipts of events accepted before this time are not read (nanoseconds);
-    file: of the index; empty: a temporary one on disk, which nobody goes on with.
+    """What is on record of some routes. since: receipts of events accepted before this time are not read (nanoseconds).
+
+    db: where the index is kept, for who goes on later; a temporary file without one. on_receipts: is given the event
+    times of new receipts within the transaction that takes them in, so that what it writes to `db` is kept with them.
     """
 
     def __init__(
-        self, admin: Asker, routes: Sequence[str], identify: Identify, *, since: int = 0, file: str = ""
+        self,
+        admin: Asker,
+        routes: Sequence[str],
+        identify: Identify,
+        *,
+        since: int = 0,
+        db: apsw.Connection | None = None,
+        on_receipts: Callable[[Sequence[int]], None] = lambda _: None,
     ) -> None:
         self._admin = admin
         self._identify = identify
         self._since = since
-        self._db = apsw.Connection(file)
-        self._db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF")  # the ledger has it all
+        self._on_receipts = on_receipts
+        self._db = db if db is not None else _spill_file()
+        self._is_own = db is None
         self._db.execute(_SCHEMA)
         kept = dict(self._db.execute("SELECT route, after_seq FROM place"))
         self._after = {route: kept.get(route, 0) for route in routes}
@@ -127,9 +149,31 @@ class LedgerRecords:
                 self._take(route, page["rows"], page["after_seq"])
                 more = page["more"]
 
+    async def is_pending(self, span: Span) -> bool:
+        """Whether an event of the span is still owed to a side, as far as receipts were read."""
+        query = f"SELECT seq FROM receipt WHERE {_PENDING} AND at >= ? AND at < ? ORDER BY at LIMIT {FEW}"
+        asked: set[int] = set()
+        while seqs := {int(seq) for (seq,) in self._db.execute(query, (span.start, span.end))}:
+            if seqs & asked:
+                return True
+            await self._ask_again(sorted(seqs))
+            asked |= seqs
+        return False
+
+    def newest(self, limit: int, after: int) -> list[tuple[int, Key]]:
+        """The latest receipts, at most so many, behind a number; with their numbers, the latest first."""
+        query = "SELECT seq, identity, at FROM receipt WHERE seq > ? ORDER BY seq DESC LIMIT ?"
+        return [(seq, Key(identity, at)) for seq, identity, at in self._db.execute(query, (after, limit))]
+
+    def forget(self, before: int) -> None:
+        """Leave out what happened before a time (nanoseconds): nobody asks about it any more."""
+        with self._db:
+            self._db.execute("DELETE FROM receipt WHERE at < ?", (before,))
+
     def close(self) -> None:
-        """Close the index."""
-        self._db.close()
+        """Close the index, if it is our own."""
+        if self._is_own:
+            self._db.close()
 
     async def _now(self, names: list[str]) -> list[Recorded]:
         """Some identities, with the present states of what is not settled for good."""
@@ -143,17 +187,22 @@ class LedgerRecords:
         for start in range(0, len(seqs), STATES_PAGE):
             batch = seqs[start : start + STATES_PAGE]
             page = await self._admin.ask("ledger/settled", seqs=",".join(map(str, batch)))
+            gone = set(batch) - {row[0] for row in page["rows"]}
             with self._db:
                 self._db.executemany(
                     "UPDATE receipt SET old = ?, old_tries = ?, new = ?, new_tries = ? WHERE seq = ? AND id = ?",
                     [(*row[5:9], row[0], row[1]) for row in page["rows"]],
                 )
+                # Dropped when it was settled, who knows how; what is known of others stays as it was.
+                self._db.executemany(f"DELETE FROM receipt WHERE seq = ? AND {_PENDING}", [(seq,) for seq in gone])
 
     def _take(self, route: str, rows: list[list[Any]], after_seq: int) -> None:
         """Rows and place in one transaction: whoever goes on later reads none twice and misses none."""
+        taken = [self._row(row) for row in rows]
         with self._db:
-            self._db.executemany("INSERT OR REPLACE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(self._row, rows))
+            self._db.executemany("INSERT OR REPLACE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?)", taken)
             self._db.execute("INSERT OR REPLACE INTO place VALUES (?, ?)", (route, after_seq))
+            self._on_receipts([row[2] for row in taken])
         self._after[route] = after_seq
 
     def _forget(self) -> None:

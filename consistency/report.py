@@ -57,7 +57,7 @@ class Report:
         for finding in judged.findings:
             if self._kept[finding.kind] < KEPT:
                 self._kept[finding.kind] += 1
-                few.append(_small(finding))
+                few.append(small(finding))
         self._judged[start] = Judged(judged.window, judged.counts, few)
 
     def fail_to_read(self, window: Span, reason: str) -> None:
@@ -136,7 +136,7 @@ class Report:
         return list(found.values())[:MOST_REASONS]
 
 
-def _small(finding: Finding) -> Finding:
+def small(finding: Finding) -> Finding:
     """With values as a report shows them: a row may hold megabytes."""
     few = finding.differences[:MOST_DIFFERENCES]
     return finding._replace(

@@ -10,18 +10,15 @@ from typing import Final, NamedTuple
 from config.consistency import Check
 from config.model import Settings
 from consistency.admin import Admin, socket_of
-from consistency.compare import Judge, TimeRule
-from consistency.identity import Naming
+from consistency.assembly import both_stores, checker_of, identify_of, naming_of
 from consistency.judge import BACK_OFF, Checker, Judged
-from consistency.ledger import MOST_DELAY, LedgerRecords, by_event_id, by_values
+from consistency.ledger import MOST_DELAY, LedgerRecords
 from consistency.recorded import NoRecords, Records
 from consistency.repair import NOTHING, Repair, Repaired
 from consistency.report import Report
 from consistency.rows import Key, Span
 from consistency.rules import Rules
-from consistency.stores.errors import StoreError, StoreGarbage
-from consistency.stores.opening import store_of
-from consistency.stores.protocol import Store
+from consistency.stores.errors import StoreError
 
 THREE_WAY: Final = "three-way"
 Progress = Callable[[int, int, Report], None]
@@ -71,26 +68,15 @@ async def verify(
             raise NotWithoutLedger(said)
         report = Report(check.routes, what.span, said)
         try:
-            old, new = await _opened(check, stack)
+            stores = await both_stores(check, stack)
         except StoreError as error:
             report.fail_to_read(what.span, str(error))
             return Verification(report, rules, None)
-        naming = Naming(
-            max(old.traits.precision, new.traits.precision),
-            is_keyed_by_time=old.traits.is_keyed_by_time and new.traits.is_keyed_by_time,
+        grid = Grid(what.span, round(check.window * 1e9), naming_of(*stores).precision)
+        checker = checker_of(
+            check, rules, stores, records, is_inside=lambda at: grid.of(at) is not None, back_off=back_off
         )
-        grid = Grid(what.span, round(check.window * 1e9), naming.precision)
-        time = TimeRule(round(check.time_within * 1e9), is_compared=check.time == "compare")
-        checker = Checker(
-            old,
-            new,
-            records,
-            Judge(rules, naming, records.covers, time),
-            documents=check.json_fields,
-            is_inside=lambda at: grid.of(at) is not None,
-            back_off=back_off,
-        )
-        one_window = OneWindow(checker, Repair(old, new, is_dry=what.is_dry) if what.is_repairing else None)
+        one_window = OneWindow(checker, Repair(*stores, is_dry=what.is_dry) if what.is_repairing else None)
         await all_windows(grid, one_window, report, progress)
         report.unseen, report.timeless = checker.unseen, records.timeless
         report.broken_repair = one_window.broken
@@ -202,22 +188,7 @@ async def _records(settings: Settings, check: Check, span: Span, stack: AsyncExi
     if not admin.is_there():
         return NoRecords(), "two-way: no instance is running"
     await stack.enter_async_context(admin)
-    identify = by_values if check.identity == "identities" else by_event_id
     # An event is accepted after its own time, if its clock is right; one with a clock that is ahead by a day is found.
-    records = LedgerRecords(admin, check.routes, identify, since=max(0, span.start - MOST_DELAY))
+    records = LedgerRecords(admin, check.routes, identify_of(check), since=max(0, span.start - MOST_DELAY))
     stack.callback(records.close)
     return records, THREE_WAY
-
-
-async def _opened(check: Check, stack: AsyncExitStack) -> tuple[Store, Store]:
-    """Both stores, which can be compared. Raises StoreError."""
-    stores = store_of("old", check.old.settings), store_of("new", check.new.settings)
-    for store in stores:
-        stack.push_async_callback(store.close)
-        await store.open()
-    old, new = stores
-    if old.traits.is_keyed_by_time != new.traits.is_keyed_by_time:
-        raise StoreGarbage(
-            "new", "its rows and old's cannot be told to be the same: one names them by time, one does not"
-        )
-    return old, new

@@ -72,19 +72,27 @@ class Windows:
     """All windows of one check, from a beginning on. Times are nanoseconds since the epoch.
 
     size: of a window; begin: nothing that happened before is judged, so the first window is the first one that begins
-    then or later; horizon: how long after its end an event can reopen a window; judged, reopened: starts of windows of
-    this size, as the properties of those names gave them. Raises ValueError for starts of another size.
+    then or later; horizon: how long after its end an event can reopen a window; cursor, judged, reopened: as the
+    properties of those names gave them. Raises ValueError for starts of windows of another size.
 
-    To judge a window: `take` it, read it, `judge` it. An event that turns up in between opens it again.
+    To judge a window: `take` it, read it, `judge` it, or `give_back` what cannot be judged now. An event that turns up
+    in between opens it again.
     """
 
     def __init__(
-        self, *, size: int, begin: int, horizon: int, judged: Iterable[int] = (), reopened: Iterable[int] = ()
+        self,
+        *,
+        size: int,
+        begin: int,
+        horizon: int,
+        cursor: int | None = None,
+        judged: Iterable[int] = (),
+        reopened: Iterable[int] = (),
     ) -> None:
         self.size = size
         self.horizon = horizon
         self.begin = -(-begin // size) * size
-        self.cursor = self.begin
+        self.cursor = self.begin if cursor is None else max(self.begin, -(-cursor // size) * size)
         """Start of the first window that is not judged; all before it are."""
         self._judged = set(judged)
         self._reopened = set(reopened)
@@ -122,6 +130,12 @@ class Windows:
         """It is being read from now on."""
         self._taken.add(window.start)
         self._reopened.discard(window.start)
+
+    def give_back(self, window: Span) -> None:
+        """What was taken could not be judged: it is due as it was before."""
+        self._taken.discard(window.start)
+        if self._is_judged(window.start):
+            self._reopened.add(window.start)
 
     def judge(self, window: Span) -> None:
         """What was taken is judged, and its counts are kept."""

@@ -34,6 +34,7 @@ def render(status: Json) -> str:
     if status.get("default"):
         lines += ["", f"the rest -> {clean(status['default'])}: {count(status.get('passed_through'))} passed"]
     lines += ["", *_workers(status), *_sessions(status.get("sessions")), "", *_ledger(status.get("ledger") or {})]
+    lines += _checks(status.get("consistency") or [])
     lines += _certificates(status.get("certificates", []))
     lines += _dependencies(status.get("dependencies", []))
     lines += [red(f"warning: {clean(warning)}") for warning in status.get("warnings", [])]
@@ -170,6 +171,23 @@ def _ledger(ledger: Json) -> list[str]:
     lines = [f"ledger  {balance}, {states}, {disk}, {free}, {commit}"]
     if ledger.get("low_disk"):
         lines.append(red("  LOW DISK: new events get 503 until there is room"))
+    return lines
+
+
+def _checks(checks: list[Json]) -> list[str]:
+    lines = []
+    for check in checks:
+        trial = check.get("since_change") or {}
+        rate = trial.get("rate")
+        found = f"{count(trial.get('mismatches'))} mismatches of {count(trial.get('settled'))} events"
+        if trial.get("mismatches"):
+            found = red(f"{found} ({share(rate)}), {count(trial.get('lost'))} lost")
+        until = f"judged until {age(check.get('behind_s'))} ago" if check.get("checked_until") else "nothing judged yet"
+        waiting = f", {count(check['pending'])} windows wait for the ledger" if check.get("pending") else ""
+        lines.append(
+            f"consistency  {clean(', '.join(check.get('routes', [])))}: {found} since the weight was changed, {until}"
+            f"{waiting}"
+        )
     return lines
 
 

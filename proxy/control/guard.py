@@ -1,6 +1,6 @@
-"""The plain trigger: looks at new with every report of a worker, and reverts a route that fails.
+"""The plain trigger: looks at new with every report of a worker or the checker, and reverts a route that fails.
 
-It looks only while a route's weight is above 0. A change of weight starts the error rate anew, because the
+It looks only while a route's weight is above 0. A change of weight starts the rates anew, because the
 traffic is another one then.
 """
 
@@ -18,16 +18,18 @@ from proxy.control.tally import Tally
 from proxy.core.errors import CrossfadeError
 from proxy.core.event import NEW, OLD, SIDES
 from proxy.core.routing import rolled_back
-from proxy.core.trigger import ErrorRate, Sample
+from proxy.core.trigger import Sample, SlidingRate
 
 log = logging.getLogger(__name__)
 
 BREAKER: Final = "breaker"
 ERROR_RATE: Final = "error-rate"
+LOST: Final = "lost"
+MISMATCH_RATE: Final = "mismatch-rate"
 
 
 class Cause(NamedTuple):
-    """Why a route shall be reverted. kind: BREAKER or ERROR_RATE; text: for people."""
+    """Why a route shall be reverted. kind: BREAKER, ERROR_RATE, LOST or MISMATCH_RATE; text: for people."""
 
     kind: str
     text: str
@@ -35,14 +37,27 @@ class Cause(NamedTuple):
 
 
 class Watched:
-    """One route under watch. weight: the one that its window belongs to."""
+    """One route under watch. weight: the one that its windows belong to; since: the epoch of that weight."""
 
     def __init__(self, route: Route) -> None:
         trigger = route.trigger
         self.route = route
-        self.rate = ErrorRate(trigger.error_rate, trigger.min_samples, trigger.window)
+        self.rate = SlidingRate(trigger.error_rate, trigger.min_samples, trigger.window)
+        self.mismatches = SlidingRate(
+            trigger.mismatch_rate, trigger.mismatch_samples, trigger.mismatch_window, "settled events differ at new"
+        )
         self.weight: float | None = None
+        self.since = 0
+        self.checked = (0, 0)
+        """What the checker had counted when it was looked at last: settled events, mismatches."""
         self.reverting: asyncio.Task[None] | None = None
+
+    def begin(self, weight: float, epoch: int, now: float) -> None:
+        """The weight is another one. The checker's counts are of it alone, so they begin at 0."""
+        self.weight, self.since, self.checked = weight, epoch, (0, 0)
+        self.rate.reset()
+        self.mismatches.reset()
+        self.mismatches.observe(Sample(now, 0, 0))
 
 
 class Guard:
@@ -61,8 +76,7 @@ class Guard:
         for watched in self._watched:
             weight = state.routes[watched.route.name].weight
             if weight != watched.weight:
-                watched.weight = weight
-                watched.rate.reset()
+                watched.begin(weight, state.revision, now)
             if weight == 0 or (watched.reverting is not None and not watched.reverting.done()):
                 continue
             cause = self._judge(watched, now)
@@ -86,7 +100,28 @@ class Guard:
             # With few keys workers soon hand everything to the ledger, and it alone still sees that new is down.
             if self._tally.ledger is not None and self._tally.ledger.breakers.get(route.new) == "open":
                 return Cause(BREAKER, f"the breaker of {route.new} is open in the ledger", {"workers": []})
-        return Cause(ERROR_RATE, text, {}) if text is not None else None
+        if text is not None:
+            return Cause(ERROR_RATE, text, {})
+        return self._judge_check(watched, now)
+
+    def _judge_check(self, watched: Watched, now: float) -> Cause | None:
+        """By what the live checker found of this weight in both stores."""
+        route = watched.route
+        check = next((each for each in self._tally.checks if route.name in each.routes), None)
+        if check is None or check.epoch < watched.since:
+            return None  # it goes by an earlier routing
+        trial, limit = check.trial, route.trigger.lost
+        evidence: dict[str, Any] = {"checked": trial.settled, "mismatches": trial.mismatches, "lost": trial.lost}
+        evidence |= {"record": check.record, "samples": trial.samples}
+        if limit and trial.lost >= limit:
+            events = f"{trial.lost} event{'s' if trial.lost > 1 else ''}"
+            return Cause(LOST, f"{events} that new acknowledged are not in its store, says the checker", evidence)
+        counts = trial.settled, trial.mismatches
+        if counts == watched.checked:
+            return None
+        watched.checked = counts
+        text = watched.mismatches.observe(Sample(now, *counts))
+        return Cause(MISMATCH_RATE, text, evidence) if text is not None else None
 
     def _figures(self, route: Route, weight: float, now: float) -> dict[str, Any]:
         """What both sides looked like, for whoever asks why."""

@@ -3,6 +3,7 @@
     launcher --+-- ledger       SIGTERM second: after the workers have handed over everything
                +-- supervisor   SIGUSR1 first (not ready any more), SIGTERM last
                +-- worker 0..N  SIGTERM first: finish what is in flight, flush to the ledger
+               +-- checker      SIGTERM first; where `consistency` is configured
 
 Nothing else is decided here: this process must never need an upgrade or a fix while traffic flows.
 Each child is a process group of its own, so that Ctrl-C in a terminal reaches the launcher alone and the
@@ -45,6 +46,7 @@ SAME_REQUEST: Final = 1.0
 """Seconds in which another SIGTERM or SIGINT is the first one again: Ctrl-C and a service manager often send both."""
 STRANGERS_EVERY: Final = 5.0
 """Seconds between two looks for orphans that the kernel gave to process 1."""
+MODULES: Final = ("proxy.worker.ledger_process", "proxy.control.supervisor", "proxy.worker", "consistency.live")
 _ROOT: Final = str(Path(proxy.__file__).resolve().parent.parent)
 
 
@@ -74,9 +76,9 @@ class Child:
 def children_of(holdings: Holdings, modules: Sequence[str] | None = None) -> list[Child]:
     """The processes of an instance, in the order in which they start.
 
-    modules: ledger, supervisor and worker modules; tests give stand-ins.
+    modules: ledger, supervisor, worker and checker modules; tests give stand-ins.
     """
-    ledger, supervisor, worker = modules or ("proxy.worker.ledger_process", "proxy.control.supervisor", "proxy.worker")
+    ledger, supervisor, worker, checker = modules or MODULES
     shared = (holdings.config_fd, holdings.marks_fd, holdings.lifeline_fd, holdings.ready_fd)
     listeners = tuple(each.fileno() for each in holdings.sockets)
     # The ledger holds the lock too: as long as there is a writer of the record, no other instance starts.
@@ -88,6 +90,7 @@ def children_of(holdings: Holdings, modules: Sequence[str] | None = None) -> lis
             Child(f"worker {index}", ("-m", worker, "--index", str(index)), (*shared, *listeners))
             for index in range(holdings.settings.workers)
         ),
+        *([Child("checker", ("-m", checker), shared)] if holdings.settings.consistency else []),
     ]
 
 
@@ -257,14 +260,14 @@ class Launcher:
             child.signal(signal.SIGHUP)
 
     async def _stop_all(self) -> None:
-        """Workers, then the ledger, then the supervisor; each gets its grace, then it is killed."""
+        """Workers and checker, then the ledger, then the supervisor; each gets its grace, then it is killed."""
         self._stopping = True
         grace = self._holdings.settings.stop_grace + MARGIN
-        ledger, supervisor, *workers = self._children
+        ledger, supervisor, *others = self._children
         supervisor.signal(signal.SIGUSR1)
         # Before the workers hear of it: what is in the listeners' queues by now is accepted, nothing new gets in.
         self._holdings.stop_listening()
-        await self._end(workers, grace)
+        await self._end(others, grace)
         await self._end([ledger], grace)
         await self._end([supervisor], MARGIN)
 

@@ -3,12 +3,13 @@
 Framed like the ledger's protocol (4-byte length, msgpack). Workers and the ledger connect, register,
 and connect again to a new supervisor; they keep serving the last epoch while there is none.
 
-    worker, ledger                              supervisor
+    worker, ledger, checker                     supervisor
       Register("worker", 0, pid)    -->
                                     <--         SetRouting(routing)
       Applied(epoch)                -->
       WorkerStats / LedgerStats     -->         every 250 ms
       RouteSpread                   -->         every 10 s and route: where its events lie
+      CheckerStats                  -->         from the checker, every 500 ms
                                     <--         BackendHealth(...)     what the probes found
                                     <--         BackendRecovered(...)  deliveries to it go on: to the workers
                                     <--         Ask(id, op, args)      to the ledger alone
@@ -21,6 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
+from proxy.core.checked import CheckStats
 from proxy.core.routing import Routing
 
 STATS_INTERVAL: Final = 0.25
@@ -30,7 +32,7 @@ SPREAD_EVERY: Final = 40
 
 
 class Register(msgspec.Struct, tag="register"):
-    """kind: worker or ledger; index: the worker's, 0 for the ledger; life: random name of this process."""
+    """kind: worker, ledger or checker; index: the worker's, else 0; life: random name of this process."""
 
     kind: str
     index: int
@@ -170,6 +172,12 @@ class LedgerStats(msgspec.Struct, tag="ledger_stats"):
     """Ids by route, of those that have a dedupe window."""
 
 
+class CheckerStats(msgspec.Struct, tag="checker_stats"):
+    """The live checker's figures, in the order of the configuration."""
+
+    checks: list[CheckStats]
+
+
 class SetRouting(msgspec.Struct, tag="set_routing"):
     """Apply this routing to the next event and answer with Applied."""
 
@@ -205,7 +213,7 @@ class Reply(msgspec.Struct, tag="reply"):
     error: str = ""
 
 
-ToSupervisor = Register | Applied | WorkerStats | RouteSpread | LedgerStats | Reply
+ToSupervisor = Register | Applied | WorkerStats | RouteSpread | LedgerStats | CheckerStats | Reply
 FromSupervisor = SetRouting | BackendHealth | BackendRecovered | Ask
 
 encoder: Final = msgspec.msgpack.Encoder()

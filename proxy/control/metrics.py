@@ -15,8 +15,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from proxy.control.instance import VERSION, Instance
-from proxy.control.status import MESSAGES, counters, endpoints, worst_breaker
+from proxy.control.status import MESSAGES, checks, counters, endpoints, worst_breaker
 from proxy.control.sums import Series, Sums
+from proxy.core.checked import MISMATCHES
 
 BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds in seconds."""
@@ -54,6 +55,7 @@ class InstanceCollector(Collector):
         yield from self._routing(total)
         yield from self._ledger()
         yield from self._backends()
+        yield from self._consistency()
         yield from self._processes(total)
 
     def _routing(self, total: Sums) -> Iterator[Metric]:
@@ -106,6 +108,26 @@ class InstanceCollector(Collector):
             yield _single(GaugeMetricFamily(f"{_P}_ledger_low_disk", "1 when the disk is nearly full"), ledger.low_disk)
             yield _single(GaugeMetricFamily(f"{_P}_ledger_gaps", "Coverage gaps"), ledger.gaps)
             yield _single(GaugeMetricFamily(f"{_P}_ledger_disk_bytes", "Size of the record"), ledger.bytes_on_disk)
+
+    def _consistency(self) -> Iterator[Metric]:
+        mismatches = _counter("mismatches", "Identities held against a side, by class", "routes", "class")
+        checked = _counter("checked_events", "Identities that were judged and say something of a side", "routes")
+        classes = _counter("judged_events", "Identities that were judged, by class", "routes", "class")
+        behind = _gauge("check_behind_seconds", "Age of the first window that is not judged", "routes")
+        late = _gauge("check_late_windows", "Windows that should be judged and could not be", "routes")
+        pending = _gauge("check_pending_windows", "Windows in which something is still owed", "routes")
+        for check in checks(self._instance):
+            routes = ",".join(check.routes)
+            checked.add_metric([routes], check.checked)
+            for name in sorted(MISMATCHES):
+                mismatches.add_metric([routes, name], check.classes.get(name, 0))
+            for name, count in sorted(check.classes.items()):
+                classes.add_metric([routes, name], count)
+            behind.add_metric([routes], check.behind_s)
+            late.add_metric([routes], check.late)
+            pending.add_metric([routes], check.pending)
+        if self._instance.settings.consistency:
+            yield from (mismatches, checked, classes, behind, late, pending)
 
     def _backends(self) -> Iterator[Metric]:
         instance = self._instance

@@ -21,6 +21,7 @@ from proxy.control.link import (
     Ask,
     BackendHealth,
     BackendRecovered,
+    CheckerStats,
     FromSupervisor,
     LedgerStats,
     Register,
@@ -69,6 +70,9 @@ class Listener(Protocol):
     def ledger_said(self, peer: Peer, stats: LedgerStats) -> None:
         """The ledger's figures."""
 
+    def checker_said(self, peer: Peer, stats: CheckerStats) -> None:
+        """The live checker's figures."""
+
 
 class Peer:
     """One registered process. applied: the epoch that it says it uses, 0 before.
@@ -115,6 +119,7 @@ class Peers:
         self._questions: dict[int, asyncio.Future[Any]] = {}
         self.workers: dict[int, Peer] = {}
         self.ledger: Peer | None = None
+        self.checker: Peer | None = None
         self.garbage = 0
         """Connections closed because they did not speak the link's protocol."""
 
@@ -141,9 +146,7 @@ class Peers:
     def set_routing(self, routing: Routing) -> None:
         """Give everybody, present and future, this routing."""
         self._give_ledger(routing)
-        self._routing = routing
-        for peer in self.workers.values():
-            peer.send(SetRouting(routing))
+        self._give_others(routing)
 
     async def set_routing_ledger_first(self, routing: Routing) -> bool:
         """The same, but workers get it when the ledger has applied it; false when it did not within the wait.
@@ -159,15 +162,18 @@ class Peers:
                     await self._next_news()
         except TimeoutError:
             is_applied = False
-        self._routing = routing
-        for peer in self.workers.values():
-            peer.send(SetRouting(routing))
+        self._give_others(routing)
         return is_applied
 
     def _give_ledger(self, routing: Routing) -> None:
         self._ledger_routing = routing
         if self.ledger is not None:
             self.ledger.send(SetRouting(routing))
+
+    def _give_others(self, routing: Routing) -> None:
+        self._routing = routing
+        for peer in (*self.workers.values(), *([self.checker] if self.checker is not None else [])):
+            peer.send(SetRouting(routing))
 
     def set_health(self, healthy: dict[str, bool], endpoints: dict[str, dict[str, bool]] | None = None) -> None:
         """Give everybody, present and future, what the probes found. endpoints: by backend, then by address."""
@@ -223,7 +229,7 @@ class Peers:
             del self._questions[number]
 
     def _everybody(self) -> list[Peer]:
-        return [*self.workers.values(), *([self.ledger] if self.ledger is not None else [])]
+        return [*self.workers.values(), *(each for each in (self.ledger, self.checker) if each is not None)]
 
     async def _next_news(self) -> None:
         await self._news.wait()
@@ -261,6 +267,8 @@ class Peers:
             self.workers[peer.index] = peer
         elif peer.kind == "ledger":
             before, self.ledger = self.ledger, peer
+        elif peer.kind == "checker":
+            before, self.checker = self.checker, peer
         else:
             raise msgspec.DecodeError(f"nobody expects {peer.kind} {peer.index}")
         if before is not None:
@@ -279,6 +287,8 @@ class Peers:
             del self.workers[peer.index]
         elif self.ledger is peer:
             self.ledger = None
+        elif self.checker is peer:
+            self.checker = None
         else:
             return  # a newer life took its place, and we parted then
         self._part(peer)
@@ -301,6 +311,8 @@ class Peers:
                 self._listener.worker_said(peer, message)
             case RouteSpread() if peer.kind == "worker":
                 self._listener.worker_spread(peer, message)
+            case CheckerStats() if peer.kind == "checker":
+                self._listener.checker_said(peer, message)
             case LedgerStats() if peer.kind == "ledger":
                 self._listener.ledger_said(peer, message)
             case Reply() if peer.kind == "ledger":

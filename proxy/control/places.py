@@ -19,6 +19,8 @@ class Places:
         self.tokens = state_dir / "tokens.json"
         self.ledger = state_dir / "ledger"
         """Directory of segment files and the disk reserve."""
+        self.checker = state_dir / "checker"
+        """Directory of what the live checker keeps."""
         self.ledger_socket = state_dir / "run" / "ledger.sock"
         self.control_socket = state_dir / "run" / "control.sock"
         self.admin_socket = Path(admin_socket) if admin_socket else state_dir / "admin.sock"

@@ -13,6 +13,7 @@ from proxy.control.sums import Answers, Sums
 from proxy.control.tally import Window, empty_balance
 from proxy.control.views import (
     CertificateView,
+    CheckView,
     DependencyView,
     EndpointView,
     LedgerCounts,
@@ -21,8 +22,10 @@ from proxy.control.views import (
     SessionsView,
     SideView,
     Status,
+    TrialView,
     WorkerView,
 )
+from proxy.core.checked import MISMATCHES, UNJUDGED, CheckStats
 from proxy.core.event import NEW, OLD, SIDES
 from proxy.core.owed import STATE_NAMES
 from proxy.net.server_tls import days_left
@@ -61,6 +64,7 @@ def status(instance: Instance) -> Status:
         workers=workers,
         sessions=_sessions(instance, total),
         ledger=ledger,
+        consistency=checks(instance),
         dependencies=[
             DependencyView(each.backend, each.name, each.address, each.healthy, each.detail)
             for each in instance.probes.dependencies
@@ -117,6 +121,34 @@ def endpoints(instance: Instance, backend: str) -> list[EndpointView]:
             view.connections += each.open
             view.trouble = view.trouble or each.trouble or None
     return [found[address] for address in sorted(found)]
+
+
+def checks(instance: Instance) -> list[CheckView]:
+    """What the live checker says, or that it has not said anything yet."""
+    said = {tuple(each.routes): each for each in instance.tally.checks}
+    return [_check(instance, check.routes, said.get(check.routes)) for check in instance.settings.consistency]
+
+
+def _check(instance: Instance, routes: tuple[str, ...], stats: CheckStats | None) -> CheckView:
+    stats = stats or CheckStats(list(routes))
+    trial = stats.trial
+    return CheckView(
+        routes=stats.routes,
+        record=stats.record,
+        alive=instance.peers.checker is not None,
+        checked_until=iso(stats.judged_until / 1e9) if stats.judged_until else "",
+        behind_s=round(max(0.0, instance.wall() - stats.judged_until / 1e9), 3) if stats.judged_until else 0.0,
+        settle_s=round(stats.settle, 3),
+        pending=stats.pending,
+        late=stats.late,
+        trouble=stats.trouble or None,
+        classes=stats.classes,
+        checked=sum(count for name, count in stats.classes.items() if name not in UNJUDGED),
+        mismatches=sum(stats.classes.get(name, 0) for name in MISMATCHES),
+        windows=stats.judged,
+        since_change=TrialView(trial.epoch, trial.settled, trial.mismatches, trial.lost, trial.rate, trial.samples),
+        visible=stats.visible,
+    )
 
 
 def worst_breaker(instance: Instance, backend: str) -> str:
@@ -213,6 +245,19 @@ def _sessions(instance: Instance, total: Sums) -> SessionsView | None:
     return SessionsView(is_open, **{direction: total.counters[counter] for direction, counter in MESSAGES.items()})
 
 
+def _check_warnings(check: CheckView) -> list[str]:
+    """What a person should know of a live check."""
+    if not check.alive:
+        return ["the checker is down; the launcher starts it again"]
+    said = [f"not judged: {check.trouble}"] if check.trouble else []
+    if check.late:
+        said.append(f"{check.late} windows are late")
+    trial = check.since_change
+    if trial.mismatches:
+        said.append(f"{trial.mismatches} mismatches ({trial.lost} lost) at new since the weight was changed")
+    return said
+
+
 def is_balanced(ledger: LedgerStats) -> bool:
     """Is what is owed the sum of all states, with no state below zero, at every side?"""
     for side in ledger.sides:
@@ -259,6 +304,8 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
         f"deliveries to {backend} are paused: {why}; mend its address or its credentials, they go on by themselves"
         for backend, why in sorted(paused.items())
     ]
+    for check in checks(instance):
+        said += [f"consistency of {', '.join(check.routes)}: {what}" for what in _check_warnings(check)]
     for route in routes:
         if route.latched:
             said.append(f"{route.name} is latched: {route.latch_reason}")

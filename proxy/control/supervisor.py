@@ -31,7 +31,7 @@ from proxy.control.guard import Guard
 from proxy.control.handlers import Handlers
 from proxy.control.inherit import EXIT_REFUSED, Inherited, say_refusal, stop_requested
 from proxy.control.instance import Instance, ask_launcher_to_stop
-from proxy.control.link import LedgerStats, RouteSpread, WorkerStats
+from proxy.control.link import CheckerStats, LedgerStats, RouteSpread, WorkerStats
 from proxy.control.logs import setup_logging
 from proxy.control.peers import Peer, Peers
 from proxy.control.probes import Probes
@@ -156,7 +156,7 @@ class Supervisor:
         log.info("%s %d joined", peer.kind, peer.index, extra={"peer": peer.pid})
         if peer.kind == "ledger":
             self._tally.ledger_joined(peer.life)
-        else:
+        elif peer.kind == "worker":
             self._tally.joined(peer.index, peer.life)
 
     def peer_left(self, peer: Peer) -> None:
@@ -166,7 +166,7 @@ class Supervisor:
         if peer.kind == "ledger":
             self._tally.ledger_left()
             self._failing.clear()  # a new ledger says nothing of what the last one waited for
-        else:
+        elif peer.kind == "worker":
             self._tally.left(peer.index)
 
     def worker_said(self, peer: Peer, stats: WorkerStats) -> None:
@@ -193,6 +193,11 @@ class Supervisor:
         if recovered:
             self._peers.backends_recovered(recovered)
         self._say_ready()
+
+    def checker_said(self, _peer: Peer, stats: CheckerStats) -> None:
+        """The live checker's figures: judge the routes by them."""
+        self._tally.checks = stats.checks
+        self._guard.look(self.instance.state, self._clock())
 
     def _say_ready(self) -> None:
         """Tell the launcher once that traffic may come, and where the admin API is."""

@@ -23,6 +23,7 @@ from proxy.control.files import write_whole
 from proxy.control.link import LedgerStats, WorkerStats
 from proxy.control.state import RouteState
 from proxy.control.sums import FAILURES, Sums
+from proxy.core.checked import CheckStats
 from proxy.core.event import NEW, OLD
 from proxy.core.owed import STATE_NAMES
 
@@ -125,6 +126,8 @@ class Tally:
         """The ledger's figures while it is connected."""
         self._ledger_last: dict[str, int] = {}
         self._climbs: dict[str, dict[str, Climb]] = {"owed": {}, "delivered": {}}
+        self.checks: list[CheckStats] = []
+        """What the live checker said last; it keeps its counts itself."""
         self.own: Counter[str] = Counter()
         """The supervisor's own counters, by name."""
         self.old_incomplete: dict[str, str] = {}

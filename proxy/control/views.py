@@ -79,6 +79,47 @@ class RouteView(msgspec.Struct):
     sides: dict[str, SideView]
 
 
+class TrialView(msgspec.Struct):
+    """What the checker judged since the weight was changed last. epoch: of that change; settled: identities;
+    mismatches: of them, those held against new; lost: of these, those that new has lost; rate: 0-1, null without any;
+    samples: a few of them.
+    """
+
+    epoch: int
+    settled: int
+    mismatches: int
+    lost: int
+    rate: float | None
+    samples: list[dict[str, Any]]
+
+
+class CheckView(msgspec.Struct):
+    """One live check: the stores of these routes.
+
+    record: `three-way`, or why the ledger has no say; alive: the checker's process is there; checked_until: every
+    window before is judged, behind_s: seconds ago; settle_s: seconds from a window's end until it is judged;
+    pending, late: windows in which something is still owed, and that could not be judged yet; trouble: why, or null
+    classes: identities by class, ever; checked: those that are neither pending nor somebody else's; windows: ever
+    visible: by side, seconds until 99 % of events were visible in its store
+    """
+
+    routes: list[str]
+    record: str
+    alive: bool
+    checked_until: str
+    behind_s: float
+    settle_s: float
+    pending: int
+    late: int
+    trouble: str | None
+    classes: dict[str, int]
+    checked: int
+    mismatches: int
+    windows: int
+    since_change: TrialView
+    visible: dict[str, float]
+
+
 class Routes(msgspec.Struct):
     """The startup settings of all routes, as the configuration file names them, and the addresses for clients.
 
@@ -184,6 +225,7 @@ class Status(msgspec.Struct):
     workers: list[WorkerView]
     sessions: SessionsView | None
     ledger: LedgerView
+    consistency: list[CheckView]
     dependencies: list[DependencyView]
     certificates: list[CertificateView]
     counters: dict[str, int]

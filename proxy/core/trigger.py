@@ -1,4 +1,4 @@
-"""The plain automatic revert: new's breaker open, or its error rate over the limit.
+"""The plain automatic revert: a share of failures over its limit, of answers or of what the checker judged.
 
 The sequential tests that judge small differences come on top of this; the plain trigger catches the
 failures that need no statistics. It takes cumulative counts so that a lost report loses nothing.
@@ -11,17 +11,20 @@ from typing import NamedTuple
 
 
 class Sample(NamedTuple):
-    """Cumulative counts of events sent to new. at: monotonic seconds."""
+    """Cumulative counts of events at new. at: monotonic seconds."""
 
     at: float
     total: int
     failed: int
 
 
-class ErrorRate:
-    """A sliding window over cumulative counts. window: seconds; limit: ratio 0-1."""
+class SlidingRate:
+    """A sliding window over cumulative counts. window: seconds; limit: ratio 0-1; what: happened to events that failed,
+    in words.
+    """
 
-    def __init__(self, limit: float, min_samples: int, window: float) -> None:
+    def __init__(self, limit: float, min_samples: int, window: float, what: str = "events failed at new") -> None:
+        self._what = what
         self._limit = limit
         self._min_samples = min_samples
         self._window = window
@@ -46,4 +49,4 @@ class ErrorRate:
         if total < self._min_samples or failed <= self._limit * total:
             return None
         share = f"{failed / total:.1%}, limit {self._limit:.1%}"
-        return f"{failed} of {total} events failed at new within {self._window:g} s ({share})"
+        return f"{failed} of {total} {self._what} within {self._window:g} s ({share})"

@@ -97,6 +97,21 @@ class LedgerStatus(msgspec.Struct):
     gaps: int
 
 
+class CheckStatus(msgspec.Struct):
+    """One live check. checked_until: ISO 8601, empty before the first window; classes: identities by class, ever;
+    pending, late: windows.
+    """
+
+    alive: bool
+    checked_until: str
+    classes: dict[str, int]
+    checked: int
+    mismatches: int
+    pending: int
+    late: int
+    trouble: str | None
+
+
 class Status(msgspec.Struct):
     """GET /api/v1/status, as far as it is used here."""
 
@@ -105,6 +120,7 @@ class Status(msgspec.Struct):
     routes: list[RouteStatus]
     workers: list[WorkerStatus]
     ledger: LedgerStatus
+    consistency: list[CheckStatus] = []
 
     def pending(self, side: str) -> int:
         """Events of all routes that a side is still owed."""

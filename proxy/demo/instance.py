@@ -18,7 +18,12 @@ from proxy.demo.children import Child, ChildError, free_port, python
 
 _START_SECONDS = 30.0
 _ORPHANS_SECONDS = 30.0
-_ROLES = {"proxy.worker.ledger_process": "ledger", "proxy.control.supervisor": "supervisor", "proxy.worker": "worker"}
+_ROLES = {
+    "proxy.worker.ledger_process": "ledger",
+    "proxy.control.supervisor": "supervisor",
+    "proxy.worker": "worker",
+    "consistency.live": "checker",
+}
 
 
 class Instance:

@@ -12,10 +12,15 @@ from proxy.demo.verify import classes, lines
 
 @dataclass(frozen=True)
 class Injection:
-    """Damage done to new's store before the comparison, to show that it is found."""
+    """Damage done to new's store at weight 100, to show that it is found and what comes of that."""
 
     lost: int = 0
     different: int = 0
+
+    @property
+    def total(self) -> int:
+        """Events that are damaged."""
+        return self.lost + self.different
 
 
 def parse_injection(text: str | None) -> Injection:

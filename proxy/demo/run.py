@@ -29,6 +29,8 @@ from proxy.demo.verify import consistency_of, verify
 from proxy.demo.view import LiveView, View
 
 _REDRAW = 0.25
+TRIGGER = {"mismatch_rate": "0.01%", "mismatch_samples": 100}
+"""A demo has few events, and one of them that differs is what it wants to show."""
 _KEEP_RATE = 50.0
 """Requests per second, and messages."""
 
@@ -49,6 +51,8 @@ class _Parts:
         config = basic_config(old.url, new.url)
         add_sessions(config)
         config["consistency"] = [consistency_of(directory)]
+        for route in config["routes"]:
+            route["trigger"] = TRIGGER
         config["admin"] = {"tcp": f"127.0.0.1:{free_port()}"}
         instance = Instance(directory, config)
         clients = Clients(instance.address, requests=pace.requests, messages=pace.messages)
@@ -119,6 +123,8 @@ async def _run_in(directory: Path, fast: bool, keep: bool, output: str, injectio
         redraw = asyncio.create_task(_redraw(parts, view))
         try:
             await story.play()
+            if injection.total:
+                await story.damage(injection.lost, injection.different)
             status = await story.finish()
         finally:
             redraw.cancel()
@@ -148,12 +154,10 @@ async def _judge(parts: _Parts, story: Story, status: Status, injection: Injecti
     """Compare both stores, read from their files, with what the client was promised, and have the checker compare them
     with the ledger.
     """
-    if injection.lost or injection.different:
-        parts.new.damage(injection.lost, injection.different)
     clients, record = parts.clients, parts.clients.record
     now = time.time_ns()
     begun = now - round((time.monotonic() - began) * 1e9)
-    verification = await verify(parts.instance.config_path, begun, now, injection.lost + injection.different + 10)
+    verification = await verify(parts.instance.config_path, begun, now, injection.total + 10)
     return Outcome(
         requests=clients.http.record.accepted,
         messages=clients.sessions.record.accepted,

@@ -110,14 +110,14 @@ class ToyStore:
 
 
 def damage_store(path: Path, lost: int, different: int) -> None:
-    """Delete the first `lost` events and spoil the next `different` ones: what a checker must find."""
+    """Delete the newest `lost` events and spoil the `different` ones before: what a checker must find."""
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         with db:
             ids = [
                 row[0]
                 for row in db.execute(
-                    "SELECT id FROM event GROUP BY id ORDER BY min(position) LIMIT ?", (lost + different,)
+                    "SELECT id FROM event GROUP BY id ORDER BY min(position) DESC LIMIT ?", (lost + different,)
                 )
             ]
             db.executemany("DELETE FROM event WHERE id = ?", [(id,) for id in ids[:lost]])

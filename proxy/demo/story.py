@@ -13,6 +13,8 @@ from proxy.demo.toy import ToyBackend
 from proxy.demo.view import View
 
 _REVERT_SECONDS = 15.0
+_FOUND_SECONDS = 60.0
+"""Until damage is found: a window, its settle time, further readings, on a busy machine."""
 _DRAIN_SECONDS = 60.0
 
 
@@ -62,6 +64,20 @@ class Story:
         await self._recover()
         await self._raise_weight(25, "stage live again: new answers 25 % of the keys")
         await self._raise_weight(100, "weight 100 %: new answers everything, old still gets a copy")
+
+    async def damage(self, lost: int, different: int) -> None:
+        """Spoil what new has stored of late, and wait until the live checker has found it and the proxy reverts."""
+        self._new.damage(lost, different)
+        began = time.monotonic()
+        self._view.say(f"DAMAGE   behind the proxy's back new's store loses {lost} events, and {different} are changed")
+        status = await self._admin.until(_is_reverted, _FOUND_SECONDS, "the revert for what the checker found")
+        route = status.routes[0]
+        self.reverts += 1
+        self.weights.append(route.weight_target)
+        self._view.say(
+            f"REVERTED to {route.weight_target:g} % by the proxy itself after {time.monotonic() - began:.1f} s, both "
+            f"routes: {route.latch_reason}"
+        )
 
     async def finish(self) -> Status:
         """No new events, nothing pending: the final status."""
@@ -170,6 +186,7 @@ def figures(status: Status, clients: Clients) -> list[str]:
         latch = "   LATCHED" if route.latched else ""
         lines.append(f"  {route.name}: {route.stage}, weight {route.weight_target:g} %{observed}{latch}")
         lines += [_side_line(name, route) for name in SIDES]
+    lines += [f"  checked {check.checked:>9,} events, {check.mismatches} mismatches" for check in status.consistency]
     return lines
 
 

@@ -68,7 +68,7 @@ class ToyBackend:
         return read_store(self._db)
 
     def damage(self, lost: int, different: int) -> None:
-        """Delete so many events from the file and spoil the bodies of so many others."""
+        """Delete so many of the newest events from the file and spoil the bodies of so many others."""
         damage_store(self._db, lost, different)
 
     async def restart(self) -> None:

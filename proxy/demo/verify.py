@@ -8,11 +8,10 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.core.checked import MISMATCHES
 from proxy.core.errors import CrossfadeError
 from proxy.demo.children import python
 
-MISMATCHES: Final = ("lost", "unrecorded", "different", "duplicate")
-"""As `consistency.classes` has them; a test holds the two together."""
 _SECONDS: Final = 60.0
 
 
@@ -32,7 +31,7 @@ def consistency_of(directory: Path) -> dict[str, Any]:
         for name in ("old", "new")
     }
     # Each toy notes when it stored an event, which differs by nature.
-    return {"routes": ["events", "stream"], **stores, "json_fields": ["body"], "time": "ignore", "window": "10s"}
+    return {"routes": ["events", "stream"], **stores, "json_fields": ["body"], "time": "ignore", "window": "2s"}
 
 
 async def verify(config: Path, begun_ns: int, ended_ns: int, top: int) -> dict[str, Any]:

@@ -68,6 +68,8 @@ def covered(segments: tuple[Segment, ...]) -> dict[str, Any]:
     first: int | None = None
     gaps: list[list[int]] = []
     for segment in segments:
+        if first is not None and not segment.gaps:
+            continue  # it is asked for often, and nearly no segment has any
         connection = connect(segment.path, query_only=True)
         try:
             if first is None:

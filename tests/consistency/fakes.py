@@ -1,4 +1,6 @@
-"""A store and a record in memory, which can be slow, fail and show rows late; and a clock that only sleeping moves."""
+"""A store, a record and a ledger in memory, which can be slow, fail and show rows late; and a clock that only sleeping
+moves.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,15 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import reduce
 from typing import Any
 
+import orjson
+
 from consistency.classes import Record
-from consistency.recorded import Recorded
+from consistency.ledger import STATES_PAGE
+from consistency.recorded import Recorded, RecordsUnavailable
 from consistency.rows import Key, Row, Span
 from consistency.stores.errors import StoreError
 from consistency.stores.protocol import CHUNK, Fingerprints, Traits
+from proxy.core.owed import DELIVERED
 
 
 class Clock:
@@ -129,3 +135,70 @@ class MemoryRecords:
         events = self._events[name]
         record = reduce(Record.joined, (each for _, each in events))
         return Recorded(name, record, min(at for at, _ in events), (f"id-{name}",))
+
+
+SECOND = 1_000_000_000
+
+
+class Ledger:
+    """An admin API with a record that tests change. page: receipts of one answer."""
+
+    def __init__(self, page: int = 3) -> None:
+        self.rows: list[list[Any]] = []
+        self.routes: dict[int, str] = {}
+        self.from_ns: int | None = 0
+        self.gaps: list[list[int]] = []
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.error = ""
+        self._page = page
+
+    def add(
+        self,
+        id: str,
+        at: int,
+        old: int = DELIVERED,
+        new: int = DELIVERED,
+        *,
+        tries: int = 1,
+        event_time: str = "",
+        values: tuple[str, ...] = (),
+        route: str = "events",
+    ) -> None:
+        texts = orjson.dumps(list(values)).decode() if values else ""
+        seq = len(self.rows) + 1
+        self.routes[seq] = route
+        self.rows.append([seq, id, at, event_time, texts, old, 1, new, tries])
+
+    def change(self, id: str, old: int, new: int, tries: int = 1) -> None:
+        for row in self.rows:
+            if row[1] == id:
+                row[5:] = [old, 1, new, tries]
+
+    def wipe(self) -> None:
+        self.rows = []
+
+    def questions(self, path: str, name: str) -> list[Any]:
+        """What was asked there, one argument of it."""
+        return [query[name] for each, query in self.asked if each == path]
+
+    async def ask(self, path: str, **query: Any) -> dict[str, Any]:
+        self.asked.append((path, query))
+        if self.error:
+            raise RecordsUnavailable(self.error)
+        if path == "ledger/covered":
+            last = self.rows[-1][0] if self.rows else 0
+            return {"from_ns": self.from_ns, "last_seq": last, "gaps": self.gaps}
+        if path == "ledger/settled":
+            seqs = {int(seq) for seq in query["seqs"].split(",")}
+            assert len(seqs) <= STATES_PAGE
+            return {"rows": [list(row) for row in self.rows if row[0] in seqs]}
+        assert path == "ledger/recorded"
+        behind = [
+            list(row)
+            for row in self.rows
+            if row[0] > query["after_seq"]
+            and self.routes[row[0]] == query["route"]
+            and row[2] >= query["since"] * SECOND
+        ]
+        page = behind[: self._page]
+        return {"rows": page, "after_seq": page[-1][0] if page else query["after_seq"], "more": len(behind) > len(page)}

@@ -18,7 +18,7 @@ from consistency.classes import (
     too_often,
     too_seldom,
 )
-from proxy.core import owed
+from proxy.core import checked, owed
 from proxy.core.event import NEW, OLD
 
 STATES = range(len(owed.STATE_NAMES))
@@ -161,3 +161,8 @@ def test_every_state_of_the_ledger_is_explained() -> None:
     for state in STATES:
         assert of_presence(Record.of(owed.DELIVERED, state), AT_BOTH, is_covered=True) is not Class.FOREIGN
     assert not MISMATCHES & UNJUDGED
+
+
+def test_the_control_plane_uses_the_same_words() -> None:
+    assert {str(kind) for kind in MISMATCHES} == checked.MISMATCHES == {"lost", "unrecorded", "different", "duplicate"}
+    assert {str(kind) for kind in UNJUDGED} == checked.UNJUDGED

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import orjson
+import apsw
 import pytest
 
 from consistency.classes import Record
@@ -13,6 +12,7 @@ from consistency.ledger import LEAST_DELAY, MOST_IDS, STATES_PAGE, LedgerRecords
 from consistency.recorded import Recorded, RecordsUnavailable
 from consistency.rows import Key, Span
 from proxy.core.owed import DEAD, DEFERRED, DELIVERED, NOT_OWED, PENDING, REFUSED
+from tests.consistency.fakes import Ledger
 
 pytestmark = pytest.mark.asyncio
 
@@ -24,72 +24,8 @@ NOON = 1_769_860_800 * SECOND
 BOTH = Record.of(DELIVERED, DELIVERED)
 
 
-class Ledger:
-    """An admin API with a record that tests change. page: receipts of one answer."""
-
-    def __init__(self, page: int = 3) -> None:
-        self.rows: list[list[Any]] = []
-        self.routes: dict[int, str] = {}
-        self.from_ns: int | None = 0
-        self.gaps: list[list[int]] = []
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.error = ""
-        self._page = page
-
-    def add(
-        self,
-        id: str,
-        at: int,
-        old: int = DELIVERED,
-        new: int = DELIVERED,
-        *,
-        tries: int = 1,
-        event_time: str = "",
-        values: tuple[str, ...] = (),
-        route: str = "events",
-    ) -> None:
-        texts = orjson.dumps(list(values)).decode() if values else ""
-        seq = len(self.rows) + 1
-        self.routes[seq] = route
-        self.rows.append([seq, id, at, event_time, texts, old, 1, new, tries])
-
-    def change(self, id: str, old: int, new: int, tries: int = 1) -> None:
-        for row in self.rows:
-            if row[1] == id:
-                row[5:] = [old, 1, new, tries]
-
-    def wipe(self) -> None:
-        self.rows = []
-
-    def questions(self, path: str, name: str) -> list[Any]:
-        """What was asked there, one argument of it."""
-        return [query[name] for each, query in self.asked if each == path]
-
-    async def ask(self, path: str, **query: Any) -> dict[str, Any]:
-        self.asked.append((path, query))
-        if self.error:
-            raise RecordsUnavailable(self.error)
-        if path == "ledger/covered":
-            last = self.rows[-1][0] if self.rows else 0
-            return {"from_ns": self.from_ns, "last_seq": last, "gaps": self.gaps}
-        if path == "ledger/settled":
-            seqs = {int(seq) for seq in query["seqs"].split(",")}
-            assert len(seqs) <= STATES_PAGE
-            return {"rows": [list(row) for row in self.rows if row[0] in seqs]}
-        assert path == "ledger/recorded"
-        behind = [
-            list(row)
-            for row in self.rows
-            if row[0] > query["after_seq"]
-            and self.routes[row[0]] == query["route"]
-            and row[2] >= query["since"] * SECOND
-        ]
-        page = behind[: self._page]
-        return {"rows": page, "after_seq": page[-1][0] if page else query["after_seq"], "more": len(behind) > len(page)}
-
-
 def records(ledger: Ledger, file: str = "") -> LedgerRecords:
-    return LedgerRecords(ledger, ["events"], by_event_id, file=file)
+    return LedgerRecords(ledger, ["events"], by_event_id, db=apsw.Connection(file))
 
 
 def states(found: list[Recorded]) -> dict[str, Record]:
@@ -308,7 +244,7 @@ async def test_one_goes_on_later_where_one_was(tmp_path: Path) -> None:
     assert list(states(await second.about(ALWAYS, [])).values()) == [BOTH] * 8
     assert ledger.questions("ledger/recorded", "after_seq") == [7]
     second.close()
-    third = LedgerRecords(ledger, ["stream"], by_event_id, file=file)
+    third = LedgerRecords(ledger, ["stream"], by_event_id, db=apsw.Connection(file))
     ledger.asked.clear()
     await third.refresh()
     assert ledger.questions("ledger/recorded", "route") == ["stream"], (

@@ -19,6 +19,7 @@ from proxy.control.link import (
     Ask,
     BackendHealth,
     BackendRecovered,
+    CheckerStats,
     FromSupervisor,
     LedgerStats,
     Register,
@@ -30,6 +31,7 @@ from proxy.control.link import (
 )
 from proxy.control.link_client import LinkClient
 from proxy.control.supervisor import Supervisor
+from proxy.core.checked import CheckStats, Trial
 from proxy.core.owed import STATE_NAMES
 from proxy.core.sketch import Sketch
 from proxy.ledger import marks
@@ -159,6 +161,21 @@ class FakeLedger(FakeWorker):
         assert self.link.send(stats)
 
 
+class FakeChecker(FakeWorker):
+    """Goes by every routing and reports one check of the route."""
+
+    def __init__(self, path: Path, life: str = "checker-1") -> None:
+        super().__init__(path, 0, life, kind="checker")
+
+    def find(self, settled: int = 0, mismatches: int = 0, lost: int = 0, *, epoch: int = -1, **changes: Any) -> None:
+        """Report what was judged since the weight was changed. epoch: that it goes by, the last one it got if -1."""
+        samples = [{"identity": "e1", "class": "lost"}] * bool(lost)
+        epoch = self.epoch if epoch < 0 else epoch
+        trial = Trial(epoch, {}, settled, mismatches, lost, samples)
+        stats = CheckStats(["events"], epoch, "three-way", trial=trial, **changes)
+        assert self.link.send(CheckerStats([stats]))
+
+
 class Plane:
     """A real supervisor with fakes around it, in this process's loop."""
 
@@ -174,6 +191,7 @@ class Plane:
         self.supervisor = self._make()
         self.workers: list[FakeWorker] = []
         self.ledger: FakeLedger | None = None
+        self.checker: FakeChecker | None = None
         self._session: aiohttp.ClientSession | None = None
 
     def _make(self) -> Supervisor:
@@ -200,6 +218,10 @@ class Plane:
         self.workers = [FakeWorker(self.places.control_socket, index) for index in range(self.settings.workers)]
         for each in (self.ledger, *self.workers):
             each.link.start()
+        if self.settings.consistency:
+            self.checker = FakeChecker(self.places.control_socket)
+            self.checker.link.start()
+            await eventually(lambda: self.checker is not None and self.checker.epoch, "the checker's routing")
         await self.until_ready()
 
     async def until_ready(self) -> None:
@@ -214,7 +236,7 @@ class Plane:
     async def close(self) -> None:
         if not self._descriptors:
             return
-        for each in (*self.workers, *([self.ledger] if self.ledger else [])):
+        for each in (*self.workers, *(each for each in (self.ledger, self.checker) if each is not None)):
             await each.link.close()
         await self.supervisor.close()
         if self._session is not None:

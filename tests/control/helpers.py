@@ -9,6 +9,14 @@ from typing import Any
 
 from config.model import Settings
 
+CHECK = {
+    "routes": ["events"],
+    **{
+        side: {"sqlite": {"file": f"/nowhere/{side}.db", "table": "event", "identity": ["id"], "time": "at"}}
+        for side in ("old", "new")
+    },
+}
+"""A consistency check of the one route, whose stores nobody opens."""
 PATIENCE = 20.0
 """Seconds until a test gives up on something that should have happened."""
 

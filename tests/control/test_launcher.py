@@ -23,10 +23,15 @@ MAIN = """
 import sys
 from pathlib import Path
 from proxy.control.launcher import launch
-from tests.control.helpers import make_settings
-settings = make_settings(sys.argv[1], listen=[sys.argv[2]], stop_grace=sys.argv[3])
+from tests.control.helpers import CHECK, make_settings
+settings = make_settings(sys.argv[1], listen=[sys.argv[2]], stop_grace=sys.argv[3], consistency=[CHECK])
 sys.exit(launch(settings, Path("crossfade.yaml"), modules=MODULES))
-""".replace("MODULES", repr(tuple(f"tests.control.standin_{name}" for name in ("ledger", "supervisor", "worker"))))
+""".replace(
+    "MODULES", repr(tuple(f"tests.control.standin_{name}" for name in ("ledger", "supervisor", "worker", "checker")))
+)
+
+
+CHILDREN = ("ledger", "supervisor", "worker0", "worker1", "checker")
 
 
 class Instance:
@@ -63,7 +68,7 @@ class Instance:
         return [int(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} started ")]
 
     def wait_ready(self) -> None:
-        everyone = {"ledger started", "supervisor started", "worker0 started", "worker1 started"}
+        everyone = {f"{name} started" for name in CHILDREN}
         wait_for(lambda: self.process.poll() is not None or everyone <= set(self.journal), "the start")
         wait_for(lambda: self.process.poll() is not None or "crossfade is ready" in self.stderr, "readiness")
         assert self.process.poll() is None, self.stderr
@@ -80,7 +85,7 @@ class Instance:
         self.process.wait()
         # The lifeline's end stops the children; wait until nobody writes here any more.
         if self.journal_path.exists():
-            for name in ("ledger", "supervisor", "worker0", "worker1"):
+            for name in CHILDREN:
                 self.wait_gone(name)
 
 
@@ -110,7 +115,7 @@ def test_starts_everything_and_stops_in_order(state_dir: Path, instances: list[I
     assert instance.process.wait(20) == 0
     journal = instance.journal
     assert journal.index("supervisor SIGUSR1") < journal.index("ledger SIGTERM")
-    assert max(journal.index(f"worker{i} stopped") for i in (0, 1)) < journal.index("ledger SIGTERM")
+    assert max(journal.index(f"{each} stopped") for each in CHILDREN[2:]) < journal.index("ledger SIGTERM")
     assert journal.index("ledger stopped") < journal.index("supervisor SIGTERM")
 
 
@@ -118,7 +123,7 @@ def test_restarts_what_dies_and_keeps_the_rest(state_dir: Path, instances: list[
     instance = Instance(state_dir)
     instances.append(instance)
     instance.wait_ready()
-    for name in ("worker1", "ledger", "supervisor"):
+    for name in ("worker1", "ledger", "supervisor", "checker"):
         os.kill(instance.pids(name)[0], signal.SIGKILL)
         instance.wait_starts(name, 2)
     assert len(instance.pids("worker0")) == 1
@@ -170,7 +175,7 @@ def test_children_notice_the_launchers_death(state_dir: Path, instances: list[In
     instance.wait_ready()
     instance.process.kill()
     instance.process.wait()
-    wait_for(lambda: sum("lifeline" in line for line in instance.journal) == 4, "the end of the lifeline")
+    wait_for(lambda: sum("lifeline" in line for line in instance.journal) == len(CHILDREN), "the end of the lifeline")
 
 
 def test_a_stubborn_child_is_killed_by_a_later_second_signal(state_dir: Path, instances: list[Instance]) -> None:

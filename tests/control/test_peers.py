@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from proxy.control.link import Applied, LedgerStats, Register, Reply, RouteSpread, WorkerStats
+from proxy.control.link import Applied, CheckerStats, LedgerStats, Register, Reply, RouteSpread, WorkerStats
 from proxy.control.link_client import pack
 from proxy.control.peers import LedgerRefused, LedgerUnavailable, Peer, Peers
 from proxy.control.sockets import listen_unix
 from proxy.core.routing import Dials, Routing
-from tests.control.fakes import FakeLedger, FakeWorker, worker_stats
+from tests.control.fakes import FakeChecker, FakeLedger, FakeWorker, worker_stats
 from tests.control.helpers import eventually
 
 pytestmark = pytest.mark.asyncio
@@ -27,7 +27,7 @@ class Heard:
     def __init__(self) -> None:
         self.joined: list[str] = []
         self.left: list[str] = []
-        self.stats: list[WorkerStats | LedgerStats] = []
+        self.stats: list[WorkerStats | LedgerStats | CheckerStats] = []
         self.spreads: list[RouteSpread] = []
 
     def peer_joined(self, peer: Peer) -> None:
@@ -45,6 +45,9 @@ class Heard:
     def ledger_said(self, _peer: Peer, stats: LedgerStats) -> None:
         self.stats.append(stats)
 
+    def checker_said(self, _peer: Peer, stats: CheckerStats) -> None:
+        self.stats.append(stats)
+
 
 class Scene:
     def __init__(self, path: Path) -> None:
@@ -58,6 +61,11 @@ class Scene:
 
     def ledger(self) -> FakeLedger:
         fake = FakeLedger(self.path)
+        self._start(fake)
+        return fake
+
+    def checker(self) -> FakeChecker:
+        fake = FakeChecker(self.path)
         self._start(fake)
         return fake
 
@@ -234,3 +242,17 @@ async def test_a_peer_that_does_not_read_is_cut_off(scene: Scene) -> None:
     await eventually(lambda: scene.heard.left == ["deaf"])
     writer.close()
     del reader
+
+
+async def test_a_checker_gets_every_routing_and_says_its_figures(scene: Scene) -> None:
+    scene.peers.set_routing(routing(1))
+    checker = scene.checker()
+    await eventually(lambda: checker.epoch == 1, "the routing at its registration")
+    scene.peers.set_routing(routing(2))
+    await eventually(lambda: checker.epoch == 2, "the next one")
+    checker.find(settled=3)
+    await eventually(lambda: scene.heard.stats, "its figures")
+    assert scene.peers.applied(2) == 0, "nobody waits for a checker"
+    assert scene.peers.workers == {}
+    checker.say()
+    await eventually(lambda: scene.peers.garbage == 1, "a worker's figures are none of a checker's")

@@ -26,7 +26,7 @@ from pathlib import Path
 from config.loader import load
 from proxy.control.launcher import launch
 path = Path(sys.argv[1])
-standins = "tests.control.standin_ledger", "proxy.control.supervisor", "tests.control.standin_worker"
+standins = "tests.control.standin_ledger", "proxy.control.supervisor", "tests.control.standin_worker", "-"
 sys.exit(launch(load(path), path, modules=standins))
 """
 CONFIG = """\

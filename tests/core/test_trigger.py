@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.trigger import ErrorRate, Sample
+from proxy.core.trigger import Sample, SlidingRate
 
 LIMIT, MIN_SAMPLES, WINDOW = 0.05, 50, 10.0
 
 
-def rate() -> ErrorRate:
-    return ErrorRate(LIMIT, MIN_SAMPLES, WINDOW)
+def rate() -> SlidingRate:
+    return SlidingRate(LIMIT, MIN_SAMPLES, WINDOW)
 
 
 def run(samples: list[tuple[float, int, int]]) -> list[bool]:
@@ -90,7 +90,7 @@ def test_a_reset_forgets_what_was_seen() -> None:
 
 
 def test_a_limit_of_zero_reverts_for_one_failure_and_a_limit_of_one_never() -> None:
-    strict, deaf = ErrorRate(0.0, 1, WINDOW), ErrorRate(1.0, 1, WINDOW)
+    strict, deaf = SlidingRate(0.0, 1, WINDOW), SlidingRate(1.0, 1, WINDOW)
     for watched in (strict, deaf):
         watched.observe(Sample(0.0, 0, 0))
     assert strict.observe(Sample(1.0, 1000, 0)) is None

@@ -8,12 +8,10 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from consistency import classes
 from proxy.demo.admin import LedgerStatus, RouteStatus, Side, SideLedger, Status
 from proxy.demo.comparison import Comparison
 from proxy.demo.outcome import Injection, Outcome, parse_injection
 from proxy.demo.run import encoded
-from proxy.demo.verify import MISMATCHES
 
 COMPLETE = Comparison(rows=12, stored=10, lost=(), different=(), unknown=(), unanswered=(), misordered=())
 
@@ -131,10 +129,6 @@ def test_what_the_checker_found_is_named() -> None:
         "  inconclusive: store old: busy",
     ]
     assert "verify fail: 7 equal, 1 lost; 20 s" in bad.summary()
-
-
-def test_both_ends_call_the_same_things_mismatches() -> None:
-    assert set(MISMATCHES) == {str(kind) for kind in classes.MISMATCHES}
 
 
 def test_a_different_body_is_not_called_lost() -> None:

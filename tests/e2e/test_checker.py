@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proxy.demo.load import until_accepted
-from proxy.demo.verify import MISMATCHES, consistency_of, verify
+from proxy.core.checked import MISMATCHES
+from proxy.demo.admin import Status
+from proxy.demo.load import until_accepted, wait_until
+from proxy.demo.verify import consistency_of, verify
 from tests.harness.scene import NEVER_REVERT, Scene, scene
+
+BY_CHECKER = {"on_breaker": False, "error_rate": "100%"}
+"""A trigger that fires for what the checker finds alone."""
+JUDGED = 60.0
+"""Seconds within which a window is judged on a busy machine, from its end."""
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
 
@@ -114,3 +122,62 @@ async def test_a_time_that_cannot_be_believed_hides_nothing() -> None:
         answer = await checked(opened, begun)
         assert mismatches(answer) == {"lost": 1}
         assert answer["timeless_events"] == answer["settled"] >= 50
+
+
+async def test_what_new_has_lost_reverts_and_is_named() -> None:
+    async with scene(with_stores, stage="live", weight=50, trigger=BY_CHECKER) as opened:
+        load = opened.load(rate=200.0)
+        await until_accepted(load, 400)
+        opened.new.damage(1, 0)
+        status = await opened.admin.until(lambda status: status.routes[0].latched, JUDGED, "the revert")
+        record = await load.stop()
+        assert status.routes[0].weight_target == 0
+        (lost,) = record.accepted_ids() - {row.id for row in opened.new.stored()}
+        why = await opened.admin.ask("GET", "/api/v1/why")
+        evidence = why["entry"]["evidence"]
+        assert (evidence["trigger"], evidence["lost"], evidence["record"]) == ("lost", 1, "three-way")
+        assert [each["identity"] for each in evidence["samples"]] == [lost]
+        await opened.admin.rearm("it is known")
+        changed = await opened.admin.weight(25)
+        assert changed["after"]["weight"] == 25, "what was lost under the earlier weight is no news"
+        again = opened.load(rate=200.0, seed=1)
+        await until_accepted(again, 200)
+        until = time.time()
+        await again.stop()
+        status = await opened.admin.until(lambda status: judged_until(status) > until, JUDGED, "the last window")
+        assert not status.routes[0].latched
+
+
+async def test_kills_of_the_checker_and_an_outage_leave_nothing_to_find_and_revert_nothing() -> None:
+    async with scene(with_stores, stage="live", weight=25, trigger=BY_CHECKER) as opened:
+        load = opened.load(rate=250.0, keys=200)
+        await until_accepted(load, 200)
+        for turn in range(6):
+            if turn == 1:
+                await opened.new.fault("down")
+            if turn == 4:
+                await opened.new.fault("none")
+            await kill_checker(opened)
+            await until_accepted(load, 300)
+        record = await load.stop()
+        receipts = await opened.verify(record)
+        until = time.time()
+        status = await opened.admin.until(lambda status: judged_until(status) > until, JUDGED, "the last window")
+        (check,) = status.consistency
+        assert not status.routes[0].latched
+        assert (check.mismatches, check.pending, check.late, check.trouble) == (0, 0, 0, None), check
+        # What was accepted before the first window began is not judged.
+        assert 0.9 * len(receipts) < check.checked <= len(receipts), check
+
+
+async def kill_checker(opened: Scene) -> None:
+    """Kill it, and wait for the next one."""
+    (pid,) = opened.instance.pids("checker")
+    os.kill(pid, signal.SIGKILL)
+    await wait_until(lambda: opened.instance.pids("checker") not in ([], [pid]), 20, "another checker")
+
+
+def judged_until(status: Status) -> float:
+    """Seconds since 1970 until which the only check has judged everything."""
+    (check,) = status.consistency
+    return datetime.fromisoformat(check.checked_until).timestamp() if check.checked_until else 0.0

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxy.core.checked import MISMATCHES
 from proxy.demo import run as demo
 from proxy.demo.instance import basic_config
 from proxy.demo.store import Arrival, Store, damage_store, read_store
@@ -87,14 +89,21 @@ def test_the_fast_demo_loses_nothing_and_says_so(workshop: Path) -> None:
     assert list(workshop.iterdir()) == []
 
 
-def test_what_is_gone_from_a_store_is_found(workshop: Path) -> None:
-    with start(workshop, "--inject", "lost:3", "-o", "json") as process:
-        out, story = process.communicate(timeout=100)
+@pytest.mark.timeout(240)
+def test_what_is_gone_from_a_store_or_changed_there_is_named_and_reverts(workshop: Path) -> None:
+    with start(workshop, "--inject", "lost:3,different:2", "-o", "json") as process:
+        out, story = process.communicate(timeout=150)
     assert process.returncode == 1, story
     result: dict[str, Any] = json.loads(out)
     assert (result["result"], result["lost"], result["client_errors"]) == ("failed", 3, 0)
     assert result["accepted"] == result["old"]["stored"] == result["new"]["stored"] + 3
     assert "FAILED: lost 3 of " in story
+    assert (result["reverts"], result["weights"][-2:]) == (2, [100, 0])
+    assert "that new acknowledged are not in its store, says the checker" in story
+    found = [each for each in result["verify"]["findings"] if each["class"] in MISMATCHES]
+    assert Counter(each["class"] for each in found) == {"lost": 3, "different": 2}
+    assert len({each["identity"] for each in found}) == 5
+    assert all(each["by"] == ["new"] for each in found if each["class"] == "lost")
 
 
 def test_ctrl_c_stops_everything(workshop: Path) -> None:

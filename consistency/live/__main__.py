@@ -1,0 +1,102 @@
+"""The live checker's process: `python -m consistency.live`, started by the launcher where `consistency` is configured.
+
+It tells the supervisor its figures over the control link and asks it about the ledger through the admin API, like
+anybody. Nothing waits for this process: events flow and the ledger delivers whether or not it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import sys
+from typing import Final
+
+import uvloop
+
+from consistency.admin import Admin
+from consistency.live.check import LiveCheck
+from proxy.control.inherit import Inherited, stop_requested
+from proxy.control.link import Applied, CheckerStats, FromSupervisor, Register, SetRouting
+from proxy.control.link_client import LinkClient
+from proxy.control.logs import setup_logging
+from proxy.core.errors import RefuseToStart
+
+log = logging.getLogger(__name__)
+
+NICE: Final = 10
+"""Lower priority than those who serve."""
+STATS_EVERY: Final = 0.5
+"""Seconds between two reports."""
+
+
+class CheckerProcess:
+    """All live checks of an instance."""
+
+    def __init__(self, inherited: Inherited) -> None:
+        places = inherited.places
+        self._admin = Admin(places.admin_socket)
+        folder = places.checker
+        self._checks = [
+            LiveCheck(check, self._admin, folder / f"{check.routes[0]}.db") for check in inherited.settings.consistency
+        ]
+        register = Register("checker", 0, os.getpid(), secrets.token_hex(8))
+        self._link = LinkClient(places.control_socket, register, self._on_message)
+
+    async def run(self, stopping: asyncio.Task[str]) -> None:
+        """Check until `stopping` says why to stop."""
+        async with self._admin:
+            self._link.start()
+            tasks: list[asyncio.Task[None]] = [
+                *(asyncio.create_task(check.run()) for check in self._checks),
+                asyncio.create_task(self._report()),
+            ]
+            try:
+                # A check never ends by itself: if one does, it is with an error that must be seen.
+                await asyncio.wait((stopping, *tasks), return_when=asyncio.FIRST_COMPLETED)
+                for task in tasks:
+                    if task.done():
+                        task.result()
+                log.info("%s: stopping", stopping.result())
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                for check in self._checks:
+                    check.close()
+                await self._link.close()
+
+    def _on_message(self, message: FromSupervisor) -> None:
+        if isinstance(message, SetRouting):
+            for check in self._checks:
+                check.on_routing(message.routing)
+            self._link.send(Applied(message.routing.epoch))
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(STATS_EVERY)
+            self._link.send(CheckerStats([check.stats() for check in self._checks]))
+
+
+async def _main(inherited: Inherited) -> None:
+    stopping = asyncio.create_task(stop_requested(inherited))
+    await CheckerProcess(inherited).run(stopping)
+
+
+def main() -> int:
+    """Run the checker; its exit code."""
+    logging.basicConfig(level=logging.INFO)
+    try:
+        inherited = Inherited.from_environment()
+    except RefuseToStart as refusal:
+        log.error("%s", refusal)
+        return 1  # a checker never keeps an instance from starting
+    setup_logging(inherited.settings.log, "checker")
+    os.nice(NICE)
+    uvloop.run(_main(inherited))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""What a live check has to keep: which windows were judged, what was found in them, and the counts of it all.
+
+    one file:   receipt, place     the ledger's index (`consistency.ledger`)
+                judged, finding    reports of windows, for as long as they are kept
+                reopened, stray    what has to be judged once more, and rows that belong to it
+                state              cursor, totals, trial
+
+What belongs together is written in one transaction, so whoever goes on after a kill counts no window twice and leaves
+none out: a window that was being judged begins anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+import msgspec
+import orjson
+
+from consistency.classes import UNJUDGED, Class
+from consistency.judge import Judged
+from consistency.report import small, told
+from consistency.rows import Key, Span
+from consistency.windows import Windows
+from proxy.core.checked import Trial
+
+KEPT: Final = 1000
+"""Findings of one window that are kept; all are counted."""
+SAMPLES: Final = 10
+"""Findings of a trial that are told with a revert."""
+KEPT_FOR: Final = 30 * 86_400 * 1_000_000_000
+"""Nanoseconds for which reports are kept after their window."""
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS judged (
+    start INTEGER PRIMARY KEY, until INTEGER NOT NULL, at_ns INTEGER NOT NULL, found TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS finding (
+    home INTEGER NOT NULL, at INTEGER NOT NULL, class TEXT NOT NULL, said TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS finding_of ON finding (home);
+CREATE TABLE IF NOT EXISTS reopened (start INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS stray (
+    home INTEGER NOT NULL, identity TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (home, identity, at)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS state (one INTEGER PRIMARY KEY CHECK (one = 1), said TEXT NOT NULL);
+"""
+
+
+class Found(msgspec.Struct):
+    """The counts of one window. most: what was counted of it for the totals so far, which it may not take back."""
+
+    classes: dict[str, int]
+    fields: dict[str, int]
+    tolerated: dict[str, int]
+    enriched: int
+    most: dict[str, int]
+    held: dict[str, int]
+    """Against new: `mismatches`, and of them `lost`; as `most` has it."""
+
+
+class State(msgspec.Struct):
+    """All that has to be known beside single windows. size, begin, cursor: of `Windows`, nanoseconds."""
+
+    size: int
+    begin: int
+    cursor: int
+    totals: dict[str, int] = {}
+    judged: int = 0
+    trial: Trial = msgspec.field(default_factory=Trial)
+    copy_since: int | None = None
+    """Since when every event is owed to both sides; None while some are not."""
+
+
+class Journal:
+    """The file of one check. Raises apsw.Error for one that is none of ours.
+
+    size: of a window; begin: from when on windows are judged, for a new file; horizon: see `Windows`; now: nanoseconds.
+    A file with windows of another size goes on where that ended.
+    """
+
+    def __init__(self, path: Path, *, size: int, begin: int, horizon: int) -> None:
+        self.db = apsw.Connection(str(path))
+        self.db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
+        self.db.execute(_SCHEMA)
+        self.state = self._load() or State(size, begin, begin)
+        if self.state.size != size:
+            self._change_size(size)
+        behind = self.db.execute("SELECT start FROM judged WHERE start >= ?", (self.state.cursor,))
+        self.windows = Windows(
+            size=size,
+            begin=self.state.begin,
+            horizon=horizon,
+            cursor=self.state.cursor,
+            judged=[start for (start,) in behind],
+            reopened=[start for (start,) in self.db.execute("SELECT start FROM reopened")],
+        )
+        with self.db:
+            self._write()
+
+    def _change_size(self, size: int) -> None:
+        """What is judged already stays; what was judged behind a window that was not is judged anew."""
+        start = self.state.begin = self.state.cursor
+        self.state.size = size
+        with self.db:
+            self.db.execute("DELETE FROM reopened; DELETE FROM stray")
+            self.db.execute("DELETE FROM judged WHERE start >= ?", (start,))
+            self.db.execute("DELETE FROM finding WHERE home >= ?", (start,))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+    # --- windows -------------------------------------------------------------------------------------------
+
+    def note(self, at: Sequence[int], now: int) -> None:
+        """Events of these times turned up. Call it in a transaction of `db`."""
+        size = self.windows.size
+        for start in {each - each % size for each in at}:
+            self._reopen(start, now)
+
+    def _reopen(self, start: int, now: int) -> None:
+        self.windows.reopen(start, now)
+        if start in self.windows.reopened:
+            self.db.execute("INSERT OR IGNORE INTO reopened VALUES (?)", (start,))
+
+    def strays(self, window: Span) -> list[Key]:
+        """Rows of this window that lie in others."""
+        rows = self.db.execute("SELECT identity, at FROM stray WHERE home = ?", (window.start,))
+        return [Key(identity, at) for identity, at in rows]
+
+    def keep(self, judged: Judged, now: int) -> None:
+        """What was found in a window that was taken; in the place of what was found in it before."""
+        window = judged.window
+        with self.db:
+            for stray in judged.strays:
+                self._note_stray(stray.home, stray.key, now)
+            found = self._counted(judged)
+            self.db.execute("DELETE FROM reopened WHERE start = ?", (window.start,))
+            for start in self.windows.reopened:  # an event of it came while it was judged
+                self.db.execute("INSERT OR IGNORE INTO reopened VALUES (?)", (start,))
+            self.db.execute(
+                "INSERT OR REPLACE INTO judged VALUES (?, ?, ?, ?)",
+                (window.start, window.end, now, msgspec.json.encode(found).decode()),
+            )
+            self.db.execute("DELETE FROM finding WHERE home = ?", (window.start,))
+            self.db.executemany(
+                "INSERT INTO finding VALUES (?, ?, ?, ?)",
+                [
+                    (window.start, each.key.at, str(each.kind), orjson.dumps(told(small(each))).decode())
+                    for each in judged.findings[:KEPT]
+                ],
+            )
+            self.windows.judge(window)
+            self.state.judged += 1
+            self._write()
+
+    def _note_stray(self, home: int, key: Key, now: int) -> None:
+        start = home - home % self.windows.size
+        is_new = not self.db.execute(
+            "SELECT 1 FROM stray WHERE home = ? AND identity = ? AND at = ?", (start, key.identity, key.at)
+        ).fetchall()
+        if is_new:
+            self.db.execute("INSERT INTO stray VALUES (?, ?, ?)", (start, key.identity, key.at))
+            self._reopen(start, now)
+
+    def prune(self, now: int) -> None:
+        """Leave out what is past its time."""
+        with self.db:
+            for table, column in (("judged", "start"), ("finding", "home"), ("stray", "home")):
+                before = min(now - KEPT_FOR, self.windows.cursor)
+                self.db.execute(f"DELETE FROM {table} WHERE {column} < ?", (before,))  # noqa: S608 - our own names
+
+    # --- counts --------------------------------------------------------------------------------------------
+
+    def _counted(self, judged: Judged) -> Found:
+        """Add to totals and trial what a window has more than was counted of it already: neither ever falls."""
+        counts = judged.counts
+        classes = {str(kind): number for kind, number in counts.classes.items() if number}
+        against = [each for each in judged.findings if each.is_mismatch and each.by != ("old",)]
+        lost = sum(each.kind is Class.LOST and "new" in each.by for each in against)
+        held = {"mismatches": len(against), "lost": lost}
+        before = self.found(judged.window)
+        most, held_before = (before.most, before.held) if before is not None else ({}, {})
+        more = {name: max(0, number - most.get(name, 0)) for name, number in classes.items()}
+        more_held = {name: max(0, number - held_before.get(name, 0)) for name, number in held.items()}
+        self.state.totals = dict(Counter(self.state.totals) + Counter(more))
+        trial = self.state.trial
+        trial.settled += sum(number for name, number in more.items() if name not in UNJUDGED)
+        trial.mismatches += more_held["mismatches"]
+        trial.lost += more_held["lost"]
+        if any(more_held.values()):
+            trial.samples = (trial.samples + [told(small(each)) for each in against])[:SAMPLES]
+        return Found(
+            classes=classes,
+            fields=dict(counts.fields),
+            tolerated=dict(counts.tolerated),
+            enriched=counts.enriched,
+            most={name: max(classes.get(name, 0), most.get(name, 0)) for name in classes.keys() | most.keys()},
+            held={name: max(number, held_before.get(name, 0)) for name, number in held.items()},
+        )
+
+    def found(self, window: Span) -> Found | None:
+        """What was found in a window; None when it was not judged yet."""
+        rows = self.db.execute("SELECT found FROM judged WHERE start = ?", (window.start,)).fetchall()
+        return msgspec.json.decode(str(rows[0][0]), type=Found) if rows else None
+
+    def findings(self, start: int, end: int, kind: str | None, limit: int) -> list[dict[str, Any]]:
+        """Findings of windows in a span, the latest first."""
+        rows = self.db.execute(
+            "SELECT said FROM finding WHERE home >= ? AND home < ? AND (? IS NULL OR class = ?) "
+            "ORDER BY at DESC LIMIT ?",
+            (start, end, kind, kind, limit),
+        )
+        return [orjson.loads(said) for (said,) in rows]
+
+    def begin_trial(self, epoch: int, weights: dict[str, float]) -> None:
+        """The weight was changed: what comes now says something of this weight."""
+        with self.db:
+            self.state.trial = Trial(epoch, weights)
+            self._write()
+
+    def copied_since(self, since: int | None) -> None:
+        """Since when every event is owed to both sides; None: not now."""
+        with self.db:
+            self.state.copy_since = since
+            self._write()
+
+    # --- the file ------------------------------------------------------------------------------------------
+
+    def _load(self) -> State | None:
+        rows = self.db.execute("SELECT said FROM state").fetchall()
+        return msgspec.json.decode(str(rows[0][0]), type=State) if rows else None
+
+    def _write(self) -> None:
+        """Call it in a transaction."""
+        self.state.cursor = self.windows.cursor
+        self.db.execute("INSERT OR REPLACE INTO state VALUES (1, ?)", (msgspec.json.encode(self.state).decode(),))

@@ -1,0 +1,5 @@
+"""Stand-in for the live checker."""
+
+from tests.control.standin import main
+
+main("checker")

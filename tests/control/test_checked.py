@@ -1,0 +1,158 @@
+"""What the live checker reports: the revert for it, the status, the metrics; and an instance without a checker."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.control.conftest import MakePlane
+from tests.control.fakes import FakeChecker, Plane
+from tests.control.helpers import CHECK, eventually
+from tests.control.test_guard import weight
+
+pytestmark = pytest.mark.asyncio
+
+TRIGGER = {"lost": 2, "mismatch_rate": "1%", "mismatch_samples": 100, "mismatch_window": "60s"}
+
+
+async def opened(make_plane: MakePlane, **trigger: object) -> tuple[Plane, FakeChecker]:
+    route = {"name": "events", "match": {"path": "/api/v1/events"}, "trigger": TRIGGER | trigger}
+    plane = make_plane(routes=[route], consistency=[CHECK])
+    await plane.start()
+    assert plane.checker is not None
+    return plane, plane.checker
+
+
+async def live(plane: Plane, checker: FakeChecker, percent: float = 25) -> None:
+    """At this weight, and the checker knows."""
+    epoch = (await plane.change("stage", stage="live", weight=percent))["epoch"]
+    await eventually(lambda: checker.epoch == epoch, "the checker's routing")
+
+
+async def find(plane: Plane, checker: FakeChecker, settled: int, mismatches: int = 0, lost: int = 0, **of: int) -> None:
+    """The checker reports, it has arrived, and what comes of it is done."""
+    before = plane.supervisor.instance.tally.checks
+    checker.find(settled, mismatches, lost, **of)
+    await eventually(lambda: plane.supervisor.instance.tally.checks is not before, "the report")
+    await plane.supervisor._guard.settle()
+
+
+async def test_confirmed_losses_revert_and_say_which(make_plane: MakePlane) -> None:
+    plane, checker = await opened(make_plane)
+    await live(plane, checker)
+    await find(plane, checker, 10, 1, 1)
+    assert weight(plane) == 25, "one is below the limit"
+    await find(plane, checker, 20, 2, 2)
+    assert weight(plane) == 0
+    why = await plane.get("/api/v1/why")
+    assert why["latched"] is True
+    assert "2 events that new acknowledged are not in its store" in why["text"]
+    evidence = why["entry"]["evidence"]
+    assert (evidence["trigger"], evidence["lost"], evidence["checked"]) == ("lost", 2, 20)
+    assert evidence["samples"] == [{"identity": "e1", "class": "lost"}]
+    assert 'crossfade_reverts_total{reason="lost"} 1.0' in await plane.get("/metrics")
+
+
+async def test_the_mismatch_rate_reverts_with_enough_samples(make_plane: MakePlane) -> None:
+    plane, checker = await opened(make_plane)
+    await live(plane, checker)
+    await find(plane, checker, 99, 50)
+    assert weight(plane) == 25, "too few to judge"
+    await find(plane, checker, 5000, 50)
+    assert weight(plane) == 25, "exactly the limit"
+    await find(plane, checker, 5001, 51)
+    assert weight(plane) == 0
+    entry = (await plane.get("/api/v1/why"))["entry"]
+    assert entry["evidence"]["trigger"] == "mismatch-rate"
+    assert entry["reason"].startswith("51 of 5001 settled events differ at new within 60 s")
+
+
+async def test_a_long_good_time_does_not_hide_a_bad_minute(make_plane: MakePlane) -> None:
+    plane, checker = await opened(make_plane)
+    await live(plane, checker)
+    for minute in range(10):
+        await find(plane, checker, 100_000 * (minute + 1))
+        plane.clock.now += 60
+    await find(plane, checker, 1_000_100, 60)
+    assert weight(plane) == 0
+
+
+async def test_what_an_earlier_weight_did_counts_no_more(make_plane: MakePlane) -> None:
+    plane, checker = await opened(make_plane)
+    await live(plane, checker)
+    earlier = checker.epoch
+    await live(plane, checker, 50)
+    await find(plane, checker, 100, 100, 100, epoch=earlier)
+    assert weight(plane) == 50, "these figures are of 25 %"
+    await find(plane, checker, 100, 100, 100)
+    assert weight(plane) == 0
+
+
+async def test_at_weight_0_nothing_is_reverted(make_plane: MakePlane) -> None:
+    plane, checker = await opened(make_plane)
+    await plane.change("stage", stage="dualwrite")
+    await eventually(lambda: checker.epoch == 2, "the routing")
+    await find(plane, checker, 100, 100, 100)
+    state = plane.supervisor.instance.state
+    assert state is not None
+    assert not state.routes["events"].latched
+
+
+async def test_limits_that_are_off(make_plane: MakePlane) -> None:
+    plane, checker = await opened(make_plane, lost=0, mismatch_rate="100%")
+    await live(plane, checker)
+    await find(plane, checker, 1000, 1000, 1000)
+    assert weight(plane) == 25
+
+
+async def test_a_new_supervisor_goes_on_with_what_was_found(make_plane: MakePlane) -> None:
+    """The checker keeps its counts: what it confirmed while nobody listened reverts as well."""
+    plane, checker = await opened(make_plane)
+    await live(plane, checker)
+    await plane.restart()
+    await plane.until_ready()
+    await find(plane, checker, 20, 2, 2)
+    assert weight(plane) == 0
+
+
+async def test_status_and_metrics(make_plane: MakePlane) -> None:
+    plane, checker = await opened(make_plane)
+    (nothing_yet,) = (await plane.get("/api/v1/status"))["consistency"]
+    assert (nothing_yet["alive"], nothing_yet["checked"], nothing_yet["checked_until"]) == (True, 0, "")
+    now = 1_700_000_000 + plane.clock.now
+    checker.find(
+        7, 2, 1, classes={"equal": 5, "lost": 1, "different": 1, "foreign": 3}, judged_until=round((now - 8) * 1e9),
+        settle=5.0, pending=1, late=2, trouble="store old: gone",
+    )  # fmt: skip
+    await eventually(lambda: plane.supervisor.instance.tally.checks, "the report")
+    status = await plane.get("/api/v1/status")
+    (check,) = status["consistency"]
+    assert (check["checked"], check["mismatches"], check["behind_s"], check["settle_s"]) == (7, 2, 8.0, 5.0)
+    assert (check["pending"], check["late"], check["trouble"]) == (1, 2, "store old: gone")
+    assert check["since_change"]["lost"] == 1
+    assert check["since_change"]["rate"] == pytest.approx(2 / 7)
+    said = [text for text in status["warnings"] if text.startswith("consistency of events")]
+    assert any("store old: gone" in text for text in said)
+    assert any("2 windows are late" in text for text in said)
+    assert any("2 mismatches (1 lost) at new since the weight was changed" in text for text in said)
+    metrics = await plane.get("/metrics")
+    for line in (
+        'crossfade_mismatches_total{class="lost",routes="events"} 1.0',
+        'crossfade_mismatches_total{class="duplicate",routes="events"} 0.0',
+        'crossfade_checked_events_total{routes="events"} 7.0',
+        'crossfade_judged_events_total{class="foreign",routes="events"} 3.0',
+        'crossfade_check_late_windows{routes="events"} 2.0',
+        'crossfade_check_behind_seconds{routes="events"} 8.0',
+    ):
+        assert line in metrics
+    await checker.link.close()
+    await eventually(lambda: plane.supervisor.instance.peers.checker is None, "its end")
+    status = await plane.get("/api/v1/status")
+    assert status["consistency"][0]["alive"] is False
+    assert status["consistency"][0]["checked"] == 7, "what it said last"
+    assert "consistency of events: the checker is down; the launcher starts it again" in status["warnings"]
+    assert status["ready"] is True, "traffic needs no checker"
+
+
+async def test_an_instance_without_checks_says_nothing_of_them(plane: Plane) -> None:
+    assert (await plane.get("/api/v1/status"))["consistency"] == []
+    assert "crossfade_checked_events" not in await plane.get("/metrics")
