@@ -111,6 +111,11 @@ class Checker:
         self._outsiders: dict[str, int] = {}
         """Identities whose home nobody judges, and the window that took them in."""
 
+    @property
+    def precision(self) -> int:
+        """Nanoseconds: the coarser precision of both stores."""
+        return self._judge.precision
+
     async def judge(self, window: Span, strays: Collection[Key] = ()) -> Judged:
         """Read, compare, read suspects again. Never raises for what a store, the ledger or an event holds.
 

@@ -13,7 +13,7 @@ identity is asked about. A pending one that the ledger does not have any more is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import apsw
 import orjson
@@ -77,6 +77,14 @@ class Asker(Protocol):
 
     async def ask(self, path: str, **query: object) -> dict[str, Any]:
         """The answer to a GET below /api/v1. Raises RecordsUnavailable."""
+
+
+class Newest(NamedTuple):
+    """A receipt of a moment ago. delivered: whether (old, new) had acknowledged it when it was read."""
+
+    seq: int
+    key: Key
+    delivered: tuple[bool, bool]
 
 
 class LedgerRecords:
@@ -160,10 +168,13 @@ class LedgerRecords:
             asked |= seqs
         return False
 
-    def newest(self, limit: int, after: int) -> list[tuple[int, Key]]:
-        """The latest receipts, at most so many, behind a number; with their numbers, the latest first."""
-        query = "SELECT seq, identity, at FROM receipt WHERE seq > ? ORDER BY seq DESC LIMIT ?"
-        return [(seq, Key(identity, at)) for seq, identity, at in self._db.execute(query, (after, limit))]
+    def newest(self, limit: int, after: int) -> list[Newest]:
+        """The latest receipts behind a number, at most so many, the latest first."""
+        query = "SELECT seq, identity, at, old, new FROM receipt WHERE seq > ? ORDER BY seq DESC LIMIT ?"
+        return [
+            Newest(seq, Key(identity, at), (old == owed.DELIVERED, new == owed.DELIVERED))
+            for seq, identity, at, old, new in self._db.execute(query, (after, limit))
+        ]
 
     def forget(self, before: int) -> None:
         """Leave out what happened before a time (nanoseconds): nobody asks about it any more."""

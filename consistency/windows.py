@@ -58,14 +58,18 @@ class Settle:
             self._recent, self._before, self._count = Sketch(), self._recent, 0
 
     @property
-    def time(self) -> int:
-        """Nanoseconds from a window's end until it is due."""
+    def visible(self) -> float | None:
+        """Seconds until 99 % of events were visible; None before enough of them were seen."""
         all_of_them = Sketch()
         all_of_them.merge(self._recent)
         all_of_them.merge(self._before)
-        if all_of_them.count < ENOUGH:
-            return self._least
-        return min(max(round(2 * all_of_them.quantile(0.99) * SECOND), self._least), self._most)
+        return all_of_them.quantile(0.99) if all_of_them.count >= ENOUGH else None
+
+    @property
+    def time(self) -> int:
+        """Nanoseconds from a window's end until it is due."""
+        visible = self.visible
+        return self._least if visible is None else min(max(round(2 * visible * SECOND), self._least), self._most)
 
 
 class Windows:

@@ -24,12 +24,12 @@ from consistency.judge import BACK_OFF, Checker, Judged, Sleep
 from consistency.ledger import Asker, LedgerRecords
 from consistency.live.backlog import Backlog
 from consistency.live.journal import Journal
+from consistency.live.visibility import Visibility
 from consistency.recorded import NoRecords, RecordsUnavailable
 from consistency.rows import Span
 from consistency.rules import Rules
 from consistency.stores.errors import StoreError
 from consistency.stores.protocol import Store
-from consistency.windows import Settle
 from proxy.core.checked import CheckStats
 from proxy.core.routing import COPY_DURABLE, Routing
 
@@ -72,7 +72,7 @@ class LiveCheck:
         self._sleep = sleep
         self._back_off = back_off
         self._rules = Rules(check.rules, only_new=check.only_new)
-        self._settle = Settle()
+        self._visibility = Visibility()
         self._epoch = 0
         self._pending = self._late = 0
         self._trouble = "it has not begun yet"
@@ -93,13 +93,14 @@ class LiveCheck:
             epoch=self._epoch,
             record=TWO_WAY if self._is_two_way else "three-way",
             judged_until=state.cursor,
-            settle=self._settle.time / SECOND,
+            settle=self._visibility.settle / SECOND,
             pending=self._pending,
             late=self._late,
             trouble=self._trouble,
             classes=dict(state.totals),
             judged=state.judged,
             trial=state.trial,
+            visible=self._visibility.seconds,
         )
 
     def on_routing(self, routing: Routing) -> None:
@@ -206,6 +207,7 @@ class LiveCheck:
             await source.look(now)
         else:
             await source.refresh()
+            await self._visibility.look(stores, source, now, checker.precision)
         pending = late = 0
         trouble = ""
         for window in self._due(now):
@@ -227,7 +229,7 @@ class LiveCheck:
             self._prune(source, now)
 
     def _due(self, now: int) -> list[Span]:
-        return self._journal.windows.due(now, self._settle.time, lambda _: False)
+        return self._journal.windows.due(now, self._visibility.settle, lambda _: False)
 
     async def _is_pending(self, source: LedgerRecords | Backlog, window: Span, now: int) -> bool:
         """Whether something in it is owed to a side. In an outage there are many windows, and nothing changes."""

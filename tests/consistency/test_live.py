@@ -376,6 +376,32 @@ async def test_pending_receipts_that_the_ledger_has_dropped_hold_nothing_up(tmp_
         assert said.classes["equal"] >= 1
 
 
+async def test_a_store_that_shows_its_rows_late_is_given_more_time(tmp_path: Path) -> None:
+    """New shows everything 8 s after it said yes: the first window sees it late, later ones wait for it."""
+    async with scene(tmp_path) as stage:
+        said = await stage.until(0.5)
+        for second in range(300):
+            stage.event(f"e{second}", second, "old")
+            if second >= 8:
+                stage.store("new", f"e{second - 8}", BEGIN + (second - 8) * SECOND)
+            said = await stage.until(second + 1)
+        assert (said.trial.mismatches, set(said.classes)) == (0, {"equal", "late"})
+        assert 15 <= said.settle <= 25
+        assert 8 <= said.visible["new"] <= 11
+        assert said.visible["old"] < 1.5
+        assert said.classes["late"] < said.classes["equal"]
+
+
+async def test_what_new_is_owed_and_has_not_acknowledged_says_nothing_of_its_store(tmp_path: Path) -> None:
+    async with scene(tmp_path) as stage:
+        said = await stage.until(0.5)
+        for second in range(100):
+            stage.event(f"e{second}", second, "old", new=PENDING)
+            said = await stage.until(second + 1)
+        assert said.settle == 5
+        assert said.visible == {"old": pytest.approx(0, abs=1)}
+
+
 # stores whose rows the ledger cannot name
 
 
