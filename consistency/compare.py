@@ -61,6 +61,10 @@ class Finding(NamedTuple):
         return self.kind in MISMATCHES
 
 
+_EQUAL: Final = Finding(Key("", 0), Class.EQUAL)
+"""Of what is everywhere and the same nobody asks what it was called."""
+
+
 class Holding:
     """What is known of one identity in one window."""
 
@@ -134,7 +138,7 @@ class Judge:
         """Rows of one side's store."""
         name_of, is_merging = self._naming.name, self._naming.is_keyed_by_time
         for row in rows:
-            name = name_of(row.key)
+            name = name_of(row)
             holding = holdings.get(name)
             if holding is None:
                 holding = holdings[name] = Holding()
@@ -151,7 +155,7 @@ class Judge:
         ids = recorded.ids if recorded is not None else ()
         if record == AT_BOTH and len(holding.old) == 1 == len(holding.new):
             said = self._pair(holding.old[0], holding.new[0])  # most of them
-            return Finding(holding.old[0].key, Class.EQUAL, ids=ids) if said is IDENTICAL else _told(holding, said, ids)
+            return _EQUAL if said is IDENTICAL else _told(holding, said, ids)
         presence = Presence(len(holding.old), len(holding.new))
         key = holding.key
         kind = of_presence(record, presence, is_covered=record is None and self._covers(key.at))
@@ -253,6 +257,8 @@ class Counts:
     def add(self, finding: Finding) -> None:
         """Count one identity."""
         self.classes[finding.kind] += 1
+        if finding is _EQUAL:
+            return
         self.enriched += finding.enriched
         if finding.differences:
             self.fields.update({general(each.path) for each in finding.differences})

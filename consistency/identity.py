@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from consistency.rows import Key
+from consistency.rows import Key, Row
 
 
 def text_of(parts: Sequence[str]) -> str:
@@ -39,7 +39,7 @@ class Naming:
         self.precision = precision
         self.is_keyed_by_time = is_keyed_by_time
 
-    def name(self, key: Key) -> str:
+    def name(self, key: Key | Row) -> str:
         """The text under which a row is counted, compared and reported."""
         return f"{key.identity} {self.floor(key.at)}" if self.is_keyed_by_time else key.identity
 

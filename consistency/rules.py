@@ -158,6 +158,8 @@ class Rules:
             if self._unused:
                 self._look(old)
                 self._look(new)
+            if not self._has_patterns and old == new and _is_same(old, new):
+                return IDENTICAL
             walk = _Walk(old, ignores_only_new=self._ignores_only_new, skips_equals=not self._has_patterns)
             walk.objects(self._root, "", old, new)
         except RecursionError:
