@@ -8,10 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from config.patterns import Name
 from config.rules import FieldRule
-from config.stores import HttpStore, InfluxDB1Store, InfluxDB2Store, PluginStore, PostgresStore, SqliteStore
+from config.stores import (
+    FilesStore,
+    HttpStore,
+    InfluxDB1Store,
+    InfluxDB2Store,
+    PluginStore,
+    PostgresStore,
+    SqliteStore,
+)
 from config.units import Duration, SomeTime
 
-AnyStore = SqliteStore | PostgresStore | InfluxDB1Store | InfluxDB2Store | HttpStore | PluginStore
+AnyStore = SqliteStore | PostgresStore | InfluxDB1Store | InfluxDB2Store | HttpStore | FilesStore | PluginStore
 
 
 class Store(BaseModel):
@@ -39,6 +47,11 @@ class Store(BaseModel):
         None,
         description="a JSON API",
         examples=['{url: "http://10.0.0.5/events?from={start}&to={end}", identity: [/id], time: /at}'],
+    )
+    files: FilesStore | None = Field(
+        None,
+        description="files that a database exported",
+        examples=['{files: "export/old-*.parquet", identity: [id], time: at}'],
     )
     plugin: PluginStore | None = Field(
         None, description="a kind that another package brings", examples=["{plugin: clickhouse}"]

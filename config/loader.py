@@ -163,7 +163,7 @@ def _resolve_paths(data: dict[str, Any], base: Path) -> None:
     for each in _mappings(data.get("consistency")):
         for side in _mappings((each.get("old"), each.get("new"))):
             for store in _mappings(tuple(side.values())):
-                _make_absolute(store, ("file", "password_file", "token_file", "authorization_file"), base)
+                _make_absolute(store, ("file", "files", "password_file", "token_file", "authorization_file"), base)
 
 
 def _mappings(values: object) -> list[dict[str, Any]]:

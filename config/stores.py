@@ -53,10 +53,9 @@ class _Store(BaseModel):
     timeout: SomeTime = Field(10.0, description="of one question to it; slower: the check is inconclusive for now")
 
 
-class _Table(_Store):
-    """What stores with tables have in common."""
+class _Columns(_Store):
+    """What stores with columns have in common."""
 
-    table: str = Field(min_length=1, description="table or view, with its schema if need be", examples=["event"])
     identity: tuple[str, ...] = Field(
         min_length=1, description="columns that name the event, the same values in both stores", examples=["[id]"]
     )
@@ -77,6 +76,21 @@ class _Table(_Store):
             if names.count(name) > 1:
                 raise UnitError(f"column {name} is named twice")
         return names
+
+
+class _Table(_Columns):
+    """What stores with tables have in common."""
+
+    table: str = Field(min_length=1, description="table or view, with its schema if need be", examples=["event"])
+
+
+class FilesStore(_Columns):
+    """Files of one table that a database exported: Parquet, CSV, or JSON objects one to a line. They are read alone."""
+
+    files: str = Field(
+        min_length=1, description="a path, in which * stands for any characters", examples=["export/old-*.parquet"]
+    )
+    format: Literal["parquet", "csv", "ndjson"] = Field("parquet", description="what is in them")
 
 
 class SqliteStore(_Table):

@@ -46,6 +46,12 @@ def identify_of(check: Check) -> Identify:
     return by_values if check.identity == "identities" else by_event_id
 
 
+def judge_of(check: Check, rules: Rules, stores: tuple[Store, Store], records: Records) -> Judge:
+    """What gives identities of these stores their classes."""
+    times = TimeRule(round(check.time_within * 1e9), is_compared=check.time == "compare")
+    return Judge(rules, naming_of(*stores), records.covers, times)
+
+
 def checker_of(
     check: Check,
     rules: Rules,
@@ -58,11 +64,10 @@ def checker_of(
     wall: Callable[[], int] = time.time_ns,
 ) -> Checker:
     """What judges windows of these stores. rules: of the check; the others: see `judge.Checker`."""
-    times = TimeRule(round(check.time_within * 1e9), is_compared=check.time == "compare")
     return Checker(
         *stores,
         records,
-        Judge(rules, naming_of(*stores), records.covers, times),
+        judge_of(check, rules, stores, records),
         documents=check.json_fields,
         is_inside=is_inside,
         back_off=back_off,

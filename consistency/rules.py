@@ -168,6 +168,11 @@ class Rules:
             return IDENTICAL
         return Comparison(tuple(walk.differences), tuple(walk.tolerated), walk.enriched)
 
+    def look(self, row: dict[str, Any]) -> None:
+        """See which rules have a place in a row's fields; `compare` does so by itself."""
+        if self._unused:
+            self._look(row)
+
     def _look(self, row: dict[str, Any]) -> None:
         self._looks += 1
         if self._looks <= LOOKS or self._looks % 64 == 0:

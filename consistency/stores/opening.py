@@ -6,7 +6,15 @@ from importlib.metadata import entry_points
 from typing import Final
 
 from config.consistency import AnyStore
-from config.stores import HttpStore, InfluxDB1Store, InfluxDB2Store, PluginStore, PostgresStore, SqliteStore
+from config.stores import (
+    FilesStore,
+    HttpStore,
+    InfluxDB1Store,
+    InfluxDB2Store,
+    PluginStore,
+    PostgresStore,
+    SqliteStore,
+)
 from consistency.stores.errors import StoreMissing
 from consistency.stores.protocol import Store
 
@@ -40,6 +48,10 @@ def store_of(name: str, settings: AnyStore) -> Store:
             from consistency.stores.http_json import HttpStore as Http
 
             return Http(name, settings)
+        case FilesStore():
+            from consistency.stores.files import FilesStore as Files
+
+            return Files(name, settings)
         case PluginStore():
             return _plugin(name, settings)
 

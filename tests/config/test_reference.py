@@ -55,6 +55,7 @@ def test_every_section_is_there() -> None:
         "consistency[].old.influxdb1",
         "consistency[].old.influxdb2",
         "consistency[].old.http",
+        "consistency[].old.files",
         "consistency[].old.plugin",
         "consistency[].rules[]",
         "consistency[].rules[].when",

@@ -231,7 +231,7 @@ def _hang_up(listener: socket.socket) -> None:
         ({"new": {"sqlite": SAME}}, "is the same store as `old`"),
         (
             {"old": {}},
-            "a store is of one kind (sqlite, postgres, influxdb1, influxdb2, http, plugin), and none is given",
+            "a store is of one kind (sqlite, postgres, influxdb1, influxdb2, http, files, plugin), and none is given",
         ),
         ({"old": {"sqlite": {"file": "x"}}}, "missing key 'table'"),
         (

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.consistency.stores.files_stand import FilesStand, MakeFiles
 from tests.consistency.stores.postgres_stand import EVENT, GOOD_PASSWORD, PASSWORD, MakePostgres, PostgresStand
 from tests.consistency.stores.sqlite_stand import WITH_ROWID, MakeSqlite, SqliteStand
 from tests.harness.postgres import Postgres, running
@@ -61,6 +62,22 @@ async def make_sqlite(tmp_path: Path) -> AsyncIterator[MakeSqlite]:
 
     async def one(create: str = WITH_ROWID, **settings: Any) -> SqliteStand:
         made.append(SqliteStand(tmp_path / f"{len(made)}.db", create, **settings))
+        return made[-1]
+
+    yield one
+    for each in made:
+        await each.close()
+
+
+@pytest_asyncio.fixture
+async def make_files(tmp_path: Path) -> AsyncIterator[MakeFiles]:
+    """Makes stands, each with a folder of its own."""
+    made: list[FilesStand] = []
+
+    async def one(*arguments: Any, **settings: Any) -> FilesStand:
+        folder = tmp_path / f"files {len(made)}"
+        folder.mkdir()
+        made.append(FilesStand(folder, *arguments, **settings))
         return made[-1]
 
     yield one

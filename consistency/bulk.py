@@ -1,0 +1,244 @@
+"""Two stores of files compared as a whole, however long they are: what is the same in both never becomes a row here.
+
+    pass 1  both: count and sum of 64-bit hashes of rows, by segment of identities --> segments that differ
+    pass 2  both: the same by identity, in these segments alone                    --> identities that differ
+    pass 3  their rows --> Judge: rules, classes, findings
+
+Nothing is found different by hashes alone: these raise suspects, and a rounded one raises a few more. What stands as
+often and with the same values in both is equal; so is what lies in one step of a tolerance, which windows would call
+tolerated. What stands twice in both is not told, for nobody here has seen it twice. DuckDB holds what it needs within a
+bound of memory and spills beyond it.
+"""
+
+# ruff: noqa: S608 - what is put into SQL text here are names of columns, quoted, and our own constants
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import duckdb
+
+from config.consistency import Check
+from config.rules import FieldRule
+from consistency.classes import Class
+from consistency.compare import Counts, Finding, Holding, Judge
+from consistency.documents import taken_apart
+from consistency.judge import UNTOLD
+from consistency.report import KEPT
+from consistency.rows import Row, Span
+from consistency.rules import LOOKS, Rules, tokens
+from consistency.stores.files import MEMORY, FilesStore, connect, translated
+from consistency.stores.files_table import NUMBERS, Table
+from consistency.stores.protocol import Store
+from consistency.stores.table import clamped
+
+ROWS_OF_SEGMENT: Final = 100
+"""Rows of a segment, about: few enough that one that differs costs little."""
+LEAST_SEGMENTS: Final = 1024
+MOST_SEGMENTS: Final = 2**17
+"""Of which sums are kept in memory, some 10 MiB for each side."""
+SCATTERED: Final = 0.7
+"""Share of segments that differ beyond which looking for them in particular does not pay."""
+BATCH: Final = 2000
+"""Suspects whose rows are read at a time."""
+
+
+class Compared(NamedTuple):
+    """What was found. findings: those that are told, at most KEPT of a class; rows: of old, of new; segments: how many
+    differ, of how many; suspects: identities whose rows were read.
+    """
+
+    counts: Counts
+    findings: list[Finding]
+    rows: tuple[int, int]
+    segments: tuple[int, int]
+    suspects: int
+
+
+def tables_of(old: Store, new: Store) -> tuple[Table, Table]:
+    """What two stores of files hold. Raises TypeError for others."""
+    if not isinstance(old, FilesStore) or not isinstance(new, FilesStore):
+        raise TypeError("both must be stores of files")
+    return old.table, new.table
+
+
+async def in_bulk(bulk: Bulk, rules: Rules) -> Compared:
+    """Compare in a thread. rules: learn which of them have a place in some rows. Raises StoreError, Incomparable."""
+
+    def compare() -> Compared:
+        try:
+            for row in bulk.some(LOOKS):
+                rules.look(row.fields)
+            return bulk.compare()
+        except (duckdb.Error, ValueError) as error:
+            raise translated("files", error) from None
+
+    compared = asyncio.ensure_future(asyncio.to_thread(compare))
+    try:
+        return await asyncio.shield(compared)
+    except asyncio.CancelledError:
+        bulk.stop()
+        await asyncio.gather(compared, return_exceptions=True)
+        raise
+
+
+class Bulk:
+    """Compares two tables within a span. memory: of DuckDB, such as `512MB`."""
+
+    def __init__(self, check: Check, old: Table, new: Table, judge: Judge, span: Span, *, memory: str = MEMORY) -> None:
+        self._documents = check.json_fields
+        self._tables = {"old": old, "new": new}
+        self._hashed = _hashed(check, old, new, judge.precision)
+        self._judge = judge
+        self._span = clamped(span)
+        self._db = connect(memory)
+
+    def close(self) -> None:
+        """Let go of files and memory."""
+        self._db.close()
+
+    def stop(self) -> None:
+        """End a comparison that another thread is at: it raises duckdb.InterruptException there."""
+        self._db.interrupt()
+
+    def some(self, limit: int) -> Iterator[Row]:
+        """A few rows of each side, whichever. Raises as `compare` does."""
+        for table in self._tables.values():
+            row = table.reader()
+            read = f"SELECT {', '.join(table.selected)} FROM {table.source} WHERE {self._within(table)} LIMIT {limit}"
+            yield from taken_apart([row(each) for each in self._db.execute(read).fetchall()], self._documents)
+
+    def compare(self) -> Compared:
+        """All of it. Raises duckdb.Error, rules.Incomparable, and what making rows raises."""
+        rows = self._rows_of("old"), self._rows_of("new")
+        segments = min(max(max(rows) // ROWS_OF_SEGMENT, LEAST_SEGMENTS), MOST_SEGMENTS)
+        for side in self._tables:
+            self._sum(side, f"{side}_segment", f"{self._name_hash(side)} % {segments} AS place")
+        equal = self._differing("segment", ("place",))
+        differing = self._count("segment")
+        within = "" if differing > SCATTERED * segments else "IN (SELECT place FROM segment)"
+        if not within:
+            equal = 0  # they are counted with the others then
+        names = tuple(f"part{number}" for number in range(len(self._tables["old"].parts)))
+        for side, table in self._tables.items():
+            named = ", ".join(f"{part} AS {name}" for part, name in zip(table.parts, names, strict=True))
+            where = f"{self._name_hash(side)} % {segments} {within}" if within else ""
+            self._sum(side, f"{side}_identity", named, where)
+        self._differing("suspect", names)
+        equal += self._equal_identities(names)
+        counts, findings = self._judged(names)
+        counts.classes[Class.EQUAL] += equal
+        return Compared(counts, findings, rows, (differing, segments), self._count("suspect"))
+
+    # --- passes 1 and 2 ------------------------------------------------------------------------------------
+
+    def _name_hash(self, side: str) -> str:
+        return f"hash({', '.join(self._tables[side].parts)})"
+
+    def _sum(self, side: str, into: str, by: str, where: str = "") -> None:
+        """Count and sum of row hashes of a side, by something that is selected `AS` one name or several."""
+        table = self._tables[side]
+        names = ", ".join(each.rpartition(" AS ")[2] for each in by.split(", ") if " AS " in each)
+        condition = " AND ".join(each for each in (self._within(table), where) if each)
+        self._db.execute(
+            f"CREATE TABLE {into} AS SELECT {by}, count(*) AS n, "
+            f"sum(hash({', '.join((*table.parts, *self._hashed[side]))})) AS h "
+            f"FROM {table.source} WHERE {condition} GROUP BY {names}"
+        )
+
+    def _within(self, table: Table) -> str:
+        return f"{table.at} >= {self._span.start} AND {table.at} < {self._span.end}"
+
+    def _differing(self, into: str, by: tuple[str, ...]) -> int:
+        """What differs in the sums of both sides; how many rows of old are in what does not."""
+        kind = "segment" if into == "segment" else "identity"
+        joined = f"old_{kind} AS o FULL OUTER JOIN new_{kind} AS n ON {_same(by)}"
+        differs = "(o.n IS DISTINCT FROM n.n OR o.h IS DISTINCT FROM n.h)"
+        named = ", ".join(f"coalesce(o.{name}, n.{name}) AS {name}" for name in by)
+        self._db.execute(
+            f"CREATE TABLE {into} AS SELECT row_number() OVER () - 1 AS number, {named} FROM {joined} WHERE {differs}"
+        )
+        return self._one(f"SELECT coalesce(sum(o.n), 0) FROM {joined} WHERE NOT {differs}")
+
+    def _equal_identities(self, names: tuple[str, ...]) -> int:
+        joined = f"old_identity AS o JOIN new_identity AS n ON {_same(names)}"
+        return self._one(f"SELECT count(*) FROM {joined} WHERE o.n = n.n AND o.h = n.h")
+
+    def _rows_of(self, side: str) -> int:
+        table = self._tables[side]
+        return self._one(f"SELECT count(*) FROM {table.source} WHERE {self._within(table)}")
+
+    def _count(self, table: str) -> int:
+        return self._one(f"SELECT count(*) FROM {table}")
+
+    def _one(self, query: str) -> int:
+        found = self._db.execute(query).fetchone()
+        return int(found[0]) if found is not None else 0
+
+    # --- pass 3 --------------------------------------------------------------------------------------------
+
+    def _judged(self, names: tuple[str, ...]) -> tuple[Counts, list[Finding]]:
+        counts, findings = Counts(), []
+        kept: Counter[Class] = Counter()
+        for holding in self._holdings(names):
+            if not self._span.start <= holding.home < self._span.end:
+                continue
+            finding = self._judge.finding(holding)
+            counts.add(finding)
+            if finding.kind not in UNTOLD and kept[finding.kind] < KEPT:
+                kept[finding.kind] += 1
+                findings.append(finding)
+        return counts, sorted(findings, key=lambda finding: finding.key.at)
+
+    def _holdings(self, names: tuple[str, ...]) -> Iterator[Holding]:
+        """All rows of each suspect, also those of other times: a row that moved is not missing."""
+        for side, table in self._tables.items():
+            matched = " AND ".join(f"{part} = s.{name}" for part, name in zip(table.parts, names, strict=True))
+            selected = ", ".join(f"{each} AS c{number}" for number, each in enumerate(table.selected))
+            self._db.execute(
+                f"CREATE TABLE {side}_row AS SELECT s.number, {selected} FROM {table.source} JOIN suspect AS s "
+                f"ON {matched}"
+            )
+        for start in range(0, self._count("suspect"), BATCH):
+            old, new = (self._read(side, start) for side in self._tables)
+            yield from self._judge.holdings(old, new, ()).values()
+
+    def _read(self, side: str, start: int) -> list[Row]:
+        row = self._tables[side].reader()
+        read = f"SELECT * EXCLUDE number FROM {side}_row WHERE number >= {start} AND number < {start + BATCH}"
+        return taken_apart([row(each) for each in self._db.execute(read).fetchall()], self._documents)
+
+
+def _same(names: tuple[str, ...]) -> str:
+    return " AND ".join(f"o.{name} = n.{name}" for name in names)
+
+
+def _hashed(check: Check, old: Table, new: Table, precision: int) -> dict[str, list[str]]:
+    """By side, what is hashed of a row beside its identity, in the same order: all that a difference could lie in."""
+    about = {tokens(rule.path)[0] for rule in check.rules}
+    names = list(old.columns)
+    names += [
+        name for name in new.columns if name not in old.columns and (check.only_new == "compare" or about & {name, "*"})
+    ]
+    found: dict[str, list[str]] = {"old": [], "new": []}
+    if check.time == "compare":
+        for side, table in (("old", old), ("new", new)):
+            found[side].append(f"{table.at} // {precision}")
+    for name in names:
+        rules = [rule for rule in check.rules if tokens(rule.path)[0] in (name, "*")]
+        if len(rules) == 1 and rules[0].compare == "ignore" and rules[0].path == f"/{name}":
+            continue
+        for side, table in (("old", old), ("new", new)):
+            found[side].append(_rounded(table, name, rules) if name in table.columns else "NULL")
+    return found
+
+
+def _rounded(table: Table, name: str, rules: list[FieldRule]) -> str:
+    """A value in SQL. Two in one step of an absolute tolerance are within it; at its edge they are suspects."""
+    value = table.columns[name]
+    if len(rules) == 1 and rules[0].compare == "tolerance" and rules[0].abs > 0 and table.types[name] in NUMBERS:
+        return f"floor({value} / {rules[0].abs!r})"
+    return value
