@@ -5,6 +5,7 @@
 #   make lint    ruff, strict mypy, the layers
 #   make soak    every test with its full counts (an hour and a half, on a machine that does nothing else)
 #   make bench   our cost beside nginx's (Linux; installs nginx and wrk when it may)
+#   make bench-consistency   what checking costs, beside datacompy (installs InfluxDB when it may)
 #   make wheel   build/wheel/*.whl with the hot modules compiled, and the same unpacked in build/compiled
 #   make gcc     the compiler and the headers that `make wheel` needs, when they are missing and it may
 #   make setup   the virtual environment alone, with the pinned dependencies; the others do it when it is needed
@@ -26,10 +27,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COMPILED := build/compiled/.ready
-SOURCES = $(shell find proxy config \( -name __pycache__ -o -name crossfade-state \) -prune -o -type f -print | sort)
+SOURCES = $(shell find proxy config consistency \( -name __pycache__ -o -name crossfade-state \) -prune -o -type f -print | sort)
 ARGS ?=
 
-.PHONY: help setup demo test soak lint format bench wheel gcc lock clean
+.PHONY: help setup demo test soak lint format bench bench-consistency wheel gcc lock clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -101,12 +102,24 @@ bench: $(READY) $(COMPILED)
 	@benchmarks/install.sh
 	$(BIN)/python -m benchmarks $(ARGS)
 
+bench-consistency: $(READY) build/datacompy/.ready
+	@$(BIN)/python -m benchmarks.consistency $(ARGS)
+
+# The peer stands beside our own packages, none of which it may change.
+build/datacompy/.ready: benchmarks/consistency/requirements.txt
+	@rm -rf build/datacompy
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --target build/datacompy -r $<
+	touch $@
+
 # Hashes without any index's address: the same lock serves every mirror. Where to look is pip's and uv's own business.
 lock: $(READY)
 	@for lock in "requirements.txt" "requirements-dev.txt --group dev"; do
 	  $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-annotate --custom-compile-command "make lock" $(ARGS) --output-file $$lock
 	done
+	echo "datacompy[polars]" | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --custom-compile-command "make lock" $(ARGS) \
+	  --output-file benchmarks/consistency/requirements.txt
 
 clean:
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/results
