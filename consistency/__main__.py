@@ -3,7 +3,7 @@
 REQUEST is a JSON object. One JSON object is the answer, on stdout; progress goes to stderr when that is a terminal.
 
     {"do": "verify", "config": FILE, "route": NAME | null, "from_ns": N | null, "to_ns": N | null,
-     "repair": false, "dry_run": false, "two_way": false, "settle_ns": N, "top": 20}
+     "full": false, "repair": false, "dry_run": false, "two_way": false, "settle_ns": N, "top": 20}
 
 What ended less than `settle_ns` ago is not looked at: it may not be visible everywhere. `two_way` lets a repair go
 ahead without a ledger that says what each side is owed.
@@ -46,6 +46,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
     route: str | None = None
     from_ns: int | None = None
     to_ns: int | None = None
+    full: bool = False
     repair: bool = False
     dry_run: bool = False
     two_way: bool = False
@@ -106,7 +107,13 @@ def _check(settings: Settings, route: str | None) -> Check:
 
 async def _verify(request: Request, settings: Settings, check: Check) -> dict[str, Any]:
     begun = time.monotonic()
-    what = WhatToVerify(_span(request, check), request.repair, request.dry_run, request.two_way)
+    what = WhatToVerify(
+        _span(request, check),
+        is_full=request.full,
+        is_repairing=request.repair,
+        is_dry=request.dry_run,
+        is_two_way=request.two_way,
+    )
     try:
         done = await verify(settings, check, what, progress=_progress(), back_off=BACK_OFF)
     except NotWithoutLedger as said:

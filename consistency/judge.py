@@ -116,21 +116,22 @@ class Checker:
         """Nanoseconds: the coarser precision of both stores."""
         return self._judge.precision
 
-    async def judge(self, window: Span, strays: Collection[Key] = ()) -> Judged:
+    async def judge(self, window: Span, strays: Collection[Key] = (), series: frozenset[str] | None = None) -> Judged:
         """Read, compare, read suspects again. Never raises for what a store, the ledger or an event holds.
 
-        strays: of this window, as judging others found them: these are read by their keys from the beginning
+        strays: of this window, as judging others found them: these are read by their keys from the beginning; series:
+        to read, None for all
         """
         try:
-            return await self._judged(window, strays)
+            return await self._judged(window, strays, series)
         except (StoreError, RecordsUnavailable, Incomparable) as error:
             return Judged(window, inconclusive=str(error))
         except Exception as error:
             log.exception("a window could not be judged")
             return Judged(window, inconclusive=f"{type(error).__name__}: {error}")
 
-    async def _judged(self, window: Span, strays: Collection[Key]) -> Judged:
-        old, new = await _both(_all(self._old, window), _all(self._new, window))
+    async def _judged(self, window: Span, strays: Collection[Key], series: frozenset[str] | None) -> Judged:
+        old, new = await _both(_all(self._old, window, series), _all(self._new, window, series))
         holdings = self._holdings(old, new)
         self._judge.record(holdings, await self._records.about(window, [each.key for each in holdings.values()]))
         holdings |= await self._read_again(list(strays))
@@ -195,8 +196,8 @@ class Checker:
         return found
 
 
-async def _all(store: Store, window: Span) -> list[Row]:
-    return [row async for chunk in store.rows(window) for row in chunk]
+async def _all(store: Store, window: Span, series: frozenset[str] | None) -> list[Row]:
+    return [row async for chunk in store.rows(window, series) for row in chunk]
 
 
 async def _both(

@@ -13,6 +13,9 @@ from consistency.compare import Counts, Finding
 from consistency.judge import Judged
 from consistency.rows import Span
 
+BY_ROWS: Final = "rows"
+BY_SUMS: Final = "sums"
+"""How deep a check looked: at every row, or at those alone of which sums over many of them differ."""
 KEPT: Final = 1000
 """Findings of a class that are kept; all are counted."""
 MOST_REASONS: Final = 20
@@ -40,6 +43,7 @@ class Report:
         """Why a repair broke off."""
         self.timeless = 0
         """Events whose own time could not be believed: that of their arrival stands in its place."""
+        self.depth = BY_ROWS
         self._counts: Counts | None = None
 
     def add(self, judged: Judged) -> None:
@@ -105,6 +109,7 @@ class Report:
             "from": iso(self.span.start),
             "to": iso(self.span.end),
             "record": self.record,
+            "depth": self.depth,
             "windows": {
                 "judged": len(self._judged),
                 "pending": sum(judged.is_pending for judged in self._judged.values()),

@@ -12,11 +12,13 @@ from config.model import Settings
 from config.stores import FilesStore
 from consistency.admin import Admin, socket_of
 from consistency.assembly import both_stores, checker_of, identify_of, judge_of, naming_of
+from consistency.classes import Class
+from consistency.coarse import READ_ALL, Coarse, Plan, is_possible
 from consistency.judge import BACK_OFF, Checker, Judged
 from consistency.ledger import MOST_DELAY, LedgerRecords
 from consistency.recorded import NoRecords, Records
 from consistency.repair import NOTHING, Repair, Repaired
-from consistency.report import Report
+from consistency.report import BY_SUMS, Report
 from consistency.rows import Key, Span
 from consistency.rules import Incomparable, Rules
 from consistency.stores.errors import StoreError
@@ -36,11 +38,13 @@ class Verification(NamedTuple):
 
 
 class WhatToVerify(NamedTuple):
-    """span: event time; is_repairing, is_dry: write what is missing, or count what would be written; is_two_way: do so
-    also without the ledger, which alone knows what a side is owed.
+    """span: event time; is_full: read every row, whatever sums over many of them say; is_repairing, is_dry: write what
+    is missing, or count what would be written; is_two_way: do so also without the ledger, which alone knows what a side
+    is owed.
     """
 
     span: Span
+    is_full: bool = False
     is_repairing: bool = False
     is_dry: bool = False
     is_two_way: bool = False
@@ -74,14 +78,19 @@ async def verify(
         except StoreError as error:
             report.fail_to_read(what.span, str(error))
             return Verification(report, rules, None)
-        if _are_files(check) and isinstance(records, NoRecords) and not what.is_repairing:
+        if _are_files(check) and isinstance(records, NoRecords) and not (what.is_repairing or what.is_full):
+            report.depth = BY_SUMS
             await _as_a_whole(check, rules, stores, report)
             return Verification(report, rules, None)
         grid = Grid(what.span, round(check.window * 1e9), naming_of(*stores).precision)
         checker = checker_of(
             check, rules, stores, records, is_inside=lambda at: grid.of(at) is not None, back_off=back_off
         )
-        one_window = OneWindow(checker, Repair(*stores, is_dry=what.is_dry) if what.is_repairing else None)
+        coarse = None
+        if isinstance(records, NoRecords) and not what.is_full and is_possible(check, *stores):
+            coarse, report.depth = Coarse(check, *stores, grid.size, what.span.end), BY_SUMS
+        repair = Repair(*stores, is_dry=what.is_dry) if what.is_repairing else None
+        one_window = OneWindow(checker, repair, coarse)
         await all_windows(grid, one_window, report, progress)
         report.unseen, report.timeless = checker.unseen, records.timeless
         report.broken_repair = one_window.broken
@@ -120,26 +129,26 @@ class Grid:
 
     def __init__(self, span: Span, size: int, precision: int = 1) -> None:
         self._span = Span(_up(span.start, precision), _up(span.end, precision))
-        self._size = _up(size, precision)
+        self.size = _up(size, precision)
 
     def __len__(self) -> int:
         """How many."""
         if self._span.end <= self._span.start:
             return 0
-        return (self._span.end - 1) // self._size - self._span.start // self._size + 1
+        return (self._span.end - 1) // self.size - self._span.start // self.size + 1
 
     def windows(self) -> Iterator[Span]:
         """All of them, in order of time."""
-        first = self._span.start - self._span.start % self._size
+        first = self._span.start - self._span.start % self.size
         for number in range(len(self)):
-            yield self._cut(first + number * self._size)
+            yield self._cut(first + number * self.size)
 
     def of(self, at: int) -> Span | None:
         """The one that a time lies in; None for one outside of the span."""
-        return self._cut(at - at % self._size) if self._span.start <= at < self._span.end else None
+        return self._cut(at - at % self.size) if self._span.start <= at < self._span.end else None
 
     def _cut(self, start: int) -> Span:
-        return Span(max(start, self._span.start), min(start + self._size, self._span.end))
+        return Span(max(start, self._span.start), min(start + self.size, self._span.end))
 
 
 def _up(value: int, step: int) -> int:
@@ -174,10 +183,11 @@ async def all_windows(grid: Grid, one_window: OneWindow, report: Report, progres
 
 
 class OneWindow:
-    """Judges a window, and once more after a repair of what it found missing."""
+    """Judges a window, and once more after a repair of what it found missing. coarse: says what need not be read."""
 
-    def __init__(self, checker: Checker, repair: Repair | None) -> None:
+    def __init__(self, checker: Checker, repair: Repair | None, coarse: Coarse | None = None) -> None:
         self._checker = checker
+        self._coarse = coarse
         self._repair = repair
         self._repaired: dict[int, Repaired] = {}
         self.broken = ""
@@ -190,7 +200,11 @@ class OneWindow:
 
     async def judge(self, window: Span, strays: Collection[Key]) -> Judged:
         """As it is in the end."""
-        judged = await self._checker.judge(window, strays)
+        try:
+            plan = await self._coarse.plan(window) if self._coarse is not None else READ_ALL
+        except StoreError as error:
+            return Judged(window, inconclusive=str(error))
+        judged = await self._look(window, strays, plan)
         if self._repair is None or judged.inconclusive:
             return judged
         try:
@@ -206,7 +220,16 @@ class OneWindow:
         )
         if self._repair.is_dry or not any(done.written.values()):
             return judged
-        return await self._checker.judge(window, strays)
+        return await self._look(window, strays, plan)
+
+    async def _look(self, window: Span, strays: Collection[Key], plan: Plan) -> Judged:
+        if not plan.series and plan.series is not None and not strays:
+            judged = Judged(window)
+        else:
+            judged = await self._checker.judge(window, strays, plan.series)
+        if not judged.inconclusive:
+            judged.counts.classes[Class.EQUAL] += plan.equal
+        return judged
 
 
 async def _records(settings: Settings, check: Check, span: Span, stack: AsyncExitStack) -> tuple[Records, str]:

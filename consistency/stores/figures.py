@@ -66,7 +66,9 @@ def _question(policy: str | None, measurement: Measurement, fields: list[str], s
         f"GROUP BY time({step}ns, {span.start % step}ns), * fill(none)"
     )
     counts = tuple(number for number, (_, function) in enumerate(columns, 1) if function == "count")
-    return Question(text, tuple(f"{name} {function}" for name, function in columns), counts, tuple(texts))
+    # 5 and 5.0 have the same sum, and are not the same.
+    names = tuple(f"{name} {measurement.fields[name].__name__} {function}" for name, function in columns)
+    return Question(text, names, counts, tuple(texts))
 
 
 class Figures:

@@ -37,6 +37,9 @@ def add(commands: Commands) -> None:
     first.add_argument("--from", dest="start", type=moment, metavar="T", help="ISO time or Unix seconds")
     span.add_argument("--to", dest="end", type=moment, metavar="T", help="with --from; default: now")
     parser.add_argument(
+        "--full", action="store_true", help="read every row, also where counts and sums of both stores agree"
+    )
+    parser.add_argument(
         "--repair", action="store_true", help="write what one store lacks and the other has; overwrites nothing"
     )
     parser.add_argument(
@@ -62,6 +65,7 @@ def verify(args: argparse.Namespace) -> int:
             "route": args.route,
             "from_ns": nanoseconds(args.start or args.since),
             "to_ns": nanoseconds(args.end),
+            "full": args.full,
             "repair": args.repair,
             "dry_run": args.dry_run,
             "two_way": args.without_ledger,

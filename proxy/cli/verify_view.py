@@ -19,6 +19,8 @@ def render_verify(answer: Json) -> str:
     lines.append(
         f"windows     {', '.join(f'{count(number)} {name}' for name, number in windows.items() if number) or '0'}"
     )
+    if answer["depth"] == "sums":
+        lines.append("depth       sums of both stores, and rows where these differ; --full reads every row")
     lines += [
         f"{_marked(name)}{' ' * (12 - len(name))}{count(number)}"
         for name, number in answer["classes"].items()

@@ -76,6 +76,7 @@ def test_the_whole_as_json() -> None:
         "from": "2026-01-31T12:00:00Z",
         "to": "2026-01-31T13:00:00Z",
         "record": "three-way",
+        "depth": "rows",
         "windows": {"judged": 2, "pending": 0, "inconclusive": 1},
         "classes": {"equal": 8, "different": 1, "duplicate": 0, "lost": 1, "unrecorded": 0, "dead": 1},
         "settled": 11,

@@ -307,8 +307,8 @@ async def test_figures_are_those_of_the_points(stand: InfluxStand) -> None:
     first = said.segments[Segment("m,a=b", START + 7)]
     assert first.rows == 5
     assert first.figures == {
-        "i count": 5, "i sum": 5 * 2**60 + 10, "i min": 2**60, "i max": 2**60 + 4,
-        "f count": 5, "f sum": 2.5, "f min": 0.0, "f max": 1.0,
+        "i int count": 5, "i int sum": 5 * 2**60 + 10, "i int min": 2**60, "i int max": 2**60 + 4,
+        "f float count": 5, "f float sum": 2.5, "f float min": 0.0, "f float max": 1.0,
     }  # fmt: skip
 
 
