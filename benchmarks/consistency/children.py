@@ -69,7 +69,8 @@ def _run(command: list[str], path: str) -> Took:
     )
     assert process.stdout is not None
     try:
-        said = process.stdout.read()
+        with process.stdout:
+            said = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     except BaseException:
