@@ -2,11 +2,14 @@
 
 REQUEST is a JSON object. One JSON object is the answer, on stdout; progress goes to stderr when that is a terminal.
 
-    {"do": "verify", "config": FILE, "route": NAME | null, "from_ns": N | null, "to_ns": N | null,
-     "full": false, "repair": false, "dry_run": false, "two_way": false, "settle_ns": N, "top": 20}
+    {"do": "verify" | "diff" | "suggest", "config": FILE, "route": NAME | null, "from_ns": N | null, "to_ns": N | null,
+     "full": false, "repair": false, "dry_run": false, "two_way": false, "settle_ns": N, "top": 20,
+     "class": NAME | null, "field": POINTER | null}
 
 What ended less than `settle_ns` ago is not looked at: it may not be visible everywhere. `two_way` lets a repair go
 ahead without a ledger that says what each side is owed.
+
+`diff` tells findings of a class or at a field alone; `suggest` adds `suggestions`, see `consistency.suggest`.
 
 An answer {"error": {"message", "hint", "lines"}} says what is wrong with the request or the configuration.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -26,9 +30,12 @@ from config.consistency import Check
 from config.errors import ConfigErrors
 from config.loader import load
 from config.model import Settings
+from consistency.classes import Class
+from consistency.compare import Finding, general
 from consistency.judge import BACK_OFF
 from consistency.report import Report
 from consistency.rows import Span
+from consistency.suggest import suggestions
 from consistency.verify import NotWithoutLedger, WhatToVerify, verify
 from consistency.windows import LEAST_SETTLE
 
@@ -52,6 +59,8 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
     two_way: bool = False
     settle_ns: int = LEAST_SETTLE
     top: int = 20
+    kind: str | None = msgspec.field(default=None, name="class")
+    field: str | None = None
 
 
 class BadRequest(Exception):
@@ -71,8 +80,10 @@ def main(text: str) -> dict[str, Any]:
     """The answer to one request."""
     try:
         request = msgspec.json.decode(text, type=Request)
-        if request.do != "verify":
+        if request.do not in ("verify", "diff", "suggest"):
             raise BadRequest(f"there is nothing called {request.do!r} to do")
+        if request.kind is not None and request.kind not in set(Class):
+            raise BadRequest(f"there is no class {request.kind!r}; there is {', '.join(sorted(Class))}")
         settings = _settings(request.config)
         return uvloop.run(_verify(request, settings, _check(settings, request.route)))
     except msgspec.DecodeError as error:
@@ -113,6 +124,7 @@ async def _verify(request: Request, settings: Settings, check: Check) -> dict[st
         is_repairing=request.repair,
         is_dry=request.dry_run,
         is_two_way=request.two_way,
+        wanted=_wanted(request),
     )
     try:
         done = await verify(settings, check, what, progress=_progress(), back_off=BACK_OFF)
@@ -122,6 +134,9 @@ async def _verify(request: Request, settings: Settings, check: Check) -> dict[st
             hint="--without-ledger writes whatever one store lacks and the other has, also what was never owed to it",
         ) from None
     answer = done.report.as_dict(done.rules.unused, request.top)
+    if request.do == "suggest":
+        found = suggestions(done.report.findings(), done.report.counts)
+        answer["suggestions"] = [each.as_dict() for each in found[: request.top]]
     if done.repair is not None:
         answer["repair"] = {
             "dry_run": request.dry_run,
@@ -130,6 +145,21 @@ async def _verify(request: Request, settings: Settings, check: Check) -> dict[st
             "broke_off": done.report.broken_repair,
         }
     return answer | {"duration_s": round(time.monotonic() - begun, 3)}
+
+
+def _wanted(request: Request) -> Callable[[Finding], bool]:
+    """Which findings are told: of a class, and with a difference at or beneath a field."""
+    if request.do == "suggest":
+        return lambda finding: bool(finding.differences)
+    kind, field = request.kind, (request.field or "").rstrip("/")
+
+    def is_there(path: str) -> bool:
+        return any(each == field or each.startswith(f"{field}/") for each in (path, general(path)))
+
+    return lambda finding: (
+        (kind is None or finding.kind == kind)
+        and (not field or any(is_there(each.path) for each in finding.differences))
+    )
 
 
 def _span(request: Request, check: Check) -> Span:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -28,9 +28,14 @@ VALUE_LENGTH: Final = 200
 
 
 class Report:
-    """One check of a span. record: what the ledger had to say, `three-way` or why it had not."""
+    """One check of a span. record: what the ledger had to say, `three-way` or why it had not; wanted: findings that are
+    told by themselves, where not all are.
+    """
 
-    def __init__(self, routes: Sequence[str], span: Span, record: str) -> None:
+    def __init__(
+        self, routes: Sequence[str], span: Span, record: str, wanted: Callable[[Finding], bool] = lambda _: True
+    ) -> None:
+        self._wanted = wanted
         self.routes = tuple(routes)
         self.span = span
         self.record = record
@@ -59,7 +64,7 @@ class Report:
             return
         few = []
         for finding in judged.findings:
-            if self._kept[finding.kind] < KEPT:
+            if self._kept[finding.kind] < KEPT and self._wanted(finding):
                 self._kept[finding.kind] += 1
                 few.append(small(finding))
         self._judged[start] = Judged(judged.window, judged.counts, few)

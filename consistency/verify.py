@@ -14,6 +14,7 @@ from consistency.admin import Admin, socket_of
 from consistency.assembly import both_stores, checker_of, identify_of, judge_of, naming_of
 from consistency.classes import Class
 from consistency.coarse import READ_ALL, Coarse, Plan, is_possible
+from consistency.compare import Finding
 from consistency.judge import BACK_OFF, Checker, Judged
 from consistency.ledger import MOST_DELAY, LedgerRecords
 from consistency.recorded import NoRecords, Records
@@ -40,7 +41,7 @@ class Verification(NamedTuple):
 class WhatToVerify(NamedTuple):
     """span: event time; is_full: read every row, whatever sums over many of them say; is_repairing, is_dry: write what
     is missing, or count what would be written; is_two_way: do so also without the ledger, which alone knows what a side
-    is owed.
+    is owed; wanted: findings to tell.
     """
 
     span: Span
@@ -48,6 +49,7 @@ class WhatToVerify(NamedTuple):
     is_repairing: bool = False
     is_dry: bool = False
     is_two_way: bool = False
+    wanted: Callable[[Finding], bool] = lambda _: True
 
 
 class NotWithoutLedger(Exception):
@@ -72,7 +74,7 @@ async def verify(
         records, said = await _records(settings, check, what.span, stack)
         if what.is_repairing and not what.is_two_way and said != THREE_WAY:
             raise NotWithoutLedger(said)
-        report = Report(check.routes, what.span, said)
+        report = Report(check.routes, what.span, said, what.wanted)
         try:
             stores = await both_stores(check, stack)
         except StoreError as error:

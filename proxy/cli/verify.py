@@ -1,4 +1,4 @@
-"""verify: compare what both stores hold, and the record, by a process of the consistency checker."""
+"""verify, diff, suggest: compare what both stores hold, and the record, by a process of the consistency checker."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from proxy.cli.local import DEFAULT_FILE
 from proxy.cli.options import Commands, output_option
 from proxy.cli.output import emit
 from proxy.cli.values import at_least_one, moment
-from proxy.cli.verify_view import render_verify
+from proxy.cli.verify_view import render_diff, render_suggest, render_verify
 
 Json = dict[str, Any]
 
 
 def add(commands: Commands) -> None:
-    """Add verify to the parser."""
+    """Add verify, diff and suggest to the parser."""
     parser = commands.add(
         "verify",
         "compare what both stores hold, and the ledger if the instance runs",
@@ -29,16 +29,7 @@ def add(commands: Commands) -> None:
         "verify --from 2026-01-31T12:00:00Z --to 2026-01-31T13:00:00Z -o json\nverify --since 1h --repair --dry-run",
         shared=False,
     )
-    parser.add_argument("--config", default=DEFAULT_FILE, metavar="FILE", help=f"default: {DEFAULT_FILE}")
-    parser.add_argument("--route", metavar="R", help="name of the route; needed when several can be checked")
-    span = parser.add_argument_group("span of event time")
-    first = span.add_mutually_exclusive_group()
-    first.add_argument("--since", type=moment, metavar="T", help="until now since: 1h (ago, the default), or a time")
-    first.add_argument("--from", dest="start", type=moment, metavar="T", help="ISO time or Unix seconds")
-    span.add_argument("--to", dest="end", type=moment, metavar="T", help="with --from; default: now")
-    parser.add_argument(
-        "--full", action="store_true", help="read every row, also where counts and sums of both stores agree"
-    )
+    _what(parser)
     parser.add_argument(
         "--repair", action="store_true", help="write what one store lacks and the other has; overwrites nothing"
     )
@@ -50,30 +41,80 @@ def add(commands: Commands) -> None:
         "--top", type=at_least_one, default=20, metavar="N", help="findings and fields to list (default: 20)"
     )
     output_option(parser, "-o", "--output")
+    parser = commands.add(
+        "diff",
+        "events of which both stores say something else, side by side",
+        run=diff,
+        example="diff\ndiff --class different --field /body/temperature --top 5\ndiff --since 24h --class lost -o json",
+        shared=False,
+    )
+    _what(parser)
+    parser.add_argument("--class", dest="kind", metavar="C", help="of this class alone, such as lost or different")
+    parser.add_argument("--field", metavar="POINTER", help="that differ there or beneath, such as /body/temperature")
+    parser.add_argument("--top", type=at_least_one, default=10, metavar="N", help="events to show (default: 10)")
+    output_option(parser, "-o", "--output")
+    parser = commands.add(
+        "suggest",
+        "rules that would let pass what looks like noise; none is applied",
+        run=suggest,
+        example="suggest\nsuggest --since 24h -o json",
+        shared=False,
+    )
+    _what(parser)
+    parser.add_argument("--top", type=at_least_one, default=20, metavar="N", help="rules to show (default: 20)")
+    output_option(parser, "-o", "--output")
+
+
+def _what(parser: argparse.ArgumentParser) -> None:
+    """Which stores, and what of them."""
+    parser.add_argument("--config", default=DEFAULT_FILE, metavar="FILE", help=f"default: {DEFAULT_FILE}")
+    parser.add_argument("--route", metavar="R", help="name of the route; needed when several can be checked")
+    span = parser.add_argument_group("span of event time")
+    first = span.add_mutually_exclusive_group()
+    first.add_argument("--since", type=moment, metavar="T", help="until now since: 1h (ago, the default), or a time")
+    first.add_argument("--from", dest="start", type=moment, metavar="T", help="ISO time or Unix seconds")
+    span.add_argument("--to", dest="end", type=moment, metavar="T", help="with --from; default: now")
+    parser.add_argument(
+        "--full", action="store_true", help="read every row, also where counts and sums of both stores agree"
+    )
 
 
 def verify(args: argparse.Namespace) -> int:
     """`verify`: 0 when all is well, 1 when something differs, could not be read, or nothing was there."""
-    if args.end is not None and args.start is None:
-        raise Failure(USAGE, "--to needs --from", hint="see proxyctl verify --help")
     if (args.dry_run or args.without_ledger) and not args.repair:
         raise Failure(USAGE, "--dry-run and --without-ledger are about --repair: verify alone changes nothing")
-    answer = ask_checker(
-        {
-            "do": "verify",
-            "config": args.config,
-            "route": args.route,
-            "from_ns": nanoseconds(args.start or args.since),
-            "to_ns": nanoseconds(args.end),
-            "full": args.full,
-            "repair": args.repair,
-            "dry_run": args.dry_run,
-            "two_way": args.without_ledger,
-            "top": args.top,
-        }
-    )
+    asked = {"repair": args.repair, "dry_run": args.dry_run, "two_way": args.without_ledger}
+    answer = ask_checker(_request("verify", args) | asked)
     emit(args.output, answer, render_verify)
     return OK if answer["result"] == "pass" else FAILED
+
+
+def diff(args: argparse.Namespace) -> int:
+    """`diff`: 0 when nothing of the kind was found and all could be read, else 1."""
+    answer = ask_checker(_request("diff", args) | {"class": args.kind, "field": args.field})
+    emit(args.output, answer, render_diff)
+    return FAILED if answer["findings"] or answer["inconclusive"] else OK
+
+
+def suggest(args: argparse.Namespace) -> int:
+    """`suggest`: 0, also when there is nothing to suggest; 1 when something could not be read."""
+    answer = ask_checker(_request("suggest", args))
+    emit(args.output, answer, render_suggest)
+    return FAILED if answer["inconclusive"] else OK
+
+
+def _request(do: str, args: argparse.Namespace) -> Json:
+    if args.end is not None and args.start is None:
+        raise Failure(USAGE, "--to needs --from", hint=f"see proxyctl {do} --help")
+    return {
+        "do": do,
+        "config": args.config,
+        "route": args.route,
+        "from_ns": nanoseconds(args.start or args.since),
+        "to_ns": nanoseconds(args.end),
+        "full": args.full,
+        "top": args.top,
+    }
 
 
 def ask_checker(request: Json) -> Json:

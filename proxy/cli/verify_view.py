@@ -48,6 +48,38 @@ def render_verify(answer: Json) -> str:
     return "\n".join(lines + _repair(answer.get("repair")))
 
 
+def render_diff(answer: Json) -> str:
+    """Each event, with old's value and new's of each field that differs."""
+    lines = [_verdict(answer)]
+    lines += [f"inconclusive from {clean(each['from'])}: {clean(each['reason'])}" for each in answer["inconclusive"]]
+    for finding in answer["findings"]:
+        by = f" by {clean(' '.join(finding['by']))}" if finding["by"] else ""
+        name = bold(clean(finding["identity"]))
+        lines += ["", f"{name}  {clean(finding['time'])}  {_marked(clean(finding['class']))}{by}"]
+        rows = [
+            [each["path"], _value(each["old"]), _value(each["new"]), each["reason"]] for each in finding["differences"]
+        ]
+        lines += table(["field", "old", "new", ""], rows, "  ") if rows else []
+    if not answer["findings"]:
+        lines.append("nothing of the kind was found")
+    if answer["findings_untold"]:
+        lines += ["", f"and {count(answer['findings_untold'])} more: --top N"]
+    return "\n".join(lines)
+
+
+def render_suggest(answer: Json) -> str:
+    """Rules as lines to copy, with what speaks for each."""
+    lines = [_verdict(answer)]
+    lines += [f"inconclusive from {clean(each['from'])}: {clean(each['reason'])}" for each in answer["inconclusive"]]
+    if not answer["suggestions"]:
+        return "\n".join([*lines, "nothing that differs looks like noise"])
+    lines += ["", "rules:   # none of them is applied: keep those that you know to be right"]
+    for each in answer["suggestions"]:
+        lines.append(f"  {clean(each['yaml'])}")
+        lines.append(f"      # {count(each['differ'])} of {count(each['settled'])} events: {clean(each['why'])}")
+    return "\n".join(lines)
+
+
 def _verdict(answer: Json) -> str:
     rate = answer["mismatch_rate"]
     shown = "-" if rate is None else f"{rate * 100:.4g} %"

@@ -51,7 +51,7 @@ def test_inputs_differ_where_it_is_said(tmp_path: Path) -> None:
     made = inputs.make(tmp_path / "in", 1000)
 
     def query(text: str) -> Any:
-        return duckdb.sql(
+        return duckdb.execute(
             text.format(old=f"'{made.folder}/old.parquet'", new=f"'{made.folder}/new.parquet'")
         ).fetchall()
 

@@ -115,3 +115,68 @@ def test_a_checker_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(Failure, match="ended with 1 and without an answer"):
         verify.ask_checker({})
+
+
+DIFFERENT = {
+    "identity": "e1\x1b[31m",
+    "time": "2026-01-31T12:00:07Z",
+    "class": "different",
+    "by": [],
+    "ids": ["e1"],
+    "differences": [{"path": "/body/t", "reason": "value", "old": 1.5, "new": "x" * 100}],
+}
+
+
+def test_diff_shows_both_sides(ctl: Ctl, checker: Checker) -> None:
+    assert ctl("diff").code == 0
+    assert "nothing of the kind was found" in ctl("diff").out
+    lost = DIFFERENT | {"identity": "e2", "class": "lost", "by": ["new"], "differences": []}
+    checker.said |= {"result": "fail", "findings": [DIFFERENT, lost], "findings_untold": 7}
+    done = ctl("diff", "--class", "different", "--field", "/body", "--top", "2")
+    assert done.code == 1
+    asked = checker.asked[-1]
+    assert (asked["do"], asked["class"], asked["field"], asked["top"]) == ("diff", "different", "/body", 2)
+    assert "repair" not in asked
+    assert "field    old  new" in done.out
+    assert "/body/t  1.5  '" in done.out
+    assert "e2  2026-01-31T12:00:07Z  lost by new" in done.out
+    assert "and 7 more: --top N" in done.out
+    assert "\x1b" not in done.out
+
+
+def test_a_diff_that_could_not_read_all_is_1(ctl: Ctl, checker: Checker) -> None:
+    checker.said |= {
+        "inconclusive": [{"from": "2026-01-31T12:00:00Z", "windows": 1, "reason": "store old: gone"}],
+        "suggestions": [],
+    }
+    done = ctl("diff")
+    assert done.code == 1
+    assert "store old: gone" in done.out
+    assert ctl("suggest").code == 1
+
+
+def test_suggest_gives_lines_to_copy(ctl: Ctl, checker: Checker) -> None:
+    checker.said["suggestions"] = []
+    done = ctl("suggest", "--since", "24h")
+    assert done.code == 0
+    assert "nothing that differs looks like noise" in done.out
+    checker.said["suggestions"] = [
+        {
+            "rule": {"path": "/t", "compare": "tolerance", "rel": 1e-07},
+            "yaml": "- {path: /t, compare: tolerance, rel: 1e-07}",
+            "differ": 5,
+            "settled": 1000,
+            "why": "numbers that differ by 5e-08 of themselves at most",
+        }
+    ]
+    done = ctl("suggest")
+    assert done.code == 0
+    assert "  - {path: /t, compare: tolerance, rel: 1e-07}\n      # 5 of 1,000 events: numbers that differ" in done.out
+    assert "none of them is applied" in done.out
+    assert ctl("suggest", "-o", "json").json == checker.said
+
+
+@pytest.mark.parametrize("command", ["verify", "diff", "suggest"])
+def test_the_span_of_each(ctl: Ctl, checker: Checker, command: str) -> None:
+    assert ctl(command, "--to", "5").code == 2
+    assert checker.asked == []

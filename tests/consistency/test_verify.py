@@ -322,3 +322,45 @@ def test_time_is_not_wasted_on_what_is_right(tmp_path: Path, monkeypatch: pytest
     begun = time.monotonic()
     assert ask(configuration(tmp_path))["result"] == "pass"
     assert time.monotonic() - begun < 30
+
+
+def test_diff_tells_a_class_or_a_field_alone(tmp_path: Path) -> None:
+    put(tmp_path, "old", *(event(number) for number in range(40)))
+    put(
+        tmp_path,
+        "new",
+        *(event(number, state="off") if number < 5 else event(number, temperature=-1.0) for number in range(10)),
+        *(event(number) for number in range(12, 40)),
+    )
+    path = configuration(tmp_path)
+    assert names(ask(path, do="diff", top=100)) == (
+        dict.fromkeys((f"e{number:04}" for number in range(10)), "different")
+        | dict.fromkeys(("e0010", "e0011"), "unrecorded")
+    )
+    lost = ask(path, do="diff", **{"class": "unrecorded"})
+    assert names(lost) == dict.fromkeys(("e0010", "e0011"), "unrecorded")
+    assert lost["mismatches"] == 12, "all are counted"
+    by_field = ask(path, do="diff", field="/state")
+    assert list(names(by_field)) == [f"e{number:04}" for number in range(5)]
+    assert by_field["findings"][0]["differences"] == [{"path": "/state", "reason": "value", "old": "on", "new": "off"}]
+    assert ask(path, do="diff", field="/sta")["findings"] == []
+    assert "there is no class 'gone'" in ask(path, do="diff", **{"class": "gone"})["error"]["message"]
+
+
+def test_more_of_a_class_than_are_kept_do_not_hide_what_is_looked_for(tmp_path: Path) -> None:
+    put(tmp_path, "old", *(event(number) for number in range(1500)))
+    put(tmp_path, "new", *(event(n, state="off") if n < 1499 else event(n, temperature=-1.0) for n in range(1500)))
+    assert list(names(ask(configuration(tmp_path), do="diff", field="/temperature"))) == ["e1499"]
+
+
+def test_suggest_says_rules_and_uses_none(tmp_path: Path) -> None:
+    put(tmp_path, "old", *(event(number) for number in range(40)))
+    put(tmp_path, "new", *(event(number, temperature=number / 4 * (1 + 7e-10)) for number in range(40)))
+    path = configuration(tmp_path)
+    answer = ask(path, do="suggest")
+    (made,) = answer["suggestions"]
+    assert made["yaml"] == "- {path: /temperature, compare: tolerance, rel: 1e-09}"
+    assert (made["differ"], made["settled"]) == (39, 40)
+    assert answer["mismatches"] == 39
+    answer = ask(configuration(tmp_path, rules=[made["rule"]]), do="suggest")
+    assert (answer["result"], answer["suggestions"]) == ("pass", [])
