@@ -9,6 +9,9 @@ REQUEST is a JSON object. One JSON object is the answer, on stdout; progress goe
 What ended less than `settle_ns` ago is not looked at: it may not be visible everywhere. `two_way` lets a repair go
 ahead without a ledger that says what each side is owed.
 
+    {"do": "backfill", "config": FILE, "route": NAME | null, "from_ns": N, "to_ns": N | null, "source": "old",
+     "target": "new", "rate": ROWS_PER_SECOND, "restart": false, "dry_run": false}
+
 `diff` tells findings of a class or at a field alone; `suggest` adds `suggestions`, see `consistency.suggest`.
 
 An answer {"error": {"message", "hint", "lines"}} says what is wrong with the request or the configuration.
@@ -20,6 +23,8 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -30,17 +35,20 @@ from config.consistency import Check
 from config.errors import ConfigErrors
 from config.loader import load
 from config.model import Settings
+from consistency.backfill import Backfill, Done, Order, SideName
 from consistency.classes import Class
 from consistency.compare import Finding, general
 from consistency.judge import BACK_OFF
-from consistency.report import Report
+from consistency.report import Report, iso
 from consistency.rows import Span
 from consistency.suggest import suggestions
-from consistency.verify import NotWithoutLedger, WhatToVerify, verify
+from consistency.verify import NotWithoutLedger, WhatToVerify, records_of, verify
 from consistency.windows import LEAST_SETTLE
 
 HOUR: Final = 3600 * 1_000_000_000
 DAY: Final = 24 * HOUR
+BAR: Final = 24
+"""Characters of a progress bar."""
 MOST_WINDOWS: Final = 500_000
 """Nearly a year of minutes: 1 KiB each in the report."""
 
@@ -61,6 +69,10 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
     top: int = 20
     kind: str | None = msgspec.field(default=None, name="class")
     field: str | None = None
+    source: SideName | None = None
+    target: SideName | None = None
+    rate: float = 0.0
+    restart: bool = False
 
 
 class BadRequest(Exception):
@@ -80,12 +92,13 @@ def main(text: str) -> dict[str, Any]:
     """The answer to one request."""
     try:
         request = msgspec.json.decode(text, type=Request)
-        if request.do not in ("verify", "diff", "suggest"):
+        if request.do not in ("verify", "diff", "suggest", "backfill"):
             raise BadRequest(f"there is nothing called {request.do!r} to do")
         if request.kind is not None and request.kind not in set(Class):
             raise BadRequest(f"there is no class {request.kind!r}; there is {', '.join(sorted(Class))}")
         settings = _settings(request.config)
-        return uvloop.run(_verify(request, settings, _check(settings, request.route)))
+        do = _backfill if request.do == "backfill" else _verify
+        return uvloop.run(do(request, settings, _check(settings, request.route)))
     except msgspec.DecodeError as error:
         return {"error": BadRequest(f"not a request: {error}").as_dict()}
     except BadRequest as problem:
@@ -147,6 +160,43 @@ async def _verify(request: Request, settings: Settings, check: Check) -> dict[st
     return answer | {"duration_s": round(time.monotonic() - begun, 3)}
 
 
+async def _backfill(request: Request, settings: Settings, check: Check) -> dict[str, Any]:
+    begun = time.monotonic()
+    if request.source is None or request.target is None or request.source == request.target:
+        raise BadRequest("a backfill is from one side to the other: old and new")
+    if request.from_ns is None:
+        raise BadRequest("a backfill needs a time from when on: --since")
+    order = Order(request.source, request.target, _span(request, check), request.rate, request.dry_run)
+    file = Path(settings.state_dir) / "checker" / f"backfill-{check.routes[0]}-{order.source}-{order.target}.json"
+    if request.restart:
+        file.unlink(missing_ok=True)
+    show = _shown_backfill()
+    async with AsyncExitStack() as stack:
+        records, said = await records_of(settings, check, order.span, stack)
+        try:
+            outcome = await Backfill(check, order, records, file, progress=show).run()
+        except OSError as error:
+            raise BadRequest(f"the place of the backfill cannot be kept in {file}: {error.strerror}") from None
+    done = outcome.done
+    return {
+        "result": "incomplete" if outcome.error else "done",
+        "routes": list(check.routes),
+        "source": order.source,
+        "target": order.target,
+        "from": iso(done.start),
+        "to": iso(done.end),
+        "done_until": iso(done.cursor),
+        "record": said,
+        "read": done.read,
+        "written": done.written,
+        "waiting": done.waiting,
+        "dry_run": order.is_dry,
+        "resumed_at": iso(outcome.resumed_at) if outcome.resumed_at is not None else None,
+        "error": outcome.error,
+        "duration_s": round(time.monotonic() - begun, 3),
+    }
+
+
 def _wanted(request: Request) -> Callable[[Finding], bool]:
     """Which findings are told: of a class, and with a difference at or beneath a field."""
     if request.do == "suggest":
@@ -180,24 +230,42 @@ def _span(request: Request, check: Check) -> Span:
     return Span(start, end)
 
 
-def _progress() -> Any:
-    """Writes how far it is, twice a second, when somebody watches."""
+def _progress() -> Callable[[int, int, Report], None]:
+    """How far a check is."""
+    write = _line()
+
+    def show(done: int, of: int, report: Report) -> None:
+        write(done, of, lambda: f"{report.counts.settled:,} events, {report.counts.mismatches:,} mismatches")
+
+    return show
+
+
+def _shown_backfill() -> Callable[[int, int, Done], None]:
+    """How far a backfill is."""
+    write = _line()
+
+    def show(done: int, of: int, so_far: Done) -> None:
+        write(done, of, lambda: f"{so_far.read:,} rows read, {so_far.written:,} written")
+
+    return show
+
+
+def _line() -> Callable[[int, int, Callable[[], str]], None]:
+    """Writes a bar and a line, twice a second, when somebody watches."""
     if not sys.stderr.isatty():
         return lambda *_: None
     last = 0.0
 
-    def show(done: int, of: int, report: Report) -> None:
+    def write(done: int, of: int, text: Callable[[], str]) -> None:
         nonlocal last
         if done < of and time.monotonic() - last < 0.5:
             return
         last = time.monotonic()
-        counts = report.counts
-        found = f"{counts.settled:,} events, {counts.mismatches:,} mismatches"
-        print(
-            f"\r\x1b[K{done:,} of {of:,} windows, {found}", end="" if done < of else "\n", file=sys.stderr, flush=True
-        )
+        bar = "#" * (BAR * done // of)
+        end = "" if done < of else "\n"
+        print(f"\r\x1b[K[{bar:<{BAR}}] {done:,} of {of:,} windows, {text()}", end=end, file=sys.stderr, flush=True)
 
-    return show
+    return write
 
 
 if __name__ == "__main__":

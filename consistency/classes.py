@@ -56,7 +56,7 @@ class Class(StrEnum):
 
 MISMATCHES: Final = frozenset(Class(name) for name in checked.MISMATCHES)
 """What counts against a side, once it is persistent."""
-UNJUDGED: Final = frozenset(Class(name) for name in checked.UNJUDGED)
+UNJUDGED: Final = frozenset({Class.FOREIGN, Class.PENDING})
 """What is no part of the rate's denominator: not ours, or not settled."""
 
 _EXPLAINED: Final = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from functools import reduce
 from typing import Final, NamedTuple
@@ -15,6 +15,7 @@ from consistency.assembly import both_stores, checker_of, identify_of, judge_of,
 from consistency.classes import Class
 from consistency.coarse import READ_ALL, Coarse, Plan, is_possible
 from consistency.compare import Finding
+from consistency.grid import Grid
 from consistency.judge import BACK_OFF, Checker, Judged
 from consistency.ledger import MOST_DELAY, LedgerRecords
 from consistency.recorded import NoRecords, Records
@@ -71,7 +72,7 @@ async def verify(
     """
     rules = Rules(check.rules, only_new=check.only_new)
     async with AsyncExitStack() as stack:
-        records, said = await _records(settings, check, what.span, stack)
+        records, said = await records_of(settings, check, what.span, stack)
         if what.is_repairing and not what.is_two_way and said != THREE_WAY:
             raise NotWithoutLedger(said)
         report = Report(check.routes, what.span, said, what.wanted)
@@ -121,40 +122,6 @@ async def _as_a_whole(check: Check, rules: Rules, stores: tuple[Store, Store], r
     finally:
         bulk.close()
     report.unseen = set(check.json_fields).difference(*(table.columns for table in tables))
-
-
-class Grid:
-    """The windows of a span: aligned to multiples of their size; the first and the last may be shorter.
-
-    precision: nanoseconds; no edge lies within a step of it, for rows of one step may be one row
-    """
-
-    def __init__(self, span: Span, size: int, precision: int = 1) -> None:
-        self._span = Span(_up(span.start, precision), _up(span.end, precision))
-        self.size = _up(size, precision)
-
-    def __len__(self) -> int:
-        """How many."""
-        if self._span.end <= self._span.start:
-            return 0
-        return (self._span.end - 1) // self.size - self._span.start // self.size + 1
-
-    def windows(self) -> Iterator[Span]:
-        """All of them, in order of time."""
-        first = self._span.start - self._span.start % self.size
-        for number in range(len(self)):
-            yield self._cut(first + number * self.size)
-
-    def of(self, at: int) -> Span | None:
-        """The one that a time lies in; None for one outside of the span."""
-        return self._cut(at - at % self.size) if self._span.start <= at < self._span.end else None
-
-    def _cut(self, start: int) -> Span:
-        return Span(max(start, self._span.start), min(start + self.size, self._span.end))
-
-
-def _up(value: int, step: int) -> int:
-    return -(-value // step) * step
 
 
 async def all_windows(grid: Grid, one_window: OneWindow, report: Report, progress: Progress) -> None:
@@ -234,7 +201,7 @@ class OneWindow:
         return judged
 
 
-async def _records(settings: Settings, check: Check, span: Span, stack: AsyncExitStack) -> tuple[Records, str]:
+async def records_of(settings: Settings, check: Check, span: Span, stack: AsyncExitStack) -> tuple[Records, str]:
     """The record, and how it is said in the report."""
     if check.identity == "none":
         return NoRecords(), "two-way: the ledger cannot name what these stores hold (identity: none)"

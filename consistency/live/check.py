@@ -98,6 +98,7 @@ class LiveCheck:
             late=self._late,
             trouble=self._trouble,
             classes=dict(state.totals),
+            checked=state.checked,
             judged=state.judged,
             trial=state.trial,
             visible=self._visibility.seconds,

@@ -20,7 +20,7 @@ import apsw
 import msgspec
 import orjson
 
-from consistency.classes import UNJUDGED, Class
+from consistency.classes import Class
 from consistency.judge import Judged
 from consistency.report import small, told
 from consistency.rows import Key, Span
@@ -56,7 +56,7 @@ class Found(msgspec.Struct):
     enriched: int
     most: dict[str, int]
     held: dict[str, int]
-    """Against new: `mismatches`, and of them `lost`; as `most` has it."""
+    """`settled` identities, those held against new: `mismatches`, and of them `lost`; as `most` has it."""
 
 
 class State(msgspec.Struct):
@@ -66,6 +66,7 @@ class State(msgspec.Struct):
     begin: int
     cursor: int
     totals: dict[str, int] = {}
+    checked: int = 0
     judged: int = 0
     trial: Trial = msgspec.field(default_factory=Trial)
     copy_since: int | None = None
@@ -179,17 +180,18 @@ class Journal:
         classes = {str(kind): number for kind, number in counts.classes.items() if number}
         against = [each for each in judged.findings if each.is_mismatch and each.by != ("old",)]
         lost = sum(each.kind is Class.LOST and "new" in each.by for each in against)
-        held = {"mismatches": len(against), "lost": lost}
+        held = {"settled": counts.settled, "mismatches": len(against), "lost": lost}
         before = self.found(judged.window)
         most, held_before = (before.most, before.held) if before is not None else ({}, {})
         more = {name: max(0, number - most.get(name, 0)) for name, number in classes.items()}
         more_held = {name: max(0, number - held_before.get(name, 0)) for name, number in held.items()}
         self.state.totals = dict(Counter(self.state.totals) + Counter(more))
         trial = self.state.trial
-        trial.settled += sum(number for name, number in more.items() if name not in UNJUDGED)
+        self.state.checked += more_held["settled"]
+        trial.settled += more_held["settled"]
         trial.mismatches += more_held["mismatches"]
         trial.lost += more_held["lost"]
-        if any(more_held.values()):
+        if more_held["mismatches"] or more_held["lost"]:
             trial.samples = (trial.samples + [told(small(each)) for each in against])[:SAMPLES]
         return Found(
             classes=classes,

@@ -25,7 +25,7 @@ from proxy.control.views import (
     TrialView,
     WorkerView,
 )
-from proxy.core.checked import MISMATCHES, UNJUDGED, CheckStats
+from proxy.core.checked import MISMATCHES, CheckStats
 from proxy.core.event import NEW, OLD, SIDES
 from proxy.core.owed import STATE_NAMES
 from proxy.net.server_tls import days_left
@@ -143,7 +143,7 @@ def _check(instance: Instance, routes: tuple[str, ...], stats: CheckStats | None
         late=stats.late,
         trouble=stats.trouble or None,
         classes=stats.classes,
-        checked=sum(count for name, count in stats.classes.items() if name not in UNJUDGED),
+        checked=stats.checked,
         mismatches=sum(stats.classes.get(name, 0) for name in MISMATCHES),
         windows=stats.judged,
         since_change=TrialView(trial.epoch, trial.settled, trial.mismatches, trial.lost, trial.rate, trial.samples),

@@ -8,8 +8,6 @@ import msgspec
 
 MISMATCHES: Final = frozenset({"lost", "unrecorded", "different", "duplicate"})
 """Classes of identities that count against a side; `consistency.classes` says what each is."""
-UNJUDGED: Final = frozenset({"foreign", "pending"})
-"""Classes that are not settled, or not ours."""
 
 
 class Trial(msgspec.Struct):
@@ -40,7 +38,8 @@ class CheckStats(msgspec.Struct):
     judged_until: nanoseconds since the epoch; every window before is judged; settle: seconds from a window's end until
     it is judged; pending, late: windows in which something is still owed, and that should have been judged and were
     not; trouble: why not, or what is wrong with a store; empty when nothing is
-    classes: identities by class, ever; never falls. judged: windows, ever
+    classes: identities by class, ever; never falls, so one that turned out to be of another class is in both.
+    checked: identities that are neither pending nor somebody else's, once each. judged: windows, ever
     visible: by side, seconds until 99 % of events were visible in its store, of those that were looked for
     """
 
@@ -53,6 +52,7 @@ class CheckStats(msgspec.Struct):
     late: int = 0
     trouble: str = ""
     classes: dict[str, int] = {}
+    checked: int = 0
     judged: int = 0
     trial: Trial = msgspec.field(default_factory=Trial)
     visible: dict[str, float] = {}

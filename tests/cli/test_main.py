@@ -38,10 +38,10 @@ CHANGES = [path for path, parser in COMMANDS.items() if "--reason" in parser.for
 
 
 def test_the_interface_has_its_commands() -> None:
-    expected = """demo init check run verify diff suggest status set-weight stage rollback rearm history why drain load
-        rollout.rearm ledger.status ledger.ls ledger.show ledger.replay dead.ls dead.requeue dead.discard
-        token.create token.ls token.revoke context.set context.use context.ls context.rm
-        completion"""
+    expected = """demo init check run verify diff suggest backfill status set-weight stage rollback rearm
+        history why drain load rollout.rearm ledger.status ledger.ls ledger.show ledger.replay dead.ls
+        dead.requeue dead.discard token.create token.ls token.revoke context.set context.use context.ls
+        context.rm completion"""
     assert {".".join(path) for path in COMMANDS} == set(expected.split())
 
 
@@ -79,6 +79,7 @@ def test_changes_are_all_there() -> None:
         "verify",
         "diff",
         "suggest",
+        "backfill",
         "ledger status",
         "ledger ls",
         "ledger show",
@@ -151,7 +152,7 @@ def test_yaml(ctl: Ctl, admin: FakeAdmin) -> None:
     assert yaml.safe_load(done.out)["routes"][0]["name"] == "events"
 
 
-LOCAL = ("demo", "init", "check", "run", "context", "completion", "load", "verify", "diff", "suggest")
+LOCAL = ("demo", "init", "check", "run", "context", "completion", "load", "verify", "diff", "suggest", "backfill")
 ON_AN_INSTANCE = """status | history | why | set-weight 25 | stage live --weight 10 | rollback | rearm | rollout rearm
     ledger status | ledger ls | ledger show event-1 | ledger replay --since 1h --to new
     dead ls | dead requeue --all | dead discard --all | token create ci --role viewer | token ls | token revoke ci

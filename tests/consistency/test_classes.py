@@ -165,4 +165,3 @@ def test_every_state_of_the_ledger_is_explained() -> None:
 
 def test_the_control_plane_uses_the_same_words() -> None:
     assert {str(kind) for kind in MISMATCHES} == checked.MISMATCHES == {"lost", "unrecorded", "different", "duplicate"}
-    assert {str(kind) for kind in UNJUDGED} == checked.UNJUDGED

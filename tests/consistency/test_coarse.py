@@ -10,13 +10,14 @@ from config.consistency import Check
 from consistency.assembly import checker_of
 from consistency.classes import Class
 from consistency.coarse import PAGE, Coarse, is_possible
+from consistency.grid import Grid
 from consistency.recorded import NoRecords
 from consistency.report import Report
 from consistency.rows import Row, Span
 from consistency.rules import Rules
 from consistency.stores.errors import StoreUnreachable
 from consistency.stores.protocol import Traits
-from consistency.verify import Grid, OneWindow, all_windows
+from consistency.verify import OneWindow, all_windows
 from tests.consistency.fakes import MemoryStore
 
 POINTS = Traits(is_keyed_by_time=True, fingerprint="sums")

@@ -96,6 +96,14 @@ def test_counts_of_a_window_that_is_judged_again_are_not_added_twice(tmp_path: P
     assert [each["identity"] for each in kept.findings(0, 9999, "lost", 10)] == ["a", "c"]
 
 
+def test_an_identity_that_turns_out_to_be_of_another_class_is_checked_once(tmp_path: Path) -> None:
+    kept = journal(tmp_path)
+    keep(kept, judged(1000, equal=5))
+    keep(kept, judged(1000, finding("a", Class.DUPLICATE, "new"), equal=4))
+    assert kept.state.totals == {"equal": 5, "duplicate": 1}
+    assert (kept.state.checked, kept.state.trial.settled, kept.state.trial.mismatches) == (5, 5, 1)
+
+
 def test_what_is_not_new_s_fault_is_not_held_against_it(tmp_path: Path) -> None:
     kept = journal(tmp_path)
     not_news = [
@@ -114,7 +122,7 @@ def test_what_is_not_new_s_fault_is_not_held_against_it(tmp_path: Path) -> None:
 def test_what_is_not_settled_is_no_part_of_the_trial(tmp_path: Path) -> None:
     kept = journal(tmp_path)
     keep(kept, judged(1000, finding("a", Class.FOREIGN), equal=2))
-    assert (kept.state.trial.settled, kept.state.totals) == (2, {"equal": 2, "foreign": 1})
+    assert (kept.state.trial.settled, kept.state.checked, kept.state.totals) == (2, 2, {"equal": 2, "foreign": 1})
 
 
 def test_a_trial_begins_with_each_weight_and_the_totals_go_on(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import yaml
 
 from config.loader import load
 from consistency.__main__ import main
+from consistency.grid import Grid
 from consistency.rows import Span
 from consistency.stores.protocol import Traits
-from consistency.verify import Grid
 
 COLUMNS = "id TEXT, at INTEGER, temperature REAL, state TEXT, body TEXT"
 SAME = {"table": "event", "identity": ["id"], "time": "at", "file": "old.db"}

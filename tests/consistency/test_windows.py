@@ -153,7 +153,14 @@ def test_every_window_is_judged_once_for_each_time_it_is_opened(steps: list[tupl
         elif what == "hold":
             held ^= {number}
         elif what == "restart":
-            whole = Windows(size=MINUTE, begin=whole.cursor, horizon=HOUR, judged=whole.judged, reopened=whole.reopened)
+            whole = Windows(
+                size=MINUTE,
+                begin=BEGIN,
+                horizon=HOUR,
+                cursor=whole.cursor,
+                judged=whole.judged,
+                reopened=whole.reopened,
+            )
         elif what == "reopen":
             if done.get(number):
                 assert whole.reopen(BEGIN + number * MINUTE, now) is WindowState.JUDGED

@@ -120,8 +120,8 @@ async def test_status_and_metrics(make_plane: MakePlane) -> None:
     assert (nothing_yet["alive"], nothing_yet["checked"], nothing_yet["checked_until"]) == (True, 0, "")
     now = 1_700_000_000 + plane.clock.now
     checker.find(
-        7, 2, 1, classes={"equal": 5, "lost": 1, "different": 1, "foreign": 3}, judged_until=round((now - 8) * 1e9),
-        settle=5.0, pending=1, late=2, trouble="store old: gone",
+        7, 2, 1, checked=7, classes={"equal": 5, "lost": 1, "different": 1, "foreign": 3},
+        judged_until=round((now - 8) * 1e9), settle=5.0, pending=1, late=2, trouble="store old: gone",
     )  # fmt: skip
     await eventually(lambda: plane.supervisor.instance.tally.checks, "the report")
     status = await plane.get("/api/v1/status")

@@ -72,10 +72,12 @@ async def restarts(backends: tuple[ToyBackend, ...], over: asyncio.Event) -> Non
         await asyncio.sleep(0.3)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 async def test_backends_that_restart_while_the_weight_flips(soak: bool) -> None:
     seconds, rate = 600 if soak else 15, 2000.0
-    async with scene(stage="live", weight=50, **ROUTE) as opened:
+    # A backend lives for a second and a half here. With a longer window nothing would ever be settled before the end.
+    window = {"websocket": {"redeliver_window": "500ms"}}
+    async with scene(stage="live", weight=50, **(ROUTE | window)) as opened:
         talkers = Talkers(opened.instance.address, sessions=10, rate=rate)
         talkers.start()
         over = asyncio.Event()
