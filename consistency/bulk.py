@@ -226,7 +226,7 @@ def _hashed(check: Check, old: Table, new: Table, precision: int) -> dict[str, l
     found: dict[str, list[str]] = {"old": [], "new": []}
     if check.time == "compare":
         for side, table in (("old", old), ("new", new)):
-            found[side].append(f"{table.at} // {precision}")
+            found[side].append(table.at if precision == 1 else f"{table.at} // {precision}")
     for name in names:
         rules = [rule for rule in check.rules if tokens(rule.path)[0] in (name, "*")]
         if len(rules) == 1 and rules[0].compare == "ignore" and rules[0].path == f"/{name}":

@@ -17,6 +17,8 @@ import marshal
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from config.rules import FieldRule, When
 from consistency import checks
 from consistency.checks import SAME, TOLERATED, Check
@@ -321,8 +323,13 @@ def _is_container(value: Any) -> bool:
 def _is_same(old: Any, new: Any) -> bool:
     """Whether two equal values are of the same types throughout, which `==` does not say: 1, 1.0 and true are equal.
 
-    Names of objects in another order count as another value here; the walk knows better, and is slower.
+    Names of objects in another order count as another value here; the walk knows better, and is slower. What JSON has no
+    text for, such as bytes, takes three times as long.
     """
+    try:
+        return orjson.dumps(old) == orjson.dumps(new)
+    except TypeError:
+        pass
     try:
         return marshal.dumps(old, _PLAIN) == marshal.dumps(new, _PLAIN)
     except ValueError:  # nested too deep for it

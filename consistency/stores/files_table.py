@@ -120,13 +120,16 @@ def describe(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Table
 def _part(name: str, kind: str) -> str:
     if kind in _FLOAT or kind.startswith("DECIMAL") or _is_nested(kind):
         raise WrongValue(f"column {name} is of type {kind}, which names no event: text and whole numbers do")
+    if kind == "VARCHAR":
+        return quoted(name)
     return f"lower(hex({quoted(name)}))" if kind == "BLOB" else f"CAST({quoted(name)} AS VARCHAR)"
 
 
 def _time(name: str, kind: str, unit: int) -> tuple[str, int]:
     column = quoted(name)
     if kind in _WHOLE:
-        return f"CAST(CAST({column} AS HUGEINT) * {unit} AS BIGINT)", unit
+        whole = column if kind == "BIGINT" else f"CAST({column} AS BIGINT)"
+        return (whole if unit == 1 else f"{whole} * {unit}"), unit  # what does not fit is an error
     if kind in _FLOAT or kind.startswith("DECIMAL"):
         micros = f"{column} * {unit // MICROSECOND}" if unit >= MICROSECOND else f"{column} / {MICROSECOND // unit}"
         return f"CAST(round({micros}) AS BIGINT) * {MICROSECOND}", MICROSECOND
