@@ -323,8 +323,8 @@ def _is_container(value: Any) -> bool:
 def _is_same(old: Any, new: Any) -> bool:
     """Whether two equal values are of the same types throughout, which `==` does not say: 1, 1.0 and true are equal.
 
-    Names of objects in another order count as another value here; the walk knows better, and is slower. What JSON has no
-    text for, such as bytes, takes three times as long.
+    Names of objects in another order count as another value here; the walk knows better, and is slower. What JSON has
+    no text for, such as bytes, takes three times as long.
     """
     try:
         return orjson.dumps(old) == orjson.dumps(new)

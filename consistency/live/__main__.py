@@ -7,6 +7,7 @@ anybody. Nothing waits for this process: events flow and the ledger delivers whe
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -94,6 +95,8 @@ def main() -> int:
         return 1  # a checker never keeps an instance from starting
     setup_logging(inherited.settings.log, "checker")
     os.nice(NICE)
+    gc.freeze()  # what lives as long as the process is not looked at again
+    gc.set_threshold(50_000, 20, 50)  # rows by the thousand come and go, without cycles
     uvloop.run(_main(inherited))
     return 0
 
