@@ -51,6 +51,25 @@ class DeadLetters(Change):
     route: str | None = None
 
 
+class Repair(Change):
+    """Write what one store lacks and the other has, of a span of event time; absent: the last hour."""
+
+    since: Moment | None = None
+    until: Moment | None = None
+    route: str | None = None
+
+
+class Backfill(Change):
+    """Copy from one side's store to the other's what that lacks. rate: rows per second, 0 without a bound."""
+
+    source: SideName
+    target: SideName
+    since: Moment
+    until: Moment | None = None
+    route: str | None = None
+    rate: float = 1000.0
+
+
 class CreateToken(Change):
     """A name and what its holder may do."""
 

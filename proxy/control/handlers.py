@@ -16,6 +16,7 @@ from proxy.control.admin import Call, Handler
 from proxy.control.audit import Entry, iso
 from proxy.control.bodies import SetStage, SetWeight
 from proxy.control.changes import Changed, Turn, position
+from proxy.control.check_handlers import CheckHandlers
 from proxy.control.instance import VERSION, Instance
 from proxy.control.ledger_handlers import LedgerHandlers
 from proxy.control.metrics import exposition, registry_of
@@ -32,7 +33,7 @@ WEIGHT_RANGE: Final = "weight must be between 0 and 100 percent, not "
 
 
 class Handlers:
-    """The handlers of one instance, beside those of the ledger."""
+    """The handlers of one instance, beside those of the ledger and of checks."""
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
@@ -41,8 +42,11 @@ class Handlers:
 
     def table(self) -> Mapping[str, Handler]:
         """Every operation's handler by the operation's name."""
-        ledger = LedgerHandlers(self._instance, self.record)
-        return {each.name: getattr(self, each.name, None) or getattr(ledger, each.name) for each in OPERATIONS}
+        families = (self, LedgerHandlers(self._instance, self.record), CheckHandlers(self._instance, self.record))
+        return {
+            each.name: next(getattr(family, each.name) for family in families if hasattr(family, each.name))
+            for each in OPERATIONS
+        }
 
     async def record(self, call: Call, action: str, evidence: dict[str, Any], route: str = "") -> None:
         """Check the expected epoch and write the audit line of a change that is not one of the routing."""

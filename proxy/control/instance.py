@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 
 from config.model import Route, Settings
@@ -41,6 +42,7 @@ class Instance:
     """
 
     settings: Settings
+    config_path: Path
     changes: Changes
     audit: Audit
     tokens: Tokens

@@ -52,6 +52,12 @@ _SINCE: Final = Parameter("since", "query", _MOMENT, "accepted since")
 _AFTER: Final = Parameter("after_seq", "query", {"type": "integer", "minimum": 0}, "only after this number")
 _ROWS: Final = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 5000}, "at most so many")
 _SEQS: Final = Parameter("seqs", "query", _STRING, "numbers of receipts with commas between them, at most 500")
+_UNTIL: Final = Parameter("until", "query", _MOMENT, "event time; until a moment ago when absent")
+_FROM: Final = Parameter("since", "query", _MOMENT, "event time; an hour before the end when absent")
+_FULL: Final = Parameter("full", "query", {"type": "string", "enum": ["true", "false"]}, "read every row")
+_CLASS: Final = Parameter("class", "query", _STRING, "only events of this class, such as lost or different")
+_FIELD: Final = Parameter("field", "query", _STRING, "only events that differ there or beneath, a JSON pointer")
+_OF_CHECK: Final = (_ROUTE, _FROM, _UNTIL, _FULL, _LIMIT)
 _TOKEN: Final = Parameter("name", "path", _STRING, "name of a token")
 _EVENT: Final = Parameter("id", "path", _STRING, "event id")
 
@@ -144,6 +150,52 @@ OPERATIONS: Final = (
     ),
     Operation(
         "POST", f"{PREFIX}/dead/discard", "dead_discard", "Give up on them", "operator", views.Moved, bodies.DeadLetters
+    ),
+    Operation("GET", f"{PREFIX}/consistency", "consistency", "The live checks", "viewer", views.Checks),
+    Operation(
+        "GET",
+        f"{PREFIX}/consistency/verify",
+        "verify",
+        "Compare what both stores hold with each other and the record",
+        "viewer",
+        dict,
+        parameters=_OF_CHECK,
+    ),
+    Operation(
+        "GET",
+        f"{PREFIX}/consistency/diff",
+        "diff",
+        "Events of which both stores say something else",
+        "viewer",
+        dict,
+        parameters=(*_OF_CHECK, _CLASS, _FIELD),
+    ),
+    Operation(
+        "GET",
+        f"{PREFIX}/consistency/suggest",
+        "suggest",
+        "Rules for what looks like noise; none is applied",
+        "viewer",
+        dict,
+        parameters=_OF_CHECK,
+    ),
+    Operation(
+        "POST",
+        f"{PREFIX}/consistency/repair",
+        "repair",
+        "Write what one store lacks and the other has",
+        "operator",
+        dict,
+        bodies.Repair,
+    ),
+    Operation(
+        "POST",
+        f"{PREFIX}/consistency/backfill",
+        "backfill",
+        "Copy what one store lacks of the other one's history",
+        "operator",
+        dict,
+        bodies.Backfill,
     ),
     Operation(
         "POST", f"{PREFIX}/drain", "drain", "Stop gracefully", "operator", views.Draining, bodies.Change, status=202

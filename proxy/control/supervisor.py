@@ -74,6 +74,7 @@ class Supervisor:
         changes = Changes(settings, self._store, audit, self._peers, self._tally, clock=clock)
         self.instance = Instance(
             settings=settings,
+            config_path=inherited.config_path.resolve(),
             changes=changes,
             audit=audit,
             tokens=Tokens(places.tokens),

@@ -120,6 +120,12 @@ class CheckView(msgspec.Struct):
     visible: dict[str, float]
 
 
+class Checks(msgspec.Struct):
+    """All live checks, in the order of the configuration."""
+
+    checks: list[CheckView]
+
+
 class Routes(msgspec.Struct):
     """The startup settings of all routes, as the configuration file names them, and the addresses for clients.
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import apsw
 import pytest
 
 from consistency.classes import Record
-from consistency.ledger import LEAST_DELAY, MOST_IDS, STATES_PAGE, LedgerRecords, by_event_id, by_values, event_moment
+from consistency.ledger import (
+    FEW,
+    LEAST_DELAY,
+    MOST_IDS,
+    STATES_PAGE,
+    LedgerRecords,
+    by_event_id,
+    by_values,
+    event_moment,
+)
 from consistency.recorded import Recorded, RecordsUnavailable
 from consistency.rows import Key, Span
 from proxy.core.owed import DEAD, DEFERRED, DELIVERED, NOT_OWED, PENDING, REFUSED
@@ -279,3 +289,78 @@ async def test_a_ledger_that_does_not_answer_is_an_error_and_may_answer_later() 
 )
 async def test_times_as_events_have_them(text: str, at: int | None) -> None:
     assert event_moment(text) == at
+
+
+async def test_a_span_is_pending_as_long_as_one_of_its_events_is() -> None:
+    ledger = Ledger()
+    for number in range(3 * FEW):
+        ledger.add(f"e{number}", number, DELIVERED, PENDING)
+    known = records(ledger)
+    await known.refresh()
+    ledger.asked.clear()
+    assert await known.is_pending(ALWAYS)
+    assert len(ledger.questions("ledger/settled", "seqs")) == 1, "a few that are pending say enough"
+    assert not await known.is_pending(Span(3 * FEW, 9 * FEW)), "nothing of this span is"
+    for row in ledger.rows[:-1]:
+        row[7] = DELIVERED
+    assert await known.is_pending(ALWAYS), "the last one"
+    assert not await known.is_pending(Span(0, 3 * FEW - 1))
+    ledger.rows[-1][7] = DEAD
+    assert not await known.is_pending(ALWAYS), "what is dead is not owed any more"
+
+
+async def test_what_was_pending_and_is_not_on_record_any_more_is_forgotten() -> None:
+    """The ledger drops what is settled and old; what became of it nobody can say."""
+    ledger = Ledger()
+    ledger.add("pending", 1, DELIVERED, PENDING)
+    ledger.add("refused", 2, DELIVERED, REFUSED)
+    ledger.add("last", 3)
+    known = records(ledger)
+    await known.refresh()
+    del ledger.rows[:2]
+    assert not await known.is_pending(ALWAYS)
+    assert sorted(states(await known.about(ALWAYS, []))) == ["last", "refused"], "what is known of others stays"
+
+
+async def test_who_is_told_of_receipts_writes_with_them(tmp_path: Path) -> None:
+    ledger, db = Ledger(page=2), apsw.Connection(str(tmp_path / "index.db"))
+    db.execute("CREATE TABLE seen (at INTEGER)")
+    told: list[list[int]] = []
+
+    def note(times: Sequence[int]) -> None:
+        told.append(list(times))
+        db.executemany("INSERT INTO seen VALUES (?)", [(at,) for at in times])
+        if len(told) == 2:
+            raise apsw.FullError("the disk is full")
+
+    for number in range(5):
+        ledger.add(f"e{number}", number)
+    known = LedgerRecords(ledger, ["events"], by_event_id, db=db, on_receipts=note)
+    with pytest.raises(apsw.FullError):
+        await known.refresh()
+    assert told == [[0, 1], [2, 3]]
+    assert [at for (at,) in db.execute("SELECT at FROM seen")] == [0, 1]
+    again = LedgerRecords(ledger, ["events"], by_event_id, db=db, on_receipts=note)
+    await again.refresh()
+    assert [at for (at,) in db.execute("SELECT at FROM seen")] == [0, 1, 2, 3, 4], "each with its receipt, once"
+
+
+async def test_the_newest_and_which_side_has_them() -> None:
+    ledger = Ledger()
+    for number, (old, new) in enumerate(((DELIVERED, DELIVERED), (DELIVERED, PENDING), (NOT_OWED, DELIVERED)), 1):
+        ledger.add(f"e{number}", number, old, new)
+    known = records(ledger)
+    await known.refresh()
+    assert known.newest(2, 0) == [(3, Key("e3", 3), (False, True)), (2, Key("e2", 2), (True, False))]
+    assert known.newest(10, 2) == [(3, Key("e3", 3), (False, True))]
+
+
+async def test_what_is_forgotten_is_not_asked_about() -> None:
+    ledger = Ledger()
+    for number in range(10):
+        ledger.add(f"e{number}", number, DELIVERED, PENDING)
+    known = records(ledger)
+    await known.refresh()
+    known.forget(7)
+    assert sorted(states(await known.about(ALWAYS, []))) == ["e7", "e8", "e9"]
+    assert ledger.questions("ledger/recorded", "after_seq")[-1] == 10, "nor read again"

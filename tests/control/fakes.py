@@ -179,8 +179,15 @@ class FakeChecker(FakeWorker):
 class Plane:
     """A real supervisor with fakes around it, in this process's loop."""
 
-    def __init__(self, settings: Settings, *, started_ns: int = 1_700_000_000_000_000_000) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        started_ns: int = 1_700_000_000_000_000_000,
+        config_path: Path = Path("crossfade.yaml"),
+    ) -> None:
         self.settings = settings
+        self.config_path = config_path
         self.places = places_of(settings)
         self.places.control_socket.parent.mkdir(parents=True, exist_ok=True)
         self.clock = Clock()
@@ -199,7 +206,7 @@ class Plane:
         inherited = Inherited(
             settings=self.settings,
             places=self.places,
-            config_path=Path("crossfade.yaml"),
+            config_path=self.config_path,
             marks_fd=marks_fd,
             listen_fds=(),
             lifeline_fd=lifeline_fd,

@@ -33,6 +33,12 @@ POST /api/v1/ledger/replay
 GET /api/v1/dead
 POST /api/v1/dead/requeue
 POST /api/v1/dead/discard
+GET /api/v1/consistency
+GET /api/v1/consistency/verify
+GET /api/v1/consistency/diff
+GET /api/v1/consistency/suggest
+POST /api/v1/consistency/repair
+POST /api/v1/consistency/backfill
 POST /api/v1/drain
 GET /api/v1/tokens
 POST /api/v1/tokens
