@@ -112,6 +112,11 @@ class Check(BaseModel):
     )
     time_within: Duration = Field(0.0, description="how far these times may lie apart", examples=["1ms"])
 
+    @property
+    def is_live(self) -> bool:
+        """Whether these stores can be checked while events come in: what was exported has none of the present."""
+        return not any(isinstance(each.settings, FilesStore) for each in (self.old, self.new))
+
     @field_validator("new")
     @classmethod
     def _is_another(cls, new: Store, info: ValidationInfo) -> Store:

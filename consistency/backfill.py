@@ -18,9 +18,11 @@ from typing import Final, Literal
 
 import msgspec
 import tenacity
+from xxhash import xxh64_hexdigest
 
 from config.consistency import Check
 from consistency.assembly import both_stores, naming_of
+from consistency.classes import SideRecord
 from consistency.grid import Grid
 from consistency.identity import Naming
 from consistency.judge import NO_TIME, Sleep
@@ -40,6 +42,11 @@ SideName = Literal["old", "new"]
 SIDE_OF: Final = {"old": OLD, "new": NEW}
 
 
+def _may_come(side: SideRecord) -> bool:
+    """Whether the ledger will deliver it, or would after a rollback or when a dead letter is requeued."""
+    return side.is_deferred or side.unsettled in (owed.PENDING, owed.DEAD)
+
+
 class Done(msgspec.Struct):
     """How far it is. cursor: start of the first window that is not done, nanoseconds; read, written: rows; waiting:
     rows that the ledger will deliver.
@@ -51,6 +58,8 @@ class Done(msgspec.Struct):
     read: int = 0
     written: int = 0
     waiting: int = 0
+    stores: str = ""
+    """Names the settings of both stores: a cursor of others says nothing."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -61,6 +70,8 @@ class Order(msgspec.Struct, frozen=True):
     span: Span
     rate: float = 0.0
     is_dry: bool = False
+    least_window: int = 3600 * 1_000_000_000
+    """Nanoseconds. A year has half a million minutes, and rows come in chunks whatever a window holds."""
 
 
 class Outcome(msgspec.Struct):
@@ -86,6 +97,7 @@ class Backfill:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._check = check
+        self._stores = xxh64_hexdigest(f"{check.old!r} {check.new!r}".encode())
         self._order = order
         self._records = records
         self._file = file
@@ -120,13 +132,14 @@ class Backfill:
             except (OSError, msgspec.DecodeError):
                 found = None
             # A span that is said as `30d ago` begins a little later each time.
-            if found is not None and found.start <= start <= found.cursor:
+            if found is not None and found.stores == self._stores and found.start <= start <= found.cursor:
                 found.end = end
                 return found, found.cursor
-        return Done(start, end, start), None
+        return Done(start, end, start, stores=self._stores), None
 
     async def _copy(self, source: Store, target: Store, naming: Naming, done: Done) -> None:
-        grid = Grid(self._order.span, round(self._check.window * 1e9), naming.precision)
+        size = max(round(self._check.window * 1e9), self._order.least_window)
+        grid = Grid(self._order.span, size, naming.precision)
         again = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type((StoreError, RecordsUnavailable)),
             stop=tenacity.stop_after_attempt(TRIES),
@@ -177,7 +190,7 @@ class Backfill:
             return set()
         side = SIDE_OF[self._order.target]
         recorded = await self._records.about(NO_TIME, [row.key for row in rows])
-        return {each.identity for each in recorded if each.record.at(side).unsettled == owed.PENDING}
+        return {each.identity for each in recorded if _may_come(each.record.at(side))}
 
     def _keep(self, done: Done) -> None:
         if not self._order.is_dry:

@@ -31,7 +31,7 @@ from consistency.report import KEPT
 from consistency.rows import Row, Span
 from consistency.rules import LOOKS, Rules, tokens
 from consistency.stores.files import MEMORY, FilesStore, connect, translated
-from consistency.stores.files_table import NUMBERS, Table
+from consistency.stores.files_table import FLOATS, Table, WrongValue, kind_of
 from consistency.stores.protocol import Store
 from consistency.stores.table import clamped
 
@@ -113,10 +113,12 @@ class Bulk:
 
     def compare(self) -> Compared:
         """All of it. Raises duckdb.Error, rules.Incomparable, and what making rows raises."""
+        for table in self._tables.values():
+            self._check_names(table)
         rows = self._rows_of("old"), self._rows_of("new")
         segments = min(max(max(rows) // ROWS_OF_SEGMENT, LEAST_SEGMENTS), MOST_SEGMENTS)
         for side in self._tables:
-            self._sum(side, f"{side}_segment", f"{self._name_hash(side)} % {segments} AS place")
+            self._sum(side, f"{side}_segment", {"place": f"{self._name_hash(side)} % {segments}"})
         equal = self._differing("segment", ("place",))
         differing = self._count("segment")
         within = "" if differing > SCATTERED * segments else "IN (SELECT place FROM segment)"
@@ -124,9 +126,8 @@ class Bulk:
             equal = 0  # they are counted with the others then
         names = tuple(f"part{number}" for number in range(len(self._tables["old"].parts)))
         for side, table in self._tables.items():
-            named = ", ".join(f"{part} AS {name}" for part, name in zip(table.parts, names, strict=True))
             where = f"{self._name_hash(side)} % {segments} {within}" if within else ""
-            self._sum(side, f"{side}_identity", named, where)
+            self._sum(side, f"{side}_identity", dict(zip(names, table.parts, strict=True)), where)
         self._differing("suspect", names)
         equal += self._equal_identities(names)
         counts, findings = self._judged(names)
@@ -138,15 +139,20 @@ class Bulk:
     def _name_hash(self, side: str) -> str:
         return f"hash({', '.join(self._tables[side].parts)})"
 
-    def _sum(self, side: str, into: str, by: str, where: str = "") -> None:
-        """Count and sum of row hashes of a side, by something that is selected `AS` one name or several."""
+    def _check_names(self, table: Table) -> None:
+        """Raises WrongValue for rows that nobody could find again: sums would leave them out."""
+        nameless = " OR ".join(f"{each} IS NULL" for each in (*table.parts, table.at))
+        if self._one(f"SELECT count(*) FROM {table.source} WHERE {nameless}"):
+            raise WrongValue("rows have no time, or no value in a column that names the event")
+
+    def _sum(self, side: str, into: str, by: dict[str, str], where: str = "") -> None:
+        """Count and sum of row hashes of a side, by expressions with a name each."""
         table = self._tables[side]
-        names = ", ".join(each.rpartition(" AS ")[2] for each in by.split(", ") if " AS " in each)
         condition = " AND ".join(each for each in (self._within(table), where) if each)
         self._db.execute(
-            f"CREATE TABLE {into} AS SELECT {by}, count(*) AS n, "
-            f"sum(hash({', '.join((*table.parts, *self._hashed[side]))})) AS h "
-            f"FROM {table.source} WHERE {condition} GROUP BY {names}"
+            f"CREATE TABLE {into} AS SELECT {', '.join(f'{each} AS {name}' for name, each in by.items())}, "
+            f"count(*) AS n, sum(hash({', '.join((*table.parts, *self._hashed[side]))})) AS h "
+            f"FROM {table.source} WHERE {condition} GROUP BY {', '.join(by)}"
         )
 
     def _within(self, table: Table) -> str:
@@ -231,14 +237,24 @@ def _hashed(check: Check, old: Table, new: Table, precision: int) -> dict[str, l
         rules = [rule for rule in check.rules if tokens(rule.path)[0] in (name, "*")]
         if len(rules) == 1 and rules[0].compare == "ignore" and rules[0].path == f"/{name}":
             continue
+        are_alike = old.types.get(name) == new.types.get(name)
         for side, table in (("old", old), ("new", new)):
-            found[side].append(_rounded(table, name, rules) if name in table.columns else "NULL")
+            if name not in table.columns:
+                found[side].append("NULL")
+            else:
+                found[side].append(_rounded(table, name, rules) if are_alike else _with_kind(table, name))
     return found
+
+
+def _with_kind(table: Table, name: str) -> str:
+    """A value in SQL where the other side has it in another type: true and 1 have one hash, and are two things."""
+    return f"'{kind_of(table.types[name])} ' || CAST({table.columns[name]} AS VARCHAR)"
 
 
 def _rounded(table: Table, name: str, rules: list[FieldRule]) -> str:
     """A value in SQL. Two in one step of an absolute tolerance are within it; at its edge they are suspects."""
     value = table.columns[name]
-    if len(rules) == 1 and rules[0].compare == "tolerance" and rules[0].abs > 0 and table.types[name] in NUMBERS:
+    # Large whole numbers would lose their last digits.
+    if len(rules) == 1 and rules[0].compare == "tolerance" and rules[0].abs > 0 and table.types[name] in FLOATS:
         return f"floor({value} / {rules[0].abs!r})"
     return value

@@ -81,13 +81,17 @@ class SideRecord(NamedTuple):
     acknowledged: int = 0
     unsettled: int = owed.NOT_OWED
     tries: int = 0
+    is_deferred: bool = False
+    """One is kept for a rollback."""
 
     @classmethod
     def of(cls, state: int, attempts: int) -> SideRecord:
         """Of one event. What is deferred is kept for a rollback, and not owed for now."""
         if state == owed.DELIVERED:
             return cls(1, owed.NOT_OWED, max(attempts, 1))
-        return cls(0, owed.NOT_OWED, 0) if state in (owed.NOT_OWED, owed.DEFERRED) else cls(0, state, attempts)
+        if state in (owed.NOT_OWED, owed.DEFERRED):
+            return cls(0, owed.NOT_OWED, 0, state == owed.DEFERRED)
+        return cls(0, state, attempts)
 
     def joined(self, other: SideRecord) -> SideRecord:
         """With other events."""
@@ -95,6 +99,7 @@ class SideRecord(NamedTuple):
             self.acknowledged + other.acknowledged,
             min(self.unsettled, other.unsettled, key=_ORDER.index),
             self.tries + other.tries,
+            self.is_deferred or other.is_deferred,
         )
 
 

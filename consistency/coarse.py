@@ -21,8 +21,8 @@ from consistency.stores.protocol import Fingerprint, Fingerprints, Store
 
 PAGE: Final = 60
 """Windows of one question."""
-_SAME: Final = 1e-12
-"""Share by which sums of the same values may differ for the order in which they were added."""
+_SAME: Final = 2.3e-16
+"""Share by which sums of the same values may differ for the order in which they were added, for each value."""
 
 
 class Plan(NamedTuple):
@@ -94,7 +94,7 @@ class Coarse:
         if self._may_have_more:
             fields = {_field(name) for name in a} | self._named
             b = {name: value for name, value in b.items() if _field(name) in fields}
-        return a.keys() == b.keys() and all(_is_same(value, b[name]) for name, value in a.items())
+        return a.keys() == b.keys() and all(_is_same(value, b[name], old.rows) for name, value in a.items())
 
     def _counts(self, figure: str) -> bool:
         return _field(figure) not in self._ignored
@@ -112,8 +112,8 @@ def _field(figure: str) -> str:
     return figure.rsplit(" ", 2)[0]
 
 
-def _is_same(old: float, new: float) -> bool:
-    return old == new or (float in (type(old), type(new)) and isclose(old, new, rel_tol=_SAME))
+def _is_same(old: float, new: float, rows: int) -> bool:
+    return old == new or (float in (type(old), type(new)) and isclose(old, new, rel_tol=_SAME * rows))
 
 
 def _ignored(check: Check) -> frozenset[str]:

@@ -121,15 +121,20 @@ class LedgerRecords:
         """Events without a time of their own that could be believed: that of their arrival stands in its place."""
 
     async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
-        """Identities with an event in the span, and those of these keys that are on record, as they are now."""
+        """Identities with an event in the span, and those of these keys that are on record, as they are now.
+
+        With an empty span what is delivered is asked for again as well: it may have been taken back, for the connection
+        it went by was lost, or be replayed. So a suspect is not lost while it is owed once more.
+        """
         await self.refresh()
         query = "SELECT DISTINCT identity FROM receipt WHERE at >= ? AND at < ?"
         names = dict.fromkeys(name for (name,) in self._db.execute(query, (span.start, span.end)))
         names |= dict.fromkeys(key.identity for key in keys)
         found: list[Recorded] = []
         listed = list(names)
+        is_all = span.end <= span.start
         for start in range(0, len(listed), STATES_PAGE):
-            found += await self._now(listed[start : start + STATES_PAGE])
+            found += await self._now(listed[start : start + STATES_PAGE], is_all=is_all)
         return found
 
     def covers(self, at: int) -> bool:
@@ -186,10 +191,11 @@ class LedgerRecords:
         if self._is_own:
             self._db.close()
 
-    async def _now(self, names: list[str]) -> list[Recorded]:
-        """Some identities, with the present states of what is not settled for good."""
+    async def _now(self, names: list[str], *, is_all: bool) -> list[Recorded]:
+        """Some identities, with the present states of what is not settled for good, or of everything."""
         named = orjson.dumps(names).decode()
-        query = f"SELECT seq FROM receipt WHERE {_NAMED} AND NOT (old IN {_SETTLED} AND new IN {_SETTLED}) ORDER BY seq"
+        which = "" if is_all else f"AND NOT (old IN {_SETTLED} AND new IN {_SETTLED})"
+        query = f"SELECT seq FROM receipt WHERE {_NAMED} {which} ORDER BY seq"
         unsettled = [int(seq) for (seq,) in self._db.execute(query, (named,))]
         await self._ask_again(unsettled)
         return self._select(named)

@@ -96,7 +96,7 @@ class Windows:
         self.size = size
         self.horizon = horizon
         self.begin = -(-begin // size) * size
-        self.cursor = self.begin if cursor is None else max(self.begin, -(-cursor // size) * size)
+        self.cursor = self.begin if cursor is None else max(self.begin, cursor - cursor % size)
         """Start of the first window that is not judged; all before it are."""
         self._judged = set(judged)
         self._reopened = set(reopened)
@@ -155,7 +155,10 @@ class Windows:
         window = self.of(at)
         if window.start < self.begin:
             return WindowState.CLOSED
-        state = self.state(window, now, 0, lambda _: False)
+        if self._is_judged(window.start):  # also when its end is to come: a clock ran ahead
+            state = WindowState.JUDGED if now < window.end + self.horizon else WindowState.CLOSED
+        else:
+            state = self.state(window, now, 0, lambda _: False)
         if state is WindowState.JUDGED or window.start in self._taken:
             self._reopened.add(window.start)
         return state

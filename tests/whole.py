@@ -27,6 +27,8 @@ BESIDE: Final = (
     "tests/control",
     "tests/core",
     "tests/influxdb",
+    "tests/project",
+    "tests/e2e/test_checker.py",
     "tests/e2e/test_compiled.py",
 )
 NETWORK: Final = ("unshare", "--net", "--", "sh", "-c", 'ip link set lo up && exec nice -n 10 "$@"', "sh")

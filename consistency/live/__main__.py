@@ -40,7 +40,9 @@ class CheckerProcess:
         self._admin = Admin(places.admin_socket)
         folder = places.checker
         self._checks = [
-            LiveCheck(check, self._admin, folder / f"{check.routes[0]}.db") for check in inherited.settings.consistency
+            LiveCheck(check, self._admin, folder / f"{check.routes[0]}.db")
+            for check in inherited.settings.consistency
+            if check.is_live
         ]
         register = Register("checker", 0, os.getpid(), secrets.token_hex(8))
         self._link = LinkClient(places.control_socket, register, self._on_message)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consistency.ledger import Asker
+from consistency.ledger import LEAST_DELAY, Asker
+from consistency.recorded import RecordsUnavailable
 from consistency.rows import Span
 
 _SECOND = 1_000_000_000
@@ -21,6 +22,8 @@ class Backlog:
     async def look(self, now: int) -> None:
         """Ask. now: nanoseconds since the epoch. Raises RecordsUnavailable."""
         status = await self._admin.ask("status")
+        if not status["ledger"]["segments"]:
+            raise RecordsUnavailable("the ledger has not said yet what it owes")
         ages = [
             side["ledger"]["oldest_age_s"]
             for route in status["routes"]
@@ -31,5 +34,5 @@ class Backlog:
         self._oldest = now - round(max(ages) * _SECOND) if ages else None
 
     async def is_pending(self, span: Span) -> bool:
-        """Whether an event of the span may still be owed: one was accepted before its end, and is."""
-        return self._oldest is not None and self._oldest < span.end
+        """Whether an event of the span may still be owed: one is that was accepted before its end or soon after."""
+        return self._oldest is not None and self._oldest < span.end + LEAST_DELAY

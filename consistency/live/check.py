@@ -21,7 +21,7 @@ import apsw
 from config.consistency import Check
 from consistency.assembly import both_stores, checker_of, identify_of
 from consistency.judge import BACK_OFF, Checker, Judged, Sleep
-from consistency.ledger import Asker, LedgerRecords
+from consistency.ledger import LEAST_DELAY, Asker, LedgerRecords
 from consistency.live.backlog import Backlog
 from consistency.live.journal import Journal
 from consistency.live.visibility import Visibility
@@ -43,6 +43,8 @@ HORIZON: Final = 24 * 3600 * SECOND
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
 """Seconds until what could not be read is tried again, doubled with each time."""
+EARLIER: Final = 2 * LEAST_DELAY
+"""Nanoseconds before the first window from which receipts are read: what was under way when it began is known."""
 OWED_FOR: Final = 5 * SECOND
 """Nanoseconds for which a window in which something was owed is not looked at again."""
 PRUNE_EVERY: Final = 60 * SECOND
@@ -74,6 +76,7 @@ class LiveCheck:
         self._rules = Rules(check.rules, only_new=check.only_new)
         self._visibility = Visibility()
         self._epoch = 0
+        self._routing: Routing | None = None
         self._pending = self._late = 0
         self._trouble = "it has not begun yet"
         self._pauses: dict[int, tuple[int, int]] = {}
@@ -106,6 +109,7 @@ class LiveCheck:
 
     def on_routing(self, routing: Routing) -> None:
         """The live routing is this from now on."""
+        self._routing = routing
         dials = {name: routing.routes[name] for name in self._check.routes if name in routing.routes}
         weights = {name: each.weight for name, each in dials.items()}
         state = self._journal.state
@@ -113,11 +117,10 @@ class LiveCheck:
             if state.trial.weights != weights:
                 self._journal.begin_trial(routing.epoch, weights)
             is_copied = all(each.copy == COPY_DURABLE for each in dials.values())
-            if is_copied != (state.copy_since is not None):
-                self._journal.copied_since(self._wall() if is_copied else None)
+            self._journal.note_copy(is_copied, routing.epoch, self._wall())
         except apsw.Error as error:
             log.error("what the routing is could not be kept: %s", error, extra={"file": str(self._file)})
-            return  # the epoch stays behind, so nobody takes these figures for the new weight's
+            return  # the epoch stays behind, so nobody takes these figures for the new weight's; the next round tries
         self._epoch = routing.epoch
 
     @property
@@ -163,18 +166,20 @@ class LiveCheck:
             return Journal(self._file, size=size, begin=now, horizon=HORIZON)
 
     async def _opened(self, stack: AsyncExitStack) -> tuple[tuple[Store, Store], Checker, LedgerRecords | Backlog]:
-        stores = await both_stores(self._check, stack)
         if self._is_two_way:
+            stores = await both_stores(self._check, stack)
             return stores, self._checker(stores, NoRecords()), Backlog(self._admin, self._check.routes)
         journal = self._journal
         records = LedgerRecords(
             self._admin,
             self._check.routes,
             identify_of(self._check),
-            since=journal.windows.begin,
+            since=journal.windows.begin - EARLIER,
             db=journal.db,
             on_receipts=self._note,
         )
+        await records.refresh()  # before a store is asked: while one is away the ledger drops what is settled
+        stores = await both_stores(self._check, stack)
         return stores, self._checker(stores, records), records
 
     def _checker(self, stores: tuple[Store, Store], records: LedgerRecords | NoRecords) -> Checker:
@@ -204,6 +209,8 @@ class LiveCheck:
     async def _round(self, stores: tuple[Store, Store], checker: Checker, source: LedgerRecords | Backlog) -> None:
         """Judge all windows that are due."""
         now = self._wall()
+        if self._routing is not None and self._routing.epoch != self._epoch:
+            self.on_routing(self._routing)
         if isinstance(source, Backlog):
             await source.look(now)
         else:
@@ -264,16 +271,20 @@ class LiveCheck:
             raise
         journal.windows.give_back(window)
         if judged.is_pending:
+            self._owed_until[window.start] = self._wall() + OWED_FOR
             return ""
         _, pause = self._pauses.get(window.start, (0, round(FIRST_PAUSE * SECOND)))
         self._pauses[window.start] = self._wall() + pause, min(2 * pause, round(LONGEST_PAUSE * SECOND))
         return judged.inconclusive
 
     def _is_copied(self, window: Span) -> bool:
-        since = self._journal.state.copy_since
-        return since is not None and since <= window.start
+        return any(
+            since <= window.start and (until is None or window.end <= until)
+            for since, until in self._journal.state.copied
+        )
 
     def _prune(self, source: LedgerRecords | Backlog, now: int) -> None:
         self._journal.prune(now)
         if isinstance(source, LedgerRecords):
-            source.forget(min(self._journal.windows.cursor, now - HORIZON))
+            windows = self._journal.windows
+            source.forget(min(windows.cursor, now - HORIZON, *windows.reopened))

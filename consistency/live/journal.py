@@ -21,6 +21,7 @@ import msgspec
 import orjson
 
 from consistency.classes import Class
+from consistency.compare import Finding
 from consistency.judge import Judged
 from consistency.report import small, told
 from consistency.rows import Key, Span
@@ -29,8 +30,12 @@ from proxy.core.checked import Trial
 
 KEPT: Final = 1000
 """Findings of one window that are kept; all are counted."""
+MOST_COPIED: Final = 100
+"""Spans of copied time that are remembered."""
 SAMPLES: Final = 10
 """Findings of a trial that are told with a revert."""
+MOST_FINDINGS: Final = 200_000
+"""Findings that are kept of all windows, the newest; some 100 MiB."""
 KEPT_FOR: Final = 30 * 86_400 * 1_000_000_000
 """Nanoseconds for which reports are kept after their window."""
 
@@ -40,6 +45,9 @@ CREATE TABLE IF NOT EXISTS judged (
 CREATE TABLE IF NOT EXISTS finding (
     home INTEGER NOT NULL, at INTEGER NOT NULL, class TEXT NOT NULL, said TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS finding_of ON finding (home);
+CREATE TABLE IF NOT EXISTS held (
+    home INTEGER NOT NULL, identity TEXT NOT NULL, class TEXT NOT NULL, PRIMARY KEY (home, identity, class)
+    ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS reopened (start INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS stray (
     home INTEGER NOT NULL, identity TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (home, identity, at)) WITHOUT ROWID;
@@ -55,8 +63,16 @@ class Found(msgspec.Struct):
     tolerated: dict[str, int]
     enriched: int
     most: dict[str, int]
-    held: dict[str, int]
-    """`settled` identities, those held against new: `mismatches`, and of them `lost`; as `most` has it."""
+    settled: int
+    further: int
+    """The most settled identities, and mismatches of new beyond those that are named, that were counted of it."""
+
+
+def is_held_against_new(finding: Finding) -> bool:
+    """A mismatch that says something of new: not what old alone did, nor what both have lost, as of one event that
+    neither stores.
+    """
+    return finding.is_mismatch and "old" not in finding.by
 
 
 class State(msgspec.Struct):
@@ -69,8 +85,10 @@ class State(msgspec.Struct):
     checked: int = 0
     judged: int = 0
     trial: Trial = msgspec.field(default_factory=Trial)
-    copy_since: int | None = None
-    """Since when every event is owed to both sides; None while some are not."""
+    copied: list[tuple[int, int | None]] = []
+    """Spans in which every event was owed to both sides, nanoseconds; None while it still is."""
+    copy_epoch: int = 0
+    """Of the routing that was known last."""
 
 
 class Journal:
@@ -81,8 +99,10 @@ class Journal:
     """
 
     def __init__(self, path: Path, *, size: int, begin: int, horizon: int) -> None:
+        self._saw_routing = False
         self.db = apsw.Connection(str(path))
         self.db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
+        self.db.set_busy_timeout(2000)
         self.db.execute(_SCHEMA)
         self.state = self._load() or State(size, begin, begin)
         if self.state.size != size:
@@ -100,8 +120,8 @@ class Journal:
             self._write()
 
     def _change_size(self, size: int) -> None:
-        """What is judged already stays; what was judged behind a window that was not is judged anew."""
-        start = self.state.begin = self.state.cursor
+        """What is judged already stays, as far as new windows end where old ones did; the rest is judged anew."""
+        start = self.state.cursor = self.state.cursor - self.state.cursor % size
         self.state.size = size
         with self.db:
             self.db.execute("DELETE FROM reopened; DELETE FROM stray")
@@ -168,9 +188,11 @@ class Journal:
     def prune(self, now: int) -> None:
         """Leave out what is past its time."""
         with self.db:
-            for table, column in (("judged", "start"), ("finding", "home"), ("stray", "home")):
+            for table, column in (("judged", "start"), ("finding", "home"), ("stray", "home"), ("held", "home")):
                 before = min(now - KEPT_FOR, self.windows.cursor)
                 self.db.execute(f"DELETE FROM {table} WHERE {column} < ?", (before,))  # noqa: S608 - our own names
+            newest = "(SELECT max(rowid) FROM finding)"
+            self.db.execute(f"DELETE FROM finding WHERE rowid <= {newest} - ?", (MOST_FINDINGS,))  # noqa: S608 - ours
 
     # --- counts --------------------------------------------------------------------------------------------
 
@@ -178,29 +200,40 @@ class Journal:
         """Add to totals and trial what a window has more than was counted of it already: neither ever falls."""
         counts = judged.counts
         classes = {str(kind): number for kind, number in counts.classes.items() if number}
-        against = [each for each in judged.findings if each.is_mismatch and each.by != ("old",)]
-        lost = sum(each.kind is Class.LOST and "new" in each.by for each in against)
-        held = {"settled": counts.settled, "mismatches": len(against), "lost": lost}
         before = self.found(judged.window)
-        most, held_before = (before.most, before.held) if before is not None else ({}, {})
+        most = before.most if before is not None else {}
         more = {name: max(0, number - most.get(name, 0)) for name, number in classes.items()}
-        more_held = {name: max(0, number - held_before.get(name, 0)) for name, number in held.items()}
         self.state.totals = dict(Counter(self.state.totals) + Counter(more))
         trial = self.state.trial
-        self.state.checked += more_held["settled"]
-        trial.settled += more_held["settled"]
-        trial.mismatches += more_held["mismatches"]
-        trial.lost += more_held["lost"]
-        if more_held["mismatches"] or more_held["lost"]:
-            trial.samples = (trial.samples + [told(small(each)) for each in against])[:SAMPLES]
+        settled = max(0, counts.settled - (before.settled if before is not None else 0))
+        self.state.checked += settled
+        trial.settled += settled
+        against = [each for each in judged.findings if is_held_against_new(each)]
+        news = self._news(judged.window, against)
+        # Of more than are named, only how many more there are than ever before.
+        further = max(0, len(against) - KEPT - (before.further if before is not None else 0))
+        trial.mismatches += len(news) + further
+        trial.lost += sum(each.kind is Class.LOST for each in news)
+        trial.samples = (trial.samples + [told(small(each)) for each in news])[:SAMPLES]
         return Found(
             classes=classes,
             fields=dict(counts.fields),
             tolerated=dict(counts.tolerated),
             enriched=counts.enriched,
             most={name: max(classes.get(name, 0), most.get(name, 0)) for name in classes.keys() | most.keys()},
-            held={name: max(number, held_before.get(name, 0)) for name, number in held.items()},
+            settled=max(counts.settled, before.settled if before is not None else 0),
+            further=max(0, len(against) - KEPT, before.further if before is not None else 0),
         )
+
+    def _news(self, window: Span, against: list[Finding]) -> list[Finding]:
+        """Those of the first KEPT that were not held against new in this window before, however often it was judged."""
+        news = []
+        for each in against[:KEPT]:
+            row = (window.start, each.key.identity, str(each.kind))
+            if not self.db.execute("SELECT 1 FROM held WHERE home = ? AND identity = ? AND class = ?", row).fetchall():
+                self.db.execute("INSERT INTO held VALUES (?, ?, ?)", row)
+                news.append(each)
+        return news
 
     def found(self, window: Span) -> Found | None:
         """What was found in a window; None when it was not judged yet."""
@@ -222,10 +255,20 @@ class Journal:
             self.state.trial = Trial(epoch, weights)
             self._write()
 
-    def copied_since(self, since: int | None) -> None:
-        """Since when every event is owed to both sides; None: not now."""
+    def note_copy(self, is_copied: bool, epoch: int, now: int) -> None:
+        """From now on every event is owed to both sides, or not every one. epoch: of the routing that says so."""
+        state = self.state
+        is_open = bool(state.copied) and state.copied[-1][1] is None
+        # While nobody looked the routing changed: what was so meanwhile nobody knows.
+        is_unsure = is_open and not self._saw_routing and epoch != state.copy_epoch
+        self._saw_routing = True
+        if is_open and (is_unsure or not is_copied):
+            state.copied[-1] = (state.copied[-1][0], self.windows.cursor if is_unsure else now)
+            is_open = False
+        if is_copied and not is_open:
+            state.copied = [*state.copied[-MOST_COPIED:], (now, None)]
+        state.copy_epoch = epoch
         with self.db:
-            self.state.copy_since = since
             self._write()
 
     # --- the file ------------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ class Visibility:
                 continue
             there = {row.identity for row in await store.fetch(list(wanted), step)}
             for key, since in list(wanted.items()):
-                if key.identity in there or now - since >= MOST_SETTLE:
-                    del wanted[key]
+                if key.identity in there:
                     settle.saw(now - since)
+                if key.identity in there or now - since >= MOST_SETTLE:
+                    del wanted[key]  # what never comes is lost, and says nothing of when others do

@@ -7,6 +7,7 @@ database that it came from.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -32,6 +33,7 @@ def connect(memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
         config={"autoinstall_known_extensions": False, "autoload_known_extensions": False, "memory_limit": memory}
     )
     connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+    connection.execute("SET temp_directory = ?", [tempfile.gettempdir()])  # it would spill to where somebody stands
     return connection
 
 

@@ -18,14 +18,14 @@ from consistency.rows import Row
 from consistency.stores.table import MICROSECOND, NANOSECONDS, quoted
 
 READERS: Final = {
-    "parquet": "read_parquet({})",
+    "parquet": "read_parquet({}, union_by_name = true)",
     "csv": "read_csv({})",
-    "ndjson": "read_json({}, format = 'newline_delimited')",
+    "ndjson": "read_json({}, format = 'newline_delimited', sample_size = -1)",
 }
 _WHOLE: Final = frozenset(
     ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
 )
-_FLOAT: Final = frozenset(("FLOAT", "DOUBLE"))
+FLOATS: Final = frozenset(("FLOAT", "DOUBLE"))
 _MOMENTS: Final = {
     "TIMESTAMP": MICROSECOND,
     "TIMESTAMP WITH TIME ZONE": MICROSECOND,
@@ -35,8 +35,7 @@ _MOMENTS: Final = {
     "DATE": 86_400 * 10**9,
 }
 """Types of times, and their precision in nanoseconds."""
-NUMBERS: Final = _WHOLE | _FLOAT
-_AS_THEY_ARE: Final = NUMBERS | {"BOOLEAN", "VARCHAR", "BLOB"}
+_AS_THEY_ARE: Final = _WHOLE | FLOATS | {"BOOLEAN", "VARCHAR", "BLOB"}
 
 
 class MissingName(LookupError):
@@ -118,7 +117,7 @@ def describe(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Table
 
 
 def _part(name: str, kind: str) -> str:
-    if kind in _FLOAT or kind.startswith("DECIMAL") or _is_nested(kind):
+    if kind in FLOATS or kind.startswith("DECIMAL") or _is_nested(kind):
         raise WrongValue(f"column {name} is of type {kind}, which names no event: text and whole numbers do")
     if kind == "VARCHAR":
         return quoted(name)
@@ -130,7 +129,7 @@ def _time(name: str, kind: str, unit: int) -> tuple[str, int]:
     if kind in _WHOLE:
         whole = column if kind == "BIGINT" else f"CAST({column} AS BIGINT)"
         return (whole if unit == 1 else f"{whole} * {unit}"), unit  # what does not fit is an error
-    if kind in _FLOAT or kind.startswith("DECIMAL"):
+    if kind in FLOATS or kind.startswith("DECIMAL"):
         micros = f"{column} * {unit // MICROSECOND}" if unit >= MICROSECOND else f"{column} / {MICROSECOND // unit}"
         return f"CAST(round({micros}) AS BIGINT) * {MICROSECOND}", MICROSECOND
     if kind in _MOMENTS:
@@ -145,6 +144,13 @@ def _value(name: str, kind: str) -> str:
     if kind in _AS_THEY_ARE:
         return column
     return f"CAST(to_json({column}) AS VARCHAR)" if _is_nested(kind) else f"CAST({column} AS VARCHAR)"
+
+
+def kind_of(kind: str) -> str:
+    """What values of a DuckDB type are to rules: types of one kind can hold the same value."""
+    if kind in _WHOLE:
+        return "whole"
+    return "float" if kind in FLOATS else "nested" if _is_nested(kind) else kind.lower()
 
 
 def _is_nested(kind: str) -> bool:

@@ -125,7 +125,7 @@ def ask_checker(request: Json) -> Json:
         raise Failure(FAILED, f"the checker ended with {done.returncode} and without an answer")
     answer: Json = json.loads(done.stdout)
     error = answer.get("error")
-    if error is not None:
+    if isinstance(error, dict):  # what kept a backfill from its end is text
         raise Failure(USAGE, error["message"], hint=error["hint"], lines=error["lines"])
     return answer
 

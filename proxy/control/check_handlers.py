@@ -109,7 +109,7 @@ class CheckerCommand:
         except ValueError:
             raise Problem(500, f"the checker ended with {process.returncode} and without an answer") from None
         error = answer.get("error")
-        if error is not None and "message" in error:
+        if isinstance(error, dict):  # what kept a backfill from its end is text
             raise Problem(422, ": ".join(part for part in (error["message"], error["hint"]) if part))
         return answer
 

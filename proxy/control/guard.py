@@ -48,16 +48,18 @@ class Watched:
         )
         self.weight: float | None = None
         self.since = 0
+        self.is_based = False
+        """The window of mismatches has its first sample."""
         self.checked = (0, 0)
         """What the checker had counted when it was looked at last: settled events, mismatches."""
         self.reverting: asyncio.Task[None] | None = None
 
     def begin(self, weight: float, epoch: int, now: float) -> None:
-        """The weight is another one. The checker's counts are of it alone, so they begin at 0."""
+        """The weight is another one, or it is seen for the first time."""
         self.weight, self.since, self.checked = weight, epoch, (0, 0)
         self.rate.reset()
         self.mismatches.reset()
-        self.mismatches.observe(Sample(now, 0, 0))
+        self.is_based = False
 
 
 class Guard:
@@ -120,6 +122,10 @@ class Guard:
         if counts == watched.checked:
             return None
         watched.checked = counts
+        if not watched.is_based:
+            watched.is_based = True
+            if trial.epoch >= watched.since:  # all of it is of now; else it may be of weeks
+                watched.mismatches.observe(Sample(now, 0, 0))
         text = watched.mismatches.observe(Sample(now, *counts))
         return Cause(MISMATCH_RATE, text, evidence) if text is not None else None
 

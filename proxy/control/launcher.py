@@ -79,6 +79,7 @@ def children_of(holdings: Holdings, modules: Sequence[str] | None = None) -> lis
     modules: ledger, supervisor, worker and checker modules; tests give stand-ins.
     """
     ledger, supervisor, worker, checker = modules or MODULES
+    is_checked = any(check.is_live for check in holdings.settings.consistency)
     shared = (holdings.config_fd, holdings.marks_fd, holdings.lifeline_fd, holdings.ready_fd)
     listeners = tuple(each.fileno() for each in holdings.sockets)
     # The ledger holds the lock too: as long as there is a writer of the record, no other instance starts.
@@ -90,7 +91,7 @@ def children_of(holdings: Holdings, modules: Sequence[str] | None = None) -> lis
             Child(f"worker {index}", ("-m", worker, "--index", str(index)), (*shared, *listeners))
             for index in range(holdings.settings.workers)
         ),
-        *([Child("checker", ("-m", checker), shared)] if holdings.settings.consistency else []),
+        *([Child("checker", ("-m", checker), shared)] if is_checked else []),
     ]
 
 

@@ -117,6 +117,8 @@ class InstanceCollector(Collector):
         late = _gauge("check_late_windows", "Windows that should be judged and could not be", "routes")
         pending = _gauge("check_pending_windows", "Windows in which something is still owed", "routes")
         for check in checks(self._instance):
+            if not check.record:
+                continue  # it has not said anything to this supervisor yet: no counter goes back
             routes = ",".join(check.routes)
             checked.add_metric([routes], check.checked)
             for name in sorted(MISMATCHES):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from config.consistency import Check
+from config.model import Settings
 from proxy.control.audit import iso
 from proxy.control.instance import VERSION, Instance
 from proxy.control.link import CertificateStats, LedgerStats, SideStats
@@ -123,10 +125,15 @@ def endpoints(instance: Instance, backend: str) -> list[EndpointView]:
     return [found[address] for address in sorted(found)]
 
 
+def live_checks(settings: Settings) -> list[Check]:
+    """Those of the configuration that are checked all the time."""
+    return [check for check in settings.consistency if check.is_live]
+
+
 def checks(instance: Instance) -> list[CheckView]:
     """What the live checker says, or that it has not said anything yet."""
     said = {tuple(each.routes): each for each in instance.tally.checks}
-    return [_check(instance, check.routes, said.get(check.routes)) for check in instance.settings.consistency]
+    return [_check(instance, check.routes, said.get(check.routes)) for check in live_checks(instance.settings)]
 
 
 def _check(instance: Instance, routes: tuple[str, ...], stats: CheckStats | None) -> CheckView:

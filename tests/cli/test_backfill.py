@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.cli import backfill
 from tests.cli.conftest import Ctl
+from tests.consistency.test_verify import BEGIN, configuration, event, put
 
 SAID: dict[str, Any] = {
     "result": "done", "routes": ["events"], "source": "old", "target": "new", "from": "2026-01-31T12:00:00Z",
@@ -83,3 +85,12 @@ def test_usage(ctl: Ctl, asked: list[dict[str, Any]], words: list[str], message:
     assert done.code == 2
     assert message in done.err
     assert asked == []
+
+
+def test_the_real_process(ctl: Ctl, tmp_path: Path) -> None:
+    put(tmp_path, "old", event(1), event(2))
+    put(tmp_path, "new", event(1))
+    words = ["--config", str(configuration(tmp_path)), "--from", "old", "--to", "new", "--since", str(BEGIN)]
+    done = ctl("backfill", *words)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("done: 1 of 2 rows written from old to new")

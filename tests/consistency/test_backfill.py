@@ -17,8 +17,8 @@ from consistency.backfill import TRIES, Backfill, Done, Order, Outcome
 from consistency.classes import Record
 from consistency.recorded import NoRecords, Recorded, Records, RecordsUnavailable
 from consistency.rows import Key, Span
-from proxy.core.owed import DELIVERED, PENDING
-from tests.consistency.test_verify import BEGIN, ask, configuration, event, put, rows
+from proxy.core.owed import DEAD, DEFERRED, DELIVERED, PENDING
+from tests.consistency.test_verify import BEGIN, SAME, ask, configuration, event, put, rows
 
 asynchronous = pytest.mark.asyncio
 
@@ -46,15 +46,16 @@ class Clock:
 class Pending(NoRecords):
     """A ledger that still owes new some events, and answers after some errors."""
 
-    def __init__(self, *names: str, errors: int = 0) -> None:
+    def __init__(self, *names: str, errors: int = 0, state: int = PENDING) -> None:
         self.names = names
+        self.state = state
         self.errors = errors
 
     async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
         if self.errors:
             self.errors -= 1
             raise RecordsUnavailable("the ledger is not connected")
-        record = Record.of(DELIVERED, PENDING)
+        record = Record.of(DELIVERED, self.state)
         return [Recorded(key.identity, record, key.at, (key.identity,)) for key in keys if key.identity in self.names]
 
 
@@ -65,8 +66,8 @@ def check_of(path: Path) -> Check:
 async def run(folder: Path, order: Order | None = None, records: Records | None = None, **more: Any) -> Outcome:
     clock = more.pop("clock", None) or Clock()
     backfill = Backfill(
-        check_of(configuration(folder)),
-        order or Order("old", "new", SPAN),
+        check_of(configuration(folder, **({"new": more.pop("new")} if "new" in more else {}))),
+        msgspec.structs.replace(order or Order("old", "new", SPAN), least_window=0),
         records or NoRecords(),
         folder / "state" / "backfill.json",
         sleep=clock.sleep,
@@ -124,6 +125,31 @@ async def test_what_the_ledger_will_deliver_is_left_to_it(tmp_path: Path) -> Non
     outcome = await run(tmp_path, records=Pending("e0003", "e0004"))
     assert (outcome.done.written, outcome.done.waiting) == (18, 2)
     assert {row[0] for row in rows(tmp_path, "new")} == {f"e{n:04}" for n in range(20)} - {"e0003", "e0004"}
+
+
+@asynchronous
+@pytest.mark.parametrize("state", [PENDING, DEFERRED, DEAD])
+async def test_what_may_come_by_the_ledger_is_left_to_it(state: int, tmp_path: Path) -> None:
+    stores(tmp_path, old=3)
+    outcome = await run(tmp_path, records=Pending("e0001", state=state))
+    assert (outcome.done.written, outcome.done.waiting) == (2, 1)
+
+
+@asynchronous
+async def test_a_cursor_of_other_stores_is_not_used(tmp_path: Path) -> None:
+    stores(tmp_path)
+    clock = Clock()
+
+    def stop() -> None:
+        raise asyncio.CancelledError
+
+    clock.then[100] = stop
+    with pytest.raises(asyncio.CancelledError):
+        await run(tmp_path, Order("old", "new", SPAN, rate=1), clock=clock)
+    (tmp_path / "new.db").rename(tmp_path / "gone.db")
+    put(tmp_path, "other")
+    outcome = await run(tmp_path, new={"sqlite": SAME | {"file": "other.db"}})
+    assert (outcome.resumed_at, outcome.done.written) == (None, 500)
 
 
 @asynchronous

@@ -20,6 +20,7 @@ from consistency.compare import Judge, TimeRule
 from consistency.identity import Naming
 from consistency.rows import Row, Span
 from consistency.rules import Rules
+from consistency.stores.errors import StoreError
 from consistency.stores.files import FilesStore
 from tests.consistency.stores.files_stand import FilesStand
 from tests.consistency.stores.stand import EVER, SECOND, START, events
@@ -191,6 +192,59 @@ async def test_json_in_text_is_compared_as_json(pair: Pair) -> None:
     pair.new.put([row._replace(fields={"note": '{"b":[1,2],"a":1}'}) for row in rows])
     assert classes(await pair.compare()) == {"different": 10}
     assert classes(await pair.compare(json_fields=["note"])) == {"equal": 10}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("true", "1::BIGINT"),
+        ("-1::INTEGER", "4294967295::UINTEGER"),
+        ("5::BIGINT", "5.0::DOUBLE"),
+        ("'5'", "5::BIGINT"),
+        ("{'x': 1}", "'{\"x\": 1}'"),
+    ],
+)
+async def test_values_of_other_types_are_other_values(old: str, new: str, pair: Pair) -> None:
+    for stand, value in ((pair.old, old), (pair.new, new)):
+        (stand.folder / "part-1.parquet").unlink()
+        stand.copy(f"SELECT 'a' AS id, {START} AS \"at\", {value} AS v", "a.parquet")
+    assert told(await pair.compare()) == {"a": "different"}
+
+
+@pytest.mark.asyncio
+async def test_whole_numbers_of_any_width_are_the_same(pair: Pair) -> None:
+    for stand, kind in ((pair.old, "INTEGER"), (pair.new, "UBIGINT")):
+        (stand.folder / "part-1.parquet").unlink()
+        stand.copy(f"SELECT 'a' AS id, {START} AS \"at\", 7::{kind} AS v", "a.parquet")
+    compared = await pair.compare()
+    assert (classes(compared), compared.suspects) == ({"equal": 1}, 0)
+
+
+@pytest.mark.asyncio
+async def test_a_tolerance_keeps_the_last_digits_of_large_whole_numbers(pair: Pair) -> None:
+    row = events(pair.old, 1)[0]
+    pair.old.put([row._replace(fields={"whole": 1_700_000_000_000_000_000})])
+    pair.new.put([row._replace(fields={"whole": 1_700_000_000_000_000_050})])
+    rules = [{"path": "/whole", "compare": "tolerance", "abs": 1}]
+    assert classes(await pair.compare(rules=rules)) == {"different": 1}
+
+
+@pytest.mark.asyncio
+async def test_rows_without_a_name_are_not_left_out(pair: Pair) -> None:
+    pair.both(events(pair.old, 3000))
+    pair.old.copy(f'SELECT NULL::VARCHAR AS id, {START} AS "at", 1::BIGINT AS whole', "more.parquet")
+    with pytest.raises(StoreError, match="that names the event"):
+        await pair.compare()
+
+
+@pytest.mark.asyncio
+async def test_events_of_several_columns_and_kinds(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, identity=("whole", "note"))
+    rows = events(pair.old, 500)
+    pair.old.put(rows)
+    pair.new.put(rows[:77] + rows[78:])
+    assert told(await pair.compare()) == {'["77","note 77"]': "unrecorded"}
 
 
 def damaged(row: Row, chosen: random.Random) -> list[Row]:

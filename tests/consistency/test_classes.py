@@ -154,7 +154,9 @@ def test_events_are_joined_in_any_order() -> None:
         assert first.joined(second).new == first.new
     assert ONE_SIDED.joined(Record.of(owed.NOT_OWED, owed.DELIVERED)) == BOTH, "each side was owed one of them"
     assert Record.of(owed.PENDING, owed.NOT_OWED, 4).joined(BOTH).old.tries == 5
-    assert Record.of(owed.NOT_OWED, owed.DEFERRED, 9, 9) == Record(SideRecord(), SideRecord()), "nobody tried there"
+    assert Record.of(owed.NOT_OWED, owed.DEFERRED, 9, 9) == Record(SideRecord(), SideRecord(is_deferred=True)), (
+        "nobody tried there"
+    )
 
 
 def test_every_state_of_the_ledger_is_explained() -> None:

@@ -41,7 +41,7 @@ def keep(kept: Journal, found: Judged, now: int = 2000) -> None:
 def test_who_goes_on_finds_everything_as_it_was(tmp_path: Path) -> None:
     first = journal(tmp_path)
     first.begin_trial(7, {"events": 25.0})
-    first.copied_since(77)
+    first.note_copy(True, 7, 77)
     keep(first, judged(1000, finding("a", Class.LOST, "new"), equal=5))
     keep(first, judged(1020, equal=3))
     with first.db:
@@ -54,7 +54,7 @@ def test_who_goes_on_finds_everything_as_it_was(tmp_path: Path) -> None:
     assert second.windows.reopen(1001, 1100) is WindowState.DUE, "it is to be judged again already"
     assert (second.state.totals, second.state.judged) == ({"equal": 8, "lost": 1}, 2)
     assert (second.state.trial.epoch, second.state.trial.lost, second.state.trial.settled) == (7, 1, 9)
-    assert second.state.copy_since == 77
+    assert second.state.copied == [(77, None)]
 
 
 def test_a_window_that_was_taken_when_it_was_killed_begins_anew(tmp_path: Path) -> None:
@@ -88,12 +88,12 @@ def test_counts_of_a_window_that_is_judged_again_are_not_added_twice(tmp_path: P
     keep(kept, judged(1000, finding("a", Class.LOST, "new"), finding("b", Class.DIFFERENT), equal=5))
     assert kept.state.totals == {"equal": 7, "lost": 1, "different": 1}
     assert (kept.state.trial.mismatches, kept.state.trial.lost) == (2, 1)
-    keep(kept, judged(1000, finding("a", Class.LOST, "new"), finding("c", Class.LOST, "old", "new"), equal=5))
-    assert (kept.state.trial.mismatches, kept.state.trial.lost) == (2, 2)
+    keep(kept, judged(1000, finding("c", Class.LOST, "new"), finding("d", Class.LOST, "old", "new"), equal=5))
+    assert (kept.state.trial.mismatches, kept.state.trial.lost) == (3, 2), "another one, and no more than one at a time"
     found = kept.found(Span(1000, 1010))
     assert found is not None
     assert found.classes == {"equal": 5, "lost": 2}, "the report says what is so now"
-    assert [each["identity"] for each in kept.findings(0, 9999, "lost", 10)] == ["a", "c"]
+    assert [each["identity"] for each in kept.findings(0, 9999, "lost", 10)] == ["c", "d"]
 
 
 def test_an_identity_that_turns_out_to_be_of_another_class_is_checked_once(tmp_path: Path) -> None:
@@ -112,11 +112,12 @@ def test_what_is_not_new_s_fault_is_not_held_against_it(tmp_path: Path) -> None:
         finding("c", Class.UNRECORDED, "old"),
         finding("d", Class.DEAD),
         finding("e", Class.REFUSED),
+        finding("f", Class.LOST, "old", "new"),
     ]
     keep(kept, judged(1000, *not_news, equal=1))
-    assert (kept.state.trial.settled, kept.state.trial.mismatches, kept.state.trial.lost) == (6, 0, 0)
+    assert (kept.state.trial.settled, kept.state.trial.mismatches, kept.state.trial.lost) == (7, 0, 0)
     assert kept.state.trial.samples == []
-    assert kept.state.totals["lost"] == 1
+    assert kept.state.totals["lost"] == 2
 
 
 def test_what_is_not_settled_is_no_part_of_the_trial(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_a_trial_begins_with_each_weight_and_the_totals_go_on(tmp_path: Path) ->
 def test_more_findings_than_are_kept_are_counted(tmp_path: Path) -> None:
     kept = journal(tmp_path)
     keep(kept, judged(1000, *(finding(f"{number}", Class.LOST, "new", at=number) for number in range(KEPT + 5))))
-    assert kept.state.trial.lost == KEPT + 5
+    assert (kept.state.trial.mismatches, kept.state.trial.lost) == (KEPT + 5, KEPT)
     assert len(kept.findings(0, 9999, None, 10 * KEPT)) == KEPT
 
 
@@ -167,15 +168,41 @@ def test_an_event_that_comes_while_its_window_is_judged_has_it_judged_again(tmp_
     assert journal(tmp_path).windows.reopened == [1000]
 
 
+def test_spans_of_copied_time(tmp_path: Path) -> None:
+    kept = journal(tmp_path)
+    kept.note_copy(False, 1, 1000)
+    kept.note_copy(True, 2, 1100)
+    kept.note_copy(True, 3, 1150)
+    kept.note_copy(False, 4, 1200)
+    kept.note_copy(True, 5, 1300)
+    assert kept.state.copied == [(1100, 1200), (1300, None)]
+    kept.close()
+    same = journal(tmp_path)
+    same.note_copy(True, 5, 1400)
+    assert same.state.copied == [(1100, 1200), (1300, None)], "nothing changed while nobody looked"
+    same.close()
+    other = journal(tmp_path)
+    other.note_copy(True, 9, 1500)
+    assert other.state.copied == [(1100, 1200), (1300, 1000), (1500, None)], "what was so meanwhile nobody knows"
+
+
 def test_windows_of_another_size_go_on_where_all_is_judged(tmp_path: Path) -> None:
     kept = journal(tmp_path)
     for start in (1000, 1010, 1030):
         keep(kept, judged(start, finding("a", Class.DIFFERENT), equal=1))
     kept.close()
     other = journal(tmp_path, size=15)
-    assert (other.windows.begin, other.windows.cursor, other.windows.judged) == (1020, 1020, [])
+    assert (other.windows.begin, other.windows.cursor, other.windows.judged) == (1005, 1020, [])
     assert other.state.totals == {"equal": 3, "different": 3}
     assert len(other.findings(0, 9999, None, 10)) == 2, "of windows that are judged anew nothing is left"
+
+
+def test_larger_windows_begin_where_an_old_one_ends_and_none_is_left_out(tmp_path: Path) -> None:
+    kept = journal(tmp_path)
+    for start in range(1000, 1070, 10):
+        keep(kept, judged(start, equal=1))
+    kept.close()
+    assert journal(tmp_path, size=50).windows.cursor == 1050, "1050 to 1070 once more rather than never"
 
 
 def test_reports_are_kept_for_their_time(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class Scene:
         self.ledger = Ledger(page=500)
         self.ledger.from_ns = 0
         self.pending = 0
+        self.segments = 1
         self.settings = Check.model_validate(
             {
                 "routes": ["events"],
@@ -88,7 +89,8 @@ class Scene:
         if path != "status":
             return await self.ledger.ask(path, **query)
         side = {"ledger": {"pending": bool(self.pending), "oldest_age_s": (self.now - self.pending) / SECOND}}
-        return {"routes": [{"name": "events", "sides": {"old": side}}, {"name": "other", "sides": {}}]}
+        routes = [{"name": "events", "sides": {"old": side}}, {"name": "other", "sides": {}}]
+        return {"routes": routes, "ledger": {"segments": self.segments}}
 
     async def sleep(self, seconds: float) -> None:
         self.now += round(seconds * SECOND)
@@ -409,12 +411,12 @@ async def test_without_names_it_goes_by_what_is_owed_at_all(tmp_path: Path) -> N
     async with scene(tmp_path, identity="none") as stage:
         stage.start()
         stage.route(25)
-        stage.pending = BEGIN + 12 * SECOND
+        stage.pending = BEGIN + 16 * SECOND
         for number in range(30):
             stage.event(f"e{number}", number, "old" if number == 12 else "old new")
         said = await stage.until(60)
         assert said.record.startswith("two-way")
-        assert (said.classes, said.pending) == ({"equal": 10}, 4), "the first window ends before the oldest that waits"
+        assert (said.classes, said.pending) == ({"equal": 10}, 4), "the first one ends before the oldest that waits"
         stage.pending = 0
         stage.store("new", "e12", BEGIN + 12 * SECOND)
         assert (await stage.until(70)).classes == {"equal": 30}
@@ -431,3 +433,98 @@ async def test_without_names_nothing_is_said_of_times_when_a_side_is_not_owed_ev
         said = await stage.until(90)
         assert said.classes == {"equal": 20}, "windows from 40 s on"
         assert said.judged >= 6
+
+
+async def test_copied_time_is_judged_also_when_the_copy_ended_since(tmp_path: Path) -> None:
+    async with scene(tmp_path, identity="none") as stage:
+        stage.start()
+        stage.route(25)
+        stage.pending = BEGIN + SECOND
+        for number in range(40):
+            stage.event(f"e{number}", number, "old" if number == 15 else "old new")
+        await stage.until(30)
+        stage.route(100, copy="none", epoch=2)
+        stage.pending = 0
+        said = await stage.until(80)
+        assert said.classes == {"equal": 29, "unrecorded": 1}, "the first three windows"
+
+
+async def test_a_ledger_that_has_not_said_what_it_owes_holds_everything_up(tmp_path: Path) -> None:
+    async with scene(tmp_path, identity="none") as stage:
+        stage.start()
+        stage.route(25)
+        stage.segments = 0
+        stage.event("e1", 1, "old")
+        said = await stage.until(40)
+        assert (said.judged, said.trouble) == (0, "the ledger has not said yet what it owes")
+
+
+async def test_what_was_taken_back_is_owed_once_more_and_not_lost(tmp_path: Path) -> None:
+    """Its receipt said delivered when it was read; then the connection it went by was lost."""
+    async with scene(tmp_path) as stage:
+        stage.start()
+        stage.route(25)
+        stage.event("e1", 1, "old")
+        await stage.until(3)
+        stage.ledger.change("e1", DELIVERED, PENDING)
+        said = await stage.until(SETTLED + 20)
+        assert (said.classes, said.trial.lost, said.pending) == ({}, 0, 1)
+        stage.store("new", "e1", BEGIN + SECOND)
+        stage.ledger.change("e1", DELIVERED, DELIVERED)
+        assert (await stage.until(SETTLED + 60)).classes == {"equal": 1}
+
+
+async def test_what_was_under_way_when_it_began_is_nobody_s_fault(tmp_path: Path) -> None:
+    async with scene(tmp_path) as stage:
+        stage.start()
+        stage.route(25, copy="none")
+        stage.ledger.add("early", BEGIN - SECOND // 20, new=NOT_OWED)
+        stage.store("old", "early", BEGIN + SECOND // 100)
+        for number in range(1, 9):
+            stage.event(f"e{number}", number)
+        said = await stage.until(SETTLED)
+        assert said.trial.mismatches == 0
+        assert said.classes["equal"] == 8
+
+
+async def test_receipts_are_read_while_a_store_is_away(tmp_path: Path) -> None:
+    async with scene(tmp_path) as stage:
+        (tmp_path / "new.db").rename(tmp_path / "away")
+        for number in range(5):
+            stage.event(f"e{number}", number, "old", new=NOT_OWED)
+        await stage.until(40)
+        stage.ledger.rows.clear()  # what is settled is dropped in time
+        stage.ledger.add("last", BEGIN + 50 * SECOND)
+        stage.ledger.rows[0][0] = 6
+        stage.ledger.routes[6] = "events"
+        (tmp_path / "away").rename(tmp_path / "new.db")
+        for side in ("old", "new"):
+            stage.store(side, "last", BEGIN + 50 * SECOND)
+        said = await stage.until(40 + LONGEST_PAUSE)
+        assert (said.classes, said.trial.mismatches) == ({"one-sided": 5, "equal": 1}, 0)
+
+
+async def test_events_of_a_time_that_was_judged_too_early_are_judged(tmp_path: Path) -> None:
+    """The machine's clock ran an hour ahead, and was put right."""
+    async with scene(tmp_path) as stage:
+        stage.event("a", 1)
+        await stage.until(3600)
+        stage.now = BEGIN + 600 * SECOND
+        stage.event("b", 700, "old")
+        stage.event("c", 701)
+        assert (await stage.until(3700)).classes == {"equal": 2, "lost": 1}
+
+
+async def test_a_routing_that_could_not_be_kept_is_tried_again(tmp_path: Path) -> None:
+    async with scene(tmp_path) as stage:
+        stage.start()
+        stage.route(25)
+        await stage.until(1)
+        assert stage.check is not None
+        journal = stage.check._journal
+        journal.db.execute("CREATE TEMP TRIGGER full BEFORE INSERT ON state BEGIN SELECT raise(ABORT, 'full'); END")
+        stage.route(50, epoch=2)
+        assert stage.check.stats().epoch == 1
+        journal.db.execute("DROP TRIGGER full")
+        said = await stage.until(5)
+        assert (said.epoch, said.trial.weights) == (2, {"events": 50.0})

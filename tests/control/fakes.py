@@ -167,11 +167,20 @@ class FakeChecker(FakeWorker):
     def __init__(self, path: Path, life: str = "checker-1") -> None:
         super().__init__(path, 0, life, kind="checker")
 
-    def find(self, settled: int = 0, mismatches: int = 0, lost: int = 0, *, epoch: int = -1, **changes: Any) -> None:
+    def find(
+        self,
+        settled: int = 0,
+        mismatches: int = 0,
+        lost: int = 0,
+        *,
+        epoch: int = -1,
+        trial_epoch: int = -1,
+        **changes: Any,
+    ) -> None:
         """Report what was judged since the weight was changed. epoch: that it goes by, the last one it got if -1."""
         samples = [{"identity": "e1", "class": "lost"}] * bool(lost)
         epoch = self.epoch if epoch < 0 else epoch
-        trial = Trial(epoch, {}, settled, mismatches, lost, samples)
+        trial = Trial(epoch if trial_epoch < 0 else trial_epoch, {}, settled, mismatches, lost, samples)
         stats = CheckStats(["events"], epoch, "three-way", trial=trial, **changes)
         assert self.link.send(CheckerStats([stats]))
 

@@ -114,6 +114,18 @@ async def test_a_new_supervisor_goes_on_with_what_was_found(make_plane: MakePlan
     assert weight(plane) == 0
 
 
+async def test_what_a_new_supervisor_finds_there_may_be_of_weeks(make_plane: MakePlane) -> None:
+    plane, checker = await opened(make_plane)
+    await live(plane, checker)
+    await plane.restart()
+    await plane.until_ready()
+    began = checker.epoch
+    await find(plane, checker, 1200, 30, trial_epoch=began - 1)
+    assert weight(plane) == 25, "mismatches of long ago"
+    await find(plane, checker, 1400, 40, trial_epoch=began - 1)
+    assert weight(plane) == 0, "10 of 200 since then"
+
+
 async def test_status_and_metrics(make_plane: MakePlane) -> None:
     plane, checker = await opened(make_plane)
     (nothing_yet,) = (await plane.get("/api/v1/status"))["consistency"]

@@ -131,6 +131,7 @@ async def test_what_new_has_lost_reverts_and_is_named() -> None:
         opened.new.damage(1, 0)
         status = await opened.admin.until(lambda status: status.routes[0].latched, JUDGED, "the revert")
         record = await load.stop()
+        await opened.settled()
         assert status.routes[0].weight_target == 0
         (lost,) = record.accepted_ids() - {row.id for row in opened.new.stored()}
         why = await opened.admin.ask("GET", "/api/v1/why")

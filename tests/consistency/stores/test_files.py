@@ -67,7 +67,7 @@ class FailingFiles(Failing):
         ),
         "other columns": Damage(
             StoreGarbage,
-            ('"id"',),
+            ("names the event",),
             _more(f"SELECT 'x' AS name, {START} AS \"at\", {_ROW}"),
             _no_more,
             ("rows",),
