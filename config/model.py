@@ -294,7 +294,7 @@ class Trigger(_Frozen):
     lost: int = Field(
         1,
         ge=0,
-        description="events that new acknowledged and its store lacks and old's has, as the consistency checker confirmed "
+        description="events that new acknowledged and that only old's store has, as the consistency checker confirmed "
         "since the weight was changed last; 0: never for this",
     )
     mismatch_rate: Ratio = Field(
