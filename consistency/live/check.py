@@ -45,6 +45,8 @@ LONGEST_PAUSE: Final = 60.0
 """Seconds until what could not be read is tried again, doubled with each time."""
 EARLIER: Final = 2 * LEAST_DELAY
 """Nanoseconds before the first window from which receipts are read: what was under way when it began is known."""
+START: Final = 10 * SECOND
+"""Nanoseconds in which an instance that does not answer yet is no news."""
 OWED_FOR: Final = 5 * SECOND
 """Nanoseconds for which a window in which something was owed is not looked at again."""
 PRUNE_EVERY: Final = 60 * SECOND
@@ -78,7 +80,8 @@ class LiveCheck:
         self._epoch = 0
         self._routing: Routing | None = None
         self._pending = self._late = 0
-        self._trouble = "it has not begun yet"
+        self._trouble = ""
+        self._began = wall()
         self._pauses: dict[int, tuple[int, int]] = {}
         """By window that could not be judged: when to try again, and how long to wait after that; nanoseconds."""
         self._owed_until: dict[int, int] = {}
@@ -140,7 +143,11 @@ class LiveCheck:
                         await self._round(*work)
                         pause = FIRST_PAUSE
                         await self._sleep(ROUND)
-            except (StoreError, RecordsUnavailable) as error:
+            except RecordsUnavailable as error:
+                if self._wall() - self._began >= START:  # all processes are born together
+                    self._say(str(error))
+                self._late = len(self._due(self._wall())) - self._pending
+            except StoreError as error:
                 self._say(str(error))
                 self._late = len(self._due(self._wall())) - self._pending
             except apsw.Error as error:

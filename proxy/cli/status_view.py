@@ -182,7 +182,7 @@ def _checks(checks: list[Json]) -> list[str]:
         found = f"{count(trial.get('mismatches'))} mismatches of {count(trial.get('settled'))} events"
         if trial.get("mismatches"):
             found = red(f"{found} ({share(rate)}), {count(trial.get('lost'))} lost")
-        until = f"judged until {age(check.get('behind_s'))} ago" if check.get("checked_until") else "nothing judged yet"
+        until = f"judged until {age(check.get('behind_s'))} ago" if check.get("windows") else "nothing judged yet"
         waiting = f", {count(check['pending'])} windows wait for the ledger" if check.get("pending") else ""
         lines.append(
             f"consistency  {clean(', '.join(check.get('routes', [])))}: {found} since the weight was changed, {until}"

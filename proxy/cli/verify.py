@@ -91,6 +91,8 @@ def verify(args: argparse.Namespace) -> int:
 
 def diff(args: argparse.Namespace) -> int:
     """`diff`: 0 when nothing of the kind was found and all could be read, else 1."""
+    if args.field is not None and not args.field.startswith(("/", "(")):
+        raise Failure(USAGE, f"--field {args.field} is no JSON pointer", hint=f"--field /{args.field}")
     answer = ask_checker(_request("diff", args) | {"class": args.kind, "field": args.field})
     emit(args.output, answer, render_diff)
     return FAILED if answer["findings"] or answer["inconclusive"] else OK

@@ -116,8 +116,9 @@ class Guard:
         evidence: dict[str, Any] = {"checked": trial.settled, "mismatches": trial.mismatches, "lost": trial.lost}
         evidence |= {"record": check.record, "samples": trial.samples}
         if limit and trial.lost >= limit:
-            events = f"{trial.lost} event{'s' if trial.lost > 1 else ''}"
-            return Cause(LOST, f"{events} that new acknowledged are not in its store, says the checker", evidence)
+            events, are = ("event", "is") if trial.lost == 1 else ("events", "are")
+            reason = f"{trial.lost} {events} that new acknowledged {are} not in its store, says the checker"
+            return Cause(LOST, reason, evidence)
         counts = trial.settled, trial.mismatches
         if counts == watched.checked:
             return None

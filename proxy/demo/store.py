@@ -14,10 +14,11 @@ from xxhash import xxh64_intdigest
 
 from proxy.load.stores import Holding
 
+_PATIENCE_MS = 5000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event(
-    position INTEGER PRIMARY KEY, id TEXT NOT NULL, role TEXT NOT NULL, attempt TEXT NOT NULL, body BLOB NOT NULL,
-    stored_ns INTEGER NOT NULL
+    position INTEGER PRIMARY KEY, id TEXT NOT NULL, role TEXT NOT NULL DEFAULT '', attempt TEXT NOT NULL DEFAULT '',
+    body BLOB NOT NULL, stored_ns INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS by_id ON event(id);
 CREATE INDEX IF NOT EXISTS by_time ON event(stored_ns);
@@ -57,6 +58,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._db = apsw.Connection(str(path))
+        self._db.set_busy_timeout(_PATIENCE_MS)  # somebody may spoil rows meanwhile
         self._db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF")
         self._db.execute(_SCHEMA)
 
@@ -112,6 +114,7 @@ class ToyStore:
 def damage_store(path: Path, lost: int, different: int) -> None:
     """Delete the newest `lost` events and spoil the `different` ones before: what a checker must find."""
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    db.set_busy_timeout(_PATIENCE_MS)
     try:
         with db:
             ids = [

@@ -144,6 +144,13 @@ def test_diff_shows_both_sides(ctl: Ctl, checker: Checker) -> None:
     assert "\x1b" not in done.out
 
 
+def test_a_field_is_a_pointer(ctl: Ctl, checker: Checker) -> None:
+    done = ctl("diff", "--field", "body/temperature")
+    assert done.code == 2
+    assert "--field /body/temperature" in done.err
+    assert checker.asked == []
+
+
 def test_a_diff_that_could_not_read_all_is_1(ctl: Ctl, checker: Checker) -> None:
     checker.said |= {
         "inconclusive": [{"from": "2026-01-31T12:00:00Z", "windows": 1, "reason": "store old: gone"}],
