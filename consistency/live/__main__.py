@@ -40,7 +40,8 @@ class CheckerProcess:
         self._admin = Admin(places.admin_socket)
         folder = places.checker
         self._checks = [
-            LiveCheck(check, self._admin, folder / f"{check.routes[0]}.db")
+            # No event came before the instance began.
+            LiveCheck(check, self._admin, folder / f"{check.routes[0]}.db", begin=inherited.started_ns)
             for check in inherited.settings.consistency
             if check.is_live
         ]

@@ -54,7 +54,8 @@ TWO_WAY: Final = "two-way: the ledger cannot name what these stores hold (identi
 
 
 class LiveCheck:
-    """One check of the configuration. file: of its journal; wall: nanoseconds since the epoch.
+    """One check of the configuration. file: of its journal; begin: from when on a new journal judges, now without one;
+    wall: the clock. Both are nanoseconds since the epoch.
 
     `run` never ends by itself; `stats` and `on_routing` may be called at any time.
     """
@@ -65,6 +66,7 @@ class LiveCheck:
         admin: Asker,
         file: Path,
         *,
+        begin: int | None = None,
         wall: Callable[[], int] = time.time_ns,
         sleep: Sleep = asyncio.sleep,
         back_off: tuple[float, ...] = BACK_OFF,
@@ -82,6 +84,7 @@ class LiveCheck:
         self._pending = self._late = 0
         self._trouble = ""
         self._began = wall()
+        self._begin = self._began if begin is None else begin
         self._pauses: dict[int, tuple[int, int]] = {}
         """By window that could not be judged: when to try again, and how long to wait after that; nanoseconds."""
         self._owed_until: dict[int, int] = {}
@@ -165,7 +168,7 @@ class LiveCheck:
         size, now = round(self._check.window * 1e9), self._wall()
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            return Journal(self._file, size=size, begin=now, horizon=HORIZON)
+            return Journal(self._file, size=size, begin=self._begin, horizon=HORIZON)
         except (apsw.NotADBError, apsw.CorruptError) as error:
             aside = self._file.with_suffix(f".damaged-{now}")
             log.error("the journal is damaged (%s): begun anew, the old one is kept as %s", error, aside)

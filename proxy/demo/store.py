@@ -115,6 +115,7 @@ def damage_store(path: Path, lost: int, different: int) -> None:
     """Delete the newest `lost` events and spoil the `different` ones before: what a checker must find."""
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     db.set_busy_timeout(_PATIENCE_MS)
+    db.transaction_mode = "IMMEDIATE"  # the backend writes meanwhile: a reader could not become a writer
     try:
         with db:
             ids = [

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -156,6 +157,28 @@ async def test_a_failed_start_says_why(
 async def test_a_bad_injection_starts_nothing() -> None:
     with pytest.raises(ValueError, match="expected lost:N"):
         await demo.run(fast=True, keep=False, inject="stolen:1")
+
+
+def test_damage_waits_for_a_backend_that_writes(workshop: Path) -> None:
+    """Between its look and its write another row is committed, again and again."""
+    store, over = Store(workshop / "db"), threading.Event()
+    store.add([Arrival(f"first {number}", "copy", "1", b"{}") for number in range(2000)])
+
+    def write() -> None:
+        other = Store(workshop / "db")
+        while not over.is_set():
+            other.add([Arrival(f"{time.monotonic_ns()}", "copy", "1", b"{}")])
+        other.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(50):
+            damage_store(workshop / "db", lost=1, different=1)
+    finally:
+        over.set()
+        writer.join()
+        store.close()
 
 
 def test_damage_hits_the_newest_events(workshop: Path) -> None:
