@@ -168,12 +168,13 @@ def test_damage_waits_for_a_backend_that_writes(workshop: Path) -> None:
         other = Store(workshop / "db")
         while not over.is_set():
             other.add([Arrival(f"{time.monotonic_ns()}", "copy", "1", b"{}")])
+            time.sleep(0.001)
         other.close()
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        for _ in range(50):
+        for _ in range(10):
             damage_store(workshop / "db", lost=1, different=1)
     finally:
         over.set()
