@@ -8,6 +8,9 @@ identity     the text that names an event in both stores
 window       a half-open span of event time; the unit of reading, judging, resuming and reporting
 settle       wall-clock time after a window's end before it is judged
 class        what became of one identity; see `classes`
+suspect      an identity that looks like a mismatch and is to be read again
+stray        a row that lies in another window than its identity belongs to
+trial        what was judged since the weight was changed last
 mismatch     one of the classes that count against the new side, once it is persistent
 persistent   still so after it was read again some times with a back-off
 rule         how the values at a path are compared; see `rules`

@@ -35,7 +35,7 @@ from config.consistency import Check
 from config.errors import ConfigErrors
 from config.loader import load
 from config.model import Settings
-from consistency.backfill import Backfill, Done, Order, SideName
+from consistency.backfill import LEAST_WINDOW, Backfill, Done, Order, SideName
 from consistency.classes import Class
 from consistency.compare import Finding, general
 from consistency.judge import BACK_OFF
@@ -132,7 +132,7 @@ def _check(settings: Settings, route: str | None) -> Check:
 async def _verify(request: Request, settings: Settings, check: Check) -> dict[str, Any]:
     begun = time.monotonic()
     what = WhatToVerify(
-        _span(request, check),
+        _span(request, check.window),
         is_full=request.full,
         is_repairing=request.repair,
         is_dry=request.dry_run,
@@ -166,7 +166,8 @@ async def _backfill(request: Request, settings: Settings, check: Check) -> dict[
         raise BadRequest("a backfill is from one side to the other: old and new")
     if request.from_ns is None:
         raise BadRequest("a backfill needs a time from when on: --since")
-    order = Order(request.source, request.target, _span(request, check), request.rate, request.dry_run)
+    span = _span(request, max(check.window, LEAST_WINDOW / 1e9))
+    order = Order(request.source, request.target, span, request.rate, request.dry_run)
     file = Path(settings.state_dir) / "checker" / f"backfill-{check.routes[0]}-{order.source}-{order.target}.json"
     if request.restart:
         file.unlink(missing_ok=True)
@@ -212,8 +213,8 @@ def _wanted(request: Request) -> Callable[[Finding], bool]:
     )
 
 
-def _span(request: Request, check: Check) -> Span:
-    """What is to be looked at: the last hour unless it is said, and nothing that is not settled yet."""
+def _span(request: Request, window: float) -> Span:
+    """What is to be looked at: the last hour unless it is said, and nothing that has not settled. window: seconds."""
     now = time.time_ns() // 1_000_000 * 1_000_000
     settled = now - request.settle_ns
     end = min(request.to_ns, settled) if request.to_ns is not None else settled
@@ -222,7 +223,7 @@ def _span(request: Request, check: Check) -> Span:
         raise BadRequest("the span ends more than a day from now: is that time in another unit?")
     if start >= end:
         raise BadRequest("the span ends before it begins, or what is in it has not settled yet")
-    number = (end - start) / (check.window * 1e9)
+    number = (end - start) / (window * 1e9)
     if number > MOST_WINDOWS:
         raise BadRequest(
             f"the span has {number:,.0f} windows", hint="name a shorter one, or give the check a larger `window`"

@@ -25,7 +25,7 @@ from consistency.assembly import both_stores, naming_of
 from consistency.classes import SideRecord
 from consistency.grid import Grid
 from consistency.identity import Naming
-from consistency.judge import NO_TIME, Sleep
+from consistency.judge import Sleep
 from consistency.recorded import Records, RecordsUnavailable
 from consistency.rows import Row, Span
 from consistency.stores.errors import StoreError
@@ -35,6 +35,8 @@ from proxy.core.event import NEW, OLD
 
 BATCH: Final = 500
 """Rows that are looked for and written at a time, at most."""
+LEAST_WINDOW: Final = 3600 * 1_000_000_000
+"""Nanoseconds. A year has half a million minutes, and rows come in chunks whatever a window holds."""
 TRIES: Final = 6
 """Of one window, when a store or the ledger does not answer; waits double from one second."""
 
@@ -63,15 +65,16 @@ class Done(msgspec.Struct):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What to copy. rate: rows per second that are written, 0 for no bound; is_dry: count what would be written."""
+    """What to copy. rate: rows per second that are written, 0 for no bound; is_dry: count what would be written;
+    least_window: nanoseconds, where windows of the check are shorter.
+    """
 
     source: SideName
     target: SideName
     span: Span
     rate: float = 0.0
     is_dry: bool = False
-    least_window: int = 3600 * 1_000_000_000
-    """Nanoseconds. A year has half a million minutes, and rows come in chunks whatever a window holds."""
+    least_window: int = LEAST_WINDOW
 
 
 class Outcome(msgspec.Struct):
@@ -189,7 +192,7 @@ class Backfill:
         if not rows:
             return set()
         side = SIDE_OF[self._order.target]
-        recorded = await self._records.about(NO_TIME, [row.key for row in rows])
+        recorded = await self._records.again([row.key for row in rows])
         return {each.identity for each in recorded if _may_come(each.record.at(side))}
 
     def _keep(self, done: Done) -> None:

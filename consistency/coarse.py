@@ -4,8 +4,9 @@
                                                       --> not the same, or unread: the rows of these series
 
 For stores that make the same kind of fingerprints and are compared with each other alone: the ledger wants to know of
-every single row. What is not seen: values that changed places within one window and series of InfluxDB, which have the
-same sums, and a row that stands twice in both. Who has to know reads all rows.
+every single row. What is not seen: changes within one window and series of InfluxDB that leave count, sum, least and
+greatest value as they are, such as values that changed places; and a row that stands twice in both. Who has to know
+reads all rows.
 """
 
 from __future__ import annotations

@@ -35,7 +35,6 @@ BACK_OFF: Final = (1.0, 2.0, 4.0)
 """Seconds before each reading of suspects."""
 YOUNG: Final = 600 * 1_000_000_000
 """Nanoseconds after a window's end in which something may yet become visible."""
-NO_TIME: Final = Span(0, 0)
 BATCH: Final = 500
 """Keys of one question to a store."""
 AS_IT_SHOULD_BE: Final = frozenset({Class.EQUAL, Class.TOLERATED, Class.REDELIVERED, Class.ONE_SIDED})
@@ -191,7 +190,7 @@ class Checker:
         for start in range(0, len(keys), BATCH):
             batch = keys[start : start + BATCH]
             some = self._holdings(*await _both(self._old.fetch(batch, step), self._new.fetch(batch, step)))
-            self._judge.record(some, await self._records.about(NO_TIME, batch))
+            self._judge.record(some, await self._records.again(batch))
             found |= some
         return found
 

@@ -121,21 +121,19 @@ class LedgerRecords:
         """Events without a time of their own that could be believed: that of their arrival stands in its place."""
 
     async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
-        """Identities with an event in the span, and those of these keys that are on record, as they are now.
-
-        With an empty span what is delivered is asked for again as well: it may have been taken back, for the connection
-        it went by was lost, or be replayed. So a suspect is not lost while it is owed once more.
+        """Identities with an event in the span, and those of these keys that are on record; what is delivered is taken
+        to be so still.
         """
         await self.refresh()
         query = "SELECT DISTINCT identity FROM receipt WHERE at >= ? AND at < ?"
         names = dict.fromkeys(name for (name,) in self._db.execute(query, (span.start, span.end)))
         names |= dict.fromkeys(key.identity for key in keys)
-        found: list[Recorded] = []
-        listed = list(names)
-        is_all = span.end <= span.start
-        for start in range(0, len(listed), STATES_PAGE):
-            found += await self._now(listed[start : start + STATES_PAGE], is_all=is_all)
-        return found
+        return await self._all_now(list(names), is_all=False)
+
+    async def again(self, keys: Sequence[Key]) -> list[Recorded]:
+        """Those of these keys that are on record, with every state asked for anew."""
+        await self.refresh()
+        return await self._all_now(list(dict.fromkeys(key.identity for key in keys)), is_all=True)
 
     def covers(self, at: int) -> bool:
         """Whether an event of this time would be on record. Coverage goes by arrival, and events arrive after they
@@ -190,6 +188,12 @@ class LedgerRecords:
         """Close the index, if it is our own."""
         if self._is_own:
             self._db.close()
+
+    async def _all_now(self, names: list[str], *, is_all: bool) -> list[Recorded]:
+        found: list[Recorded] = []
+        for start in range(0, len(names), STATES_PAGE):
+            found += await self._now(names[start : start + STATES_PAGE], is_all=is_all)
+        return found
 
     async def _now(self, names: list[str], *, is_all: bool) -> list[Recorded]:
         """Some identities, with the present states of what is not settled for good, or of everything."""

@@ -34,6 +34,11 @@ class Records(Protocol):
     async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
         """Identities with an event whose time is in the span, and those of these keys that are on record."""
 
+    async def again(self, keys: Sequence[Key]) -> list[Recorded]:
+        """Those of these keys that are on record, with the state of each asked for anew: what was delivered may have
+        been taken back, for the connection it went by was lost, or be replayed.
+        """
+
     def covers(self, at: int) -> bool:
         """Whether an event of this time would be on record for sure, had it come by us."""
 
@@ -48,6 +53,10 @@ class NoRecords:
     timeless = 0
 
     async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
+        """Nothing."""
+        return []
+
+    async def again(self, keys: Sequence[Key]) -> list[Recorded]:
         """Nothing."""
         return []
 

@@ -39,8 +39,8 @@ class WindowState(StrEnum):
 class Settle:
     """How long after a window's end it is judged: twice the 99th percentile of the time until events were visible.
 
-    So what is nearly always visible in time is no suspect, and a store that becomes slow is given more time: an event
-    that was missing when its window was judged and is there in the end is a measurement as well. Nanoseconds.
+    So what is nearly always visible in time is no suspect, and a store that becomes slow is given more time. What never
+    came is no measurement. Nanoseconds.
     """
 
     def __init__(self, least: int = LEAST_SETTLE, most: int = MOST_SETTLE) -> None:

@@ -67,6 +67,10 @@ class MemoryRecords:
         """Those of the span."""
         return self._recorded[span.start : span.end]
 
+    async def again(self, keys: Sequence[Key]) -> list[Recorded]:
+        """By number."""
+        return [self._recorded[key.at] for key in keys]
+
     def covers(self, at: int) -> bool:
         """Everything."""
         return True

@@ -23,13 +23,11 @@ import orjson
 from consistency.classes import Class
 from consistency.compare import Finding
 from consistency.judge import Judged
-from consistency.report import small, told
+from consistency.report import KEPT, small, told
 from consistency.rows import Key, Span
 from consistency.windows import Windows
 from proxy.core.checked import Trial
 
-KEPT: Final = 1000
-"""Findings of one window that are kept; all are counted."""
 MOST_COPIED: Final = 100
 """Spans of copied time that are remembered."""
 SAMPLES: Final = 10

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 
 from proxy.cli.failure import FAILED, OK, USAGE, Failure
-from proxy.cli.local import DEFAULT_FILE
 from proxy.cli.options import Commands, output_option
 from proxy.cli.output import bold, clean, count, emit, red
 from proxy.cli.values import moment
-from proxy.cli.verify import Json, ask_checker, nanoseconds
+from proxy.cli.verify import Json, ask_checker, nanoseconds, which_check
 
 SIDES = ("old", "new")
 
@@ -24,8 +23,7 @@ def add(commands: Commands) -> None:
         "backfill --from old --to new --since 2026-01-01T00:00:00Z --until 2026-02-01T00:00:00Z --dry-run",
         shared=False,
     )
-    parser.add_argument("--config", default=DEFAULT_FILE, metavar="FILE", help=f"default: {DEFAULT_FILE}")
-    parser.add_argument("--route", metavar="R", help="name of the route; needed when several can be checked")
+    which_check(parser)
     parser.add_argument("--from", dest="source", choices=SIDES, required=True, help="whose rows are copied")
     parser.add_argument("--to", dest="target", choices=SIDES, required=True, help="where they are written")
     parser.add_argument("--since", type=moment, required=True, metavar="T", help="30d (ago), or a time")

@@ -67,8 +67,7 @@ def add(commands: Commands) -> None:
 
 def _what(parser: argparse.ArgumentParser) -> None:
     """Which stores, and what of them."""
-    parser.add_argument("--config", default=DEFAULT_FILE, metavar="FILE", help=f"default: {DEFAULT_FILE}")
-    parser.add_argument("--route", metavar="R", help="name of the route; needed when several can be checked")
+    which_check(parser)
     span = parser.add_argument_group("span of event time")
     first = span.add_mutually_exclusive_group()
     first.add_argument("--since", type=moment, metavar="T", help="until now since: 1h (ago, the default), or a time")
@@ -77,6 +76,12 @@ def _what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--full", action="store_true", help="read every row, also where counts and sums of both stores agree"
     )
+
+
+def which_check(parser: argparse.ArgumentParser) -> None:
+    """Options that say which stores are meant."""
+    parser.add_argument("--config", default=DEFAULT_FILE, metavar="FILE", help=f"default: {DEFAULT_FILE}")
+    parser.add_argument("--route", metavar="R", help="name of the route; needed when several can be checked")
 
 
 def verify(args: argparse.Namespace) -> int:

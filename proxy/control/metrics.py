@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from proxy.control.instance import VERSION, Instance
-from proxy.control.status import MESSAGES, checks, counters, endpoints, worst_breaker
+from proxy.control.status import MESSAGES, checks, counters, endpoints, live_checks, worst_breaker
 from proxy.control.sums import Series, Sums
 from proxy.core.checked import MISMATCHES
 
@@ -128,7 +128,9 @@ class InstanceCollector(Collector):
             behind.add_metric([routes], check.behind_s)
             late.add_metric([routes], check.late)
             pending.add_metric([routes], check.pending)
-        if self._instance.settings.consistency:
+        if live_checks(self._instance.settings):
+            up = GaugeMetricFamily(f"{_P}_checker_up", "1 while the live checker's process is there")
+            yield _single(up, self._instance.peers.checker is not None)
             yield from (mismatches, checked, classes, behind, late, pending)
 
     def _backends(self) -> Iterator[Metric]:

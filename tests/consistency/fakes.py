@@ -150,6 +150,9 @@ class MemoryRecords:
         names |= dict.fromkeys(key.identity for key in keys if key.identity in self._events)
         return [self._recorded(name) for name in names]
 
+    async def again(self, keys: Sequence[Key]) -> list[Recorded]:
+        return await self.about(Span(0, 0), keys)
+
     def covers(self, at: int) -> bool:
         return at >= self.covered_from
 

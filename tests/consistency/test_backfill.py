@@ -51,7 +51,7 @@ class Pending(NoRecords):
         self.state = state
         self.errors = errors
 
-    async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
+    async def again(self, keys: Sequence[Key]) -> list[Recorded]:
         if self.errors:
             self.errors -= 1
             raise RecordsUnavailable("the ledger is not connected")

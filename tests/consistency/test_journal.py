@@ -10,7 +10,8 @@ import pytest
 from consistency.classes import Class
 from consistency.compare import Counts, Finding
 from consistency.judge import Judged, Stray
-from consistency.live.journal import KEPT, KEPT_FOR, SAMPLES, Journal
+from consistency.live.journal import KEPT_FOR, SAMPLES, Journal
+from consistency.report import KEPT
 from consistency.rows import Key, Span
 from consistency.windows import WindowState
 

@@ -322,6 +322,19 @@ async def test_what_was_pending_and_is_not_on_record_any_more_is_forgotten() -> 
     assert sorted(states(await known.about(ALWAYS, []))) == ["last", "refused"], "what is known of others stays"
 
 
+async def test_what_is_delivered_is_asked_for_anew_where_it_matters() -> None:
+    ledger = Ledger()
+    ledger.add("a", 1)
+    ledger.add("b", 2)
+    known = records(ledger)
+    assert sorted(states(await known.about(ALWAYS, []))) == ["a", "b"]
+    ledger.change("a", DELIVERED, PENDING)
+    assert states(await known.about(ALWAYS, []))["a"] == BOTH, "it was read when it was delivered"
+    found = states(await known.again([Key("a", 1), Key("never heard of", 1)]))
+    assert found == {"a": Record.of(DELIVERED, PENDING)}
+    assert states(await known.about(ALWAYS, []))["a"] == Record.of(DELIVERED, PENDING), "and it is known from then on"
+
+
 async def test_who_is_told_of_receipts_writes_with_them(tmp_path: Path) -> None:
     ledger, db = Ledger(page=2), apsw.Connection(str(tmp_path / "index.db"))
     db.execute("CREATE TABLE seen (at INTEGER)")

@@ -354,6 +354,22 @@ async def test_a_damaged_journal_is_put_aside(tmp_path: Path) -> None:
         assert aside.read_bytes().startswith(b"no database")
 
 
+async def test_a_window_whose_findings_could_not_be_kept_is_judged_again(tmp_path: Path) -> None:
+    async with scene(tmp_path) as stage:
+        for number in range(10):
+            stage.event(f"e{number}", number, "old" if number == 3 else "old new")
+        await stage.until(1)
+        assert stage.check is not None
+        stage.check._journal.db.execute(
+            "CREATE TEMP TRIGGER full BEFORE INSERT ON judged BEGIN SELECT raise(ABORT, 'the disk is full'); END"
+        )
+        said = await stage.until(SETTLED + 8)
+        assert "the disk is full" in said.trouble
+        assert (said.classes, said.trial.lost) == ({}, 0), "what is not on disk is not counted"
+        said = await stage.until(80)  # the connection is another one by now, without that trigger
+        assert (said.classes, said.trial.lost, said.trouble) == ({"equal": 9, "lost": 1}, 1, "")
+
+
 async def test_a_split_leaves_nothing_to_find(tmp_path: Path) -> None:
     async with scene(tmp_path) as stage:
         for number in range(40):

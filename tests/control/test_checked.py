@@ -154,6 +154,7 @@ async def test_status_and_metrics(make_plane: MakePlane) -> None:
         'crossfade_judged_events_total{class="foreign",routes="events"} 3.0',
         'crossfade_check_late_windows{routes="events"} 2.0',
         'crossfade_check_behind_seconds{routes="events"} 8.0',
+        "crossfade_checker_up 1.0",
     ):
         assert line in metrics
     await checker.link.close()
@@ -163,6 +164,7 @@ async def test_status_and_metrics(make_plane: MakePlane) -> None:
     assert status["consistency"][0]["checked"] == 7, "what it said last"
     assert "consistency of events: the checker is down; the launcher starts it again" in status["warnings"]
     assert status["ready"] is True, "traffic needs no checker"
+    assert "crossfade_checker_up 0.0" in await plane.get("/metrics")
 
 
 async def test_an_instance_without_checks_says_nothing_of_them(plane: Plane) -> None:
