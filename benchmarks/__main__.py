@@ -6,6 +6,7 @@ Exit codes: 0 measured · 1 the run failed, or a target was missed under --stric
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import platform
 import signal
@@ -17,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NoReturn
 
-from benchmarks import commands, compiled, measure_wrk, rounds, stalled
+from benchmarks import attacked, commands, compiled, measure_wrk, rounds, stalled
 from benchmarks.peers import Backend, Peers, Proxy, cores, nginx_binary
 from benchmarks.processes import BenchmarkFailed
 from benchmarks.report import Report
@@ -25,7 +26,7 @@ from benchmarks.websocket import cost, idle, unread
 from benchmarks.websocket.stand import SessionBackend, SessionPeers
 
 RESULTS: Final = Path(__file__).parent / "results"
-CASES: Final = ("split", "dual", "stalled", "weight", "help", "websocket", "idle", "unread")
+CASES: Final = ("split", "dual", "stalled", "weight", "help", "websocket", "idle", "unread", "attacked")
 OF_SESSIONS: Final = ("websocket", "idle", "unread")
 WINDOWS: Final = (32, 1)
 """Messages of each client that are on their way."""
@@ -65,6 +66,9 @@ class Run:
             say(case)
             if case == "help":
                 self.report.help_seconds = None if self._options.peers else commands.help_seconds(times=20)
+                continue
+            if case == "attacked":
+                self._attacked()
                 continue
             around = self._with_session_backends if case in OF_SESSIONS else self._with_backends
             around(case, self._directory / str(number))
@@ -124,6 +128,17 @@ class Run:
         proxy = peers.crossfade("crossfade live", stage="live", weight=50)
         self.report.weight = commands.change_weights(proxy, changes=50, core=self._load_core)
         rounds.settle(proxy, self.report.weight.requests)
+
+    def _attacked(self) -> None:
+        """On both cores: whatever takes time from one proxy takes it from the one beside it."""
+        if self._options.peers:
+            return
+        os.sched_setaffinity(0, {self._proxy_core, self._load_core})
+        try:
+            options = self._options
+            self.report.attacked = asyncio.run(attacked.compare(rounds=options.rounds, seconds=options.seconds))
+        finally:
+            os.sched_setaffinity(0, {self._load_core})
 
     def _with_session_backends(self, case: str, directory: Path) -> None:
         """As `_with_backends`, with backends and proxies of sessions."""

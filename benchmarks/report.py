@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.attacked import Measured
 from benchmarks.commands import WeightResult
 from benchmarks.rounds import Summary
 from benchmarks.stalled import StalledResult
@@ -21,6 +22,8 @@ STALLED_BOUND: Final = 0.015
 RSS_BOUND: Final = 128 * MIB
 WEIGHT_BOUND: Final = 0.050
 HELP_BOUND: Final = 0.100
+ATTACKED_BOUND: Final = 1.2
+"""p99 of healthy clients of an attacked proxy over that of the same proxy beside it; or what it is with nginx."""
 WINDOW_BOUNDS: Final = {32: 2.5, 1: 3.5}
 """Our CPU time per message over nginx's, by messages of a client that are on their way."""
 THROUGHPUT_BOUND: Final = 3.0
@@ -59,6 +62,8 @@ class Report:
     websocket: dict[int, list[Summary]] = field(default_factory=dict)
     idle: IdleResult | None = None
     unread: StalledResult | None = None
+    attacked: dict[str, dict[str, Measured]] = field(default_factory=dict)
+    """By kind of attack and name of the proxy."""
 
     def targets(self) -> list[Target]:
         """Every target whose figures exist."""
@@ -84,7 +89,7 @@ class Report:
             found += _idle(self.idle)
         if self.unread is not None:
             found += _stalled("copy that stops reading", "acknowledgement p99", self.unread)
-        return found
+        return found + [_attacked(kind, proxies) for kind, proxies in self.attacked.items()]
 
     def as_json(self) -> str:
         """Everything, with names; seconds, bytes and ratios 0-1."""
@@ -100,6 +105,9 @@ class Report:
             "websocket": {window: [one._asdict() for one in found] for window, found in self.websocket.items()},
             "idle": self.idle._asdict() if self.idle else None,
             "unread": self.unread._asdict() if self.unread else None,
+            "attacked": {
+                kind: {name: one._asdict() for name, one in proxies.items()} for kind, proxies in self.attacked.items()
+            },
             "targets": [dataclasses.asdict(target) for target in self.targets()],
         }
         return json.dumps(plain, indent=2) + "\n"
@@ -117,6 +125,8 @@ class Report:
             lines += _idle_lines(self.idle)
         if self.unread is not None:
             lines += _stalled_lines("Copy's backend stops reading", "messages", self.unread)
+        if self.attacked:
+            lines += _attacked_lines(self.attacked)
         targets = self.targets()
         if targets:
             lines += ["| target | measured | bound | |", "|---|--:|--:|---|"]
@@ -194,6 +204,12 @@ def _stalled(name: str, latency: str, one: StalledResult) -> list[Target]:
     ]
 
 
+def _attacked(kind: str, proxies: dict[str, Measured]) -> Target:
+    ours, nginx = proxies["crossfade"].ratio, proxies["nginx"].ratio
+    bound = max(ATTACKED_BOUND, nginx)
+    return Target(f"{kind}: p99 of others, attacked / beside it", f"{ours:.2f}", f"≤ {bound:.2f}", ours <= bound)
+
+
 def _table(title: str, summaries: list[Summary], *, event: str = "event") -> list[str]:
     if not summaries:
         return []
@@ -233,3 +249,14 @@ def _stalled_lines(title: str, events: str, one: StalledResult) -> list[str]:
     ):
         lines.append(f"| {name} | {_ms(p50)} | {_ms(p99)} | {rss / MIB:.0f} MiB | {_by_role(cpu)} |")
     return [*lines, "", f"Lost {one.lost}, failed {one.failed}, delivered twice {one.duplicates}.", ""]
+
+
+def _attacked_lines(attacked: dict[str, dict[str, Measured]]) -> list[str]:
+    lines = ["### Under slowhttptest, 20 new attackers a second", ""]
+    lines += ["| attack | proxy | p99 attacked | p99 beside it | ratio | processor of the two |"]
+    lines += ["|---|---|--:|--:|--:|--:|"]
+    for kind, proxies in attacked.items():
+        for name, one in proxies.items():
+            p99 = " | ".join(map(_ms, one.p99))
+            lines.append(f"| {kind} | {name} | {p99} | {one.ratio:.2f} | {one.cpu[0]:.1%}, {one.cpu[1]:.1%} |")
+    return [*lines, ""]

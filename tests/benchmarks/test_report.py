@@ -10,6 +10,8 @@ import pytest
 
 from benchmarks.__main__ import CASES, parse_arguments
 from benchmarks.admin import Admin
+from benchmarks.attacked import Measured
+from benchmarks.attacked import Round as AttackedRound
 from benchmarks.commands import WeightResult
 from benchmarks.peers import Proxy
 from benchmarks.processes import BenchmarkFailed, Started
@@ -136,6 +138,27 @@ def test_the_help_target(seconds: float, is_met: bool) -> None:
     assert met(report(help_seconds=seconds)) == [is_met]
 
 
+def of_attacked(ours: float, nginx: float) -> dict[str, dict[str, Measured]]:
+    p99, cpu = (0.012, 0.010), (0.18, 0.08)
+    return {"slow reading": {"crossfade": Measured(p99, cpu, ours), "nginx": Measured(p99, cpu, nginx)}}
+
+
+@pytest.mark.parametrize(
+    ("ours", "nginx", "is_met"), [(1.2, 1.0, True), (1.21, 1.0, False), (1.5, 1.5, True), (1.51, 1.5, False)]
+)
+def test_under_attack_others_wait_a_fifth_more_or_what_they_wait_with_nginx(
+    ours: float, nginx: float, is_met: bool
+) -> None:
+    assert met(report(attacked=of_attacked(ours, nginx))) == [is_met]
+
+
+def test_a_disturbed_round_says_nothing_of_an_attack() -> None:
+    rounds = [AttackedRound((0.011, 0.010), (0.2, 0.1))] * 3 + [AttackedRound((0.100, 0.010), (0.9, 0.1))] * 2
+    found = Measured.of(rounds)
+    assert (found.p99, found.cpu) == ((0.011, 0.010), (0.2, 0.1))
+    assert found.ratio == pytest.approx(1.1)
+
+
 def test_both_forms_say_the_same(tmp_path: Path) -> None:
     made = report(
         split=[summary("nginx", 10), summary("crossfade", 20)],
@@ -145,15 +168,17 @@ def test_both_forms_say_the_same(tmp_path: Path) -> None:
         websocket={32: [summary("nginx", 10), summary("crossfade", 20), summary("websockets", 80)]},
         idle=idle(),
         unread=stalled(),
+        attacked=of_attacked(1.1, 1.0),
     )
     path = made.write(tmp_path / "results", "now")
     plain = json.loads(path.read_text())
     table = path.with_suffix(".md").read_text()
     assert plain["split"][1]["cpu_us"] == 20
-    assert [target["met"] for target in plain["targets"]] == [False, *[True] * 6, False, *[True] * 5]
+    assert [target["met"] for target in plain["targets"]] == [False, *[True] * 6, False, *[True] * 6]
     assert plain["websocket"]["32"][2]["cpu_us"] == 80
     assert "| crossfade | 20.0 (20.0-20.0) | 2.00 |" in table
-    assert table.count("| met |") == 11
+    assert "| slow reading | crossfade | 12.0 ms | 10.0 ms | 1.10 | 18.0%, 8.0% |" in table
+    assert table.count("| met |") == 12
     assert table.count("**MISSED**") == 2
 
 

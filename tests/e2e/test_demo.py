@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -159,27 +158,33 @@ async def test_a_bad_injection_starts_nothing() -> None:
         await demo.run(fast=True, keep=False, inject="stolen:1")
 
 
+WRITER = """
+import sys, time
+from pathlib import Path
+from proxy.demo.store import Arrival, Store
+store = Store(Path(sys.argv[1]))
+while True:
+    store.add([Arrival(f"{time.monotonic_ns()}", "copy", "1", b"{}")])
+    print("written", flush=True)
+    time.sleep(0.001)
+"""
+
+
 def test_damage_waits_for_a_backend_that_writes(workshop: Path) -> None:
-    """Between its look and its write another row is committed, again and again."""
-    store, over = Store(workshop / "db"), threading.Event()
+    """Between its look and its write another row is committed, again and again, by a process as a backend is one."""
+    store = Store(workshop / "db")
     store.add([Arrival(f"first {number}", "copy", "1", b"{}") for number in range(2000)])
-
-    def write() -> None:
-        other = Store(workshop / "db")
-        while not over.is_set():
-            other.add([Arrival(f"{time.monotonic_ns()}", "copy", "1", b"{}")])
-            time.sleep(0.001)
-        other.close()
-
-    writer = threading.Thread(target=write)
-    writer.start()
+    store.close()
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(workshop / "db")], stdout=subprocess.PIPE)
+    assert writer.stdout is not None
     try:
         for _ in range(10):
+            assert writer.stdout.readline() == b"written\n"
             damage_store(workshop / "db", lost=1, different=1)
     finally:
-        over.set()
-        writer.join()
-        store.close()
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()
 
 
 def test_damage_hits_the_newest_events(workshop: Path) -> None:

@@ -12,9 +12,10 @@ import asyncio
 import gc
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from statistics import median
 from typing import Final, NamedTuple
 
 from proxy.demo.children import Child, free_port
@@ -58,8 +59,8 @@ class Standing(NamedTuple):
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-class Measured(NamedTuple):
-    """p99: milliseconds of the attacked one's clients and of the other's; cpu: shares of a core of the two."""
+class Round(NamedTuple):
+    """p99: seconds, of the attacked one's clients and of the other's; cpu: shares of a core of the two."""
 
     p99: tuple[float, float]
     cpu: tuple[float, float]
@@ -69,10 +70,21 @@ class Measured(NamedTuple):
         """What the attack makes of the p99."""
         return self.p99[0] / self.p99[1]
 
-    def __str__(self) -> str:
-        return (
-            f"p99 {self.p99[0]:.2f} ms attacked, {self.p99[1]:.2f} ms beside it, ratio {self.ratio:.2f}; "
-            f"processor {self.cpu[0]:.1%} and {self.cpu[1]:.1%}"
+
+class Measured(NamedTuple):
+    """Medians over rounds: what disturbs one of them says nothing. ratio: of the two p99s, see Round."""
+
+    p99: tuple[float, float]
+    cpu: tuple[float, float]
+    ratio: float
+
+    @classmethod
+    def of(cls, rounds: Sequence[Round]) -> Measured:
+        """What rounds say together."""
+        return cls(
+            (median(each.p99[0] for each in rounds), median(each.p99[1] for each in rounds)),
+            (median(each.cpu[0] for each in rounds), median(each.cpu[1] for each in rounds)),
+            median(each.ratio for each in rounds),
         )
 
 
@@ -140,28 +152,22 @@ async def pairs() -> AsyncIterator[tuple[Path, dict[str, tuple[Standing, Standin
 
 
 def p99(taken: list[float]) -> float:
-    """In milliseconds."""
-    return sorted(taken)[len(taken) * 99 // 100] * 1000
+    """In seconds."""
+    return sorted(taken)[len(taken) * 99 // 100]
 
 
-async def measure(kind: str, pair: tuple[Standing, Standing], directory: Path, rounds: int, seconds: float) -> Measured:
-    """Attack the two in turn; the p99 over all rounds of those that were attacked and of those that were not."""
-    taken: tuple[list[float], list[float]] = ([], [])
-    spent = [0.0, 0.0]
-    for number in range(rounds):
-        first = number % 2
-        attacked, beside = pair[first], pair[1 - first]
-        running = asyncio.create_task(attack(kind, attacked.port, directory, RATE, int(RATE * (seconds + 2))))
-        await asyncio.sleep(1.5)  # the first ones have run out of time, and new ones come all the while
-        before = attacked.cpu(), beside.cpu()
-        # In the same order whichever is attacked: who is asked first has its answers a little later than they came.
-        both = await asyncio.gather(*(healthy(each.port, seconds) for each in pair))
-        spent = [spent[0] + attacked.cpu() - before[0], spent[1] + beside.cpu() - before[1]]
-        await running
-        for at in range(2):
-            taken[at].extend(both[at ^ first])
-    share = rounds * seconds
-    return Measured((p99(taken[0]), p99(taken[1])), (spent[0] / share, spent[1] / share))
+async def measure(kind: str, pair: tuple[Standing, Standing], directory: Path, number: int, seconds: float) -> Round:
+    """Attack one of the two, in turn."""
+    first = number % 2
+    attacked, beside = pair[first], pair[1 - first]
+    running = asyncio.create_task(attack(kind, attacked.port, directory, RATE, int(RATE * (seconds + 2))))
+    await asyncio.sleep(1.5)  # the first ones have run out of time, and new ones come all the while
+    before = attacked.cpu(), beside.cpu()
+    # In the same order whichever is attacked: who is asked first has its answers a little later than they came.
+    both = await asyncio.gather(*(healthy(each.port, seconds) for each in pair))
+    spent = (attacked.cpu() - before[0]) / seconds, (beside.cpu() - before[1]) / seconds
+    await running
+    return Round((p99(both[first]), p99(both[1 - first])), spent)
 
 
 async def compare(*, rounds: int, seconds: float) -> dict[str, dict[str, Measured]]:
@@ -175,7 +181,8 @@ async def compare(*, rounds: int, seconds: float) -> dict[str, dict[str, Measure
                 await asyncio.gather(*(healthy(each.port, 0.5) for each in pair))
             for kind in ATTACKS:
                 compared[kind] = {
-                    name: await measure(kind, pair, directory, rounds, seconds) for name, pair in proxies.items()
+                    name: Measured.of([await measure(kind, pair, directory, each, seconds) for each in range(rounds)])
+                    for name, pair in proxies.items()
                 }
         finally:
             gc.unfreeze()
