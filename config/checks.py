@@ -15,6 +15,7 @@ from config.document import Loc
 from config.explain import Finding
 from config.model import Admin, Backend, Ledger, Limits, Route, Settings
 from config.patterns import covers, path_parameters
+from config.probe import Probe
 from config.stores import InfluxDB1Store, InfluxDB2Store
 from config.units import BODY_KINDS, Address, format_size, nearest, parse_address, parse_backend_url, parse_source
 
@@ -159,6 +160,34 @@ def _accepted_is_durable(draft: Draft, route: Route) -> Iterator[Finding]:
         yield Finding(("ack",), "ack: accepted promises what durability: off does not keep", "authority")
 
 
+def _answers_can_be_compared(draft: Draft, route: Route) -> Iterator[Finding]:
+    made = route.compare_answers
+    if made is None:
+        return
+    at: Loc = ("compare_answers",)
+    if route.websocket is not None:
+        yield Finding(at, "a route of WebSocket sessions has no answers that could be compared", on_key=True)
+    if route.ack == "accepted":
+        yield Finding(at, "with ack: accepted the ledger delivers, and nobody hears what backends answer", on_key=True)
+    for index, rule in enumerate(made.rules):
+        if rule.path.split("/")[1] not in ("status", "body", "*"):
+            yield Finding((*at, "rules", index, "path"), f"{rule.path} is neither /status nor in /body")
+    if made.noise is None:
+        return
+    if made.noise.startswith("srv+"):
+        yield Finding((*at, "noise"), "must be http://host:port or https://host:port")
+        return
+    url = parse_backend_url(made.noise)
+    target = Address(url.host, url.port)
+    for name, backend in draft.backends.items():
+        if any(_reaches(target, Address(each.host, each.port)) for each in map(parse_backend_url, backend.url)):
+            yield Finding((*at, "noise"), f"is backend {name}: it would store every such event twice")
+    if draft.is_sound(("listen",)) and any(
+        _reaches(target, parse_address(each.address)) for each in draft.settings.listen
+    ):
+        yield Finding((*at, "noise"), "is this very proxy")
+
+
 def _dedupe_has_ids(draft: Draft, route: Route) -> Iterator[Finding]:
     if route.dedupe and not route.event_id:
         yield Finding(("dedupe",), "needs ids that clients give: event_id is empty", "0s")
@@ -209,6 +238,7 @@ _ROUTE_CHECKS: tuple[tuple[tuple[str, ...], _RouteCheck], ...] = (
     (("override",), _override_is_a_testers),
     (("pins",), _pins_are_one_sided),
     (("dedupe", "dedupe_ids", "event_id"), _dedupe_has_ids),
+    (("compare_answers", "ack", "websocket"), _answers_can_be_compared),
     (("websocket", "event_id", *_ONLY_FOR_REQUESTS), _websocket_fits),
 )
 
@@ -376,11 +406,24 @@ def _consistency(draft: Draft) -> Iterator[Finding]:
                     yield Finding((*at, "routes", number), f"route '{name}' is checked already: once is enough")
                 seen.add(name)
             yield from _checked_routes(draft, check_, at)
+        if check_.probe is not None and draft.is_sound((*at, "probe")):
+            yield from _probe(draft, check_, check_.probe, (*at, "probe"))
         if draft.is_sound((*at, "old"), (*at, "new"), (*at, "identity")) and _is_misnamed(check_):
             yield Finding(
                 (*at, "identity") if "identity" in check_.model_fields_set else at,
                 "points of InfluxDB are named by their series and time, which the ledger does not know: identity: none",
             )
+
+
+def _probe(draft: Draft, check_: Check, probe: Probe, at: Loc) -> Iterator[Finding]:
+    if (
+        probe.url is None
+        and draft.is_sound(("listen",))
+        and all(each.tls is not None for each in draft.settings.listen)
+    ):
+        yield Finding(at, "no address of `listen` speaks plain HTTP: `url` must say where clients reach the proxy")
+    if probe.every is not None and not check_.is_live:
+        yield Finding((*at, "every"), "exported files show no new event: they are not checked live")
 
 
 def _checked_routes(draft: Draft, check_: Check, at: Loc) -> Iterator[Finding]:

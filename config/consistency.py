@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from config.patterns import Name
+from config.probe import Probe
 from config.rules import FieldRule
 from config.stores import (
     FilesStore,
@@ -17,7 +18,11 @@ from config.stores import (
     PostgresStore,
     SqliteStore,
 )
-from config.units import Duration, SomeTime
+from config.units import Duration, SomeBytes, SomeTime
+
+MEMORY: Final = 512 * 2**20
+LEAST_MEMORY: Final = 64 * 2**20
+"""Bytes."""
 
 AnyStore = SqliteStore | PostgresStore | InfluxDB1Store | InfluxDB2Store | HttpStore | FilesStore | PluginStore
 
@@ -67,10 +72,15 @@ class Store(BaseModel):
         return self
 
     @property
+    def kind(self) -> str:
+        """Which of them it is."""
+        (kind,) = self.model_fields_set
+        return kind
+
+    @property
     def settings(self) -> AnyStore:
         """Of the kind that it is."""
-        (kind,) = self.model_fields_set
-        found: AnyStore = getattr(self, kind)
+        found: AnyStore = getattr(self, self.kind)
         return found
 
 
@@ -96,6 +106,11 @@ class Check(BaseModel):
         "name what they hold, as for points of InfluxDB, and they are compared with each other alone",
     )
     window: SomeTime = Field(60.0, description="span of event time that is judged at once")
+    memory: SomeBytes = Field(
+        MEMORY,
+        ge=LEAST_MEMORY,
+        description="what comparing may take, roughly; what a window, or files, have beyond it is spilled to disk",
+    )
     rules: tuple[FieldRule, ...] = Field(
         (),
         description="how fields are compared; exact without one",
@@ -111,6 +126,11 @@ class Check(BaseModel):
         "compare", description="times of the same event in both stores; ignore where one has a time of its own"
     )
     time_within: Duration = Field(0.0, description="how far these times may lie apart", examples=["1ms"])
+    probe: Probe | None = Field(
+        None,
+        description="a marked event that shows whether the way into both stores is open",
+        examples=['{path: /events, body: \'{"id": "{{id}}"}\'}'],
+    )
 
     @property
     def is_live(self) -> bool:

@@ -66,10 +66,15 @@ def in_yaml(value: Any, field: FieldInfo) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return f"[{', '.join(str(item) for item in value)}]"
+        return f"[{', '.join(_quoted(str(item)) for item in value)}]"
     if isinstance(value, dict):
         return str(value)
     return written.format(value) if written else str(value)
+
+
+def _quoted(text: str) -> str:
+    """A string in a list, where a brace would begin a mapping."""
+    return f'"{text}"' if text.startswith("{") else text
 
 
 def written_as(metadata: Sequence[Any]) -> Written | None:

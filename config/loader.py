@@ -164,6 +164,9 @@ def _resolve_paths(data: dict[str, Any], base: Path) -> None:
         for side in _mappings((each.get("old"), each.get("new"))):
             for store in _mappings(tuple(side.values())):
                 _make_absolute(store, ("file", "files", "password_file", "token_file", "authorization_file"), base)
+        for probe in _mappings((each.get("probe"),)):
+            for checkpoint in _mappings(probe.get("checkpoints")):
+                _make_absolute(checkpoint, ("authorization_file",), base)
 
 
 def _mappings(values: object) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from config.answers import CompareAnswers
 from config.consistency import Check
 from config.patterns import HeaderName, HeaderValue, HostName, Method, Name, PathPattern, PathPrefix
 from config.units import (
@@ -305,6 +306,11 @@ class Trigger(_Frozen):
         1000, ge=1, description="settled events within `mismatch_window` before that share is judged"
     )
     mismatch_window: SomeTime = Field(3600.0, description="sliding window of the mismatch rate")
+    probe_failures: int = Field(
+        3,
+        ge=0,
+        description="probes in a row that old's store showed and new's did not, or not in time; 0: never for this",
+    )
 
 
 class Pins(_Frozen):
@@ -497,6 +503,20 @@ class Route(_Frozen):
         "counts them, as they are in the record",
     )
 
+    compare_answers: CompareAnswers | None = Field(
+        None,
+        description="what both sides answer to the same event, compared on a sample; without it so in a route whose "
+        "`stage` is shadow, with these defaults",
+        examples=["{when: always, sample: 1%}"],
+    )
+
+    @property
+    def answers(self) -> CompareAnswers | None:
+        """How answers are compared; None where they are not."""
+        if self.websocket is not None:
+            return None
+        return self.compare_answers or (CompareAnswers() if self.stage == "shadow" else None)
+
     @property
     def taken(self) -> Match:
         """What it takes: `match`, with the method that its kind implies."""
@@ -623,3 +643,8 @@ class Settings(_Frozen):
     admin: Admin = Field(Admin(), description="where the admin API listens", examples=["{tcp: off}"])
     log: Log = Field(Log(), description="structured logs on stderr", examples=["{level: debug, format: text}"])
     stop_grace: Duration = Field(20.0, description="in-flight events may take this long when stopping")
+
+    @property
+    def needs_checker(self) -> bool:
+        """Whether there is anything to compare while events come in."""
+        return any(each.is_live for each in self.consistency) or any(route.answers is not None for route in self.routes)

@@ -3,16 +3,19 @@
 REQUEST is a JSON object. One JSON object is the answer, on stdout; progress goes to stderr when that is a terminal.
 
     {"do": "verify" | "diff" | "suggest", "config": FILE, "route": NAME | null, "from_ns": N | null, "to_ns": N | null,
-     "full": false, "repair": false, "dry_run": false, "two_way": false, "settle_ns": N, "top": 20,
+     "full": false, "repair": false, "dry_run": false, "two_way": false, "live": false, "settle_ns": N, "top": 20,
      "class": NAME | null, "field": POINTER | null}
 
 What ended less than `settle_ns` ago is not looked at: it may not be visible everywhere. `two_way` lets a repair go
-ahead without a ledger that says what each side is owed.
+ahead without a ledger that says what each side is owed. `live` reads no store: it tells what the live checker found.
 
     {"do": "backfill", "config": FILE, "route": NAME | null, "from_ns": N, "to_ns": N | null, "source": "old",
      "target": "new", "rate": ROWS_PER_SECOND, "restart": false, "dry_run": false}
 
-`diff` tells findings of a class or at a field alone; `suggest` adds `suggestions`, see `consistency.suggest`.
+    {"do": "probe", "config": FILE, "route": NAME | null}
+
+`diff` tells findings of a class or at a field alone; `suggest` adds `suggestions`, see `consistency.suggest`;
+`probe` sends one, see `consistency.probe`.
 
 An answer {"error": {"message", "hint", "lines"}} says what is wrong with the request or the configuration.
 """
@@ -20,10 +23,11 @@ An answer {"error": {"message", "hint", "lines"}} says what is wrong with the re
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,16 +39,23 @@ from config.consistency import Check
 from config.errors import ConfigErrors
 from config.loader import load
 from config.model import Settings
+from consistency.admin import Admin, socket_of
+from consistency.assembly import both_stores
 from consistency.backfill import LEAST_WINDOW, Backfill, Done, Order, SideName
 from consistency.classes import Class
-from consistency.compare import Finding, general
+from consistency.compare import general
 from consistency.judge import BACK_OFF
+from consistency.live.journal import journal_of
+from consistency.live.recorded import NothingRecorded, recorded
+from consistency.probe import Prober, url_of
 from consistency.report import Report, iso
 from consistency.rows import Span
+from consistency.stores.errors import StoreError
 from consistency.suggest import suggestions
 from consistency.verify import NotWithoutLedger, WhatToVerify, records_of, verify
 from consistency.windows import LEAST_SETTLE
 
+DO: Final = ("verify", "diff", "suggest", "backfill", "probe")
 HOUR: Final = 3600 * 1_000_000_000
 DAY: Final = 24 * HOUR
 BAR: Final = 24
@@ -65,6 +76,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
     repair: bool = False
     dry_run: bool = False
     two_way: bool = False
+    live: bool = False
     settle_ns: int = LEAST_SETTLE
     top: int = 20
     kind: str | None = msgspec.field(default=None, name="class")
@@ -92,13 +104,16 @@ def main(text: str) -> dict[str, Any]:
     """The answer to one request."""
     try:
         request = msgspec.json.decode(text, type=Request)
-        if request.do not in ("verify", "diff", "suggest", "backfill"):
+        if request.do not in DO:
             raise BadRequest(f"there is nothing called {request.do!r} to do")
         if request.kind is not None and request.kind not in set(Class):
             raise BadRequest(f"there is no class {request.kind!r}; there is {', '.join(sorted(Class))}")
         settings = _settings(request.config)
-        do = _backfill if request.do == "backfill" else _verify
-        return uvloop.run(do(request, settings, _check(settings, request.route)))
+        check = _check(settings, request.route)
+        if request.live:
+            return _live(request, settings, check)
+        do = {"backfill": _backfill, "probe": _probe}.get(request.do, _verify)
+        return uvloop.run(do(request, settings, check))
     except msgspec.DecodeError as error:
         return {"error": BadRequest(f"not a request: {error}").as_dict()}
     except BadRequest as problem:
@@ -129,15 +144,45 @@ def _check(settings: Settings, route: str | None) -> Check:
     raise BadRequest(f"there is no `consistency` for route {route!r}; there is {', '.join(known)}")
 
 
+def _live(request: Request, settings: Settings, check: Check) -> dict[str, Any]:
+    """What the live checker found, from its journal."""
+    if request.do not in ("verify", "diff") or request.full or request.repair:
+        raise BadRequest("`live` tells what was found already: there is nothing to read or to write")
+    begun = time.monotonic()
+    wanted = _wanted(request)
+    report = Report(check.routes, _span(request, check.window), "as the live checker found it")
+    try:
+        found = recorded(
+            journal_of(Path(settings.state_dir) / "checker", check),
+            report,
+            lambda told: wanted(told["class"], (each["path"] for each in told["differences"])),
+            limit=request.top,
+        )
+    except NothingRecorded as error:
+        raise BadRequest(str(error), hint="without --live both stores are read") from None
+    answer = report.as_dict((), 0)
+    answer["fields"] = {
+        "different": dict(report.counts.fields.most_common(request.top)),
+        "tolerated": dict(report.counts.tolerated.most_common(request.top)),
+    }
+    return answer | {
+        "findings": found.findings,
+        "findings_untold": found.untold,
+        "judged_until": iso(found.judged_until),
+        "duration_s": round(time.monotonic() - begun, 3),
+    }
+
+
 async def _verify(request: Request, settings: Settings, check: Check) -> dict[str, Any]:
     begun = time.monotonic()
+    wanted = _wanted(request)
     what = WhatToVerify(
         _span(request, check.window),
         is_full=request.full,
         is_repairing=request.repair,
         is_dry=request.dry_run,
         is_two_way=request.two_way,
-        wanted=_wanted(request),
+        wanted=lambda finding: wanted(finding.kind, (each.path for each in finding.differences)),
     )
     try:
         done = await verify(settings, check, what, progress=_progress(), back_off=BACK_OFF)
@@ -156,6 +201,7 @@ async def _verify(request: Request, settings: Settings, check: Check) -> dict[st
             "written": done.repair.written,
             "in_no_store": done.repair.nowhere,
             "broke_off": done.report.broken_repair,
+            "not_looked_at": done.report.unlisted,
         }
     return answer | {"duration_s": round(time.monotonic() - begun, 3)}
 
@@ -169,15 +215,17 @@ async def _backfill(request: Request, settings: Settings, check: Check) -> dict[
     span = _span(request, max(check.window, LEAST_WINDOW / 1e9))
     order = Order(request.source, request.target, span, request.rate, request.dry_run)
     file = Path(settings.state_dir) / "checker" / f"backfill-{check.routes[0]}-{order.source}-{order.target}.json"
-    if request.restart:
-        file.unlink(missing_ok=True)
     show = _shown_backfill()
-    async with AsyncExitStack() as stack:
-        records, said = await records_of(settings, check, order.span, stack)
-        try:
+    try:
+        async with AsyncExitStack() as stack:
+            if not order.is_dry:
+                stack.enter_context(_alone(file))
+                if request.restart:
+                    file.unlink(missing_ok=True)
+            records, said = await records_of(settings, check, order.span, stack)
             outcome = await Backfill(check, order, records, file, progress=show).run()
-        except OSError as error:
-            raise BadRequest(f"the place of the backfill cannot be kept in {file}: {error.strerror}") from None
+    except OSError as error:
+        raise BadRequest(f"the place of the backfill cannot be kept in {file}: {error.strerror}") from None
     done = outcome.done
     return {
         "result": "incomplete" if outcome.error else "done",
@@ -198,19 +246,48 @@ async def _backfill(request: Request, settings: Settings, check: Check) -> dict[
     }
 
 
-def _wanted(request: Request) -> Callable[[Finding], bool]:
-    """Which findings are told: of a class, and with a difference at or beneath a field."""
+async def _probe(request: Request, settings: Settings, check: Check) -> dict[str, Any]:
+    """One marked event, from here to both stores."""
+    if check.probe is None:
+        raise BadRequest(
+            f"the check of {', '.join(check.routes)} has no `probe`: it does not say what to send",
+            hint="see config/REFERENCE.md, consistency[].probe",
+        )
+    begun = time.monotonic()
+    async with AsyncExitStack() as stack:
+        admin = Admin(socket_of(settings))
+        asker = await stack.enter_async_context(admin) if admin.is_there() else None
+        try:
+            stores = await both_stores(check, stack)
+        except StoreError as error:
+            raise BadRequest(f"nothing was sent: {error}") from None
+        outcome = await Prober(check, check.probe, url_of(settings, check.probe), asker).run(stores)
+    routes = {"routes": list(check.routes)}
+    return routes | outcome.as_dict() | {"duration_s": round(time.monotonic() - begun, 3)}
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Two runs would go on from one place, and each believe that the other's windows are its own."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with file.with_suffix(".lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadRequest("a backfill between these stores is running already") from None
+        yield
+
+
+def _wanted(request: Request) -> Callable[[str, Iterable[str]], bool]:
+    """Which findings are told, by class and paths that differ: of a class, and at or beneath a field."""
     if request.do == "suggest":
-        return lambda finding: bool(finding.differences)
+        return lambda _, paths: any(True for _ in paths)
     kind, field = request.kind, (request.field or "").rstrip("/")
 
     def is_there(path: str) -> bool:
         return any(each == field or each.startswith(f"{field}/") for each in (path, general(path)))
 
-    return lambda finding: (
-        (kind is None or finding.kind == kind)
-        and (not field or any(is_there(each.path) for each in finding.differences))
-    )
+    return lambda found, paths: (kind is None or found == kind) and (not field or any(map(is_there, paths)))
 
 
 def _span(request: Request, window: float) -> Span:

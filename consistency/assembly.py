@@ -70,6 +70,7 @@ def checker_of(
         judge_of(check, rules, stores, records),
         documents=check.json_fields,
         is_inside=is_inside,
+        memory=check.memory,
         back_off=back_off,
         sleep=sleep,
         wall=wall,

@@ -26,6 +26,7 @@ from config.rules import FieldRule
 from consistency.classes import Class
 from consistency.compare import Counts, Finding, Holding, Judge
 from consistency.documents import taken_apart
+from consistency.identity import PROBE
 from consistency.judge import UNTOLD
 from consistency.report import KEPT
 from consistency.rows import Row, Span
@@ -190,7 +191,7 @@ class Bulk:
         counts, findings = Counts(), []
         kept: Counter[Class] = Counter()
         for holding in self._holdings(names):
-            if not self._span.start <= holding.home < self._span.end:
+            if not self._span.start <= holding.home < self._span.end or PROBE in holding.key.identity:
                 continue
             finding = self._judge.finding(holding)
             counts.add(finding)

@@ -60,6 +60,13 @@ class Finding(NamedTuple):
         """It counts against a side, should it be persistent."""
         return self.kind in MISMATCHES
 
+    @property
+    def is_against_new(self) -> bool:
+        """A mismatch that says something of new: not what old alone did, nor what both have lost, as of one event that
+        neither stores.
+        """
+        return self.is_mismatch and "old" not in self.by
+
 
 _EQUAL: Final = Finding(Key("", 0), Class.EQUAL)
 """Of what is everywhere and the same nobody asks what it was called."""
@@ -116,6 +123,10 @@ class Judge:
     def precision(self) -> int:
         """Nanoseconds: the coarser precision of both stores."""
         return self._naming.precision
+
+    def name(self, key: Key | Row) -> str:
+        """Under which it is counted."""
+        return self._naming.name(key)
 
     def holdings(self, old: Iterable[Row], new: Iterable[Row], recorded: Iterable[Recorded]) -> dict[str, Holding]:
         """By name, all that is in a store or on record."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import orjson
 
 from consistency.rows import Key, Row
+
+PROBE: Final = "crossfade-probe-"
+"""In the names of probes' events, which are in no count."""
 
 
 def text_of(parts: Sequence[str]) -> str:

@@ -5,6 +5,8 @@
 
 What has been there for long is read again once, without waiting for it to become visible.
 
+What is too much for memory is judged in parts (`consistency.parts`), one after another.
+
 A suspect that is right at a later reading was late in becoming visible. Every identity belongs to the one window that
 its home time says (the ledger's, else old's, else new's) and is counted there alone. Rows of it that lie in other
 windows are strays: that window is to be judged with them, once more if it was judged already. A store or ledger that
@@ -16,18 +18,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
+from config.consistency import MEMORY
 from consistency.classes import Class
 from consistency.compare import Counts, Finding, Holding, Judge
 from consistency.documents import taken_apart
-from consistency.recorded import Records, RecordsUnavailable
+from consistency.identity import PROBE
+from consistency.parts import NoRoom, Part, Parts
+from consistency.recorded import Recorded, Records, RecordsUnavailable
 from consistency.rows import Key, Row, Span
 from consistency.rules import Incomparable
 from consistency.stores.errors import StoreError
 from consistency.stores.protocol import Store
+from proxy.core.event import NEW, OLD
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +45,17 @@ YOUNG: Final = 600 * 1_000_000_000
 """Nanoseconds after a window's end in which something may yet become visible."""
 BATCH: Final = 500
 """Keys of one question to a store."""
+MOST_FINDINGS: Final = 50_000
+"""Findings of a class that are listed of one window; all are counted."""
+BREATH: Final = 2000
+"""Identities that are compared before others get their turn."""
 AS_IT_SHOULD_BE: Final = frozenset({Class.EQUAL, Class.TOLERATED, Class.REDELIVERED, Class.ONE_SIDED})
 """What a suspect turns into that was only late."""
 UNTOLD: Final = AS_IT_SHOULD_BE | {Class.LATE, Class.PENDING, Class.FOREIGN}
 """What is counted and not listed one by one."""
 
 Sleep = Callable[[float], Awaitable[None]]
+_Said = TypeVar("_Said")
 
 
 class Stray(NamedTuple):
@@ -59,9 +72,10 @@ class Stray(NamedTuple):
 class Judged:
     """A window and what was found in it.
 
-    findings: mismatches, and what the ledger explains (dead, refused, ...), in order of time; counts: over all;
-    strays: rows of other windows, which these cannot know by themselves; inconclusive: why nothing can be said, or
-    empty; then nothing is counted
+    findings: mismatches, and what the ledger explains (dead, refused, ...), in order of time, at most MOST_FINDINGS of
+    a class; counts: over all; strays: rows of other windows, which these cannot know by themselves; inconclusive: why
+    nothing can be said, or empty; then nothing is counted; latest: seconds after the first reading at which something
+    late was seen, 0 when nothing was late; against_new: findings that count against new, also those that are not listed
     """
 
     window: Span
@@ -69,18 +83,58 @@ class Judged:
     findings: list[Finding] = field(default_factory=list)
     strays: list[Stray] = field(default_factory=list)
     inconclusive: str = ""
+    latest: float = 0.0
+    against_new: int = 0
 
     @property
     def is_pending(self) -> bool:
         """Something in it is still owed to a side: it is not to be judged yet."""
         return self.counts.classes[Class.PENDING] > 0
 
+    @property
+    def unlisted(self) -> int:
+        """Findings that are counted and not listed."""
+        return sum(number for kind, number in self.counts.classes.items() if kind not in UNTOLD) - len(self.findings)
+
+    def shorten(self) -> None:
+        """Findings in order of time; of a class that has too many, those of the earliest events."""
+        self.findings.sort(key=lambda finding: finding.key.at)
+        listed: Counter[Class] = Counter()
+        few = []
+        for finding in self.findings:
+            listed[finding.kind] += 1
+            if listed[finding.kind] <= MOST_FINDINGS:
+                few.append(finding)
+        self.findings = few
+
+
+class _BackOff:
+    """Waits between readings of suspects. What one part of a window has waited for, the others need not: their rows
+    were read as long ago.
+    """
+
+    def __init__(self, pauses: Sequence[float], sleep: Sleep) -> None:
+        self._left = list(pauses)
+        self._sleep = sleep
+        self.slept = 0.0
+        """Seconds since the window was read, but for the time that reading takes."""
+
+    async def wait(self) -> bool:
+        """Whether there is another reading; when it is due."""
+        if not self._left:
+            return False
+        pause = self._left.pop(0)
+        await self._sleep(pause)
+        self.slept += pause
+        return True
+
 
 class Checker:
     """Judges windows of two stores.
 
-    documents: fields that hold JSON as text; is_inside: whether a time lies in any window that is judged; back_off:
-    seconds before each further reading of suspects; wall: the clock, nanoseconds since the epoch
+    documents: fields that hold JSON as text; is_inside: whether a time lies in any window that is judged; memory: bytes
+    that a window may take, beyond which it is judged in parts; back_off: seconds before each further reading of
+    suspects; wall: the clock, nanoseconds since the epoch
     """
 
     def __init__(
@@ -92,6 +146,7 @@ class Checker:
         *,
         documents: Sequence[str] = (),
         is_inside: Callable[[int], bool] = lambda _: True,
+        memory: int = MEMORY,
         back_off: Sequence[float] = BACK_OFF,
         sleep: Sleep = asyncio.sleep,
         wall: Callable[[], int] = time.time_ns,
@@ -102,6 +157,7 @@ class Checker:
         self._judge = judge
         self._documents = tuple(documents)
         self._is_inside = is_inside
+        self._memory = memory
         self._back_off = tuple(back_off)
         self._sleep = sleep
         self._wall = wall
@@ -123,37 +179,65 @@ class Checker:
         """
         try:
             return await self._judged(window, strays, series)
-        except (StoreError, RecordsUnavailable, Incomparable) as error:
+        except (StoreError, RecordsUnavailable, Incomparable, NoRoom) as error:
             return Judged(window, inconclusive=str(error))
         except Exception as error:
             log.exception("a window could not be judged")
             return Judged(window, inconclusive=f"{type(error).__name__}: {error}")
 
     async def _judged(self, window: Span, strays: Collection[Key], series: frozenset[str] | None) -> Judged:
-        old, new = await _both(_all(self._old, window, series), _all(self._new, window, series))
-        holdings = self._holdings(old, new)
-        self._judge.record(holdings, await self._records.about(window, [each.key for each in holdings.values()]))
-        holdings |= await self._read_again(list(strays))
         judged = Judged(window)
+        is_young = self._wall() - window.end < YOUNG
+        back_off = _BackOff(self._back_off if is_young else (), self._sleep)
+        # Half of the memory is for rows, half for what is found in them and read again.
+        with closing(Parts(self._judge.name, self._memory // 2)) as parts:
+            await _both(_read(self._old, OLD, parts, window, series), _read(self._new, NEW, parts, window, series))
+            for part in parts:
+                own = [key for key in strays if part.has(self._judge.name(key))]
+                await self._judge_part(part, own, judged, back_off, is_young=is_young)
+                judged.shorten()
+        return judged
+
+    async def _judge_part(
+        self, part: Part, strays: list[Key], judged: Judged, back_off: _BackOff, *, is_young: bool
+    ) -> None:
+        window = judged.window
+        holdings = self._holdings(part.old, part.new)
+        self._judge.record(holdings, await self._recorded(part, window, [each.key for each in holdings.values()]))
+        holdings |= await self._read_again(strays)
         findings: dict[str, Finding] = {}
-        for name, holding in holdings.items():
-            if self._is_at_home(name, holding, window):
+        for number, (name, holding) in enumerate(holdings.items(), 1):
+            if PROBE in name:
+                pass
+            elif self._is_at_home(name, holding, window):
                 findings[name] = self._judge.finding(holding)
             else:
                 judged.strays.append(Stray(holding.home, holding.key))
+            if not number % BREATH:
+                await asyncio.sleep(0)
+        holdings.clear()  # what is read again takes the place of all this
+        part.old.clear()
+        part.new.clear()
         missing = {name for name, finding in findings.items() if finding.kind in (Class.LOST, Class.UNRECORDED)}
-        is_young = self._wall() - window.end < YOUNG
-        for pause in (0.0, *self._back_off) if is_young else (0.0,):
-            suspects = {name: each.key for name, each in findings.items() if _is_suspect(each, is_young=is_young)}
-            if not suspects:
+        is_first = True
+        while suspects := {name: each.key for name, each in findings.items() if _is_suspect(each, is_young=is_young)}:
+            if not is_first and not await back_off.wait():
                 break
-            if pause:
-                await self._sleep(pause)
+            is_first = False
             again = await self._read_again(list(suspects.values()))
             for name in suspects:
                 self._look_again(name, again.get(name), findings, missing, judged)
+            if any(name in missing and _is_well(findings.get(name)) for name in suspects):
+                judged.latest = max(judged.latest, back_off.slept)
         _tell(judged, findings, missing)
-        return judged
+
+    async def _recorded(self, part: Part, window: Span, keys: Sequence[Key]) -> list[Recorded]:
+        """What is on record of a part of a window."""
+        if part.is_all:
+            return await self._records.about(window, keys)
+        name = self._judge.name
+        recorded = await self._records.about(window, keys, lambda key: part.has(name(key)))
+        return [each for each in recorded if part.has(name(Key(each.identity, each.at)))]
 
     def _look_again(
         self, name: str, holding: Holding | None, findings: dict[str, Finding], missing: set[str], judged: Judged
@@ -195,19 +279,22 @@ class Checker:
         return found
 
 
-async def _all(store: Store, window: Span, series: frozenset[str] | None) -> list[Row]:
-    return [row async for chunk in store.rows(window, series) for row in chunk]
+async def _read(store: Store, side: int, parts: Parts, window: Span, series: frozenset[str] | None) -> None:
+    async for chunk in store.rows(window, series):
+        parts.add(side, chunk)
 
 
-async def _both(
-    old: Coroutine[Any, Any, list[Row]], new: Coroutine[Any, Any, list[Row]]
-) -> tuple[list[Row], list[Row]]:
+async def _both(old: Coroutine[Any, Any, _Said], new: Coroutine[Any, Any, _Said]) -> tuple[_Said, _Said]:
     """Both stores at once. Raises the first error when both have ended: a store is used by one task at a time."""
-    rows = await asyncio.gather(old, new, return_exceptions=True)
-    for each in rows:
+    said = await asyncio.gather(old, new, return_exceptions=True)
+    for each in said:
         if isinstance(each, BaseException):
             raise each
-    return cast("tuple[list[Row], list[Row]]", tuple(rows))
+    return cast("tuple[_Said, _Said]", tuple(said))
+
+
+def _is_well(finding: Finding | None) -> bool:
+    return finding is not None and finding.kind in AS_IT_SHOULD_BE
 
 
 def _is_suspect(finding: Finding, *, is_young: bool) -> bool:
@@ -218,9 +305,9 @@ def _is_suspect(finding: Finding, *, is_young: bool) -> bool:
 def _tell(judged: Judged, findings: dict[str, Finding], missing: set[str]) -> None:
     """Count and list what was found. missing: names of which a side had nothing at the first reading."""
     for name, finding in findings.items():
-        is_late = name in missing and finding.kind in AS_IT_SHOULD_BE
+        is_late = name in missing and _is_well(finding)
         told = finding._replace(kind=Class.LATE) if is_late else finding
         judged.counts.add(told)
+        judged.against_new += told.is_against_new
         if told.kind not in UNTOLD:
             judged.findings.append(told)
-    judged.findings.sort(key=lambda finding: finding.key.at)

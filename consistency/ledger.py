@@ -120,13 +120,16 @@ class LedgerRecords:
         self.timeless = 0
         """Events without a time of their own that could be believed: that of their arrival stands in its place."""
 
-    async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
+    async def about(
+        self, span: Span, keys: Sequence[Key], is_wanted: Callable[[Key], bool] = lambda _: True
+    ) -> list[Recorded]:
         """Identities with an event in the span, and those of these keys that are on record; what is delivered is taken
         to be so still.
         """
         await self.refresh()
-        query = "SELECT DISTINCT identity FROM receipt WHERE at >= ? AND at < ?"
-        names = dict.fromkeys(name for (name,) in self._db.execute(query, (span.start, span.end)))
+        query = "SELECT identity, at FROM receipt WHERE at >= ? AND at < ?"
+        events = (Key(identity, at) for identity, at in self._db.execute(query, (span.start, span.end)))
+        names = dict.fromkeys(key.identity for key in events if is_wanted(key))
         names |= dict.fromkeys(key.identity for key in keys)
         return await self._all_now(list(names), is_all=False)
 

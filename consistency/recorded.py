@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from consistency.classes import Record
@@ -31,8 +31,13 @@ class Records(Protocol):
 
     timeless: int
 
-    async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
-        """Identities with an event whose time is in the span, and those of these keys that are on record."""
+    async def about(
+        self, span: Span, keys: Sequence[Key], is_wanted: Callable[[Key], bool] = lambda _: True
+    ) -> list[Recorded]:
+        """Identities with an event whose time is in the span, and those of these keys that are on record.
+
+        is_wanted: of an event in the span; more may be given than are wanted
+        """
 
     async def again(self, keys: Sequence[Key]) -> list[Recorded]:
         """Those of these keys that are on record, with the state of each asked for anew: what was delivered may have
@@ -52,7 +57,9 @@ class NoRecords:
 
     timeless = 0
 
-    async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
+    async def about(
+        self, span: Span, keys: Sequence[Key], is_wanted: Callable[[Key], bool] = lambda _: True
+    ) -> list[Recorded]:
         """Nothing."""
         return []
 

@@ -23,6 +23,8 @@ MOST_DIFFERENCES: Final = 20
 """Windows that could not be read, and paths of one finding, that are told."""
 ALWAYS: Final = MISMATCHES | {Class.EQUAL}
 """Classes that are told also when nothing is of them."""
+MOST_BINS: Final = 120
+"""Of the span, in which counts are told over time."""
 VALUE_LENGTH: Final = 200
 """Characters of a value in a report."""
 
@@ -46,6 +48,8 @@ class Report:
         """`json_fields` that no row has."""
         self.broken_repair = ""
         """Why a repair broke off."""
+        self.unlisted = 0
+        """Findings that a repair did not look at."""
         self.timeless = 0
         """Events whose own time could not be believed: that of their arrival stands in its place."""
         self.depth = BY_ROWS
@@ -67,7 +71,7 @@ class Report:
             if self._kept[finding.kind] < KEPT and self._wanted(finding):
                 self._kept[finding.kind] += 1
                 few.append(small(finding))
-        self._judged[start] = Judged(judged.window, judged.counts, few)
+        self._judged[start] = Judged(judged.window, judged.counts, few, latest=judged.latest)
 
     def fail_to_read(self, window: Span, reason: str) -> None:
         """Of a window, or the whole span, nothing can be said."""
@@ -132,10 +136,19 @@ class Report:
             "unused_rules": [str(rule) for rule in unused] if counts.settled else [],
             "unseen_json_fields": sorted(self.unseen) if counts.settled else [],
             "timeless_events": self.timeless,
+            "timeline": self._timeline(),
             "inconclusive": self._reasons(),
             "findings": [told(finding) for finding in found[:top]],
             "findings_untold": max(0, len(found) - top),
         }
+
+    def _timeline(self) -> list[dict[str, Any]]:
+        """Counts by window, or of several that lie together where there are many; where nothing was judged is none."""
+        width = max(1, -(-(self.span.end - self.span.start) // MOST_BINS))
+        bins: dict[int, _Bin] = {}
+        for start, judged in sorted(self._judged.items()):
+            bins.setdefault((start - self.span.start) // width, _Bin(judged.window)).add(judged)
+        return [each.as_dict() for each in bins.values()]
 
     def _reasons(self) -> list[dict[str, Any]]:
         """Each reason once, with the first window that has it and how many there are."""
@@ -144,6 +157,32 @@ class Report:
             told = found.setdefault(reason, {"from": iso(window.start), "windows": 0, "reason": reason})
             told["windows"] += 1
         return list(found.values())[:MOST_REASONS]
+
+
+class _Bin:
+    """Windows that are told as one; the first one begins it."""
+
+    def __init__(self, window: Span) -> None:
+        self._start = window.start
+        self._end = window.end
+        self._counts = Counts()
+        self._latest = 0.0
+
+    def add(self, judged: Judged) -> None:
+        """One window more, later than those before."""
+        self._end = judged.window.end
+        self._counts.merge(judged.counts)
+        self._latest = max(self._latest, judged.latest)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "from": iso(self._start),
+            "to": iso(self._end),
+            "settled": self._counts.settled,
+            "classes": {str(kind): number for kind, number in self._counts.classes.items() if number},
+            "latest_s": self._latest,
+        }
 
 
 def small(finding: Finding) -> Finding:

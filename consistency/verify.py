@@ -96,7 +96,7 @@ async def verify(
         one_window = OneWindow(checker, repair, coarse)
         await all_windows(grid, one_window, report, progress)
         report.unseen, report.timeless = checker.unseen, records.timeless
-        report.broken_repair = one_window.broken
+        report.broken_repair, report.unlisted = one_window.broken, one_window.unlisted
         return Verification(report, rules, one_window.repaired if what.is_repairing else None)
 
 
@@ -113,7 +113,8 @@ async def _as_a_whole(check: Check, rules: Rules, stores: tuple[Store, Store], r
     from consistency.bulk import Bulk, in_bulk, tables_of  # nobody else waits for its engine to load
 
     tables = tables_of(*stores)
-    bulk = Bulk(check, *tables, judge_of(check, rules, stores, NoRecords()), report.span)
+    judge = judge_of(check, rules, stores, NoRecords())
+    bulk = Bulk(check, *tables, judge, report.span, memory=f"{check.memory}B")
     try:
         compared = await in_bulk(bulk, rules)
         report.add(Judged(report.span, compared.counts, compared.findings))
@@ -161,6 +162,9 @@ class OneWindow:
         self._repaired: dict[int, Repaired] = {}
         self.broken = ""
         """Why the repair broke off; what was found is told all the same."""
+        self._repairs = repair is not None
+        self._unlisted: dict[int, int] = {}
+        """By start of a window, as it is in the end."""
 
     @property
     def repaired(self) -> Repaired:
@@ -174,22 +178,35 @@ class OneWindow:
         except StoreError as error:
             return Judged(window, inconclusive=str(error))
         judged = await self._look(window, strays, plan)
-        if self._repair is None or judged.inconclusive:
-            return judged
+        while self._repair is not None and not judged.inconclusive:
+            before = judged.unlisted
+            if not await self._mend(judged, self._repair):
+                break
+            judged = await self._look(window, strays, plan)
+            if not judged.unlisted < before:  # what was not listed is mended now; unless nothing helps
+                break
+        if self._repairs and not judged.inconclusive:
+            self._unlisted[window.start] = judged.unlisted
+        return judged
+
+    @property
+    def unlisted(self) -> int:
+        """Findings that a repair did not look at, for there are so many in one window."""
+        return sum(self._unlisted.values())
+
+    async def _mend(self, judged: Judged, repair: Repair) -> bool:
+        """Whether anything was written."""
         try:
-            done = await self._repair.mend(judged.findings)
+            done = await repair.mend(judged.findings)
         except StoreError as error:
             self.broken = str(error)
             self._repair = None
-            return judged
-        before = self._repaired.get(window.start, NOTHING)
+            return False
+        start = judged.window.start
+        before = self._repaired.get(start, NOTHING)
         # What was written stays written when a window is judged again; what would be, and what nobody has, is anew.
-        self._repaired[window.start] = (
-            done if self._repair.is_dry else Repaired(before.plus(done).written, done.nowhere)
-        )
-        if self._repair.is_dry or not any(done.written.values()):
-            return judged
-        return await self._look(window, strays, plan)
+        self._repaired[start] = done if repair.is_dry else Repaired(before.plus(done).written, done.nowhere)
+        return not repair.is_dry and any(done.written.values())
 
     async def _look(self, window: Span, strays: Collection[Key], plan: Plan) -> Judged:
         if not plan.series and plan.series is not None and not strays:

@@ -28,6 +28,7 @@ BESIDE: Final = (
     "tests/core",
     "tests/influxdb",
     "tests/project",
+    "tests/report",
     "tests/e2e/test_checker.py",
     "tests/e2e/test_compiled.py",
 )

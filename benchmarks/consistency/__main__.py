@@ -20,7 +20,7 @@ from benchmarks.processes import BenchmarkFailed
 from benchmarks.report import MIB, Target
 
 RESULTS: Final = Path(__file__).parents[1] / "results"
-CASES: Final = ("bulk", "peer", "windows", "points")
+CASES: Final = ("bulk", "peer", "windows", "spill", "points")
 BULK_BOUND: Final = 2e6
 RSS_BOUND: Final = 2**30
 PEER_BOUND: Final = 5.0
@@ -104,6 +104,18 @@ class Run:
         rate = median(rates)
         self.figures["windows"] = {"events": events, "pairs_per_second": [round(each) for each in rates]}
         self._target("live windows", f"{rate:,.0f} pairs/s of a core", f">= {WINDOWS_BOUND:,}", rate >= WINDOWS_BOUND)
+
+    def _spill(self) -> None:
+        """One window that is too large for memory, row by row."""
+        made = inputs.make(self._directory / "spill", self._options.rows // 10 // self._options.scale)
+        took = _sound(children.checker(made, is_full=True), made)
+        self.figures["spill"] = {
+            "rows": made.rows,
+            "rows_per_second_and_side": round(made.rows / took.seconds),
+            "rss_mebibytes": round(took.rss / MIB),
+        }
+        rate = f"{took.rss / MIB:.0f} MiB at {made.rows / took.seconds / 1e3:.0f} k rows/s per side"
+        self._target(f"one window of {made.rows:,} x 10, row by row", rate, "< 1 GiB", took.rss < RSS_BOUND)
 
     def _points(self) -> None:
         """Fingerprints of InfluxDB."""

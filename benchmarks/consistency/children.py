@@ -29,8 +29,8 @@ class Took(NamedTuple):
     said: dict[str, Any]
 
 
-def checker(inputs: Inputs) -> Took:
-    """Our own, from the two files to the named rows."""
+def checker(inputs: Inputs, *, is_full: bool = False) -> Took:
+    """Our own, from the two files to the named rows. is_full: row by row, in one window."""
     path = inputs.folder / "crossfade.yaml"
     stores = {
         side: {
@@ -49,11 +49,11 @@ def checker(inputs: Inputs) -> Took:
         "salt": "a salt for benchmarks",
         "backends": {side: {"url": f"http://127.0.0.1:{port}"} for side, port in (("old", 1), ("new", 2))},
         "routes": [{"name": "events", "match": {"path": "/events"}}],
-        "consistency": [{"routes": ["events"], "window": "1h", **stores}],
+        "consistency": [{"routes": ["events"], "window": "1d", **stores}],
     }
     path.write_text(yaml.safe_dump(document))
     span = {"from_ns": BEGIN, "to_ns": BEGIN + inputs.rows * STEP}
-    request = json.dumps({"do": "verify", "config": str(path), "top": 100} | span)
+    request = json.dumps({"do": "verify", "config": str(path), "top": 100, "full": is_full} | span)
     return _run([sys.executable, "-P", "-m", "consistency", request], str(ROOT))
 
 

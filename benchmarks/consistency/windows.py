@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 from consistency.classes import Class, Record
@@ -63,7 +63,9 @@ class MemoryRecords:
     def __init__(self, recorded: list[Recorded]) -> None:
         self._recorded = recorded
 
-    async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
+    async def about(
+        self, span: Span, keys: Sequence[Key], is_wanted: Callable[[Key], bool] = lambda _: True
+    ) -> list[Recorded]:
         """Those of the span."""
         return self._recorded[span.start : span.end]
 

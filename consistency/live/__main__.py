@@ -1,4 +1,4 @@
-"""The live checker's process: `python -m consistency.live`, started by the launcher where `consistency` is configured.
+"""The live checker's process: `python -m consistency.live`, started where stores or answers are compared.
 
 It tells the supervisor its figures over the control link and asks it about the ledger through the admin API, like
 anybody. Nothing waits for this process: events flow and the ledger delivers whether or not it runs.
@@ -12,16 +12,22 @@ import logging
 import os
 import secrets
 import sys
+from contextlib import AsyncExitStack
 from typing import Final
 
 import uvloop
 
 from consistency.admin import Admin
+from consistency.answers import AnswerCheck, Asking, answer_checks
 from consistency.live.check import LiveCheck
+from consistency.live.journal import journal_of
+from consistency.live.probing import LiveProbe
+from consistency.probe import url_of
 from proxy.control.inherit import Inherited, stop_requested
-from proxy.control.link import Applied, CheckerStats, FromSupervisor, Register, SetRouting
+from proxy.control.link import AnsweredPairs, Applied, CheckerStats, FromSupervisor, Register, SetRouting
 from proxy.control.link_client import LinkClient
 from proxy.control.logs import setup_logging
+from proxy.core.checked import CheckStats
 from proxy.core.errors import RefuseToStart
 
 log = logging.getLogger(__name__)
@@ -36,24 +42,36 @@ class CheckerProcess:
     """All live checks of an instance."""
 
     def __init__(self, inherited: Inherited) -> None:
-        places = inherited.places
+        places, settings = inherited.places, inherited.settings
+        self._settings = settings
+        self._answers: dict[str, AnswerCheck] = {}
         self._admin = Admin(places.admin_socket)
         folder = places.checker
         self._checks = [
             # No event came before the instance began.
-            LiveCheck(check, self._admin, folder / f"{check.routes[0]}.db", begin=inherited.started_ns)
-            for check in inherited.settings.consistency
+            LiveCheck(check, self._admin, journal_of(folder, check), begin=inherited.started_ns)
+            for check in settings.consistency
             if check.is_live
         ]
+        self._probes = {
+            check.routes: LiveProbe(check, check.probe, url_of(settings, check.probe), self._admin)
+            for check in settings.consistency
+            if check.probe is not None and check.probe.every is not None
+        }
         register = Register("checker", 0, os.getpid(), secrets.token_hex(8))
         self._link = LinkClient(places.control_socket, register, self._on_message)
 
     async def run(self, stopping: asyncio.Task[str]) -> None:
         """Check until `stopping` says why to stop."""
-        async with self._admin:
+        async with self._admin, AsyncExitStack() as stack:
+            asking = Asking()
+            stack.push_async_callback(asking.close)
+            self._answers = answer_checks(self._settings, asking)
             self._link.start()
+            all_of_it: list[LiveCheck | LiveProbe | AnswerCheck]
+            all_of_it = [*self._checks, *self._probes.values(), *self._answers.values()]
             tasks: list[asyncio.Task[None]] = [
-                *(asyncio.create_task(check.run()) for check in self._checks),
+                *(asyncio.create_task(each.run()) for each in all_of_it),
                 asyncio.create_task(self._report()),
             ]
             try:
@@ -75,12 +93,24 @@ class CheckerProcess:
         if isinstance(message, SetRouting):
             for check in self._checks:
                 check.on_routing(message.routing)
+            for probe in self._probes.values():
+                probe.on_routing(message.routing)
             self._link.send(Applied(message.routing.epoch))
+        elif isinstance(message, AnsweredPairs):
+            for pair in message.pairs:
+                if pair.route in self._answers:
+                    self._answers[pair.route].take(pair)
 
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(STATS_EVERY)
-            self._link.send(CheckerStats([check.stats() for check in self._checks]))
+            checks = [self._with_probe(check.stats()) for check in self._checks]
+            self._link.send(CheckerStats(checks, [each.stats for each in self._answers.values()]))
+
+    def _with_probe(self, stats: CheckStats) -> CheckStats:
+        probe = self._probes.get(tuple(stats.routes))
+        stats.probe = probe.stats if probe is not None else None
+        return stats
 
 
 async def _main(inherited: Inherited) -> None:

@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import apsw
 import msgspec
 import orjson
 
+from config.consistency import Check
 from consistency.classes import Class
 from consistency.compare import Finding
 from consistency.judge import Judged
@@ -53,6 +54,11 @@ CREATE TABLE IF NOT EXISTS state (one INTEGER PRIMARY KEY CHECK (one = 1), said 
 """
 
 
+def journal_of(folder: Path, check: Check) -> Path:
+    """Where a check has its file. folder: of all checks."""
+    return folder / f"{check.routes[0]}.db"
+
+
 class Found(msgspec.Struct):
     """The counts of one window. most: what was counted of it for the totals so far, which it may not take back."""
 
@@ -64,13 +70,8 @@ class Found(msgspec.Struct):
     settled: int
     further: int
     """The most settled identities, and mismatches of new beyond those that are named, that were counted of it."""
-
-
-def is_held_against_new(finding: Finding) -> bool:
-    """A mismatch that says something of new: not what old alone did, nor what both have lost, as of one event that
-    neither stores.
-    """
-    return finding.is_mismatch and "old" not in finding.by
+    latest: float = 0.0
+    """See `judge.Judged`."""
 
 
 class State(msgspec.Struct):
@@ -206,10 +207,10 @@ class Journal:
         settled = max(0, counts.settled - (before.settled if before is not None else 0))
         self.state.checked += settled
         trial.settled += settled
-        against = [each for each in judged.findings if is_held_against_new(each)]
+        against = [each for each in judged.findings if each.is_against_new]
         news = self._news(judged.window, against)
         # Of more than are named, only how many more there are than ever before.
-        further = max(0, len(against) - KEPT - (before.further if before is not None else 0))
+        further = max(0, judged.against_new - KEPT - (before.further if before is not None else 0))
         trial.mismatches += len(news) + further
         trial.lost += sum(each.kind is Class.LOST for each in news)
         trial.samples = (trial.samples + [told(small(each)) for each in news])[:SAMPLES]
@@ -220,7 +221,8 @@ class Journal:
             enriched=counts.enriched,
             most={name: max(classes.get(name, 0), most.get(name, 0)) for name in classes.keys() | most.keys()},
             settled=max(counts.settled, before.settled if before is not None else 0),
-            further=max(0, len(against) - KEPT, before.further if before is not None else 0),
+            further=max(0, judged.against_new - KEPT, before.further if before is not None else 0),
+            latest=judged.latest,
         )
 
     def _news(self, window: Span, against: list[Finding]) -> list[Finding]:
@@ -237,15 +239,6 @@ class Journal:
         """What was found in a window; None when it was not judged yet."""
         rows = self.db.execute("SELECT found FROM judged WHERE start = ?", (window.start,)).fetchall()
         return msgspec.json.decode(str(rows[0][0]), type=Found) if rows else None
-
-    def findings(self, start: int, end: int, kind: str | None, limit: int) -> list[dict[str, Any]]:
-        """Findings of windows in a span, the latest first."""
-        rows = self.db.execute(
-            "SELECT said FROM finding WHERE home >= ? AND home < ? AND (? IS NULL OR class = ?) "
-            "ORDER BY at DESC LIMIT ?",
-            (start, end, kind, kind, limit),
-        )
-        return [orjson.loads(said) for (said,) in rows]
 
     def begin_trial(self, epoch: int, weights: dict[str, float]) -> None:
         """The weight was changed: what comes now says something of this weight."""

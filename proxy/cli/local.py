@@ -179,12 +179,25 @@ def _summary(file: str, settings: Settings) -> dict[str, object]:
             for r in settings.routes
         ],
         "default": settings.default,
+        "consistency": [
+            {
+                "routes": list(each.routes),
+                "old": each.old.kind,
+                "new": each.new.kind,
+                "live": each.is_live,
+                "probe_every": None if each.probe is None else each.probe.every,
+                "probe": each.probe is not None,
+            }
+            for each in settings.consistency
+        ],
         "next": f"proxyctl run {file}",
     }
 
 
 def _summary_text(summary: dict[str, object]) -> str:
     backends, routes, listen = summary["backends"], summary["routes"], summary["listen"]
+    checks = summary["consistency"]
+    assert isinstance(checks, list)
     assert isinstance(backends, dict)
     assert isinstance(routes, list)
     assert isinstance(listen, list)
@@ -198,5 +211,12 @@ def _summary_text(summary: dict[str, object]) -> str:
         lines.append(f"route     {r['name']}: {what} {clean(r['path'])} by {clean(r['key'])}, stage {r['stage']}")
     rest = f"passed through to {clean(summary['default'])}" if summary["default"] else "answered with 404"
     lines.append(f"the rest  {rest}")
+    for each in checks:
+        kinds = each["old"] if each["old"] == each["new"] else f"{each['old']} and {each['new']}"
+        how = "all the time" if each["live"] else "by proxyctl verify alone"
+        probe = ", probed by proxyctl probe" if each["probe"] else ""
+        if each["probe_every"] is not None:
+            probe = f", probed every {each['probe_every']:g} s"
+        lines.append(f"compared  {', '.join(each['routes'])}: stores {kinds}, {how}{probe}")
     lines.append(f"next: {clean(summary['next'])}")
     return "\n".join(lines)

@@ -8,7 +8,21 @@ import os
 import sys
 from collections.abc import Sequence
 
-from proxy.cli import audit, backfill, completion, context, drain, load, local, records, routing, status, tokens, verify
+from proxy.cli import (
+    audit,
+    backfill,
+    completion,
+    context,
+    drain,
+    load,
+    local,
+    probe,
+    records,
+    routing,
+    status,
+    tokens,
+    verify,
+)
 from proxy.cli.failure import FAILED, INTERRUPTED, Failure
 from proxy.cli.options import FORMATS, Commands, Parser, examples, settle, shared_options
 from proxy.cli.output import complain
@@ -42,7 +56,22 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     shared_options(parser, 0)
     commands = Commands(parser, 1)
-    for family in (local, status, routing, records, audit, verify, backfill, load, drain, tokens, context, completion):
+    families = (
+        local,
+        status,
+        routing,
+        records,
+        audit,
+        verify,
+        backfill,
+        probe,
+        load,
+        drain,
+        tokens,
+        context,
+        completion,
+    )
+    for family in families:
         family.add(commands)
     return parser
 

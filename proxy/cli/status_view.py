@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from proxy.cli.client import Json
 
 _FIGURES = ["rate", "errors", "p50", "p95", "p99", "breaker", "health", "pending", "oldest", "deferred", "dead"]
+MOST_PATHS = 5
+"""Of answers, that are listed."""
 _SIDE = ["side", "backend", *_FIGURES]
 _WORKER = ["worker", "pid", "epoch", "in-flight", "clients", "sessions", "memory", "held", "restarts"]
 
@@ -35,6 +37,7 @@ def render(status: Json) -> str:
         lines += ["", f"the rest -> {clean(status['default'])}: {count(status.get('passed_through'))} passed"]
     lines += ["", *_workers(status), *_sessions(status.get("sessions")), "", *_ledger(status.get("ledger") or {})]
     lines += _checks(status.get("consistency") or [])
+    lines += _answers(status.get("answers") or [])
     lines += _certificates(status.get("certificates", []))
     lines += _dependencies(status.get("dependencies", []))
     lines += [red(f"warning: {clean(warning)}") for warning in status.get("warnings", [])]
@@ -188,6 +191,34 @@ def _checks(checks: list[Json]) -> list[str]:
             f"consistency  {clean(', '.join(check.get('routes', [])))}: {found} since the weight was changed, {until}"
             f"{waiting}"
         )
+        probe = check.get("probe") or {}
+        if probe.get("passed") is not None:
+            seen = ", ".join(f"{name} {seconds(after)}" for name, after in probe.get("visible", {}).items())
+            said = (
+                f"passed, in {seen or 'no store'}" if probe["passed"] else red(f"FAILED, {clean(probe.get('error'))}")
+            )
+            lines.append(f"  probe of {clean(probe.get('sent'))}: {said}")
+    return lines
+
+
+def _answers(routes: list[Json]) -> list[str]:
+    """Figures of routes whose answers are compared, and the paths that say something of new."""
+    lines = []
+    for route in routes:
+        if not route.get("compared"):
+            how = "none compared yet" if route.get("comparing") else "not compared in this stage"
+            lines.append(f"answers  {clean(route.get('route'))}: {how}")
+            continue
+        total, beyond = route["compared"], route.get("beyond_noise")
+        noise = f"noise known of {count(route['noise_compared'])}" if route.get("noise_compared") else "noise unknown"
+        said = f"{count(beyond)} of {count(total)} differ"
+        lines.append(f"answers  {clean(route.get('route'))}: {red(said) if beyond else said}, {noise}")
+        most = sorted(route.get("fields", {}).items(), key=lambda each: -each[1]["different"])[:MOST_PATHS]
+        lines += [
+            f"  {clean(path)} {share(each['different'])}, old itself {share(each['noise'])}" for path, each in most
+        ]
+        if route.get("trouble"):
+            lines.append(f"  old cannot be asked twice: {clean(route['trouble'])}")
     return lines
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from proxy.cli.failure import FAILED, OK, USAGE, Failure
@@ -26,7 +27,8 @@ def add(commands: Commands) -> None:
         "compare what both stores hold, and the ledger if the instance runs",
         run=verify,
         example="verify\nverify --since 24h --top 50\n"
-        "verify --from 2026-01-31T12:00:00Z --to 2026-01-31T13:00:00Z -o json\nverify --since 1h --repair --dry-run",
+        "verify --from 2026-01-31T12:00:00Z --to 2026-01-31T13:00:00Z -o json\nverify --since 1h --repair --dry-run\n"
+        "verify --live --since 24h --html report.html",
         shared=False,
     )
     _what(parser)
@@ -37,6 +39,7 @@ def add(commands: Commands) -> None:
         "--without-ledger", action="store_true", help="repair also when no instance says what each side is owed"
     )
     parser.add_argument("--dry-run", action="store_true", help="with --repair: say what would be written")
+    _already(parser)
     parser.add_argument(
         "--top", type=at_least_one, default=20, metavar="N", help="findings and fields to list (default: 20)"
     )
@@ -51,6 +54,7 @@ def add(commands: Commands) -> None:
     _what(parser)
     parser.add_argument("--class", dest="kind", metavar="C", help="of this class alone, such as lost or different")
     parser.add_argument("--field", metavar="POINTER", help="that differ there or beneath, such as /body/temperature")
+    _already(parser)
     parser.add_argument("--top", type=at_least_one, default=10, metavar="N", help="events to show (default: 10)")
     output_option(parser, "-o", "--output")
     parser = commands.add(
@@ -78,6 +82,12 @@ def _what(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _already(parser: argparse.ArgumentParser) -> None:
+    """What is not read anew, and where else it is told."""
+    parser.add_argument("--live", action="store_true", help="read no store: tell what the live checker has found")
+    parser.add_argument("--html", metavar="FILE", help="write it as a page with plots, too")
+
+
 def which_check(parser: argparse.ArgumentParser) -> None:
     """Options that say which stores are meant."""
     parser.add_argument("--config", default=DEFAULT_FILE, metavar="FILE", help=f"default: {DEFAULT_FILE}")
@@ -88,9 +98,12 @@ def verify(args: argparse.Namespace) -> int:
     """`verify`: 0 when all is well, 1 when something differs, could not be read, or nothing was there."""
     if (args.dry_run or args.without_ledger) and not args.repair:
         raise Failure(USAGE, "--dry-run and --without-ledger are about --repair: verify alone changes nothing")
-    asked = {"repair": args.repair, "dry_run": args.dry_run, "two_way": args.without_ledger}
+    if args.live and (args.repair or args.full):
+        raise Failure(USAGE, "--live tells what was found already: it neither reads nor repairs")
+    asked = {"repair": args.repair, "dry_run": args.dry_run, "two_way": args.without_ledger, "live": args.live}
     answer = ask_checker(_request("verify", args) | asked)
     emit(args.output, answer, render_verify)
+    _keep_page(args.html, answer)
     return OK if answer["result"] == "pass" else FAILED
 
 
@@ -98,8 +111,11 @@ def diff(args: argparse.Namespace) -> int:
     """`diff`: 0 when nothing of the kind was found and all could be read, else 1."""
     if args.field is not None and not args.field.startswith(("/", "(")):
         raise Failure(USAGE, f"--field {args.field} is no JSON pointer", hint=f"--field /{args.field}")
-    answer = ask_checker(_request("diff", args) | {"class": args.kind, "field": args.field})
+    if args.live and args.full:
+        raise Failure(USAGE, "--live tells what was found already: it reads no rows")
+    answer = ask_checker(_request("diff", args) | {"class": args.kind, "field": args.field, "live": args.live})
     emit(args.output, answer, render_diff)
+    _keep_page(args.html, answer)
     return FAILED if answer["findings"] or answer["inconclusive"] else OK
 
 
@@ -108,6 +124,19 @@ def suggest(args: argparse.Namespace) -> int:
     answer = ask_checker(_request("suggest", args))
     emit(args.output, answer, render_suggest)
     return FAILED if answer["inconclusive"] else OK
+
+
+def _keep_page(file: str | None, answer: Json) -> None:
+    """The answer as a page; who names no file gets none."""
+    if file is None:
+        return
+    from proxy.report.check import page_of  # costs as much as the rest of a command
+    from proxy.report.page import html
+
+    try:
+        Path(file).write_text(html(page_of(answer)), encoding="utf-8")
+    except OSError as error:
+        raise Failure(FAILED, f"{file} cannot be written: {error.strerror}") from None
 
 
 def _request(do: str, args: argparse.Namespace) -> Json:
@@ -132,7 +161,7 @@ def ask_checker(request: Json) -> Json:
         raise Failure(FAILED, f"the checker ended with {done.returncode} and without an answer")
     answer: Json = json.loads(done.stdout)
     error = answer.get("error")
-    if isinstance(error, dict):  # what kept a backfill from its end is text
+    if isinstance(error, dict):  # what kept a backfill from its end, or a probe from its stores, is text
         raise Failure(USAGE, error["message"], hint=error["hint"], lines=error["lines"])
     return answer
 

@@ -15,6 +15,8 @@ def render_verify(answer: Json) -> str:
     """The verdict first, then what it rests on, then names."""
     lines = [_verdict(answer)]
     lines.append(f"span        {clean(answer['from'])} to {clean(answer['to'])}, {clean(answer['record'])}")
+    if "judged_until" in answer:
+        lines.append(f"judged      until {clean(answer['judged_until'])}")
     windows = answer["windows"]
     lines.append(
         f"windows     {', '.join(f'{count(number)} {name}' for name, number in windows.items() if number) or '0'}"
@@ -131,6 +133,10 @@ def _repair(repair: Json | None) -> list[str]:
     if repair["broke_off"]:
         done = red(f"written, then it broke off: {clean(repair['broke_off'])}")
     lines = ["", f"repair      rows {written}: {done}"]
+    if repair["not_looked_at"]:
+        lines.append(
+            f"repair      {count(repair['not_looked_at'])} more were not looked at: there are too many at once"
+        )
     if repair["in_no_store"]:
         lines.append(f"repair      {count(repair['in_no_store'])} are in no store: proxyctl ledger replay")
     return lines

@@ -20,7 +20,7 @@ from proxy.control.bodies import Backfill, Repair
 from proxy.control.instance import Instance
 from proxy.control.ledger_handlers import Record
 from proxy.control.problems import Problem
-from proxy.control.status import checks
+from proxy.control.status import answers_of, checks
 
 NICE: Final = 10
 MOST_SECONDS: Final = 3600.0
@@ -36,17 +36,17 @@ class CheckHandlers:
         self._command = CheckerCommand(instance.config_path)
 
     async def consistency(self, _call: Call) -> views.Checks:
-        """The live checks."""
-        return views.Checks(checks(self._instance))
+        """The live checks, and what both sides answer."""
+        return views.Checks(checks(self._instance), answers_of(self._instance))
 
     async def verify(self, call: Call) -> dict[str, Any]:
         """Compare, and change nothing."""
-        return await self._command.ask(self._asked(call, "verify"))
+        return await self._command.ask(self._asked(call, "verify") | _live(call))
 
     async def diff(self, call: Call) -> dict[str, Any]:
         """The same, and what differs by class or field."""
         found = {"class": call.query.get("class"), "field": call.query.get("field")}
-        return await self._command.ask(self._asked(call, "diff") | found)
+        return await self._command.ask(self._asked(call, "diff") | found | _live(call))
 
     async def suggest(self, call: Call) -> dict[str, Any]:
         """The same, and rules for what looks like noise."""
@@ -109,9 +109,13 @@ class CheckerCommand:
         except ValueError:
             raise Problem(500, f"the checker ended with {process.returncode} and without an answer") from None
         error = answer.get("error")
-        if isinstance(error, dict):  # what kept a backfill from its end is text
+        if isinstance(error, dict):  # what kept a backfill from its end, or a probe from its stores, is text
             raise Problem(422, ": ".join(part for part in (error["message"], error["hint"]) if part))
         return answer
+
+
+def _live(call: Call) -> dict[str, bool]:
+    return {"live": call.choice("live", ("true", "false")) == "true"}
 
 
 def _span(since: float | str | None, until: float | str | None) -> dict[str, int | None]:

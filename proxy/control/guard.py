@@ -26,10 +26,11 @@ BREAKER: Final = "breaker"
 ERROR_RATE: Final = "error-rate"
 LOST: Final = "lost"
 MISMATCH_RATE: Final = "mismatch-rate"
+PROBE: Final = "probe"
 
 
 class Cause(NamedTuple):
-    """Why a route shall be reverted. kind: BREAKER, ERROR_RATE, LOST or MISMATCH_RATE; text: for people."""
+    """Why a route shall be reverted. kind: BREAKER, ERROR_RATE, LOST, MISMATCH_RATE or PROBE; text: for people."""
 
     kind: str
     text: str
@@ -119,6 +120,10 @@ class Guard:
             events, are = ("event", "is") if trial.lost == 1 else ("events", "are")
             reason = f"{trial.lost} {events} that new acknowledged {are} not in its store, says the checker"
             return Cause(LOST, reason, evidence)
+        probe, most = check.probe, route.trigger.probe_failures
+        if probe is not None and probe.route == route.name and most and probe.against_new >= most:
+            reason = f"{probe.against_new} probes in a row failed at new and not at old, the last one at {probe.error}"
+            return Cause(PROBE, reason, evidence | {"visible": probe.visible})
         counts = trial.settled, trial.mismatches
         if counts == watched.checked:
             return None

@@ -3,7 +3,7 @@
     launcher --+-- ledger       SIGTERM second: after the workers have handed over everything
                +-- supervisor   SIGUSR1 first (not ready any more), SIGTERM last
                +-- worker 0..N  SIGTERM first: finish what is in flight, flush to the ledger
-               +-- checker      SIGTERM first; where `consistency` is configured
+               +-- checker      SIGTERM first; where stores or answers are compared
 
 Nothing else is decided here: this process must never need an upgrade or a fix while traffic flows.
 Each child is a process group of its own, so that Ctrl-C in a terminal reaches the launcher alone and the
@@ -79,7 +79,6 @@ def children_of(holdings: Holdings, modules: Sequence[str] | None = None) -> lis
     modules: ledger, supervisor, worker and checker modules; tests give stand-ins.
     """
     ledger, supervisor, worker, checker = modules or MODULES
-    is_checked = any(check.is_live for check in holdings.settings.consistency)
     shared = (holdings.config_fd, holdings.marks_fd, holdings.lifeline_fd, holdings.ready_fd)
     listeners = tuple(each.fileno() for each in holdings.sockets)
     # The ledger holds the lock too: as long as there is a writer of the record, no other instance starts.
@@ -91,7 +90,7 @@ def children_of(holdings: Holdings, modules: Sequence[str] | None = None) -> lis
             Child(f"worker {index}", ("-m", worker, "--index", str(index)), (*shared, *listeners))
             for index in range(holdings.settings.workers)
         ),
-        *([Child("checker", ("-m", checker), shared)] if is_checked else []),
+        *([Child("checker", ("-m", checker), shared)] if holdings.settings.needs_checker else []),
     ]
 
 

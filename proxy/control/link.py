@@ -9,6 +9,7 @@ and connect again to a new supervisor; they keep serving the last epoch while th
       Applied(epoch)                -->
       WorkerStats / LedgerStats     -->         every 250 ms
       RouteSpread                   -->         every 10 s and route: where its events lie
+      AnsweredPairs                 -->         what both sides answered: passed on to the checker
       CheckerStats                  -->         from the checker, every 500 ms
                                     <--         BackendHealth(...)     what the probes found
                                     <--         BackendRecovered(...)  deliveries to it go on: to the workers
@@ -22,6 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
+from proxy.core.answers import AnsweredPair, AnswerStats
 from proxy.core.checked import CheckStats
 from proxy.core.routing import Routing
 
@@ -133,6 +135,12 @@ class RouteSpread(msgspec.Struct, tag="route_spread"):
     seen: bytes
 
 
+class AnsweredPairs(msgspec.Struct, tag="answered_pairs"):
+    """Answers of both sides to some events."""
+
+    pairs: list[AnsweredPair]
+
+
 class SideStats(msgspec.Struct):
     """One side of one route in the ledger. balance: `proxy.core.owed.Balance.as_dict()`.
 
@@ -176,6 +184,8 @@ class CheckerStats(msgspec.Struct, tag="checker_stats"):
     """The live checker's figures, in the order of the configuration."""
 
     checks: list[CheckStats]
+    answers: list[AnswerStats] = []
+    """By route whose answers are compared."""
 
 
 class SetRouting(msgspec.Struct, tag="set_routing"):
@@ -213,8 +223,8 @@ class Reply(msgspec.Struct, tag="reply"):
     error: str = ""
 
 
-ToSupervisor = Register | Applied | WorkerStats | RouteSpread | LedgerStats | CheckerStats | Reply
-FromSupervisor = SetRouting | BackendHealth | BackendRecovered | Ask
+ToSupervisor = Register | Applied | WorkerStats | RouteSpread | AnsweredPairs | LedgerStats | CheckerStats | Reply
+FromSupervisor = SetRouting | BackendHealth | BackendRecovered | Ask | AnsweredPairs
 
 encoder: Final = msgspec.msgpack.Encoder()
 to_supervisor: Final = msgspec.msgpack.Decoder(ToSupervisor)

@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from proxy.control.instance import VERSION, Instance
-from proxy.control.status import MESSAGES, checks, counters, endpoints, live_checks, worst_breaker
+from proxy.control.status import MESSAGES, answers_of, checks, counters, endpoints, live_checks, worst_breaker
 from proxy.control.sums import Series, Sums
 from proxy.core.checked import MISMATCHES
 
@@ -116,6 +116,8 @@ class InstanceCollector(Collector):
         behind = _gauge("check_behind_seconds", "Age of the first window that is not judged", "routes")
         late = _gauge("check_late_windows", "Windows that should be judged and could not be", "routes")
         pending = _gauge("check_pending_windows", "Windows in which something is still owed", "routes")
+        passed = _gauge("probe_passed", "1 when the last probe was as it should be", "routes")
+        seen = _gauge("probe_visible_seconds", "Until a store showed the last probe", "routes", "side")
         for check in checks(self._instance):
             if not check.record:
                 continue  # it has not said anything to this supervisor yet: no counter goes back
@@ -125,13 +127,30 @@ class InstanceCollector(Collector):
                 mismatches.add_metric([routes, name], check.classes.get(name, 0))
             for name, count in sorted(check.classes.items()):
                 classes.add_metric([routes, name], count)
+            if check.probe is not None and check.probe.passed is not None:
+                passed.add_metric([routes], check.probe.passed)
+                for side, seconds in check.probe.visible.items():
+                    seen.add_metric([routes, side], seconds)
             behind.add_metric([routes], check.behind_s)
             late.add_metric([routes], check.late)
             pending.add_metric([routes], check.pending)
-        if live_checks(self._instance.settings):
+        yield from self._answers()
+        if self._instance.settings.needs_checker:
             up = GaugeMetricFamily(f"{_P}_checker_up", "1 while the live checker's process is there")
             yield _single(up, self._instance.peers.checker is not None)
-            yield from (mismatches, checked, classes, behind, late, pending)
+        if live_checks(self._instance.settings):
+            yield from (mismatches, checked, classes, behind, late, pending, passed, seen)
+
+    def _answers(self) -> Iterator[Metric]:
+        """Gauges: the checker counts anew when it is restarted."""
+        compared = _gauge("answers_compared", "Events whose answers were compared", "route")
+        different = _gauge("answers_different_ratio", "Of these, those that differ beyond old's noise", "route")
+        for each in answers_of(self._instance):
+            if each.compared:
+                compared.add_metric([each.route], each.compared)
+                different.add_metric([each.route], each.beyond_noise / each.compared)
+        if compared.samples:
+            yield from (compared, different)
 
     def _backends(self) -> Iterator[Metric]:
         instance = self._instance

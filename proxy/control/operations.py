@@ -55,6 +55,9 @@ _SEQS: Final = Parameter("seqs", "query", _STRING, "numbers of receipts with com
 _UNTIL: Final = Parameter("until", "query", _MOMENT, "event time; until a moment ago when absent")
 _FROM: Final = Parameter("since", "query", _MOMENT, "event time; an hour before the end when absent")
 _FULL: Final = Parameter("full", "query", {"type": "string", "enum": ["true", "false"]}, "read every row")
+_LIVE: Final = Parameter(
+    "live", "query", {"type": "string", "enum": ["true", "false"]}, "tell what the live checker found, read no store"
+)
 _CLASS: Final = Parameter("class", "query", _STRING, "only events of this class, such as lost or different")
 _FIELD: Final = Parameter("field", "query", _STRING, "only events that differ there or beneath, a JSON pointer")
 _OF_CHECK: Final = (_ROUTE, _FROM, _UNTIL, _FULL, _LIMIT)
@@ -159,7 +162,7 @@ OPERATIONS: Final = (
         "Compare what both stores hold with each other and the record",
         "viewer",
         dict,
-        parameters=_OF_CHECK,
+        parameters=(*_OF_CHECK, _LIVE),
     ),
     Operation(
         "GET",
@@ -168,7 +171,7 @@ OPERATIONS: Final = (
         "Events of which both stores say something else",
         "viewer",
         dict,
-        parameters=(*_OF_CHECK, _CLASS, _FIELD),
+        parameters=(*_OF_CHECK, _LIVE, _CLASS, _FIELD),
     ),
     Operation(
         "GET",

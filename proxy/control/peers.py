@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from proxy.control.link import (
+    AnsweredPairs,
     Applied,
     Ask,
     BackendHealth,
@@ -311,6 +312,9 @@ class Peers:
                 self._listener.worker_said(peer, message)
             case RouteSpread() if peer.kind == "worker":
                 self._listener.worker_spread(peer, message)
+            case AnsweredPairs() if peer.kind == "worker":
+                if self.checker is not None:
+                    self.checker.send(message)
             case CheckerStats() if peer.kind == "checker":
                 self._listener.checker_said(peer, message)
             case LedgerStats() if peer.kind == "ledger":

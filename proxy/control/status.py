@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from config.consistency import Check
-from config.model import Settings
+from config.model import Route, Settings
 from proxy.control.audit import iso
 from proxy.control.instance import VERSION, Instance
 from proxy.control.link import CertificateStats, LedgerStats, SideStats
@@ -14,12 +14,14 @@ from proxy.control.state import RouteState
 from proxy.control.sums import Answers, Sums
 from proxy.control.tally import Window, empty_balance
 from proxy.control.views import (
+    AnswersView,
     CertificateView,
     CheckView,
     DependencyView,
     EndpointView,
     LedgerCounts,
     LedgerView,
+    ProbeView,
     RouteView,
     SessionsView,
     SideView,
@@ -27,9 +29,11 @@ from proxy.control.views import (
     TrialView,
     WorkerView,
 )
-from proxy.core.checked import MISMATCHES, CheckStats
+from proxy.core.answers import AnswerStats
+from proxy.core.checked import MISMATCHES, CheckStats, ProbeStats
 from proxy.core.event import NEW, OLD, SIDES
 from proxy.core.owed import STATE_NAMES
+from proxy.core.routing import COPY_NONE
 from proxy.net.server_tls import days_left
 
 EXPIRES_SOON: Final = 7.0
@@ -67,6 +71,7 @@ def status(instance: Instance) -> Status:
         sessions=_sessions(instance, total),
         ledger=ledger,
         consistency=checks(instance),
+        answers=answers_of(instance),
         dependencies=[
             DependencyView(each.backend, each.name, each.address, each.healthy, each.detail)
             for each in instance.probes.dependencies
@@ -155,6 +160,56 @@ def _check(instance: Instance, routes: tuple[str, ...], stats: CheckStats | None
         windows=stats.judged,
         since_change=TrialView(trial.epoch, trial.settled, trial.mismatches, trial.lost, trial.rate, trial.samples),
         visible=stats.visible,
+        probe=_probe(stats.probe) if stats.probe is not None else None,
+    )
+
+
+def _probe(stats: ProbeStats) -> ProbeView:
+    return ProbeView(
+        sent=iso(stats.at / 1e9) if stats.at else "",
+        passed=not stats.error if stats.at else None,
+        error=stats.error or None,
+        failures=stats.failures,
+        visible=stats.visible,
+    )
+
+
+def answers_of(instance: Instance) -> list[AnswersView]:
+    """What is known of routes whose answers are compared."""
+    said = {each.route: each for each in instance.tally.answers}
+    return [
+        _answers(said.get(route.name) or AnswerStats(route.name), is_comparing=_is_comparing(instance, route))
+        for route in instance.settings.routes
+        if route.answers is not None
+    ]
+
+
+def _is_comparing(instance: Instance, route: Route) -> bool:
+    """As workers do (`EventRoute.apply`)."""
+    state = instance.state.routes.get(route.name) if instance.state is not None else None
+    if state is None or route.answers is None or state.dials.copy == COPY_NONE:
+        return False
+    return route.ack != "accepted" and (route.answers.when == "always" or state.dials.stage == "shadow")
+
+
+def _answers(stats: AnswerStats, *, is_comparing: bool) -> AnswersView:
+    return AnswersView(
+        route=stats.route,
+        comparing=is_comparing,
+        compared=stats.compared,
+        different=stats.different,
+        beyond_noise=stats.beyond_noise,
+        noise_compared=stats.noise_compared,
+        fields={
+            path: {
+                "different": figures.different / stats.compared if stats.compared else 0.0,
+                "different_twice": figures.different_twice / stats.noise_compared if stats.noise_compared else None,
+                "noise": figures.noise / stats.noise_compared if stats.noise_compared else None,
+            }
+            for path, figures in stats.fields.items()
+        },
+        samples=stats.samples,
+        trouble=stats.trouble or None,
     )
 
 
@@ -262,6 +317,8 @@ def _check_warnings(check: CheckView) -> list[str]:
     trial = check.since_change
     if trial.mismatches:
         said.append(f"{trial.mismatches} mismatches ({trial.lost} lost) at new since the weight was changed")
+    if check.probe is not None and check.probe.error is not None:
+        said.append(f"{check.probe.failures} probes in a row failed, the last one at {check.probe.error}")
     return said
 
 
@@ -311,6 +368,8 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
         f"deliveries to {backend} are paused: {why}; mend its address or its credentials, they go on by themselves"
         for backend, why in sorted(paused.items())
     ]
+    if instance.settings.needs_checker and not live_checks(instance.settings) and instance.peers.checker is None:
+        said.append("the checker, which compares answers, is down; the launcher starts it again")
     for check in checks(instance):
         said += [f"consistency of {', '.join(check.routes)}: {what}" for what in _check_warnings(check)]
     for route in routes:

@@ -197,7 +197,7 @@ class Supervisor:
 
     def checker_said(self, _peer: Peer, stats: CheckerStats) -> None:
         """The live checker's figures: judge the routes by them."""
-        self._tally.checks = stats.checks
+        self._tally.checks, self._tally.answers = stats.checks, stats.answers
         self._guard.look(self.instance.state, self._clock())
 
     def _say_ready(self) -> None:

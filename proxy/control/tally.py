@@ -23,6 +23,7 @@ from proxy.control.files import write_whole
 from proxy.control.link import LedgerStats, WorkerStats
 from proxy.control.state import RouteState
 from proxy.control.sums import FAILURES, Sums
+from proxy.core.answers import AnswerStats
 from proxy.core.checked import CheckStats
 from proxy.core.event import NEW, OLD
 from proxy.core.owed import STATE_NAMES
@@ -128,6 +129,8 @@ class Tally:
         self._climbs: dict[str, dict[str, Climb]] = {"owed": {}, "delivered": {}}
         self.checks: list[CheckStats] = []
         """What the live checker said last; it keeps its counts itself."""
+        self.answers: list[AnswerStats] = []
+        """The same of answers that were compared."""
         self.own: Counter[str] = Counter()
         """The supervisor's own counters, by name."""
         self.old_incomplete: dict[str, str] = {}

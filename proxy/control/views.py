@@ -93,6 +93,18 @@ class TrialView(msgspec.Struct):
     samples: list[dict[str, Any]]
 
 
+class ProbeView(msgspec.Struct):
+    """The probes that a live check sends. sent: when the last one was, or empty; passed: it was as it should be, null
+    before the first; error: what was not, or null; failures: in a row; visible: by side, seconds until it was shown
+    """
+
+    sent: str
+    passed: bool | None
+    error: str | None
+    failures: int
+    visible: dict[str, float]
+
+
 class CheckView(msgspec.Struct):
     """One live check: the stores of these routes.
 
@@ -100,7 +112,7 @@ class CheckView(msgspec.Struct):
     window before is judged, behind_s: seconds ago; settle_s: seconds from a window's end until it is judged;
     pending, late: windows in which something is still owed, and that could not be judged yet; trouble: why, or null
     classes: identities by class, ever; checked: those that are neither pending nor somebody else's; windows: ever
-    visible: by side, seconds until 99 % of events were visible in its store
+    visible: by side, seconds until 99 % of events were visible in its store; probe: null where none is sent
     """
 
     routes: list[str]
@@ -118,12 +130,34 @@ class CheckView(msgspec.Struct):
     windows: int
     since_change: TrialView
     visible: dict[str, float]
+    probe: ProbeView | None
+
+
+class AnswersView(msgspec.Struct):
+    """What both sides answered to the same events of a route, compared on a sample, since the checker began.
+
+    comparing: the route is compared now; compared, different: events; beyond_noise: of those that differ, the ones that
+    do so at a path where old differs from itself much less often; noise_compared: events that were sent to old twice
+    fields: by path, shares 0-1: `different` of events; of those that old was asked twice `different_twice`, and `noise`
+    where old differed from itself, null while none was; samples: a few events; trouble: why noise is not known, or null
+    """
+
+    route: str
+    comparing: bool
+    compared: int
+    different: int
+    beyond_noise: int
+    noise_compared: int
+    fields: dict[str, dict[str, float | None]]
+    samples: list[dict[str, Any]]
+    trouble: str | None
 
 
 class Checks(msgspec.Struct):
-    """All live checks, in the order of the configuration."""
+    """All live checks, in the order of the configuration, and routes whose answers are compared."""
 
     checks: list[CheckView]
+    answers: list[AnswersView]
 
 
 class Routes(msgspec.Struct):
@@ -232,6 +266,7 @@ class Status(msgspec.Struct):
     sessions: SessionsView | None
     ledger: LedgerView
     consistency: list[CheckView]
+    answers: list[AnswersView]
     dependencies: list[DependencyView]
     certificates: list[CertificateView]
     counters: dict[str, int]

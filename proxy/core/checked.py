@@ -31,6 +31,22 @@ class Trial(msgspec.Struct):
         return self.mismatches / self.settled if self.settled else None
 
 
+class ProbeStats(msgspec.Struct):
+    """The probes that a live checker sends. at: when it sent the last one, nanoseconds since the epoch, 0 before the
+    first; error: what was wrong with it, with the step it was found at; empty when nothing was
+    failures: in a row; against_new: in a row, and since the weight was changed, those that old's store showed in time
+    and new's did not. visible: by side, seconds until the store showed the last one; route: by which that went, empty
+    when it is not on record
+    """
+
+    at: int = 0
+    route: str = ""
+    error: str = ""
+    failures: int = 0
+    against_new: int = 0
+    visible: dict[str, float] = {}
+
+
 class CheckStats(msgspec.Struct):
     """One check: the stores of one route, or of several that keep their events together.
 
@@ -41,6 +57,7 @@ class CheckStats(msgspec.Struct):
     classes: identities by class, ever; never falls, so one that turned out to be of another class is in both.
     checked: identities that are neither pending nor somebody else's, once each. judged: windows, ever
     visible: by side, seconds until 99 % of events were visible in its store, of those that were looked for
+    probe: None where none is sent again and again
     """
 
     routes: list[str]
@@ -56,3 +73,4 @@ class CheckStats(msgspec.Struct):
     judged: int = 0
     trial: Trial = msgspec.field(default_factory=Trial)
     visible: dict[str, float] = {}
+    probe: ProbeStats | None = None

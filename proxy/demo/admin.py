@@ -97,6 +97,14 @@ class LedgerStatus(msgspec.Struct):
     gaps: int
 
 
+class ProbeStatus(msgspec.Struct):
+    """The probes of a live check. passed: None before the first; visible: by side, seconds of the last one."""
+
+    passed: bool | None
+    error: str | None
+    visible: dict[str, float]
+
+
 class CheckStatus(msgspec.Struct):
     """One live check. checked_until: ISO 8601, empty before the first window; classes: identities by class, ever;
     pending, late: windows.
@@ -110,6 +118,16 @@ class CheckStatus(msgspec.Struct):
     pending: int
     late: int
     trouble: str | None
+    probe: ProbeStatus | None = None
+
+
+class AnswersStatus(msgspec.Struct):
+    """Answers of a route that were compared. fields: by path, shares of events that differ, of old from itself, too."""
+
+    compared: int
+    different: int
+    beyond_noise: int
+    fields: dict[str, dict[str, float | None]]
 
 
 class Status(msgspec.Struct):
@@ -121,6 +139,7 @@ class Status(msgspec.Struct):
     workers: list[WorkerStatus]
     ledger: LedgerStatus
     consistency: list[CheckStatus] = []
+    answers: list[AnswersStatus] = []
 
     def pending(self, side: str) -> int:
         """Events of all routes that a side is still owed."""

@@ -72,7 +72,8 @@ class Backend:
             return web.json_response({"error": "injected fault"}, status=fault.status or 503)
         if fault.kind == "stall":
             await self._stalled()
-        await self._commit(arrival)
+        if fault.kind != "forget":
+            await self._commit(arrival)
         if fault.kind == "slow":
             await asyncio.sleep(fault.seconds)
         if fault.kind == "half-close" and request.transport is not None:
@@ -101,7 +102,8 @@ class Backend:
             except (msgspec.DecodeError, KeyError, TypeError):
                 await socket.send_str('{"error":"no id"}')
                 continue
-            await self._commit(Arrival(id, "", "", body))
+            if fault.kind != "forget":
+                await self._commit(Arrival(id, "", "", body))
             if fault.kind == "slow":
                 await asyncio.sleep(fault.seconds)
             await socket.send_str(f'{{"stored":"{id}","by":"{self._name}"}}')

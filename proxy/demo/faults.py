@@ -22,12 +22,13 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"ki
     slow        answers `seconds` after the commit
     flap        down for `seconds`, up for `seconds`, and so on
     half-close  commits, then ends its half of the connection instead of an answer
+    forget      answers as it should and stores nothing
     early       answers `status` (201) after the head; stores the body if that is a 2xx, else hangs up
 
     every: only each n-th event has the fault (not down, flap).
     """
 
-    kind: Literal["none", "errors", "stall", "down", "slow", "flap", "half-close", "early"]
+    kind: Literal["none", "errors", "stall", "down", "slow", "flap", "half-close", "forget", "early"]
     status: int | None = None
     seconds: float = 0.5
     every: int = 1

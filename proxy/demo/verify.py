@@ -36,15 +36,21 @@ def consistency_of(directory: Path) -> dict[str, Any]:
 
 async def verify(config: Path, begun_ns: int, ended_ns: int, top: int) -> dict[str, Any]:
     """What the checker says of the span; top: findings that it names. Raises CrossfadeError when it says nothing."""
-    request = {
-        "do": "verify",
-        "config": str(config),
-        "from_ns": begun_ns,
-        "to_ns": ended_ns,
-        "settle_ns": 0,  # everything has stopped
-        "top": top,
-    }
-    command = python("consistency", orjson.dumps(request).decode())
+    return await ask(
+        config,
+        {
+            "do": "verify",
+            "from_ns": begun_ns,
+            "to_ns": ended_ns,
+            "settle_ns": 0,  # everything has stopped
+            "top": top,
+        },
+    )
+
+
+async def ask(config: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """The checker's answer to a request, see `consistency.__main__`. Raises CrossfadeError when it gives none."""
+    command = python("consistency", orjson.dumps(request | {"config": str(config)}).decode())
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
         async with asyncio.timeout(_SECONDS):
@@ -58,8 +64,9 @@ async def verify(config: Path, begun_ns: int, ended_ns: int, top: int) -> dict[s
     if process.returncode != 0:
         raise CrossfadeError(f"the consistency checker ended with {process.returncode}")
     answer: dict[str, Any] = orjson.loads(said)
-    if "error" in answer:
-        raise CrossfadeError(f"the consistency checker says: {answer['error']['message']}")
+    error = answer.get("error")
+    if isinstance(error, dict):  # what is wrong with a probe is text
+        raise CrossfadeError(f"the consistency checker says: {error['message']}")
     return answer
 
 

@@ -23,6 +23,7 @@ from proxy.core.owed import REFUSED as STATE_REFUSED
 from proxy.http import remedies
 from proxy.http.budget import SMALL, Charge, charge
 from proxy.http.leg import NOBODY, Leg
+from proxy.http.pair import Pair
 from proxy.http.request import event_request
 from proxy.http.response_head import ResponseHead
 from proxy.http.route import AUTHORITY, COPY, EventRoute
@@ -50,12 +51,13 @@ class Exchange:
     is_forced: for this side alone: it neither waits for a backlog nor fails over
     may_repeat: the client gave the id, so a second try cannot store it twice unseen
     charge: what the memory budget is told of a large event
+    pair: gets both answers when they are to be compared
     """
 
     __slots__ = (
         "plane", "route", "event", "authority", "method", "shadow", "client", "standing", "legs", "waits", "handed",
         "parked", "is_held", "is_void", "is_answered", "is_long", "is_forced", "may_repeat", "streaming", "started_at",
-        "charge",
+        "charge", "pair",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +85,7 @@ class Exchange:
         self.streaming: Leg | None = None
         self.started_at = 0.0
         self.charge: Charge | None = None
+        self.pair: Pair | None = None
 
     # out
 
@@ -185,6 +188,8 @@ class Exchange:
 
     def leg_done(self, leg: Leg) -> None:
         """A leg has ended, with a whole answer, a truncated one or none."""
+        if self.pair is not None:
+            self.pair.take(leg)
         if not leg.is_started:
             self._take_outcome(leg)
         elif leg is self.streaming:

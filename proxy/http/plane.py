@@ -15,8 +15,9 @@ from time import monotonic
 from typing import Final, Protocol
 
 from config.model import Route
+from proxy.core.answers import LONGEST, MOST, AnsweredPair
 from proxy.core.choose import Choice, bucket_of
-from proxy.core.event import OLD, Event
+from proxy.core.event import BOTH, OLD, Event
 from proxy.core.identity import IdSource
 from proxy.core.routing import Routing
 from proxy.http import remedies
@@ -27,6 +28,7 @@ from proxy.http.downstream import Client, Upgrading
 from proxy.http.exchange import Exchange
 from proxy.http.head import RequestHead
 from proxy.http.matching import Matcher
+from proxy.http.pair import Pair
 from proxy.http.passing import Passing
 from proxy.http.request_body import RequestBody
 from proxy.http.route import LOAD_HEADER, EventRoute
@@ -80,6 +82,8 @@ class DataPlane:
         self.marks = marks.memory
         self.tick = tick
         self.counters: dict[str, int] = {}
+        self.compared: list[AnsweredPair] = []
+        """What the checker gets with the next report."""
         self.epoch = 0
         self.upgrader: Upgrader | None = None
         """Set where a route needs one."""
@@ -182,6 +186,8 @@ class DataPlane:
         exchange = Exchange(self, route, event, choice.authority, head.method, choice.shadow, client)
         if len(body) > SMALL:
             exchange.charge = Charge(self.budget, TIMES_HELD * len(body))
+        if route.compare_every and (choice.shadow or (choice.owed == BOTH and not choice.deferred)):
+            self._compare(exchange)
         if is_forced:
             exchange.is_forced = True
             exchange.may_repeat = arrival.is_clients_id
@@ -190,6 +196,17 @@ class DataPlane:
             return self._begin_recorded(exchange, client)
         exchange.launch(False, client.since)
         return exchange
+
+    def _compare(self, exchange: Exchange) -> None:
+        """Have the answers to an event compared, if it is its turn and there is room."""
+        route = exchange.route
+        route.compare_next += 1
+        if route.compare_next < route.compare_every:
+            return
+        route.compare_next = 0
+        event = exchange.event
+        if len(self.compared) < MOST and len(event.body) <= LONGEST and len(event.context) <= LONGEST:
+            exchange.pair = Pair(self.compared, event)
 
     def _choose(self, arrival: Arrival, bucket: int) -> tuple[Choice, Steered | None]:
         """Where an event goes, and why when that is not what the weight says."""

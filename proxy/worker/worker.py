@@ -22,6 +22,7 @@ from proxy.control.inherit import Inherited
 from proxy.control.link import (
     SPREAD_EVERY,
     STATS_INTERVAL,
+    AnsweredPairs,
     Applied,
     BackendHealth,
     BackendRecovered,
@@ -189,6 +190,9 @@ class Worker:
         sheds = self._shedding.look(monotonic())
         self.link.send(worker_stats(self.plane, self.service, self._speaking_tls, sheds))
         self._reports += 1
+        if self.plane.compared:
+            self.link.send(AnsweredPairs(self.plane.compared.copy()))
+            self.plane.compared.clear()  # it is this very list that pairs are put into
         for route in self.plane.routes:  # one after the other: each is 40 KB
             if self._reports % SPREAD_EVERY == (FIRST_SPREAD + route.index) % SPREAD_EVERY and self.link.is_connected:
                 self._report_spread(route)

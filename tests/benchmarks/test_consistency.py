@@ -18,11 +18,12 @@ QUICK = ["--quick", "--rows", "40000", "--rounds", "1"]
 
 
 def test_it_measures_and_keeps_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main([*QUICK, "--only", "bulk", "windows", "--results", str(tmp_path)]) == 0
+    assert benchmark.main([*QUICK, "--only", "bulk", "windows", "spill", "--results", str(tmp_path)]) == 0
     kept = json.loads((tmp_path / "consistency.json").read_text())
     assert kept["bulk"]["rows"] == 4000
     assert kept["bulk"]["rss_mebibytes"] > 10
     assert kept["windows"]["events"] == 10_000
+    assert kept["spill"]["rows"] == 400
     printed = capsys.readouterr().out
     assert "rows/s per side  (target >= 2 M: " in printed
     assert "one lost of 4,000" in printed

@@ -33,6 +33,13 @@ def test_check_says_which_routes_take_sessions(ctl: Ctl) -> None:
     assert "route     states: WebSocket /api/v1/stream by json:/entity_id, stage off\n" in checked.out
 
 
+def test_check_says_what_is_compared(ctl: Ctl) -> None:
+    example = str(Path(config.__file__).parent / "examples" / "consistency.yaml")
+    assert "compared  events: stores sqlite, all the time, probed every 60 s\n" in ctl("check", example).out
+    (check,) = ctl("check", example, "-o", "json").json["consistency"]
+    assert (check["routes"], check["old"], check["live"], check["probe_every"]) == (["events"], "sqlite", True, 60.0)
+
+
 def test_init_takes_a_fresh_salt_each_time(ctl: Ctl, home: Path) -> None:
     salts = set()
     for name in ("a.yaml", "b.yaml"):

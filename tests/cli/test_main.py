@@ -38,7 +38,7 @@ CHANGES = [path for path, parser in COMMANDS.items() if "--reason" in parser.for
 
 
 def test_the_interface_has_its_commands() -> None:
-    expected = """demo init check run verify diff suggest backfill status set-weight stage rollback rearm
+    expected = """demo init check run verify diff suggest backfill probe status set-weight stage rollback rearm
         history why drain load rollout.rearm ledger.status ledger.ls ledger.show ledger.replay dead.ls
         dead.requeue dead.discard token.create token.ls token.revoke context.set context.use context.ls
         context.rm completion"""
@@ -80,6 +80,7 @@ def test_changes_are_all_there() -> None:
         "diff",
         "suggest",
         "backfill",
+        "probe",
         "ledger status",
         "ledger ls",
         "ledger show",
@@ -152,7 +153,34 @@ def test_yaml(ctl: Ctl, admin: FakeAdmin) -> None:
     assert yaml.safe_load(done.out)["routes"][0]["name"] == "events"
 
 
-LOCAL = ("demo", "init", "check", "run", "context", "completion", "load", "verify", "diff", "suggest", "backfill")
+LOCAL = (
+    "demo",
+    "init",
+    "check",
+    "run",
+    "context",
+    "completion",
+    "load",
+    "verify",
+    "diff",
+    "suggest",
+    "backfill",
+    "probe",
+)
+LOCAL = (
+    "demo",
+    "init",
+    "check",
+    "run",
+    "context",
+    "completion",
+    "load",
+    "verify",
+    "diff",
+    "suggest",
+    "backfill",
+    "probe",
+)
 ON_AN_INSTANCE = """status | history | why | set-weight 25 | stage live --weight 10 | rollback | rearm | rollout rearm
     ledger status | ledger ls | ledger show event-1 | ledger replay --since 1h --to new
     dead ls | dead requeue --all | dead discard --all | token create ci --role viewer | token ls | token revoke ci

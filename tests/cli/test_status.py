@@ -70,6 +70,48 @@ def test_sessions_where_a_route_takes_them(ctl: Ctl, admin: FakeAdmin) -> None:
     assert json.loads(ctl("status", "-o", "json").out)["sessions"]["open"] == 8
 
 
+def test_a_live_check_and_its_probe(ctl: Ctl, admin: FakeAdmin) -> None:
+    check = {
+        "routes": ["events"],
+        "windows": 7,
+        "behind_s": 8.0,
+        "pending": 2,
+        "since_change": {"mismatches": 0, "settled": 1204, "lost": 0, "rate": 0.0},
+        "probe": {"sent": "", "passed": None, "error": None, "failures": 0, "visible": {}},
+    }
+    admin.status |= {"consistency": [check]}
+    lines = ctl("status").out.splitlines()
+    judged = "judged until 8.0 s ago, 2 windows wait for the ledger"
+    assert f"consistency  events: 0 mismatches of 1,204 events since the weight was changed, {judged}" in lines
+    assert "probe of" not in "".join(lines)
+    sent = {"sent": "2026-01-31T12:00:00Z", "passed": True, "visible": {"old": 0.0412, "new": 1.25}}
+    check["probe"] = sent
+    assert "  probe of 2026-01-31T12:00:00Z: passed, in old 41.2 ms, new 1.25 s" in ctl("status").out.splitlines()
+    check["probe"] = sent | {"passed": False, "error": "new: not there\x1b[2J within 30 s"}
+    out = ctl("status").out
+    assert "probe of 2026-01-31T12:00:00Z: FAILED, new: not there" in out
+    assert "\x1b" not in out.replace("\\x1b", "")
+
+
+def test_answers_that_are_compared(ctl: Ctl, admin: FakeAdmin) -> None:
+    route = {"route": "events", "comparing": True, "compared": 0}
+    admin.status |= {"answers": [route]}
+    assert "answers  events: none compared yet" in ctl("status").out.splitlines()
+    route["comparing"] = False
+    assert "answers  events: not compared in this stage" in ctl("status").out.splitlines()
+    fields = {f"/body/{name}": {"different": at / 100, "noise": None} for at, name in enumerate("abcdefg")}
+    fields["/body/t"] = {"different": 1.0, "noise": 0.99}
+    route |= {"compared": 1204, "beyond_noise": 3, "noise_compared": 0, "fields": fields, "trouble": "refused\x1b[2J"}
+    lines = ctl("status").out.splitlines()
+    assert "answers  events: 3 of 1,204 differ, noise unknown" in lines
+    assert "  /body/t 100 %, old itself 99 %" in lines
+    assert "  /body/g 6 %, old itself -" in lines
+    assert not any("/body/b " in line for line in lines), "the most frequent ones"
+    assert any(line.startswith("  old cannot be asked twice: refused") and "\x1b" not in line for line in lines)
+    route["noise_compared"] = 400
+    assert "answers  events: 3 of 1,204 differ, noise known of 400" in ctl("status").out.splitlines()
+
+
 def test_certificates(ctl: Ctl, admin: FakeAdmin) -> None:
     shown = {"listen": "0.0.0.0:443", "file": "/a.crt", "names": ["a.example", "b.example"], "expires_at": "2026-12-01"}
     admin.status["certificates"] = [shown | {"loaded_at": "2026-11-01", "trouble": None}]

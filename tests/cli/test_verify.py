@@ -32,6 +32,8 @@ SAID: dict[str, Any] = {
     "inconclusive": [],
     "findings": [],
     "findings_untold": 0,
+    "timeline": [],
+    "duration_s": 0.5,
 }
 
 
@@ -75,6 +77,7 @@ def test_what_is_asked(ctl: Ctl, checker: Checker) -> None:
         "repair": False,
         "dry_run": False,
         "two_way": False,
+        "live": False,
         "top": 20,
     }
     ctl("verify", "--repair", "--dry-run", "--without-ledger", "--top", "3")
@@ -92,6 +95,8 @@ def test_what_is_asked(ctl: Ctl, checker: Checker) -> None:
         (["--since", "1h", "--from", "5"], "not allowed with"),
         (["--from", "2026-02-31"], "is no time"),
         (["--top", "0"], "whole number from 1"),
+        (["--live", "--repair"], "neither reads nor repairs"),
+        (["--live", "--full"], "neither reads nor repairs"),
     ],
 )
 def test_usage(ctl: Ctl, checker: Checker, options: list[str], message: str) -> None:
@@ -99,6 +104,26 @@ def test_usage(ctl: Ctl, checker: Checker, options: list[str], message: str) -> 
     assert done.code == 2
     assert message in done.err
     assert checker.asked == []
+
+
+def test_what_was_found_already_is_asked_for_and_dated(ctl: Ctl, checker: Checker) -> None:
+    checker.said |= {"record": "as the live checker found it", "judged_until": "2026-01-31T12:59:00Z"}
+    done = ctl("verify", "--live")
+    assert checker.asked[0]["live"]
+    assert "judged      until 2026-01-31T12:59:00Z" in done.out
+    ctl("diff", "--live", "--class", "lost")
+    assert (checker.asked[1]["live"], checker.asked[1]["class"]) == (True, "lost")
+    done = ctl("diff", "--live", "--full")
+    assert (done.code, len(checker.asked)) == (2, 2)
+
+
+def test_a_page_is_written_beside_what_is_printed(ctl: Ctl, checker: Checker, tmp_path: Path) -> None:
+    done = ctl("verify", "--html", str(tmp_path / "report.html"))
+    assert done.out.startswith("pass: 0 mismatches")
+    assert "1,000 settled events" in (tmp_path / "report.html").read_text()
+    done = ctl("verify", "--html", str(tmp_path / "none" / "report.html"))
+    assert done.code == 1
+    assert "report.html cannot be written: No such file or directory" in done.err
 
 
 def test_the_real_process_says_what_is_wrong(ctl: Ctl, tmp_path: Path) -> None:

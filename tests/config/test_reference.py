@@ -46,6 +46,9 @@ def test_every_section_is_there() -> None:
         "routes[].websocket.reply.only",
         "routes[].websocket.broadcast[]",
         "routes[].trigger",
+        "routes[].compare_answers",
+        "routes[].compare_answers.rules[]",
+        "routes[].compare_answers.rules[].when",
         "limits",
         "ledger",
         "consistency[]",
@@ -59,6 +62,8 @@ def test_every_section_is_there() -> None:
         "consistency[].old.plugin",
         "consistency[].rules[]",
         "consistency[].rules[].when",
+        "consistency[].probe",
+        "consistency[].probe.checkpoints[]",
         "admin",
         "log",
     ]

@@ -106,7 +106,7 @@ EXAMPLES = sorted(Path(SCHEMA_FILE.parent, "examples").glob("*.yaml"))
 
 
 def test_there_are_examples() -> None:
-    assert [path.stem for path in EXAMPLES] == ["edge", "influxdb", "quickstart", "sidecar", "websocket"]
+    assert [path.stem for path in EXAMPLES] == ["consistency", "edge", "influxdb", "quickstart", "sidecar", "websocket"]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

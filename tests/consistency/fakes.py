@@ -5,7 +5,7 @@ moves.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -138,7 +138,9 @@ class MemoryRecords:
         self._ordered = []
         self._events.setdefault(identity, []).append((at, record))
 
-    async def about(self, span: Span, keys: Sequence[Key]) -> list[Recorded]:
+    async def about(
+        self, span: Span, keys: Sequence[Key], is_wanted: Callable[[Key], bool] = lambda _: True
+    ) -> list[Recorded]:
         if self.then:
             self.then.pop(0)()
         if self.errors:
@@ -146,7 +148,7 @@ class MemoryRecords:
         if not self._ordered:
             self._ordered = sorted((at, name) for name, events in self._events.items() for at, _ in events)
         first, last = bisect_left(self._ordered, (span.start,)), bisect_left(self._ordered, (span.end,))
-        names = dict.fromkeys(name for _, name in self._ordered[first:last])
+        names = dict.fromkeys(name for at, name in self._ordered[first:last] if is_wanted(Key(name, at)))
         names |= dict.fromkeys(key.identity for key in keys if key.identity in self._events)
         return [self._recorded(name) for name in names]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,21 @@ def test_the_process(tmp_path: Path) -> None:
         ({"source": "old", "target": "new", "from_ns": None}, "needs a time from when on"),
     ):
         assert message in ask(path, do="backfill", **words)["error"]["message"]
+
+
+def test_one_at_a_time_goes_on_from_a_place(tmp_path: Path) -> None:
+    put(tmp_path, "old", event(1))
+    put(tmp_path, "new", event(2))
+    path = configuration(tmp_path)
+    folder = tmp_path / "crossfade-state" / "checker"
+    folder.mkdir(parents=True)
+    words = {"do": "backfill", "source": "old", "target": "new"}
+    with (folder / "backfill-events-old-new.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "is running already" in ask(path, **words)["error"]["message"]
+        assert ask(path, **words, dry_run=True)["written"] == 1, "who writes nothing disturbs nobody"
+        assert ask(path, **words | {"source": "new", "target": "old"})["written"] == 1
+    assert ask(path, **words)["written"] == 1
+    (folder / "backfill-events-old-new.lock").unlink()
+    (folder / "backfill-events-old-new.lock").mkdir()
+    assert "cannot be kept in" in ask(path, **words)["error"]["message"]

@@ -87,6 +87,15 @@ def test_the_whole_as_json() -> None:
         "unused_rules": ["/x ignore"],
         "unseen_json_fields": [],
         "timeless_events": 0,
+        "timeline": [
+            {
+                "from": "2026-01-31T12:00:00.00000054Z",
+                "to": "2026-01-31T12:00:00.00000066Z",
+                "settled": 11,
+                "classes": {"equal": 8, "different": 1, "lost": 1, "dead": 1},
+                "latest_s": 0.0,
+            }
+        ],
         "inconclusive": [{"from": "2026-01-31T12:59:59.99999994Z", "windows": 1, "reason": "store old: not there"}],
         "findings": [
             {
@@ -175,7 +184,15 @@ def test_the_text_says_the_verdict_first_and_names_what_is_wrong() -> None:
     )
     text = verify_view.render_verify(
         made.as_dict([FieldRule(path="/x", compare="ignore")], 20)
-        | {"repair": {"dry_run": True, "written": {"old": 0, "new": 3}, "in_no_store": 2, "broke_off": ""}}
+        | {
+            "repair": {
+                "dry_run": True,
+                "written": {"old": 0, "new": 3},
+                "in_no_store": 2,
+                "broke_off": "",
+                "not_looked_at": 5,
+            }
+        }
     )
     assert text.splitlines()[0] == "fail: 1 mismatches of 1,000 settled events (0.1 %) of routes events, stream"
     for part in (
@@ -185,6 +202,7 @@ def test_the_text_says_the_verdict_first_and_names_what_is_wrong() -> None:
         "store old: not there",
         "0 to old, 3 to new: would be written",
         "2 are in no store: proxyctl ledger replay",
+        "5 more were not looked at",
         "/t: value, 'xxxx",
     ):
         assert part in text

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from config.consistency import MEMORY
 from consistency.classes import MISMATCHES, Class
 from consistency.compare import Judge, TimeRule
 from consistency.grid import Grid
@@ -21,7 +22,9 @@ from tests.consistency.generated import FAULTS, RULES, STEP, Generated
 pytestmark = pytest.mark.asyncio
 
 
-async def verified(made: Generated, rules: Rules, window: int = 5000 * STEP, time: TimeRule | None = None) -> Report:
+async def verified(
+    made: Generated, rules: Rules, window: int = 5000 * STEP, time: TimeRule | None = None, memory: int = MEMORY
+) -> Report:
     """Every window of it, one after another, and some again."""
     records = MemoryRecords()
     for each in made.recorded:
@@ -34,6 +37,7 @@ async def verified(made: Generated, rules: Rules, window: int = 5000 * STEP, tim
         records,
         Judge(rules, Naming(), records.covers, time),
         is_inside=lambda at: grid.of(at) is not None,
+        memory=memory,
         sleep=Clock().sleep,
         wall=lambda: span.end,
     )
@@ -55,6 +59,16 @@ async def test_every_fault_is_found_and_nothing_else(faults: float, count: int, 
     assert set(named.items()) <= set(wanted.items()), "each by its name"
     assert len(named) == sum(min(KEPT, count) for kind, count in expected.items() if kind in {*wanted.values()})
     assert len(expected) == len({*made.expected.values()}) >= len(FAULTS) - 1, "every kind was there"
+
+
+@pytest.mark.parametrize("memory", [1_000_000, 20_000])
+async def test_what_does_not_fit_into_memory_is_judged_the_same(memory: int) -> None:
+    """Two windows of which each is judged in some parts, or in thousands."""
+    made = Generated(10_000, seed=11, faults=0.3, delay=40 * STEP)
+    whole = await verified(made, Rules(RULES), 5000 * STEP)
+    parted = await verified(made, Rules(RULES), 5000 * STEP, memory=memory)
+    assert parted.counts.classes == whole.counts.classes
+    assert parted.findings() == whole.findings()
 
 
 @pytest.mark.timeout(1200)

@@ -147,7 +147,13 @@ def test_a_repair_closes_what_is_missing_and_nothing_else(tmp_path: Path) -> Non
     error = ask(path, repair=True)["error"]
     assert "needs the ledger, which knows what each side is owed; two-way: no instance is running" in error["message"]
     answer = ask(path, repair=True, two_way=True, dry_run=True)
-    assert answer["repair"] == {"dry_run": True, "written": {"old": 30, "new": 30}, "in_no_store": 0, "broke_off": ""}
+    assert answer["repair"] == {
+        "dry_run": True,
+        "written": {"old": 30, "new": 30},
+        "in_no_store": 0,
+        "broke_off": "",
+        "not_looked_at": 0,
+    }
     assert (answer["result"], {side: rows(tmp_path, side) for side in before}) == ("fail", before)
     answer = ask(path, repair=True, two_way=True)
     assert (answer["repair"]["written"], answer["repair"]["broke_off"]) == ({"old": 30, "new": 30}, "")

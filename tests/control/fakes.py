@@ -15,6 +15,7 @@ import aiohttp
 from config.model import Settings
 from proxy.control.inherit import Inherited, places_of
 from proxy.control.link import (
+    AnsweredPairs,
     Applied,
     Ask,
     BackendHealth,
@@ -31,6 +32,7 @@ from proxy.control.link import (
 )
 from proxy.control.link_client import LinkClient
 from proxy.control.supervisor import Supervisor
+from proxy.core.answers import AnsweredPair
 from proxy.core.checked import CheckStats, Trial
 from proxy.core.owed import STATE_NAMES
 from proxy.core.sketch import Sketch
@@ -112,6 +114,7 @@ class FakeWorker:
         self.routings: list[SetRouting] = []
         self.health: list[BackendHealth] = []
         self.recovered: list[list[str]] = []
+        self.pairs: list[AnsweredPair] = []
         register = Register(kind, index, os.getpid(), life or f"{kind}-{index}")
         self.link = LinkClient(path, register, self.take)
 
@@ -125,6 +128,8 @@ class FakeWorker:
                 self.health.append(message)
             case BackendRecovered(backends):
                 self.recovered.append(backends)
+            case AnsweredPairs(pairs):
+                self.pairs += pairs
 
     @property
     def epoch(self) -> int:

@@ -69,7 +69,7 @@ async def test_what_is_read(opened: Plane) -> None:
     answer = await opened.get(f"{API}/diff?{SPAN}&class=different&field=/value")
     assert [each["identity"] for each in answer["findings"]] == ["b"]
     assert (await opened.get(f"{API}/suggest?{SPAN}&limit=5"))["suggestions"] == []
-    assert (await opened.get(API)) == {"checks": []}
+    assert (await opened.get(API)) == {"checks": [], "answers": []}
     entries = (await opened.get("/api/v1/history"))["entries"]
     assert all(entry["action"] not in ("verify", "diff", "suggest") for entry in entries)
 

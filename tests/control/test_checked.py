@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
 
+from proxy.control.link import AnsweredPairs, CheckerStats
+from proxy.core.answers import Answered, AnsweredPair, AnswerStats, FieldFigures
+from proxy.core.checked import ProbeStats
 from tests.control.conftest import MakePlane
 from tests.control.fakes import FakeChecker, Plane
 from tests.control.helpers import CHECK, eventually
@@ -28,7 +34,7 @@ async def live(plane: Plane, checker: FakeChecker, percent: float = 25) -> None:
     await eventually(lambda: checker.epoch == epoch, "the checker's routing")
 
 
-async def find(plane: Plane, checker: FakeChecker, settled: int, mismatches: int = 0, lost: int = 0, **of: int) -> None:
+async def find(plane: Plane, checker: FakeChecker, settled: int, mismatches: int = 0, lost: int = 0, **of: Any) -> None:
     """The checker reports, it has arrived, and what comes of it is done."""
     before = plane.supervisor.instance.tally.checks
     checker.find(settled, mismatches, lost, **of)
@@ -104,6 +110,47 @@ async def test_limits_that_are_off(make_plane: MakePlane) -> None:
     assert weight(plane) == 25
 
 
+async def test_probes_that_new_fails_revert(make_plane: MakePlane) -> None:
+    plane, checker = await opened(make_plane, probe_failures=2)
+    await live(plane, checker)
+    failed = ProbeStats(1_700_000_000 * 10**9, "events", "new: not there within 30 s", failures=5, against_new=1)
+    await find(plane, checker, 0, probe=failed)
+    assert weight(plane) == 25, "one is below the limit, and what both sides failed does not count"
+    await find(plane, checker, 0, probe=msgspec.structs.replace(failed, against_new=2, route="other"))
+    assert weight(plane) == 25, "it went by another route"
+    await find(plane, checker, 0, probe=msgspec.structs.replace(failed, against_new=2))
+    assert weight(plane) == 0
+    entry = (await plane.get("/api/v1/why"))["entry"]
+    assert entry["evidence"]["trigger"] == "probe"
+    assert entry["reason"].startswith("2 probes in a row failed at new and not at old, the last one at new: not there")
+    assert 'crossfade_reverts_total{reason="probe"} 1.0' in await plane.get("/metrics")
+
+
+async def test_what_probes_say_is_shown(make_plane: MakePlane) -> None:
+    plane, checker = await opened(make_plane, probe_failures=0)
+    await live(plane, checker)
+    await find(plane, checker, 0, probe=ProbeStats())
+    status = await plane.get("/api/v1/status")
+    assert status["consistency"][0]["probe"] == {
+        "sent": "", "passed": None, "error": None, "failures": 0, "visible": {},
+    }  # fmt: skip
+    assert "crossfade_probe_passed{" not in await plane.get("/metrics")
+    await find(
+        plane,
+        checker,
+        0,
+        probe=ProbeStats(1_700_000_000 * 10**9, "events", "new: late", 9, 9, {"old": 0.25, "new": 12.5}),
+    )
+    assert weight(plane) == 25, "it is off"
+    status = await plane.get("/api/v1/status")
+    (check,) = status["consistency"]
+    assert (check["probe"]["passed"], check["probe"]["sent"]) == (False, "2023-11-14T22:13:20.000Z")
+    assert "consistency of events: 9 probes in a row failed, the last one at new: late" in status["warnings"]
+    metrics = await plane.get("/metrics")
+    assert 'crossfade_probe_passed{routes="events"} 0.0' in metrics
+    assert 'crossfade_probe_visible_seconds{routes="events",side="new"} 12.5' in metrics
+
+
 async def test_a_new_supervisor_goes_on_with_what_was_found(make_plane: MakePlane) -> None:
     """The checker keeps its counts: what it confirmed while nobody listened reverts as well."""
     plane, checker = await opened(make_plane)
@@ -170,3 +217,39 @@ async def test_status_and_metrics(make_plane: MakePlane) -> None:
 async def test_an_instance_without_checks_says_nothing_of_them(plane: Plane) -> None:
     assert (await plane.get("/api/v1/status"))["consistency"] == []
     assert "crossfade_checked_events" not in await plane.get("/metrics")
+
+
+async def test_answers_go_to_the_checker_and_come_back_as_figures(make_plane: MakePlane) -> None:
+    route = {"name": "events", "match": {"path": "/api/v1/events"}, "stage": "shadow"}
+    plane = make_plane(routes=[route], consistency=[CHECK])
+    await plane.start()
+    assert plane.checker is not None
+    (nothing_yet,) = (await plane.get("/api/v1/status"))["answers"]
+    assert (nothing_yet["comparing"], nothing_yet["compared"], nothing_yet["fields"]) == (True, 0, {})
+    assert "crossfade_answers_compared" not in await plane.get("/metrics")
+    pair = AnsweredPair(
+        "events", "e1", b"POST / HTTP/1.1\r\n", b"in", Answered(200, b"", b"1"), Answered(201, b"", b"2")
+    )
+    assert plane.workers[0].link.send(AnsweredPairs([pair]))
+    await eventually(lambda: plane.checker is not None and plane.checker.pairs, "the pair")
+    assert plane.checker.pairs == [pair]
+    stats = AnswerStats("events", 200, 20, 5, 100, {"/body/t": FieldFigures(20, 15, 10)}, [{"id": "e1"}], "")
+    assert plane.checker.link.send(CheckerStats([], [stats]))
+    await eventually(lambda: plane.supervisor.instance.tally.answers, "the figures")
+    (answers,) = (await plane.get("/api/v1/consistency"))["answers"]
+    assert answers["fields"] == {"/body/t": {"different": 0.1, "different_twice": 0.15, "noise": 0.1}}
+    assert (answers["compared"], answers["beyond_noise"], answers["samples"]) == (200, 5, [{"id": "e1"}])
+    metrics = await plane.get("/metrics")
+    assert 'crossfade_answers_compared{route="events"} 200.0' in metrics
+    assert 'crossfade_answers_different_ratio{route="events"} 0.025' in metrics
+    await plane.change("stage", stage="dualwrite")
+    assert (await plane.get("/api/v1/status"))["answers"][0]["comparing"] is False
+
+
+async def test_a_checker_for_answers_alone_is_missed(make_plane: MakePlane) -> None:
+    route = {"name": "events", "match": {"path": "/api/v1/events"}, "compare_answers": {"when": "always"}}
+    plane = make_plane(routes=[route])
+    await plane.start()
+    status = await plane.get("/api/v1/status")
+    assert "the checker, which compares answers, is down; the launcher starts it again" in status["warnings"]
+    assert "crossfade_checker_up 0.0" in await plane.get("/metrics")

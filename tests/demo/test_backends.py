@@ -121,6 +121,12 @@ async def test_half_close_commits_and_gives_no_answer(toy: ToyBackend) -> None:
     assert ids(toy) == ["a"]
 
 
+async def test_who_forgets_answers_as_if_nothing_were_wrong(toy: ToyBackend) -> None:
+    await toy.fault("forget", every=2)
+    assert [(await post(toy, id)).status for id in ("a", "b", "c")] == [201] * 3
+    assert ids(toy) == ["a", "c"]
+
+
 async def test_early_answers_before_the_body(toy: ToyBackend) -> None:
     await toy.fault("early")
     reader, writer = await asyncio.open_connection(*toy.address)

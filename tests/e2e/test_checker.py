@@ -14,7 +14,8 @@ import pytest
 from proxy.core.checked import MISMATCHES
 from proxy.demo.admin import Status
 from proxy.demo.load import until_accepted, wait_until
-from proxy.demo.verify import consistency_of, verify
+from proxy.demo.toy import ToyBackend
+from proxy.demo.verify import ask, consistency_of, verify
 from tests.harness.scene import NEVER_REVERT, Scene, scene
 
 BY_CHECKER = {"on_breaker": False, "error_rate": "100%"}
@@ -169,6 +170,81 @@ async def test_kills_of_the_checker_and_an_outage_leave_nothing_to_find_and_reve
         assert (check.mismatches, check.pending, check.late, check.trouble) == (0, 0, 0, None), check
         # What was accepted before the first window began is not judged.
         assert 0.7 * len(receipts) < check.checked <= len(receipts), check
+
+
+def with_probe(config: dict[str, Any]) -> None:
+    with_stores(config)
+    config["consistency"][0]["probe"] = {
+        "path": "/api/v1/events",
+        "headers": {"X-Event-Id": "{{id}}", "Content-Type": "application/json"},
+        "body": '{"entity_id": "sensor.probe", "state": "{{id}}"}',
+        "expect": {"/body/entity_id": "sensor.probe"},
+        "timeout": "5s",
+        "visible_within": "4s",
+        "every": "1s",
+    }
+
+
+async def test_probes_go_the_whole_way_are_in_no_count_and_revert_when_new_stores_nothing() -> None:
+    begun = time.time_ns()
+    async with scene(with_probe, stage="live", weight=50, trigger=BY_CHECKER | {"probe_failures": 2}) as opened:
+        status = await opened.admin.until(
+            lambda status: (probe := status.consistency[0].probe) is not None and probe.passed is True, 30, "a probe"
+        )
+        (check,) = status.consistency
+        assert check.probe is not None
+        assert check.probe.visible.keys() == {"old", "new"}
+        answer = await ask(opened.instance.config_path, {"do": "probe", "route": "events"})
+        assert answer["result"] == "pass", answer
+        assert [step["name"] for step in answer["steps"]] == ["send", "old", "new", "content"]
+        load = opened.load(rate=50.0)
+        await until_accepted(load, 100)
+        record = await load.stop()
+        answer = await ask(opened.instance.config_path, {"do": "verify", "from_ns": begun, "settle_ns": 0})
+        assert (answer["result"], answer["settled"]) == ("pass", len(record.accepted_ids())), answer
+        assert len(opened.new.stored()) > len(record.accepted_ids()), "the probes"
+        status = await opened.admin.status()
+        assert not status.routes[0].latched
+        await opened.new.fault("forget")
+        await opened.admin.until(lambda status: status.routes[0].latched, JUDGED, "the revert")
+        why = await opened.admin.ask("GET", "/api/v1/why")
+        assert why["entry"]["evidence"]["trigger"] == "probe", why
+        answer = await ask(opened.instance.config_path, {"do": "probe", "route": "events"})
+        assert (answer["result"], answer["error"]) == ("fail", "new: not there within 5 s")
+
+
+async def test_what_both_sides_answer_is_compared_in_shadow_and_reported_apart(tmp_path: Path) -> None:
+    """The toys answer alike but for their names, and so does a second old: what differs by nature is noise."""
+    rules = [{"path": "/body/by", "compare": "ignore"}]
+    status = await after_comparing({})
+    (answers,) = status.answers
+    assert answers.different == answers.beyond_noise == answers.compared
+    (figures,) = answers.fields.values()
+    assert (list(answers.fields), figures["different"], figures["noise"]) == (["/body/by"], 1.0, None)
+    assert status.consistency == [], "no store is compared"
+    (answers,) = (await after_comparing({"rules": rules})).answers
+    assert (answers.different, answers.fields) == (0, {})
+    second = ToyBackend("second", tmp_path)
+    try:
+        await second.ready()
+        (answers,) = (await after_comparing({"noise": second.url})).answers
+    finally:
+        await second.stop()
+    assert answers.fields["/body/by"]["noise"] == 1.0
+    assert answers.beyond_noise < answers.different, "once something is known of noise"
+
+
+async def after_comparing(settings: dict[str, Any]) -> Status:
+    """The status of an instance in stage shadow, once answers of 50 events were compared."""
+
+    def configure(config: dict[str, Any]) -> None:
+        config["routes"][0]["compare_answers"] = {"sample": "100%"} | settings
+
+    async with scene(configure, stage="shadow", trigger=NEVER_REVERT) as opened:
+        load = opened.load(rate=30.0)
+        status = await opened.admin.until(lambda status: status.answers[0].compared >= 50, 60, "compared answers")
+        await load.stop()
+        return status
 
 
 async def kill_checker(opened: Scene) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.core.answers import LONGEST, MOST
 from proxy.core.event import NEW, OLD
 from proxy.core.routing import Dials
 from tests.http.acts import Gate, ask, dropped, turns
@@ -128,6 +129,50 @@ async def test_a_shadowed_event_does_not_fail_over_although_the_weight_was_raise
         assert (await asked).status == 202
         await rig.settled()
         assert rig.story("e") == ("H", "-")
+
+
+@pytest.mark.asyncio
+async def test_answers_to_shadowed_events_are_put_aside_for_comparing() -> None:
+    async with running(make_route(compare_answers={"sample": "50%"}), dials=SHADOW) as rig:
+        rig.new.behave = always(reply(201, b"new"))
+        for number in range(4):
+            assert (await rig.ask(event_bytes(f"e{number}", key="k"))).status == 200
+            await rig.settled()
+        assert [pair.id for pair in rig.plane.compared] == ["e1", "e3"], "every second one"
+        pair = rig.plane.compared[0]
+        assert (pair.route, pair.old.status, pair.new.status, pair.new.body) == ("events", 200, 201, b"new")
+        assert pair.body == rig.old.seen[1].body
+        assert b"X-Event-Id: e1\r\n" in pair.request
+        rig.turn(LIVE)
+        for number in range(4, 8):
+            await rig.ask(event_bytes(f"e{number}", key="k"))
+            await rig.settled()
+        assert len(rig.plane.compared) == 2, "not in this stage"
+
+
+@pytest.mark.asyncio
+async def test_answers_are_compared_in_every_stage_with_copies_where_that_is_said() -> None:
+    route = make_route(compare_answers={"sample": "100%", "when": "always"})
+    async with running(route, dials=LIVE) as rig:
+        await rig.ask(event_bytes("live", key="k"))
+        await rig.settled()
+        rig.turn(SPLIT)
+        await rig.ask(event_bytes("split", key="k"))
+        await rig.settled()
+        rig.turn(SHADOW)
+        rig.new.behave = dropped
+        await rig.ask(event_bytes("dropped", key="k"))
+        await rig.settled()
+        assert [pair.id for pair in rig.plane.compared] == ["live"], "where both have answered"
+        rig.new.behave = always(reply(200, b"y" * (LONGEST + 1)))
+        await rig.ask(event_bytes("long", key="k"))
+        await rig.settled()
+        assert len(rig.plane.compared) == 1
+        rig.new.behave = always(reply(200))
+        for number in range(MOST + 4):
+            await rig.ask(event_bytes(f"e{number}", key="k"))
+            await rig.settled()
+        assert len(rig.plane.compared) == MOST, "and no more until they were reported"
 
 
 @pytest.mark.asyncio

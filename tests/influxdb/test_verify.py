@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,7 @@ async def test_exactly_the_differences_that_were_made_are_found_and_what_is_miss
             "written": {"old": 2, "new": 2},
             "in_no_store": 0,
             "broke_off": "",
+            "not_looked_at": 0,
         }
         assert (answer["result"], answer["mismatches"]) == ("fail", 1), "what is different is a person's"
         answer = await verify(path, begin, end, repair=True, two_way=True)
@@ -152,3 +154,34 @@ async def test_a_store_that_stops_is_inconclusive_and_says_the_same_later() -> N
         assert "store new" in answer["inconclusive"][0]["reason"]
         await opened.new.start()
         assert (await verify(path, begin, begin + MINUTE))["result"] == "pass"
+
+
+async def test_a_probe_goes_through_the_proxy_into_both_and_is_in_no_count() -> None:
+    """A point whose series is marked; what new stores is spoiled behind the proxy's back the second time."""
+    probe = {
+        "path": f"/write?db={DATABASE}",
+        "body": "state,entity_id={{id}} value=21.5 {{time_ns}}",
+        "identity": ["state,entity_id={{id}}"],
+        "expect": {"/value": 21.5},
+        "timeout": "5s",
+        "visible_within": "5s",
+    }
+    async with stand() as opened:
+        begin = time.time_ns()
+        path = configuration(opened, probe=probe)
+        answer = await probed(path)
+        assert answer["result"] == "pass", answer
+        assert [step["name"] for step in answer["steps"]] == ["send", "old", "new", "content"]
+        answer = await verify(path, begin - MINUTE, time.time_ns(), settle_ns=0)
+        assert (answer["result"], answer["classes"]["equal"], answer["mismatches"]) == ("nodata", 0, 0), answer
+        answer = await verify(path, begin - MINUTE, time.time_ns(), settle_ns=0, full=True)
+        assert (answer["result"], answer["classes"]["equal"]) == ("nodata", 0)
+        answer = await probed(configuration(opened, probe=probe | {"expect": {"/value": 22}}))
+        assert answer["error"] == "old: /value is 21.5, expected 22"
+        answer = await probed(configuration(opened, probe=probe | {"body": "state,entity_id={{id}} value=oops 1"}))
+        assert (answer["result"], answer["steps"][0]["name"]) == ("fail", "send")
+        assert answer["error"].startswith("send: answered 400")
+
+
+async def probed(path: Path) -> dict[str, Any]:
+    return await asyncio.to_thread(in_a_loop_of_its_own, json.dumps({"do": "probe", "config": str(path)}))
