@@ -154,7 +154,7 @@ class Stand:
         self.clock = Clock()
         self.window = Span(0, count)
 
-    def checker(self, memory: int = 100_000) -> Checker:
+    def checker(self, memory: int = 1_000_000) -> Checker:
         judge = Judge(Rules(), Naming(), self.records.covers)
         return Checker(
             self.old,
@@ -166,7 +166,7 @@ class Stand:
             wall=lambda: self.window.end,
         )
 
-    async def judge(self, memory: int = 100_000) -> Judged:
+    async def judge(self, memory: int = 1_000_000) -> Judged:
         return await self.checker(memory).judge(self.window)
 
 
