@@ -308,6 +308,6 @@ def _tell(judged: Judged, findings: dict[str, Finding], missing: set[str]) -> No
         is_late = name in missing and _is_well(finding)
         told = finding._replace(kind=Class.LATE) if is_late else finding
         judged.counts.add(told)
-        judged.against_new += told.is_against_new
         if told.kind not in UNTOLD:
+            judged.against_new += told.is_against_new
             judged.findings.append(told)

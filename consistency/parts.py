@@ -23,7 +23,7 @@ FAN_OUT: Final = 16
 """Files that one part is split into."""
 DEEPEST: Final = 6
 """Splits, one within the other: what is too large then is one name with a great many rows."""
-SAMPLED: Final = 32
+SAMPLED: Final = 256
 """Of so many rows one is measured."""
 GROWTH: Final = 5
 """Bytes that a row takes while it is compared, for each byte that it takes when it is written down."""
