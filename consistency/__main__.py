@@ -160,12 +160,7 @@ def _live(request: Request, settings: Settings, check: Check) -> dict[str, Any]:
         )
     except NothingRecorded as error:
         raise BadRequest(str(error), hint="without --live both stores are read") from None
-    answer = report.as_dict((), 0)
-    answer["fields"] = {
-        "different": dict(report.counts.fields.most_common(request.top)),
-        "tolerated": dict(report.counts.tolerated.most_common(request.top)),
-    }
-    return answer | {
+    return report.as_dict((), request.top) | {
         "findings": found.findings,
         "findings_untold": found.untold,
         "judged_until": iso(found.judged_until),

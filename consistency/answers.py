@@ -71,10 +71,10 @@ class AnswerCheck:
 
     def take(self, pair: AnsweredPair) -> None:
         """Compare both answers, and have old's noise looked at."""
-        paths = self._differing(pair.old, pair.new)
+        paths, stats = self._differing(pair.old, pair.new), self.stats
         if paths is None:
-            return  # in a coding that nobody here reads
-        stats = self.stats
+            stats.unread += 1
+            return
         stats.compared += 1
         for path in paths:
             self._figures(path).different += 1

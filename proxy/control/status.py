@@ -197,6 +197,7 @@ def _answers(stats: AnswerStats, *, is_comparing: bool) -> AnswersView:
         route=stats.route,
         comparing=is_comparing,
         compared=stats.compared,
+        unread=stats.unread,
         different=stats.different,
         beyond_noise=stats.beyond_noise,
         noise_compared=stats.noise_compared,

@@ -136,8 +136,9 @@ class CheckView(msgspec.Struct):
 class AnswersView(msgspec.Struct):
     """What both sides answered to the same events of a route, compared on a sample, since the checker began.
 
-    comparing: the route is compared now; compared, different: events; beyond_noise: of those that differ, the ones that
-    do so at a path where old differs from itself much less often; noise_compared: events that were sent to old twice
+    comparing: the route is compared now; compared, different: events; unread: those in a coding that is not read;
+    beyond_noise: of those that differ, the ones that do so at a path where old differs from itself much less often;
+    noise_compared: events that were sent to old twice
     fields: by path, shares 0-1: `different` of events; of those that old was asked twice `different_twice`, and `noise`
     where old differed from itself, null while none was; samples: a few events; trouble: why noise is not known, or null
     """
@@ -145,6 +146,7 @@ class AnswersView(msgspec.Struct):
     route: str
     comparing: bool
     compared: int
+    unread: int
     different: int
     beyond_noise: int
     noise_compared: int

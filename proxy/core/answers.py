@@ -44,14 +44,16 @@ class FieldFigures(msgspec.Struct):
 class AnswerStats(msgspec.Struct):
     """What was found in the answers of a route, since the checker began.
 
-    compared: events; different: those whose answers differ somewhere; beyond_noise: those that did so at a path where
-    old differed from the second old much less often; noise_compared: events that were sent to old twice
+    compared: events; unread: those that were not, for a coding that is not read here; different: those whose answers
+    differ somewhere; beyond_noise: those that did so at a path where old differed from the second old much less often;
+    noise_compared: events that were sent to old twice
     fields: by path, indexes of lists as `*`; samples: a few of them that differ, the latest last; trouble: why there is
     no estimate of noise, or empty
     """
 
     route: str
     compared: int = 0
+    unread: int = 0
     different: int = 0
     beyond_noise: int = 0
     noise_compared: int = 0

@@ -18,11 +18,6 @@ class Facts(NamedTuple):
 
     rows: Sequence[tuple[str, str]]
 
-    @property
-    def kind(self) -> str:
-        """For the template."""
-        return "facts"
-
 
 class Table(NamedTuple):
     """header: a name for each column; rows: of as many cells; figures: columns of numbers, which stand to the right."""
@@ -31,22 +26,12 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
     figures: Sequence[int] = ()
 
-    @property
-    def kind(self) -> str:
-        """For the template."""
-        return "table"
-
 
 class Plot(NamedTuple):
     """title: says what it shows to who cannot see it, too; uri: the picture itself, `data:image/svg+xml;...`."""
 
     title: str
     uri: str
-
-    @property
-    def kind(self) -> str:
-        """For the template."""
-        return "plot"
 
 
 class Pair(NamedTuple):
@@ -56,21 +41,11 @@ class Pair(NamedTuple):
     note: str
     rows: Sequence[tuple[str, str, str, str]]
 
-    @property
-    def kind(self) -> str:
-        """For the template."""
-        return "pair"
-
 
 class Text(NamedTuple):
     """A paragraph."""
 
     text: str
-
-    @property
-    def kind(self) -> str:
-        """For the template."""
-        return "text"
 
 
 Block = Facts | Table | Plot | Pair | Text
@@ -95,7 +70,7 @@ class Page(NamedTuple):
 
 def html(page: Page) -> str:
     """The whole file."""
-    return _template().render(page=page)
+    return _template().render(page=page, kind_of=lambda block: type(block).__name__)
 
 
 @cache

@@ -167,20 +167,6 @@ LOCAL = (
     "backfill",
     "probe",
 )
-LOCAL = (
-    "demo",
-    "init",
-    "check",
-    "run",
-    "context",
-    "completion",
-    "load",
-    "verify",
-    "diff",
-    "suggest",
-    "backfill",
-    "probe",
-)
 ON_AN_INSTANCE = """status | history | why | set-weight 25 | stage live --weight 10 | rollback | rearm | rollout rearm
     ledger status | ledger ls | ledger show event-1 | ledger replay --since 1h --to new
     dead ls | dead requeue --all | dead discard --all | token create ci --role viewer | token ls | token revoke ci

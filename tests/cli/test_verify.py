@@ -124,6 +124,7 @@ def test_a_page_is_written_beside_what_is_printed(ctl: Ctl, checker: Checker, tm
     done = ctl("verify", "--html", str(tmp_path / "none" / "report.html"))
     assert done.code == 1
     assert "report.html cannot be written: No such file or directory" in done.err
+    assert done.out.startswith("pass: 0 mismatches"), "what was found is told all the same"
 
 
 def test_the_real_process_says_what_is_wrong(ctl: Ctl, tmp_path: Path) -> None:

@@ -190,6 +190,12 @@ async def test_reads_are_not_repeated_where_nobody_asked_for_it() -> None:
     assert olds.asked == []
 
 
+async def test_what_cannot_be_read_is_counted_and_not_compared() -> None:
+    made = check()
+    made.take(pair(answer(200, b"\x01", coding="br"), answer(200, b"\x02", coding="br")))
+    assert (made.stats.compared, made.stats.unread, made.stats.fields) == (0, 1, {})
+
+
 async def test_long_paths_have_no_figures_of_their_own() -> None:
     made = check()
     made.take(pair(answer(200, {"k" * 300: 1}), answer(200, {"k" * 300: 2})))

@@ -348,3 +348,13 @@ async def test_a_comparison_is_given_up_when_it_is_cancelled(pair: Pair) -> None
         await store.close()
     with pytest.raises(duckdb.Error):
         engine.compare()
+
+
+@pytest.mark.asyncio
+async def test_what_a_store_lacks_of_a_probe_is_no_finding(pair: Pair) -> None:
+    rows = events(pair.old, 20)
+    marked = rows[3]._replace(identity="crossfade-probe-0123")
+    pair.both(rows)
+    pair.old.put([marked])
+    compared = await pair.compare()
+    assert (told(compared), compared.counts.mismatches) == ({}, 0)

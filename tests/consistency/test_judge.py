@@ -70,6 +70,16 @@ async def test_all_is_well() -> None:
     assert stand.clock.slept == [], "nothing to be read again"
 
 
+async def test_events_of_probes_are_in_no_count_and_no_finding() -> None:
+    stand = Stand()
+    stand.both("there")
+    stand.both("crossfade-probe-0123")
+    stand.old.put([Row("crossfade-probe-4567", 70, {})])
+    stand.records.put("crossfade-probe-4567", 70, BOTH)
+    judged = await stand.judge()
+    assert (classes(judged), judged.findings, judged.counts.settled) == ({"equal": 1}, [], 1)
+
+
 async def test_an_empty_window_has_no_rate() -> None:
     judged = await Stand().judge()
     assert (classes(judged), judged.counts.rate) == ({}, None)

@@ -233,12 +233,13 @@ async def test_answers_go_to_the_checker_and_come_back_as_figures(make_plane: Ma
     assert plane.workers[0].link.send(AnsweredPairs([pair]))
     await eventually(lambda: plane.checker is not None and plane.checker.pairs, "the pair")
     assert plane.checker.pairs == [pair]
-    stats = AnswerStats("events", 200, 20, 5, 100, {"/body/t": FieldFigures(20, 15, 10)}, [{"id": "e1"}], "")
+    stats = AnswerStats("events", 200, 3, 20, 5, 100, {"/body/t": FieldFigures(20, 15, 10)}, [{"id": "e1"}], "")
     assert plane.checker.link.send(CheckerStats([], [stats]))
     await eventually(lambda: plane.supervisor.instance.tally.answers, "the figures")
     (answers,) = (await plane.get("/api/v1/consistency"))["answers"]
     assert answers["fields"] == {"/body/t": {"different": 0.1, "different_twice": 0.15, "noise": 0.1}}
     assert (answers["compared"], answers["beyond_noise"], answers["samples"]) == (200, 5, [{"id": "e1"}])
+    assert answers["unread"] == 3
     metrics = await plane.get("/metrics")
     assert 'crossfade_answers_compared{route="events"} 200.0' in metrics
     assert 'crossfade_answers_different_ratio{route="events"} 0.025' in metrics
