@@ -254,6 +254,8 @@ class Client(Answering):
         """
         self._is_closing = True
         self.since = monotonic()
+        self._buffer = b""
+        self._count()
         if self._transport is not None:
             self._read_on()  # what a client still sends is dropped: unread, it would keep that one from its answer
             self._service.plane.tick.end(self._transport, End.CLOSE if self._is_tls or self._is_ended else how)
@@ -571,7 +573,7 @@ class Client(Answering):
             self._close(End.LINGER)  # what still comes of the body must not turn its answer into a reset
             return
         if not self._keep_alive or service.is_stopping or (self._is_ended and not self._buffer):
-            self._close()
+            self._close(End.LINGER)  # nor may a request behind it
             return
         self.since = monotonic()
         if self._buffer or self._is_paused:

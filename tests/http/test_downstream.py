@@ -234,6 +234,27 @@ async def test_a_refusal_is_read_although_the_client_is_still_sending() -> None:
 
 
 @pytest.mark.asyncio
+async def test_an_answer_is_not_reset_away_by_what_comes_behind_its_request() -> None:
+    """A client that was not told yet that the connection ends may write its next request first, and read then."""
+    async with running(dials=OFF) as rig:
+        loop = asyncio.get_running_loop()
+        with socket.create_connection(("127.0.0.1", rig.port)) as client:
+            client.setblocking(False)
+            await loop.sock_sendall(client, b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            await until(lambda: rig.other.seen and all(one._is_closing for one in rig.service.clients), "answered")
+            await asyncio.sleep(0.05)
+            for _ in range(3):  # to a socket that is closed, the first makes a reset and the second meets it
+                await loop.sock_sendall(client, GET)
+                await asyncio.sleep(0.01)
+            answer = b""
+            while piece := await loop.sock_recv(client, 65536):
+                answer += piece
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert len(rig.other.seen) == 1
+        await until(lambda: not rig.service.clients, "gone with its client")
+
+
+@pytest.mark.asyncio
 async def test_a_client_that_lingers_after_a_refusal_is_cut() -> None:
     async with running(dials=OFF) as rig:
         wire = await rig.wire()
