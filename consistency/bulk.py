@@ -1,8 +1,8 @@
 """Two stores of files compared as a whole, however long they are: what is the same in both never becomes a row here.
 
-    pass 1  both: count and sum of 64-bit hashes of rows, by segment of identities --> segments that differ
-    pass 2  both: the same by identity, in these segments alone                    --> identities that differ
-    pass 3  their rows --> Judge: rules, classes, findings
+    pass 1  both: count and sum of 64-bit hashes of rows, by place (`consistency.places`) --> places that differ
+    pass 2  both: the same by identity, at these places alone                             --> identities that differ
+    pass 3  their rows, wherever they are --> Judge: rules, classes, findings
 
 Nothing is found different by hashes alone: these raise suspects, and a rounded one raises a few more. What stands as
 often and with the same values in both is equal; so is what lies in one step of a tolerance, which windows would call
@@ -28,6 +28,7 @@ from consistency.compare import Counts, Finding, Holding, Judge
 from consistency.documents import taken_apart
 from consistency.identity import PROBE
 from consistency.judge import UNTOLD
+from consistency.places import ByName, ByTime, number_of
 from consistency.report import KEPT
 from consistency.rows import Row, Span
 from consistency.rules import LOOKS, Rules, tokens
@@ -36,27 +37,30 @@ from consistency.stores.files_table import FLOATS, Table, WrongValue, kind_of
 from consistency.stores.protocol import Store
 from consistency.stores.table import clamped
 
-ROWS_OF_SEGMENT: Final = 100
-"""Rows of a segment, about: few enough that one that differs costs little."""
-LEAST_SEGMENTS: Final = 1024
-MOST_SEGMENTS: Final = 2**17
-"""Of which sums are kept in memory, some 10 MiB for each side."""
 SCATTERED: Final = 0.7
-"""Share of segments that differ beyond which looking for them in particular does not pay."""
+"""Share of places that differ beyond which looking for them in particular does not pay."""
 BATCH: Final = 2000
 """Suspects whose rows are read at a time."""
 
 
 class Compared(NamedTuple):
-    """What was found. findings: those that are told, at most KEPT of a class; rows: of old, of new; segments: how many
+    """What was found. findings: those that are told, at most KEPT of a class; rows: of old, of new; places: how many
     differ, of how many; suspects: identities whose rows were read.
     """
 
     counts: Counts
     findings: list[Finding]
     rows: tuple[int, int]
-    segments: tuple[int, int]
+    places: tuple[int, int]
     suspects: int
+
+
+class _Extent(NamedTuple):
+    """Rows of a side within the span, and the times of the first and the last of them."""
+
+    rows: int
+    first: int
+    last: int
 
 
 def tables_of(old: Store, new: Store) -> tuple[Table, Table]:
@@ -93,6 +97,7 @@ class Bulk:
         self._documents = check.json_fields
         self._tables = {"old": old, "new": new}
         self._hashed = _hashed(check, old, new, judge.precision)
+        self._is_time_compared = check.time == "compare"
         self._judge = judge
         self._span = clamped(span)
         self._db = connect(memory)
@@ -114,44 +119,58 @@ class Bulk:
 
     def compare(self) -> Compared:
         """All of it. Raises duckdb.Error, rules.Incomparable, and what making rows raises."""
-        for table in self._tables.values():
-            self._check_names(table)
-        rows = self._rows_of("old"), self._rows_of("new")
-        segments = min(max(max(rows) // ROWS_OF_SEGMENT, LEAST_SEGMENTS), MOST_SEGMENTS)
-        for side in self._tables:
-            self._sum(side, f"{side}_segment", {"place": f"{self._name_hash(side)} % {segments}"})
-        equal = self._differing("segment", ("place",))
-        differing = self._count("segment")
-        within = "" if differing > SCATTERED * segments else "IN (SELECT place FROM segment)"
-        if not within:
-            equal = 0  # they are counted with the others then
+        old, new = (self._extent(table) for table in self._tables.values())
+        places = self._places(old, new)
+        for side, table in self._tables.items():
+            self._sum(side, "place", {"place": places.of(table)})
+        equal = self._differing("place", ("place",))
+        differing = [int(place) for (place,) in self._db.execute("SELECT place FROM differing_place").fetchall()]
+        is_scattered = len(differing) > SCATTERED * places.number
         names = tuple(f"part{number}" for number in range(len(self._tables["old"].parts)))
         for side, table in self._tables.items():
-            where = f"{self._name_hash(side)} % {segments} {within}" if within else ""
-            self._sum(side, f"{side}_identity", dict(zip(names, table.parts, strict=True)), where)
-        self._differing("suspect", names)
+            where = "" if is_scattered else f"({places.among(table, differing)})"
+            self._sum(side, "identity", dict(zip(names, table.parts, strict=True)), where)
+        self._differing("identity", names)
+        for side in self._tables:
+            self._find(side, names, places)
+        if is_scattered:
+            equal = 0  # they are counted with the others then
+        else:
+            equal -= self._told_elsewhere()
         equal += self._equal_identities(names)
-        counts, findings = self._judged(names)
+        counts, findings = self._judged()
         counts.classes[Class.EQUAL] += equal
-        return Compared(counts, findings, rows, (differing, segments), self._count("suspect"))
+        found = (len(differing), places.number)
+        return Compared(counts, findings, (old.rows, new.rows), found, self._count("differing_identity"))
 
     # --- passes 1 and 2 ------------------------------------------------------------------------------------
 
-    def _name_hash(self, side: str) -> str:
-        return f"hash({', '.join(self._tables[side].parts)})"
-
-    def _check_names(self, table: Table) -> None:
+    def _extent(self, table: Table) -> _Extent:
         """Raises WrongValue for rows that nobody could find again: sums would leave them out."""
         nameless = " OR ".join(f"{each} IS NULL" for each in (*table.parts, table.at))
-        if self._one(f"SELECT count(*) FROM {table.source} WHERE {nameless}"):
+        within = f"FILTER (WHERE {self._within(table)})"
+        rows, first, last, wrong = self._one(
+            f"SELECT count(*) {within}, coalesce(min({table.at}) {within}, 0), coalesce(max({table.at}) {within}, 0), "
+            f"count(*) FILTER (WHERE {nameless}) FROM {table.source}"
+        )
+        if wrong:
             raise WrongValue("rows have no time, or no value in a column that names the event")
+        return _Extent(rows, first, last)
 
-    def _sum(self, side: str, into: str, by: dict[str, str], where: str = "") -> None:
-        """Count and sum of row hashes of a side, by expressions with a name each."""
+    def _places(self, old: _Extent, new: _Extent) -> ByTime | ByName:
+        number = number_of(max(old.rows, new.rows))
+        held = [extent for extent in (old, new) if extent.rows]
+        if not self._is_time_compared or not held:
+            return ByName(number)
+        first, last = min(extent.first for extent in held), max(extent.last for extent in held)
+        return ByTime.between(first, last, number, self._judge.precision)
+
+    def _sum(self, side: str, kind: str, by: dict[str, str], where: str = "") -> None:
+        """Count and sum of row hashes of a side, by expressions with a name each. kind: place or identity."""
         table = self._tables[side]
         condition = " AND ".join(each for each in (self._within(table), where) if each)
         self._db.execute(
-            f"CREATE TABLE {into} AS SELECT {', '.join(f'{each} AS {name}' for name, each in by.items())}, "
+            f"CREATE TABLE {side}_{kind} AS SELECT {', '.join(f'{each} AS {name}' for name, each in by.items())}, "
             f"count(*) AS n, sum(hash({', '.join((*table.parts, *self._hashed[side]))})) AS h "
             f"FROM {table.source} WHERE {condition} GROUP BY {', '.join(by)}"
         )
@@ -159,38 +178,62 @@ class Bulk:
     def _within(self, table: Table) -> str:
         return f"{table.at} >= {self._span.start} AND {table.at} < {self._span.end}"
 
-    def _differing(self, into: str, by: tuple[str, ...]) -> int:
-        """What differs in the sums of both sides; how many rows of old are in what does not."""
-        kind = "segment" if into == "segment" else "identity"
+    def _differing(self, kind: str, by: tuple[str, ...]) -> int:
+        """Numbers what differs in the sums of both sides; how many rows of old are in what does not."""
         joined = f"old_{kind} AS o FULL OUTER JOIN new_{kind} AS n ON {_same(by)}"
         differs = "(o.n IS DISTINCT FROM n.n OR o.h IS DISTINCT FROM n.h)"
         named = ", ".join(f"coalesce(o.{name}, n.{name}) AS {name}" for name in by)
         self._db.execute(
-            f"CREATE TABLE {into} AS SELECT row_number() OVER () - 1 AS number, {named} FROM {joined} WHERE {differs}"
+            f"CREATE TABLE differing_{kind} AS SELECT row_number() OVER () - 1 AS number, {named} FROM {joined} "
+            f"WHERE {differs}"
         )
-        return self._one(f"SELECT coalesce(sum(o.n), 0) FROM {joined} WHERE NOT {differs}")
+        return self._number(f"SELECT coalesce(sum(o.n), 0) FROM {joined} WHERE NOT {differs}")
 
     def _equal_identities(self, names: tuple[str, ...]) -> int:
         joined = f"old_identity AS o JOIN new_identity AS n ON {_same(names)}"
-        return self._one(f"SELECT count(*) FROM {joined} WHERE o.n = n.n AND o.h = n.h")
-
-    def _rows_of(self, side: str) -> int:
-        table = self._tables[side]
-        return self._one(f"SELECT count(*) FROM {table.source} WHERE {self._within(table)}")
+        return self._number(f"SELECT count(*) FROM {joined} WHERE o.n = n.n AND o.h = n.h")
 
     def _count(self, table: str) -> int:
-        return self._one(f"SELECT count(*) FROM {table}")
+        return self._number(f"SELECT count(*) FROM {table}")
 
-    def _one(self, query: str) -> int:
+    def _number(self, query: str) -> int:
+        return self._one(query)[0]
+
+    def _one(self, query: str) -> list[int]:
+        """The only row of an answer, of whole numbers."""
         found = self._db.execute(query).fetchone()
-        return int(found[0]) if found is not None else 0
+        return [int(each) for each in found or ()]
 
     # --- pass 3 --------------------------------------------------------------------------------------------
 
-    def _judged(self, names: tuple[str, ...]) -> tuple[Counts, list[Finding]]:
+    def _find(self, side: str, names: tuple[str, ...], places: ByTime | ByName) -> None:
+        """All rows of each suspect, also those of other times: a row that moved is not missing.
+
+        First where they are, of which names and times alone are read, then what they hold, of a part of the files.
+        """
+        table = self._tables[side]
+        is_of = " AND ".join(f"{part} = s.{name}" for part, name in zip(table.parts, names, strict=True))
+        self._db.execute(
+            f"CREATE TABLE {side}_hit AS SELECT s.*, {table.at} AS hit_at, {places.of(table)} AS hit_place "
+            f"FROM {table.source} JOIN differing_identity AS s ON {is_of}"
+        )
+        selected = ", ".join(f"{each} AS c{number}" for number, each in enumerate(table.selected))
+        self._db.execute(
+            f"CREATE TABLE {side}_row AS SELECT s.number, {selected} FROM {table.source} "
+            f"JOIN (SELECT DISTINCT * FROM {side}_hit) AS s ON {is_of} AND {table.at} = s.hit_at"
+        )
+
+    def _told_elsewhere(self) -> int:
+        """How many rows of suspects lie where everything else is equal."""
+        return self._number(
+            f"SELECT count(*) FROM old_hit WHERE hit_at >= {self._span.start} AND hit_at < {self._span.end} "
+            "AND hit_place NOT IN (SELECT place FROM differing_place)"
+        )
+
+    def _judged(self) -> tuple[Counts, list[Finding]]:
         counts, findings = Counts(), []
         kept: Counter[Class] = Counter()
-        for holding in self._holdings(names):
+        for holding in self._holdings():
             if not self._span.start <= holding.home < self._span.end or PROBE in holding.key.identity:
                 continue
             finding = self._judge.finding(holding)
@@ -200,16 +243,8 @@ class Bulk:
                 findings.append(finding)
         return counts, sorted(findings, key=lambda finding: finding.key.at)
 
-    def _holdings(self, names: tuple[str, ...]) -> Iterator[Holding]:
-        """All rows of each suspect, also those of other times: a row that moved is not missing."""
-        for side, table in self._tables.items():
-            matched = " AND ".join(f"{part} = s.{name}" for part, name in zip(table.parts, names, strict=True))
-            selected = ", ".join(f"{each} AS c{number}" for number, each in enumerate(table.selected))
-            self._db.execute(
-                f"CREATE TABLE {side}_row AS SELECT s.number, {selected} FROM {table.source} JOIN suspect AS s "
-                f"ON {matched}"
-            )
-        for start in range(0, self._count("suspect"), BATCH):
+    def _holdings(self) -> Iterator[Holding]:
+        for start in range(0, self._count("differing_identity"), BATCH):
             old, new = (self._read(side, start) for side in self._tables)
             yield from self._judge.holdings(old, new, ()).values()
 

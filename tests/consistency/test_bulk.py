@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from config.consistency import Check
-from consistency import bulk
+from consistency import bulk, places
 from consistency.__main__ import main
 from consistency.bulk import Bulk, Compared, tables_of
 from consistency.classes import Class
@@ -82,7 +82,8 @@ async def test_what_is_the_same_makes_no_row(pair: Pair) -> None:
     pair.both(events(pair.old, 20_000))
     compared = await pair.compare()
     assert (classes(compared), compared.findings) == ({"equal": 20_000}, [])
-    assert (compared.rows, compared.suspects, compared.segments) == ((20_000, 20_000), 0, (0, 1024))
+    assert (compared.rows, compared.suspects, compared.places[0]) == ((20_000, 20_000), 0, 0)
+    assert 900 < compared.places[1] <= 1024
 
 
 @pytest.mark.asyncio
@@ -98,18 +99,18 @@ async def test_one_that_is_lost_and_one_that_differs_are_named_among_many(pair: 
     assert lost.by == ("new",)
     (different,) = (finding for finding in compared.findings if finding.kind is Class.DIFFERENT)
     assert [each.path for each in different.differences] == ["/ratio"]
-    assert (compared.suspects, compared.segments[0]) == (2, 2)
+    assert (compared.suspects, compared.places[0]) == (2, 2)
 
 
 @pytest.mark.asyncio
 async def test_differences_everywhere_are_all_found(pair: Pair) -> None:
-    """Nearly every segment differs: looking for those that do is left out."""
+    """Nearly every place differs: looking for those that do is left out."""
     rows = events(pair.old, 5000)
     pair.old.put(rows)
     pair.new.put([row._replace(fields=row.fields | {"whole": -1}) if i % 2 else row for i, row in enumerate(rows)])
     compared = await pair.compare()
     assert classes(compared) == {"equal": 2500, "different": 2500}
-    assert compared.segments[0] > 0.7 * compared.segments[1]
+    assert compared.places[0] > 0.7 * compared.places[1]
     assert len(compared.findings) == 1000, "what is kept of one class"
     assert compared.counts.fields == {"/whole": 2500}
 
@@ -183,6 +184,27 @@ async def test_a_row_that_moved_out_of_the_span_is_not_missing(pair: Pair) -> No
     assert told(await pair.compare(first)) == {rows[50].identity: "different"}
     assert classes(await pair.compare(second)) == {}, "it is at home in the other span"
     assert classes(await pair.compare(Span(START, START + 10 * SECOND))) == {"equal": 10}
+
+
+@pytest.mark.asyncio
+async def test_a_copy_far_from_its_event_is_counted_once(pair: Pair) -> None:
+    """Where the event lies both sides are equal; where the copy lies they are not. Its time is another."""
+    rows = events(pair.old, 5000)
+    pair.both(rows)
+    pair.new.put([rows[10]._replace(at=rows[4000].at)])
+    assert classes(await pair.compare(time="ignore")) == {"equal": 4999, "duplicate": 1}
+    compared = await pair.compare()
+    assert (classes(compared), compared.places[0]) == ({"equal": 4999, "different": 1}, 1)
+
+
+@pytest.mark.asyncio
+async def test_many_places_that_differ_are_not_named_one_by_one(pair: Pair) -> None:
+    rows = events(pair.old, 5000)
+    pair.old.put(rows)
+    pair.new.put([row for number, row in enumerate(rows) if number % 15])
+    compared = await pair.compare()
+    assert classes(compared) == {"equal": 4666, "unrecorded": 334}
+    assert places.RANGES < compared.places[0] < bulk.SCATTERED * compared.places[1]
 
 
 @pytest.mark.asyncio
