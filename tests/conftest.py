@@ -38,6 +38,14 @@ def pytest_sessionstart() -> None:
         assert str(head.__file__).endswith(".so"), head.__file__
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under CROSSFADE_EVERY=N every N-th test runs, the same ones each time: what runs whole elsewhere is run again."""
+    every = int(os.environ.get("CROSSFADE_EVERY", "1"))
+    if every > 1:
+        config.hook.pytest_deselected(items=[item for number, item in enumerate(items) if number % every])
+        items[:] = items[::every]
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What runs end to end is compiled; that takes a core for a minute, which the tests before it leave idle."""
     if not session.config.option.collectonly and any(item.path.parent.name == "e2e" for item in session.items):

@@ -27,6 +27,7 @@ BESIDE: Final = (
     "tests/control",
     "tests/core",
     "tests/influxdb",
+    "tests/ledger",
     "tests/project",
     "tests/report",
     "tests/e2e/test_checker.py",

@@ -19,6 +19,8 @@ FOLDERS = ("tests/core", "tests/http", "tests/ledger", "tests/websocket")
 """Where the tests of the compiled modules are."""
 SLOW = ("tests/http/test_policies.py", "tests/ledger/test_keeper.py", "tests/ledger/test_process.py")
 """They wait more than they compute; the soak runs them too, all of them in their short form."""
+EVERY = 3
+"""Of the other tests, each of which has passed over the sources, one of so many; the soak runs all."""
 
 
 def maps(pid: int) -> str:
@@ -57,7 +59,9 @@ def test_the_compiled_modules_pass_the_tests_of_their_sources() -> None:
             "-m", "not plain", *FOLDERS, *skipped,
         ],
         cwd=compiled.ROOT,
-        env=os.environ | {"PYTHONPATH": folders, "CROSSFADE_COMPILED": "1", "CROSSFADE_SOAK": "0"},
+        env=os.environ
+        | {"PYTHONPATH": folders, "CROSSFADE_COMPILED": "1", "CROSSFADE_SOAK": "0"}
+        | {"CROSSFADE_EVERY": str(1 if SOAK else EVERY)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
