@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from random import random
 from time import monotonic
 from typing import Final, Protocol
 
@@ -186,7 +187,7 @@ class DataPlane:
         exchange = Exchange(self, route, event, choice.authority, head.method, choice.shadow, client)
         if len(body) > SMALL:
             exchange.charge = Charge(self.budget, TIMES_HELD * len(body))
-        if route.compare_every and (choice.shadow or (choice.owed == BOTH and not choice.deferred)):
+        if route.compared_share and (choice.shadow or (choice.owed == BOTH and not choice.deferred)):
             self._compare(exchange)
         if is_forced:
             exchange.is_forced = True
@@ -198,12 +199,13 @@ class DataPlane:
         return exchange
 
     def _compare(self, exchange: Exchange) -> None:
-        """Have the answers to an event compared, if it is its turn and there is room."""
-        route = exchange.route
-        route.compare_next += 1
-        if route.compare_next < route.compare_every:
+        """Have the answers to an event compared, if it is in the sample and there is room.
+
+        By chance: every N-th event could be the same sensor's each time.
+        """
+        if random() >= exchange.route.compared_share:
             return
-        route.compare_next = 0
+        self.count("answers_sampled")
         event = exchange.event
         if len(self.compared) < MOST and len(event.body) <= LONGEST and len(event.context) <= LONGEST:
             exchange.pair = Pair(self.compared, event)

@@ -70,8 +70,7 @@ class EventRoute:
         "answers",
         "bases",
         "chosen",
-        "compare_every",
-        "compare_next",
+        "compared_share",
         "copies",
         "copies_timer",
         "dedupe_wait",
@@ -142,9 +141,8 @@ class EventRoute:
         self.copies: deque[tuple[float, Exchange]] = deque()
         """Copies that the client waits for, until when; oldest first, because `copy_wait` is the route's."""
         self.copies_timer: asyncio.TimerHandle | None = None
-        self.compare_every = 0
-        """Of so many events that both sides answer, the answers to one are compared; 0: of none."""
-        self.compare_next = 0
+        self.compared_share = 0.0
+        """Of the events that both sides answer, the share whose answers are compared."""
         self.accepted = 0
         self.chosen = [0, 0]
         self.spread = Spread(seed)
@@ -170,9 +168,9 @@ class EventRoute:
         self.dials = dials
         self.plan: Plan = plan(dials, carry_over=self.settings.carry_over)
         self.has_copy = dials.copy == COPY_DURABLE
-        self.compare_every = 0
+        self.compared_share = 0.0
         answers = self.settings.answers
         if answers is not None and not self.is_for_load and (answers.when == "always" or dials.stage == "shadow"):
-            self.compare_every = max(1, round(1 / answers.sample))
+            self.compared_share = answers.sample
         if self.for_load is not None:
             self.for_load.apply(dials)

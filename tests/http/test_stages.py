@@ -133,21 +133,35 @@ async def test_a_shadowed_event_does_not_fail_over_although_the_weight_was_raise
 
 @pytest.mark.asyncio
 async def test_answers_to_shadowed_events_are_put_aside_for_comparing() -> None:
-    async with running(make_route(compare_answers={"sample": "50%"}), dials=SHADOW) as rig:
+    async with running(make_route(compare_answers={"sample": "100%"}), dials=SHADOW) as rig:
         rig.new.behave = always(reply(201, b"new"))
-        for number in range(4):
+        for number in range(2):
             assert (await rig.ask(event_bytes(f"e{number}", key="k"))).status == 200
             await rig.settled()
-        assert [pair.id for pair in rig.plane.compared] == ["e1", "e3"], "every second one"
-        pair = rig.plane.compared[0]
+        assert [pair.id for pair in rig.plane.compared] == ["e0", "e1"]
+        pair = rig.plane.compared[1]
         assert (pair.route, pair.old.status, pair.new.status, pair.new.body) == ("events", 200, 201, b"new")
         assert pair.body == rig.old.seen[1].body
         assert b"X-Event-Id: e1\r\n" in pair.request
         rig.turn(LIVE)
-        for number in range(4, 8):
-            await rig.ask(event_bytes(f"e{number}", key="k"))
+        for number in range(4):
+            await rig.ask(event_bytes(f"l{number}", key="k"))
             await rig.settled()
         assert len(rig.plane.compared) == 2, "not in this stage"
+
+
+@pytest.mark.asyncio
+async def test_a_share_of_the_answers_is_compared_whatever_the_rhythm_of_the_clients() -> None:
+    async with running(make_route(compare_answers={"sample": "25%"}), dials=SHADOW) as rig:
+        sampled = []
+        for number in range(400):
+            await rig.ask(event_bytes(f"e{number}", key="k"))
+            await rig.settled()
+            sampled += rig.plane.compared
+            rig.plane.compared.clear()
+        assert 50 < len(sampled) < 170, "4 in 10^10 that chance takes it out of these bounds"
+        assert rig.plane.counters["answers_sampled"] == len(sampled)
+        assert len({int(pair.id[1:]) % 4 for pair in sampled}) == 4
 
 
 @pytest.mark.asyncio
@@ -173,6 +187,7 @@ async def test_answers_are_compared_in_every_stage_with_copies_where_that_is_sai
             await rig.ask(event_bytes(f"e{number}", key="k"))
             await rig.settled()
         assert len(rig.plane.compared) == MOST, "and no more until they were reported"
+        assert rig.plane.counters["answers_sampled"] == MOST + 7, "those that came to nothing as well"
 
 
 @pytest.mark.asyncio
