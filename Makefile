@@ -6,6 +6,7 @@
 #   make soak    every test with its full counts (two hours, on a machine that does nothing else)
 #   make bench   our cost beside nginx's (Linux; installs nginx and wrk when it may)
 #   make bench-consistency   what checking costs, beside datacompy (installs InfluxDB when it may)
+#   make coverage   which branches of what judges the stores its tests take; at least 95 %
 #   make wheel   build/wheel/*.whl with the hot modules compiled, and the same unpacked in build/compiled
 #   make gcc     the compiler and the headers that `make wheel` needs, when they are missing and it may
 #   make setup   the virtual environment alone, with the pinned dependencies; the others do it when it is needed
@@ -30,7 +31,7 @@ COMPILED := build/compiled/.ready
 SOURCES = $(shell find proxy config consistency \( -name __pycache__ -o -name crossfade-state \) -prune -o -type f -print | sort)
 ARGS ?=
 
-.PHONY: help setup demo test soak lint format bench bench-consistency wheel gcc lock clean
+.PHONY: help setup demo test soak coverage lint format bench bench-consistency wheel gcc lock clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -87,6 +88,11 @@ test: $(READY)
 
 soak: $(READY)
 	@CROSSFADE_SOAK=1 $(BIN)/python -m pytest $(ARGS)
+
+coverage: $(READY)
+	@mkdir -p build
+	$(BIN)/python -m coverage run -m pytest -q $$(echo tests/consistency/test_*.py)
+	$(BIN)/python -m coverage report
 
 lint: $(READY)
 	@$(BIN)/ruff check .
