@@ -87,7 +87,7 @@ test: $(READY)
 	@$(BIN)/python -m tests.whole $(ARGS)
 
 soak: $(READY)
-	@CROSSFADE_SOAK=1 $(BIN)/python -m pytest $(ARGS)
+	@CROSSFADE_SOAK=1 $(BIN)/python -m tests.whole $(ARGS)
 
 coverage: $(READY)
 	@mkdir -p build

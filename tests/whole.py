@@ -1,4 +1,4 @@
-"""`make test`: all tests, in two processes; with arguments, pytest with these.
+"""`make test` and `make soak`: all tests, in two processes; with arguments, pytest with these.
 
     the machine's network       everything but BESIDE, one test after another: most of them are about time
     a network of its own        BESIDE, at a low priority: they wait for databases, or say little of time
@@ -18,6 +18,7 @@ from collections import Counter
 from typing import IO, Final
 
 from benchmarks import compiled
+from tests.conftest import SOAK
 from tests.harness import packages, postgres
 
 BESIDE: Final = (
@@ -34,7 +35,8 @@ BESIDE: Final = (
     "tests/e2e/test_compiled.py",
 )
 NETWORK: Final = ("unshare", "--net", "--", "sh", "-c", 'ip link set lo up && exec nice -n 10 "$@"', "sh")
-PYTEST: Final = (sys.executable, "-m", "pytest")
+PYTEST: Final = (sys.executable, "-m", "pytest", *(["--timeout=900"] if SOAK else []))
+"""Fifty times as many examples take their time, beside something else above all."""
 _COUNT: Final = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed|warnings?|deselected)")
 
 
