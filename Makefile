@@ -6,6 +6,7 @@
 #   make soak    every test with its full counts (two hours, on a machine that does nothing else)
 #   make bench   our cost beside nginx's (Linux; installs nginx and wrk when it may)
 #   make bench-consistency   what checking costs, beside datacompy (installs InfluxDB when it may)
+#   make bench-guard   how soon the guard sees failures, and how often it sees some that are not there
 #   make coverage   which branches of what judges the stores its tests take; at least 95 %
 #   make wheel   build/wheel/*.whl with the hot modules compiled, and the same unpacked in build/compiled
 #   make gcc     the compiler and the headers that `make wheel` needs, when they are missing and it may
@@ -31,7 +32,7 @@ COMPILED := build/compiled/.ready
 SOURCES = $(shell find proxy config consistency \( -name __pycache__ -o -name crossfade-state \) -prune -o -type f -print | sort)
 ARGS ?=
 
-.PHONY: help setup demo test soak coverage lint format bench bench-consistency wheel gcc lock clean
+.PHONY: help setup demo test soak coverage lint format bench bench-consistency bench-guard wheel gcc lock clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -107,6 +108,9 @@ format: $(READY)
 bench: $(READY) $(COMPILED)
 	@benchmarks/install.sh
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-guard: $(READY)
+	@$(BIN)/python -m benchmarks.guard $(ARGS)
 
 bench-consistency: $(READY) build/datacompy/.ready
 	@$(BIN)/python -m benchmarks.consistency $(ARGS)

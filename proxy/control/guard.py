@@ -1,7 +1,8 @@
-"""The plain trigger: looks at new with every report of a worker or the checker, and reverts a route that fails.
+"""The guard: looks at new with every report of a worker or the checker, and reverts a route that fails.
 
-It looks only while a route's weight is above 0. A change of weight starts the rates anew, because the
-traffic is another one then.
+It looks only while a route's weight is above 0. A change of weight starts the tests anew, because the
+traffic is another one then. Where old fails as well it is not new's doing, and going back would not help: that is
+an alert.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from proxy.control.tally import Tally
 from proxy.core.errors import CrossfadeError
 from proxy.core.event import NEW, OLD, SIDES
 from proxy.core.routing import rolled_back
+from proxy.core.sequential import CountedTest, Counts, Suspicion
 from proxy.core.trigger import Sample, SlidingRate
 
 log = logging.getLogger(__name__)
@@ -38,15 +40,13 @@ class Cause(NamedTuple):
 
 
 class Watched:
-    """One route under watch. weight: the one that its windows belong to; since: the epoch of that weight."""
+    """One route under watch. weight: the one that its tests belong to; since: the epoch of that weight."""
 
     def __init__(self, route: Route) -> None:
         trigger = route.trigger
         self.route = route
-        self.rate = SlidingRate(trigger.error_rate, trigger.min_samples, trigger.window)
-        self.mismatches = SlidingRate(
-            trigger.mismatch_rate, trigger.mismatch_samples, trigger.mismatch_window, "settled events differ at new"
-        )
+        self.errors = {side: CountedTest(trigger.error_rate) for side in (OLD, NEW)}
+        self.mismatches = SlidingRate(trigger.mismatch_rate, trigger.mismatch_samples, trigger.mismatch_window)
         self.weight: float | None = None
         self.since = 0
         self.is_based = False
@@ -58,7 +58,8 @@ class Watched:
     def begin(self, weight: float, epoch: int, now: float) -> None:
         """The weight is another one, or it is seen for the first time."""
         self.weight, self.since, self.checked = weight, epoch, (0, 0)
-        self.rate.reset()
+        for test in self.errors.values():
+            test.reset()
         self.mismatches.reset()
         self.is_based = False
 
@@ -81,6 +82,7 @@ class Guard:
             if weight != watched.weight:
                 watched.begin(weight, state.revision, now)
             if weight == 0 or (watched.reverting is not None and not watched.reverting.done()):
+                self._tally.alerts.pop(watched.route.name, None)
                 continue
             cause = self._judge(watched, now)
             if cause is not None:
@@ -93,8 +95,7 @@ class Guard:
 
     def _judge(self, watched: Watched, now: float) -> Cause | None:
         route = watched.route
-        total, failed = self._tally.answered(route.name, NEW)
-        text = watched.rate.observe(Sample(now, total, failed))
+        failing = self._judge_errors(watched, now)
         if route.trigger.on_breaker:
             open_in = [index for index, stats in self._tally.present() if stats.breakers.get(route.new) == "open"]
             if open_in:
@@ -103,9 +104,24 @@ class Guard:
             # With few keys workers soon hand everything to the ledger, and it alone still sees that new is down.
             if self._tally.ledger is not None and self._tally.ledger.breakers.get(route.new) == "open":
                 return Cause(BREAKER, f"the breaker of {route.new} is open in the ledger", {"workers": []})
-        if text is not None:
-            return Cause(ERROR_RATE, text, {})
-        return self._judge_check(watched, now)
+        return failing or self._judge_check(watched, now)
+
+    def _judge_errors(self, watched: Watched, now: float) -> Cause | None:
+        """By the answers of both sides."""
+        route, tests = watched.route, watched.errors
+        found = {}
+        for side, test in tests.items():
+            total, failed = self._tally.answered(route.name, side)
+            found[side] = test.observe(Counts(now, total, failed))
+        self._tally.alerts.pop(route.name, None)
+        suspicion = found[NEW]
+        if suspicion is None:
+            return None
+        reason = _failing(suspicion, route.trigger.error_rate, now)
+        if tests[OLD].is_suspected:
+            self._tally.alerts[route.name] = f"{reason}; old fails as well, so nothing is reverted"
+            return None
+        return Cause(ERROR_RATE, reason, {"test": _evidence(suspicion, route.trigger.error_rate, now)})
 
     def _judge_check(self, watched: Watched, now: float) -> Cause | None:
         """By what the live checker found of this weight in both stores."""
@@ -166,3 +182,20 @@ class Guard:
             return
         if changed.is_change:
             self._tally.own[f"reverts:{cause.kind}"] += 1
+
+
+def _failing(suspicion: Suspicion, limit: float, now: float) -> str:
+    """For people."""
+    share = f"{suspicion.share:.2%}, limit {limit:.2%}"
+    return f"{suspicion.failed} of {suspicion.total} events failed at new in {now - suspicion.since:.1f} s ({share})"
+
+
+def _evidence(suspicion: Suspicion, limit: float, now: float) -> dict[str, Any]:
+    """What the test went by. value: likelihood ratio of the failures against the limit; an alarm from 10^6 on."""
+    return {
+        "total": suspicion.total,
+        "failed": suspicion.failed,
+        "seconds": round(now - suspicion.since, 3),
+        "limit": limit,
+        "value": min(suspicion.value, 1e300),
+    }

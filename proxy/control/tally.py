@@ -133,6 +133,8 @@ class Tally:
         """The same of answers that were compared."""
         self.own: Counter[str] = Counter()
         """The supervisor's own counters, by name."""
+        self.alerts: dict[str, str] = {}
+        """By route, what a person should look at though nothing is reverted for it."""
         self.old_incomplete: dict[str, str] = {}
         """By route, since when (ISO 8601, UTC) old lacks events that new answered."""
         self._load()

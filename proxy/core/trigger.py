@@ -1,7 +1,7 @@
-"""The plain automatic revert: a share of failures over its limit, of answers or of what the checker judged.
+"""A share over its limit in a sliding window: of what the checker judged, which comes window by window.
 
-The sequential tests that judge small differences come on top of this; the plain trigger catches the
-failures that need no statistics. It takes cumulative counts so that a lost report loses nothing.
+It takes cumulative counts so that a lost report loses nothing. Answers, which are looked at several times a second, are
+judged by `proxy.core.sequential`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,9 @@ class Sample(NamedTuple):
 
 
 class SlidingRate:
-    """A sliding window over cumulative counts. window: seconds; limit: ratio 0-1; what: happened to events that failed,
-    in words.
-    """
+    """A sliding window over cumulative counts. window: seconds; limit: ratio 0-1."""
 
-    def __init__(self, limit: float, min_samples: int, window: float, what: str = "events failed at new") -> None:
-        self._what = what
+    def __init__(self, limit: float, min_samples: int, window: float) -> None:
         self._limit = limit
         self._min_samples = min_samples
         self._window = window
@@ -49,4 +46,4 @@ class SlidingRate:
         if total < self._min_samples or failed <= self._limit * total:
             return None
         share = f"{failed / total:.1%}, limit {self._limit:.1%}"
-        return f"{failed} of {total} {self._what} within {self._window:g} s ({share})"
+        return f"{failed} of {total} settled events differ at new within {self._window:g} s ({share})"

@@ -29,7 +29,7 @@ KEYS = (
     case("unknown backend key", old('url: "http://h:1", §conections: 3'), ("unknown key 'conections'", "connections")),
     case("unknown health key", old('url: "http://h:1", health: {§pth: /}'), ("unknown key 'pth'", "path")),
     case("unknown match key", BASE.replace("{path", "{§method: [GET], path"), ("unknown key 'method'", "methods")),
-    case("unknown trigger key", route("trigger: {§windw: 5s}"), ("unknown key 'windw'", "window")),
+    case("unknown trigger key", route("trigger: {§eror_rate: 5%}"), ("unknown key 'eror_rate'", "error_rate")),
     case("missing version", "§" + BASE.removeprefix("version: 1\n"), "missing key 'version': schema version"),
     case("missing salt", "§" + BASE.replace("salt: a-salt-of-the-tests\n", ""), "missing key 'salt' (or 'salt_file')"),
     case("missing backends", "§" + HEAD + ROUTES, "missing key 'backends'"),

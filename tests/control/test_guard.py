@@ -1,4 +1,4 @@
-"""The plain trigger, with a real supervisor and fake workers."""
+"""The guard, with a real supervisor and fake workers."""
 
 from __future__ import annotations
 
@@ -85,19 +85,51 @@ async def test_a_latch_holds_until_it_is_rearmed(plane: Plane) -> None:
     assert why["text"].endswith("It was re-armed since.")
 
 
-async def test_the_error_rate_reverts_with_enough_samples(plane: Plane) -> None:
+async def test_more_failures_than_the_limit_revert(plane: Plane) -> None:
     await plane.change("stage", stage="live", weight=25)
-    await say(plane, requests=[requests(ok=1000, failed=500)])  # before: not of this window
+    await say(plane, requests=[requests(ok=1000, failed=500)])  # before: not of this weight
     plane.clock.now += 1
-    await say(plane, requests=[requests(ok=1040, failed=505)])  # 5 of 45: too few
+    await say(plane, requests=[requests(ok=1040, failed=505)])  # 5 of 45, within one moment
     assert weight(plane) == 25
-    plane.clock.now += 1
-    await say(plane, requests=[requests(ok=1090, failed=505, error=4)])  # 9 of 99
+    plane.clock.now += 3
+    await say(plane, requests=[requests(ok=1090, failed=505, error=20)])  # 25 of 115
     await eventually(lambda: weight(plane) == 0, "the revert")
     why = await plane.get("/api/v1/why")
-    assert why["entry"]["evidence"]["trigger"] == "error-rate"
-    assert why["entry"]["reason"].startswith("9 of 99 events failed at new within 10 s")
-    assert why["entry"]["evidence"]["new"]["code_classes"]["error"] == 4
+    evidence = why["entry"]["evidence"]
+    assert evidence["trigger"] == "error-rate"
+    assert why["entry"]["reason"] == "25 of 115 events failed at new in 3.0 s (21.74%, limit 1.00%)"
+    assert evidence["new"]["code_classes"]["error"] == 20
+    value = evidence["test"].pop("value")
+    assert evidence["test"] == {"total": 115, "failed": 25, "seconds": 3.0, "limit": 0.01}
+    assert value >= 1e6
+
+
+async def test_a_share_at_the_limit_never_reverts(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    for number in range(1, 400):
+        plane.clock.now += 1
+        await say(plane, requests=[requests(ok=99 * number, failed=number)])
+    assert weight(plane) == 25
+
+
+async def test_where_old_fails_as_well_nothing_is_reverted_and_it_is_said(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    for number in range(5):
+        plane.clock.now += 1
+        both = [requests(ok=100, failed=20 * number), requests(side=0, ok=300, failed=50 * number)]
+        await say(plane, requests=both)
+    assert weight(plane) == 25
+    (said,) = [each for each in (await plane.get("/api/v1/status"))["warnings"] if "old fails as well" in each]
+    assert said.startswith("events: 80 of 80 events failed at new in ")
+    for number in range(1, 200):  # old is well again, new is not
+        plane.clock.now += 1
+        await say(
+            plane, requests=[requests(ok=100, failed=80 + number), requests(side=0, ok=300 + 300 * number, failed=200)]
+        )
+        if weight(plane) == 0:
+            break
+    await eventually(lambda: weight(plane) == 0, "the revert")
+    assert not any("old fails" in each for each in (await plane.get("/api/v1/status"))["warnings"])
 
 
 async def test_copies_count_too_and_refusals_do_not(plane: Plane) -> None:
@@ -108,6 +140,8 @@ async def test_copies_count_too_and_refusals_do_not(plane: Plane) -> None:
     assert weight(plane) == 25
     await say(plane, 1, requests=[requests(role="copy", ok=0)])
     plane.clock.now += 1
+    await say(plane, 1, requests=[requests(role="copy", failed=100)])
+    plane.clock.now += 3
     await say(plane, 1, requests=[requests(role="copy", failed=100)])
     await eventually(lambda: weight(plane) == 0, "the revert")
 

@@ -1,4 +1,4 @@
-"""The plain trigger's window over cumulative counts."""
+"""A sliding window over cumulative counts."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_reason_says_what_happened() -> None:
     watched = rate()
     assert watched.observe(Sample(100.0, 1000, 10)) is None
     assert watched.observe(Sample(101.0, 1200, 35)) == (
-        "25 of 200 events failed at new within 10 s (12.5%, limit 5.0%)"
+        "25 of 200 settled events differ at new within 10 s (12.5%, limit 5.0%)"
     )
 
 
