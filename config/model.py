@@ -294,6 +294,12 @@ class Trigger(_Frozen):
         description="share of failed events at new that is still as it should be: a sequential test says when it is "
         "exceeded, the sooner the more it is (all fail: 4 events; 5 %: some 340), from 3 failures on. 100%: never",
     )
+    slower: Ratio = Field(
+        0.2,
+        description="by how much new's p50 or p95 may be above old's at the same time; half of that is an alert. 0%: "
+        "never looked at",
+    )
+    slower_by: Duration = Field(0.01, description="by how much they may be above old's in any case")
     lost: int = Field(
         1,
         ge=0,

@@ -373,7 +373,7 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
         said.append("the checker, which compares answers, is down; the launcher starts it again")
     for check in checks(instance):
         said += [f"consistency of {', '.join(check.routes)}: {what}" for what in _check_warnings(check)]
-    said += [f"{name}: {what}" for name, what in sorted(instance.tally.alerts.items())]
+    said += [f"{name}: {what}" for name, alerts in sorted(instance.tally.alerts.items()) for what in alerts]
     for route in routes:
         if route.latched:
             said.append(f"{route.name} is latched: {route.latch_reason}")

@@ -88,7 +88,7 @@ class Supervisor:
             stop=ask_launcher_to_stop(inherited.launcher_pid),
         )
         self._completeness = Completeness(self.instance.routes, self._tally, wall)
-        self._guard = Guard(settings, changes, self._peers, self._tally)
+        self._guard = Guard(settings, changes, self._tally)
         self.admin = AdminServer(self.instance, Handlers(self.instance).table())
         self._tasks: list[asyncio.Task[None]] = []
         self._said_ready = False

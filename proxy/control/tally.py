@@ -27,6 +27,7 @@ from proxy.core.answers import AnswerStats
 from proxy.core.checked import CheckStats
 from proxy.core.event import NEW, OLD
 from proxy.core.owed import STATE_NAMES
+from proxy.core.sketch import Sketch
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class Tally:
         """The same of answers that were compared."""
         self.own: Counter[str] = Counter()
         """The supervisor's own counters, by name."""
-        self.alerts: dict[str, str] = {}
+        self.alerts: dict[str, list[str]] = {}
         """By route, what a person should look at though nothing is reverted for it."""
         self.old_incomplete: dict[str, str] = {}
         """By route, since when (ISO 8601, UTC) old lacks events that new answered."""
@@ -189,6 +190,18 @@ class Tally:
                     total += sum(each.code_classes.values())
                     failed += sum(each.code_classes.get(name, 0) for name in FAILURES)
         return total, failed
+
+    def latencies(self, route: str, side: int) -> Sketch:
+        """The latencies of one side's answers to whole events, ever."""
+        sketch = Sketch()
+        for series, answers in self._base.requests.items():
+            if series.route == route and series.side == side and series.role != "stream":
+                sketch.merge(answers.sketch)
+        for slot in self._slots.values():
+            for each in slot.latest.requests if slot.latest is not None else ():
+                if each.route == route and each.side == side and each.role != "stream":
+                    sketch.merge(Sketch(each.latency))
+        return sketch
 
     def window(self, now: float) -> Window:
         """What the connected workers counted lately."""

@@ -7,13 +7,14 @@ Ramdas, Rinaldo: E-detectors, 2023) in its CUSUM form, averaged over shares that
     per alternative p_i > limit:   S_i = max(0, S_i + log-likelihood ratio of p_i against the limit)
     alarm:                         mean of exp(S_i) >= THRESHOLD
 
+S_i rises no further than an alarm needs, so that an alarm ends soon after what it was about.
 While the true share is at or below the limit, alarms are at least THRESHOLD / (number of alternatives) events apart on
 average, whatever the share does there; above it, the alternative that is nearest tells soon.
 """
 
 from __future__ import annotations
 
-from math import exp, inf, log
+from math import exp, log
 from typing import Final, NamedTuple
 
 THRESHOLD: Final = 1e6
@@ -26,11 +27,11 @@ LEAST_SECONDS: Final = 2.0
 SUSPECTED: Final = 1e2
 """A mean likelihood ratio that is no alarm, and no good sign either."""
 _ENOUGH: Final = log(THRESHOLD)
+_MOST: Final = log(THRESHOLD * ALTERNATIVES)
+"""With this one alternative alone is an alarm."""
 _NEAREST: Final = 1.25
 """The first alternative, as a multiple of the odds at the limit."""
 _FARTHEST: Final = 0.9999
-_MOST: Final = 700.0
-"""Beyond this its exponential is no number."""
 _LEAST_LIMIT: Final = 1e-6
 """What a limit of 0 is: the third failure is too many then."""
 
@@ -86,7 +87,7 @@ class _Alternative:
             self.begun = now
         if failed and not self.failed:
             self.first_failed = now
-        self.sum = max(0.0, self.sum + failed * self.failure + (total - failed) * self.success)
+        self.sum = min(max(0.0, self.sum + failed * self.failure + (total - failed) * self.success), _MOST)
         self.total += total
         self.failed += failed
 
@@ -122,12 +123,14 @@ class ShareTest:
         return Suspicion(lead.begun, lead.total, lead.failed, value)
 
     @property
+    def is_suspected(self) -> bool:
+        """Does more speak against the limit than for it, though it may be no alarm yet?"""
+        return self.value >= SUSPECTED
+
+    @property
     def value(self) -> float:
         """The mean likelihood ratio; 1 when nothing is suspected."""
-        sums = [each.sum for each in self._alternatives]
-        if max(sums) > _MOST:
-            return inf
-        return sum(map(exp, sums)) / len(sums)
+        return sum(exp(each.sum) for each in self._alternatives) / ALTERNATIVES
 
 
 class CountedTest:
@@ -151,7 +154,7 @@ class CountedTest:
     @property
     def is_suspected(self) -> bool:
         """Does more speak against the limit than for it, though it may be no alarm yet?"""
-        return self._test is not None and self._test.value >= SUSPECTED
+        return self._test is not None and self._test.is_suspected
 
     def observe(self, counts: Counts) -> Suspicion | None:
         """Take what was counted; the suspicion if it is an alarm."""

@@ -7,7 +7,7 @@ VLDB 2019) without its bound on the number of buckets: 1 us to 1,000 s are about
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil, log
+from math import ceil, log, sqrt
 from typing import Final
 
 _GROWTH: Final = 1.02
@@ -53,3 +53,20 @@ class Sketch:
             if seen > rank:
                 return float(_GROWTH ** (index - 0.5))
         return 0.0
+
+    def quantile_at_most(self, q: float, deviations: float) -> float:
+        """What the quantile of where these durations come from is at most: by the durations that many standard
+        deviations of its rank above. 0 when nothing was counted.
+        """
+        count = self.count
+        rank = min(q * count + deviations * sqrt(q * (1.0 - q) * count), count - 1)
+        seen = 0
+        for index in sorted(self.buckets):
+            seen += self.buckets[index]
+            if seen > rank:
+                return float(_GROWTH**index)
+        return 0.0
+
+    def above(self, seconds: float) -> int:
+        """How many durations were longer for sure."""
+        return sum(count for index, count in self.buckets.items() if _GROWTH ** (index - 1) >= seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -130,6 +131,55 @@ async def test_where_old_fails_as_well_nothing_is_reverted_and_it_is_said(plane:
             break
     await eventually(lambda: weight(plane) == 0, "the revert")
     assert not any("old fails" in each for each in (await plane.get("/api/v1/status"))["warnings"])
+
+
+async def answers(plane: Plane, sent: Counter[tuple[int, float]], seconds: int, old: float, new: float) -> None:
+    """So long, a hundred answers of either side a second, each after these seconds. It ends with a revert. sent: all
+    that were before.
+    """
+    for _ in range(seconds):
+        plane.clock.now += 1
+        for each in ((0, old), (1, new)):
+            sent[each] += 100
+        await say(plane, requests=[requests(side, latency=took, ok=n) for (side, took), n in sent.items()])
+        if weight(plane) == 0:
+            return
+
+
+async def test_a_slower_new_is_an_alert_and_a_much_slower_one_is_reverted(plane: Plane) -> None:
+    sent: Counter[tuple[int, float]] = Counter()
+    await plane.change("stage", stage="live", weight=25)
+    await answers(plane, sent, 60, 0.100, 0.100)
+    assert not [each for each in (await plane.get("/api/v1/status"))["warnings"] if "slower" in each]
+    await answers(plane, sent, 60, 0.100, 0.115)
+    (said,) = [each for each in (await plane.get("/api/v1/status"))["warnings"] if "slower" in each]
+    assert said.startswith("events: new is slower: ")
+    assert said.endswith(" answers took longer than 111 ms (old's p50 and 10%, which 50% may)")
+    assert weight(plane) == 25
+    await answers(plane, sent, 60, 0.100, 0.300)
+    await eventually(lambda: weight(plane) == 0, "the revert")
+    evidence = (await plane.get("/api/v1/why"))["entry"]["evidence"]
+    assert (evidence["trigger"], evidence["test"]["quantile"], evidence["test"]["limit"]) == ("slower", 0.5, 0.5)
+    assert evidence["test"]["seconds_allowed"] == pytest.approx(0.121, abs=0.003)
+    assert evidence["new"]["p99"] > 2 * evidence["old"]["p99"]
+    (said,) = [each for each in (await plane.get("/api/v1/status"))["warnings"] if "slower" in each]
+    assert said.startswith("events is latched: new is slower: ")
+
+
+async def test_both_slower_is_nobodys_doing(plane: Plane) -> None:
+    sent: Counter[tuple[int, float]] = Counter()
+    await plane.change("stage", stage="live", weight=25)
+    await answers(plane, sent, 60, 0.100, 0.100)
+    await answers(plane, sent, 120, 0.400, 0.400)
+    assert weight(plane) == 25
+
+
+async def test_latency_is_not_looked_at_where_that_is_said(make_plane: MakePlane) -> None:
+    plane = make_plane(routes=[{"name": "events", "match": {"path": "/e"}, "trigger": {"slower": "0%"}}])
+    await plane.start()
+    await plane.change("stage", stage="live", weight=25)
+    await answers(plane, Counter(), 60, 0.100, 9.0)
+    assert weight(plane) == 25
 
 
 async def test_copies_count_too_and_refusals_do_not(plane: Plane) -> None:

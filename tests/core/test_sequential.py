@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.sequential import (
+    ALTERNATIVES,
     LEAST_FAILURES,
     LEAST_SECONDS,
     THRESHOLD,
@@ -56,11 +57,15 @@ def test_a_long_good_time_makes_it_neither_deaf_nor_wrong() -> None:
     assert median(each or 10**5 for each in late) <= 1.2 * median(each or 10**5 for each in fresh)
 
 
-def test_evidence_without_end_stays_a_number() -> None:
+def test_an_alarm_ends_soon_after_what_it_was_about() -> None:
     test = ShareTest(LIMIT)
     found = [test.observe(1000, 1000, float(number)) for number in range(1000)][-1]
     assert found is not None
-    assert found.value == float("inf")
+    assert found[:3] == (0.0, 1_000_000, 1_000_000)
+    assert THRESHOLD <= found.value <= ALTERNATIVES * THRESHOLD
+    assert test.observe(1000, 0, 1000.0) is None
+    test.observe(10_000, 0, 1001.0)
+    assert not test.is_suspected
 
 
 outcomes = st.lists(st.booleans(), max_size=200)
@@ -68,12 +73,15 @@ outcomes = st.lists(st.booleans(), max_size=200)
 
 @given(outcomes, st.lists(st.integers(1, 40), min_size=1))
 def test_portions_say_no_more_than_their_events(failures: list[bool], sizes: list[int]) -> None:
+    """Until an alarm, after which what is left of it may be more."""
     one_by_one, in_portions = ShareTest(LIMIT), ShareTest(LIMIT)
     begin, number = 0, 0
     while begin < len(failures):
         portion = failures[begin : begin + sizes[number % len(sizes)]]
         for failed in portion:
             one_by_one.observe(1, failed, 0.0)
+            if one_by_one.value >= THRESHOLD:
+                return
         in_portions.observe(len(portion), sum(portion), 0.0)
         assert in_portions.value <= one_by_one.value * (1 + 1e-9)
         begin, number = begin + len(portion), number + 1

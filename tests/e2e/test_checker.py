@@ -18,7 +18,7 @@ from proxy.demo.toy import ToyBackend
 from proxy.demo.verify import ask, consistency_of, verify
 from tests.harness.scene import NEVER_REVERT, Scene, scene
 
-BY_CHECKER = {"on_breaker": False, "error_rate": "100%"}
+BY_CHECKER = {"on_breaker": False, "error_rate": "100%", "slower": "0%"}
 """A trigger that fires for what the checker finds alone."""
 JUDGED = 60.0
 """Seconds within which a window is judged on a busy machine, from its end."""

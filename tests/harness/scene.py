@@ -188,5 +188,5 @@ async def scene(
         shutil.rmtree(directory)
 
 
-NEVER_REVERT = {"on_breaker": False, "error_rate": "100%", "lost": 0, "mismatch_rate": "100%"}
+NEVER_REVERT = {"on_breaker": False, "error_rate": "100%", "slower": "0%", "lost": 0, "mismatch_rate": "100%"}
 """A trigger that does not fire: faults are then seen at every weight."""

@@ -110,7 +110,7 @@ def configuration(old: InfluxDB, new: InfluxDB, backend: dict[str, Any], route: 
     for name, influx in (("old", old), ("new", new)):
         quick = {"health": {"path": "/ping", "interval": "250ms"}, "breaker": {"failures": 5, "reset": "500ms"}}
         document["backends"][name] |= {"url": influx.url} | quick | backend.get(name, {})
-    document["routes"][0] |= {"trigger": {"on_breaker": False, "error_rate": "100%"}} | route
+    document["routes"][0] |= {"trigger": {"on_breaker": False, "error_rate": "100%", "slower": "0%"}} | route
     return document
 
 

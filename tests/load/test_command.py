@@ -253,7 +253,7 @@ async def test_a_forced_side_gets_everything_and_the_other_nothing() -> None:
 
 async def test_a_forced_side_that_fails_is_neither_replaced_nor_owed() -> None:
     """The thresholds decide the exit code; old, which is well, answers for nothing."""
-    never = {"on_breaker": False, "error_rate": "100%"}
+    never = {"on_breaker": False, "error_rate": "100%", "slower": "0%"}
     async with scene(stage="dualwrite", override="query:side", trigger=never) as opened:
         await opened.new.fault("errors", every=5)
         words = ["--count", "100", "--concurrency", "1", "--side", "new"]

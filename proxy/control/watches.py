@@ -1,0 +1,216 @@
+"""What the guard looks at in one route: each watch knows one kind of trouble at new, and says what it found.
+
+A watch takes the figures of all processes from the tally whenever it is asked, and forgets what it has seen when the
+weight changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple, Protocol
+
+from config.model import Route
+from proxy.control.tally import Tally
+from proxy.core.checked import CheckStats
+from proxy.core.event import NEW, OLD
+from proxy.core.sequential import CountedTest, Counts, Suspicion
+from proxy.core.slower import Slower, SlowerTest
+from proxy.core.trigger import Sample, SlidingRate
+
+BREAKER: Final = "breaker"
+ERROR_RATE: Final = "error-rate"
+SLOWER: Final = "slower"
+LOST: Final = "lost"
+MISMATCH_RATE: Final = "mismatch-rate"
+PROBE: Final = "probe"
+
+_LOOK_AT_LATENCY: Final = 1.0
+"""Seconds between looks at latencies."""
+
+
+class Cause(NamedTuple):
+    """What is wrong. kind: BREAKER, ERROR_RATE, SLOWER, LOST, MISMATCH_RATE or PROBE; text: for people; is_alert: a
+    person should know, and nothing is reverted for it.
+    """
+
+    kind: str
+    text: str
+    evidence: dict[str, Any]
+    is_alert: bool = False
+
+
+class Watch(Protocol):
+    """One kind of trouble."""
+
+    def begin(self, epoch: int) -> None:
+        """The weight is another one, since this epoch."""
+
+    def judge(self, now: float) -> Cause | None:
+        """What the figures say now (monotonic seconds)."""
+
+
+def watches(route: Route, tally: Tally) -> list[Watch]:
+    """Everything that is looked at, in the order in which causes are named."""
+    trigger = route.trigger
+    found: list[Watch] = [BreakerWatch(route, tally)] if trigger.on_breaker else []
+    found += [ErrorWatch(route, tally), CheckWatch(route, tally)]
+    if trigger.slower:
+        found.append(LatencyWatch(route, tally))
+    return found
+
+
+class BreakerWatch:
+    """New's breakers: as soon as one is open."""
+
+    def __init__(self, route: Route, tally: Tally) -> None:
+        self._new = route.new
+        self._tally = tally
+
+    def begin(self, epoch: int) -> None:
+        """A breaker is as it is."""
+
+    def judge(self, now: float) -> Cause | None:
+        """By what the processes that are there said last."""
+        open_in = [index for index, stats in self._tally.present() if stats.breakers.get(self._new) == "open"]
+        if open_in:
+            workers = ", ".join(str(index) for index in open_in)
+            return Cause(BREAKER, f"the breaker of {self._new} is open in worker {workers}", {"workers": open_in})
+        # With few keys workers soon hand everything to the ledger, and it alone still sees that new is down.
+        if self._tally.ledger is not None and self._tally.ledger.breakers.get(self._new) == "open":
+            return Cause(BREAKER, f"the breaker of {self._new} is open in the ledger", {"workers": []})
+        return None
+
+
+class ErrorWatch:
+    """Failed events, of new and of old: where old fails as well it is not new's doing, and going back is no help."""
+
+    def __init__(self, route: Route, tally: Tally) -> None:
+        self._route = route.name
+        self._limit = route.trigger.error_rate
+        self._tests = {side: CountedTest(self._limit) for side in (OLD, NEW)}
+        self._tally = tally
+
+    def begin(self, epoch: int) -> None:
+        """What was answered before says nothing of this weight."""
+        for test in self._tests.values():
+            test.reset()
+
+    def judge(self, now: float) -> Cause | None:
+        """By the answers of both sides."""
+        found = {}
+        for side, test in self._tests.items():
+            total, failed = self._tally.answered(self._route, side)
+            found[side] = test.observe(Counts(now, total, failed))
+        suspicion = found[NEW]
+        if suspicion is None:
+            return None
+        counted = f"{suspicion.failed} of {suspicion.total} events failed at new in {now - suspicion.since:.1f} s"
+        text = f"{counted} ({suspicion.share:.2%}, limit {self._limit:.2%})"
+        evidence = {"test": _told(suspicion, self._limit, now)}
+        if self._tests[OLD].is_suspected:
+            return Cause(ERROR_RATE, f"{text}; old fails as well, so nothing is reverted", evidence, is_alert=True)
+        return Cause(ERROR_RATE, text, evidence)
+
+
+class LatencyWatch:
+    """New's answers that take longer than old's do at the same time: an alert before it is a revert."""
+
+    def __init__(self, route: Route, tally: Tally) -> None:
+        trigger = route.trigger
+        self._route = route.name
+        self._ratio = trigger.slower
+        self._revert = SlowerTest(self._ratio, trigger.slower_by)
+        self._alert = SlowerTest(self._ratio / 2, trigger.slower_by / 2)
+        self._tally = tally
+        self._looked = 0.0
+        self._found: Cause | None = None
+
+    def begin(self, epoch: int) -> None:
+        """What was answered before says nothing of this weight."""
+        self._revert.reset()
+        self._alert.reset()
+        self._found = None
+
+    def judge(self, now: float) -> Cause | None:
+        """By the latencies of both sides."""
+        if now - self._looked < _LOOK_AT_LATENCY:
+            return self._found
+        self._looked = now
+        old, new = (self._tally.latencies(self._route, side) for side in (OLD, NEW))
+        slower, hint = self._revert.observe(old, new, now), self._alert.observe(old, new, now)
+        self._found = None
+        if slower is not None:
+            self._found = self._cause(slower, self._ratio, now)
+        elif hint is not None:
+            self._found = self._cause(hint, self._ratio / 2, now)._replace(is_alert=True)
+        return self._found
+
+    def _cause(self, slower: Slower, ratio: float, now: float) -> Cause:
+        suspicion, limit = slower.suspicion, f"{1000 * slower.limit:.3g} ms"
+        share = f"{suspicion.share:.1%} of {suspicion.total} answers took longer than {limit}"
+        allowed = f"old's p{100 * slower.quantile:g} and {ratio:.0%}, which {1.0 - slower.quantile:.0%} may"
+        text = f"new is slower: {share} ({allowed})"
+        told = _told(suspicion, 1.0 - slower.quantile, now)
+        return Cause(SLOWER, text, {"test": told | {"quantile": slower.quantile, "seconds_allowed": slower.limit}})
+
+
+class CheckWatch:
+    """What the live checker found of this weight in both stores."""
+
+    def __init__(self, route: Route, tally: Tally) -> None:
+        trigger = route.trigger
+        self._route = route
+        self._tally = tally
+        self._rate = SlidingRate(trigger.mismatch_rate, trigger.mismatch_samples, trigger.mismatch_window)
+        self._since = 0
+        self._is_based = False
+        """The window of mismatches has its first sample."""
+        self._counted = (0, 0)
+        """What the checker had counted when it was looked at last: settled events, mismatches."""
+
+    def begin(self, epoch: int) -> None:
+        """What was judged before says nothing of this weight."""
+        self._since, self._counted, self._is_based = epoch, (0, 0), False
+        self._rate.reset()
+
+    def judge(self, now: float) -> Cause | None:
+        """By the trial: what was judged since the weight was changed."""
+        route, trigger = self._route.name, self._route.trigger
+        check = next((each for each in self._tally.checks if route in each.routes), None)
+        if check is None or check.epoch < self._since:
+            return None  # it goes by an earlier routing
+        trial = check.trial
+        evidence: dict[str, Any] = {"checked": trial.settled, "mismatches": trial.mismatches, "lost": trial.lost}
+        evidence |= {"record": check.record, "samples": trial.samples}
+        if trigger.lost and trial.lost >= trigger.lost:
+            events, are = ("event", "is") if trial.lost == 1 else ("events", "are")
+            reason = f"{trial.lost} {events} that new acknowledged {are} not in its store, says the checker"
+            return Cause(LOST, reason, evidence)
+        probe, most = check.probe, trigger.probe_failures
+        if probe is not None and probe.route == route and most and probe.against_new >= most:
+            reason = f"{probe.against_new} probes in a row failed at new and not at old, the last one at {probe.error}"
+            return Cause(PROBE, reason, evidence | {"visible": probe.visible})
+        text = self._mismatches(check, now)
+        return Cause(MISMATCH_RATE, text, evidence) if text is not None else None
+
+    def _mismatches(self, check: CheckStats, now: float) -> str | None:
+        trial = check.trial
+        counts = trial.settled, trial.mismatches
+        if counts == self._counted:
+            return None
+        self._counted = counts
+        if not self._is_based:
+            self._is_based = True
+            if trial.epoch >= self._since:  # all of it is of now; else it may be of weeks
+                self._rate.observe(Sample(now, 0, 0))
+        return self._rate.observe(Sample(now, *counts))
+
+
+def _told(suspicion: Suspicion, limit: float, now: float) -> dict[str, Any]:
+    """What a test went by. value: likelihood ratio of the failures against the limit; an alarm from 10^6 on."""
+    return {
+        "total": suspicion.total,
+        "failed": suspicion.failed,
+        "seconds": round(now - suspicion.since, 3),
+        "limit": round(limit, 9),
+        "value": min(suspicion.value, 1e300),
+    }
