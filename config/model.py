@@ -294,6 +294,10 @@ class Trigger(_Frozen):
         description="share of failed events at new that is still as it should be: a sequential test says when it is "
         "exceeded, the sooner the more it is (all fail: 4 events; 5 %: some 340), from 3 failures on. 100%: never",
     )
+    error_hold: Ratio = Field(
+        0.001,
+        description="share of failed events at new since the weight was changed, above which the verdict is no `pass`",
+    )
     slower: Ratio = Field(
         0.2,
         description="by how much new's p50 or p95 may be above old's at the same time; half of that is an alert. 0%: "

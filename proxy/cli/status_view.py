@@ -71,12 +71,23 @@ def _route(route: Json) -> list[str]:
     if route.get("latched"):
         lines.append(red(f"  LATCHED at weight 0: {clean(route.get('latch_reason'))}"))
         lines.append(f"  see: proxyctl why --route {name}    when new is well again: proxyctl rearm --route {name}")
+    lines += _verdict(route.get("verdict") or {})
     sides = route.get("sides", {})
     lines += table(_SIDE, [_side(which, sides[which]) for which in ("old", "new") if which in sides], "  ")
     for which, side in sides.items():
         lines += _endpoints(which, side)
         lines += _trouble(which, side)
     return lines
+
+
+def _verdict(verdict: Json) -> list[str]:
+    """What the guard thinks of new, and why that is not `pass`."""
+    name, samples = verdict.get("name"), verdict.get("samples")
+    if name is None:
+        return []
+    line = f"  verdict {clean(name)}, {count(samples)} answers of new since the last change"
+    lines = [red(line) if name == "fail" else line]
+    return lines + [f"    {clean(reason)}" for reason in verdict.get("reasons", [])]
 
 
 def _side(which: str, side: Json) -> list[str]:

@@ -1,7 +1,8 @@
 """The guard: looks at new with every report of a worker or the checker, and reverts a route that fails.
 
-It looks only while a route's weight is above 0. A change of weight starts everything anew, because the
-traffic is another one then. What it looks at is in `proxy.control.watches`.
+It looks whenever new has traffic: at weight 0 with copies there is nothing to revert, and a new that fails is known
+before the first percent. A change of weight or copy starts everything anew, because the traffic is another one then.
+What it looks at is in `proxy.control.watches`.
 """
 
 from __future__ import annotations
@@ -12,30 +13,36 @@ from typing import Any
 
 from config.model import Route, Settings
 from proxy.control.changes import OWN_ACTOR, Changes, Who
-from proxy.control.state import LiveState
+from proxy.control.state import LiveState, RouteState
 from proxy.control.tally import Tally
-from proxy.control.watches import Cause, watches
+from proxy.control.watches import Cause, Watches
 from proxy.core.errors import CrossfadeError
 from proxy.core.event import NEW, OLD, SIDES
-from proxy.core.routing import rolled_back
+from proxy.core.routing import COPY_NONE, rolled_back
+from proxy.core.verdict import NOTHING_YET, Verdict
 
 log = logging.getLogger(__name__)
 
 
 class Watched:
-    """One route under watch. weight: the one that its figures belong to."""
+    """One route under watch."""
 
     def __init__(self, route: Route, tally: Tally) -> None:
         self.route = route
-        self.watches = watches(route, tally)
-        self.weight: float | None = None
+        self.watches = Watches(route, tally)
+        self.position: tuple[float, str] | None = None
+        """Weight and copy to which the figures belong; None before they were seen."""
         self.reverting: asyncio.Task[None] | None = None
 
-    def begin(self, weight: float, epoch: int) -> None:
-        """The weight is another one, or it is seen for the first time."""
-        self.weight = weight
-        for watch in self.watches:
-            watch.begin(epoch)
+    def judge(self, state: RouteState, epoch: int, now: float) -> tuple[Verdict, Cause | None]:
+        """What is thought of new, and for what the weight should go back if it is above 0."""
+        position = state.weight, state.copy
+        if position != self.position:
+            self.position = position
+            self.watches.begin(epoch)
+        if position == (0.0, COPY_NONE):
+            return NOTHING_YET, None
+        return self.watches.judge(now)
 
 
 class Guard:
@@ -51,18 +58,12 @@ class Guard:
         if state is None:
             return
         for watched in self._watched:
-            weight = state.routes[watched.route.name].weight
-            if weight != watched.weight:
-                watched.begin(weight, state.revision)
-            self._tally.alerts[watched.route.name] = []
-            if weight == 0 or (watched.reverting is not None and not watched.reverting.done()):
+            route = state.routes[watched.route.name]
+            self._tally.verdicts[watched.route.name], cause = watched.judge(route, state.revision, now)
+            if cause is None or route.weight == 0 or (watched.reverting is not None and not watched.reverting.done()):
                 continue
-            causes = [cause for watch in watched.watches if (cause := watch.judge(now)) is not None]
-            self._tally.alerts[watched.route.name] = [cause.text for cause in causes if cause.is_alert]
-            cause = next((cause for cause in causes if not cause.is_alert), None)
-            if cause is not None:
-                evidence = cause.evidence | self._figures(watched.route, weight, now)
-                watched.reverting = asyncio.create_task(self._revert(watched.route, cause, evidence))
+            evidence = cause.evidence | self._figures(watched.route, route.weight, now)
+            watched.reverting = asyncio.create_task(self._revert(watched.route, cause, evidence))
 
     async def settle(self) -> None:
         """Wait for reverts under way."""

@@ -18,6 +18,7 @@ from proxy.control.instance import VERSION, Instance
 from proxy.control.status import MESSAGES, answers_of, checks, counters, endpoints, live_checks, worst_breaker
 from proxy.control.sums import Series, Sums
 from proxy.core.checked import MISMATCHES
+from proxy.core.verdict import NAMES, NOTHING_YET
 
 BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds in seconds."""
@@ -63,11 +64,15 @@ class InstanceCollector(Collector):
         target = _gauge("weight_target_ratio", "Weight of the live routing, 0-1", "route")
         observed = _gauge("weight_observed_ratio", "Share of events whose authority was new, last 10 s", "route")
         latched = _gauge("latched", "1 while a revert keeps the weight at 0", "route")
+        verdict = _gauge("verdict", "1 for what the guard thinks of new, 0 for the other words", "route", "verdict")
         accepted = _counter("events_accepted", "Events whose client was answered or promised", "route")
         states = instance.state.routes if instance.state is not None else {}
         for route, state in states.items():
             target.add_metric([route], round(state.weight / 100, 4))
             latched.add_metric([route], float(state.latched))
+            found = instance.tally.verdicts.get(route, NOTHING_YET)
+            for name in NAMES:
+                verdict.add_metric([route, name], float(name == found.name))
             seen = instance.tally.observed(route, instance.clock())
             if seen is not None:
                 observed.add_metric([route], round(seen.weight / 100, 4))
@@ -77,7 +82,7 @@ class InstanceCollector(Collector):
         for name, count in sorted(instance.tally.own.items()):
             if name.startswith("reverts:"):
                 reverts.add_metric([name.removeprefix("reverts:")], count)
-        yield from (target, observed, latched, accepted, reverts)
+        yield from (target, observed, latched, verdict, accepted, reverts)
         yield _single(GaugeMetricFamily(f"{_P}_routing_epoch", "Epoch of the live routing"), instance.epoch)
 
     def _ledger(self) -> Iterator[Metric]:

@@ -27,6 +27,7 @@ from proxy.control.views import (
     SideView,
     Status,
     TrialView,
+    VerdictView,
     WorkerView,
 )
 from proxy.core.answers import AnswerStats
@@ -34,6 +35,7 @@ from proxy.core.checked import MISMATCHES, CheckStats, ProbeStats
 from proxy.core.event import NEW, OLD, SIDES
 from proxy.core.owed import STATE_NAMES
 from proxy.core.routing import COPY_NONE
+from proxy.core.verdict import NOTHING_YET
 from proxy.net.server_tls import days_left
 
 EXPIRES_SOON: Final = 7.0
@@ -233,6 +235,7 @@ def side_stats(ledger: LedgerStats | None, route: str, side: int) -> SideStats |
 def _route(instance: Instance, name: str, state: RouteState, window: Window, total: Sums, now: float) -> RouteView:
     route, state = instance.routes[name], instance.tally.dated(name, state)
     observed = instance.tally.observed(name, now)
+    found = instance.tally.verdicts.get(name, NOTHING_YET)
     return RouteView(
         name=name,
         stage=state.dials.stage,
@@ -245,6 +248,7 @@ def _route(instance: Instance, name: str, state: RouteState, window: Window, tot
         old_incomplete_since=state.old_incomplete_since or None,
         rate=_rate(window.sums.accepted[name], window),
         accepted_total=total.accepted[name],
+        verdict=VerdictView(found.name, list(found.reasons), found.samples),
         sides={SIDES[side]: _side(instance, name, side, (route.old, route.new)[side], window) for side in (OLD, NEW)},
     )
 
@@ -373,7 +377,7 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
         said.append("the checker, which compares answers, is down; the launcher starts it again")
     for check in checks(instance):
         said += [f"consistency of {', '.join(check.routes)}: {what}" for what in _check_warnings(check)]
-    said += [f"{name}: {what}" for name, alerts in sorted(instance.tally.alerts.items()) for what in alerts]
+    said += [f"{name}: {what}" for name, found in sorted(instance.tally.verdicts.items()) for what in found.alerts]
     for route in routes:
         if route.latched:
             said.append(f"{route.name} is latched: {route.latch_reason}")

@@ -28,6 +28,7 @@ from proxy.core.checked import CheckStats
 from proxy.core.event import NEW, OLD
 from proxy.core.owed import STATE_NAMES
 from proxy.core.sketch import Sketch
+from proxy.core.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +135,8 @@ class Tally:
         """The same of answers that were compared."""
         self.own: Counter[str] = Counter()
         """The supervisor's own counters, by name."""
-        self.alerts: dict[str, list[str]] = {}
-        """By route, what a person should look at though nothing is reverted for it."""
+        self.verdicts: dict[str, Verdict] = {}
+        """By route, what the guard thinks of new."""
         self.old_incomplete: dict[str, str] = {}
         """By route, since when (ISO 8601, UTC) old lacks events that new answered."""
         self._load()

@@ -62,6 +62,16 @@ class SideView(msgspec.Struct):
     endpoints: list[EndpointView]
 
 
+class VerdictView(msgspec.Struct):
+    """What the guard thinks of new. name: pass, fail, inconclusive or nodata; samples: answers of new since weight or
+    copy was changed last.
+    """
+
+    name: str
+    reasons: list[str]
+    samples: int
+
+
 class RouteView(msgspec.Struct):
     """One route. weight_observed and its 95 % interval are null without events since the last change."""
 
@@ -76,6 +86,7 @@ class RouteView(msgspec.Struct):
     old_incomplete_since: str | None
     rate: float
     accepted_total: int
+    verdict: VerdictView
     sides: dict[str, SideView]
 
 

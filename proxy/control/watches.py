@@ -15,6 +15,7 @@ from proxy.core.event import NEW, OLD
 from proxy.core.sequential import CountedTest, Counts, Suspicion
 from proxy.core.slower import Slower, SlowerTest
 from proxy.core.trigger import Sample, SlidingRate
+from proxy.core.verdict import Verdict, verdict
 
 BREAKER: Final = "breaker"
 ERROR_RATE: Final = "error-rate"
@@ -47,15 +48,34 @@ class Watch(Protocol):
     def judge(self, now: float) -> Cause | None:
         """What the figures say now (monotonic seconds)."""
 
+    def doubts(self) -> list[str]:
+        """What was not enough for a cause when it judged last, and is no reason to go on either."""
 
-def watches(route: Route, tally: Tally) -> list[Watch]:
-    """Everything that is looked at, in the order in which causes are named."""
-    trigger = route.trigger
-    found: list[Watch] = [BreakerWatch(route, tally)] if trigger.on_breaker else []
-    found += [ErrorWatch(route, tally), CheckWatch(route, tally)]
-    if trigger.slower:
-        found.append(LatencyWatch(route, tally))
-    return found
+
+class Watches:
+    """Everything that is looked at in a route."""
+
+    def __init__(self, route: Route, tally: Tally) -> None:
+        trigger = route.trigger
+        self._errors = ErrorWatch(route, tally)
+        breaker: list[Watch] = [BreakerWatch(route, tally)] if trigger.on_breaker else []
+        latency: list[Watch] = [LatencyWatch(route, tally)] if trigger.slower else []
+        self._all = [*breaker, self._errors, CheckWatch(route, tally), *latency]
+        """In the order in which causes are named."""
+
+    def begin(self, epoch: int) -> None:
+        """The traffic is another one, since this epoch."""
+        for watch in self._all:
+            watch.begin(epoch)
+
+    def judge(self, now: float) -> tuple[Verdict, Cause | None]:
+        """What is thought of new now, and for what the weight should go back."""
+        causes = [cause for watch in self._all if (cause := watch.judge(now)) is not None]
+        failed = [cause for cause in causes if not cause.is_alert]
+        alerts = [cause.text for cause in causes if cause.is_alert]
+        doubts = [doubt for watch in self._all for doubt in watch.doubts()]
+        found = verdict([cause.text for cause in failed], alerts, doubts, self._errors.samples)
+        return found, failed[0] if failed else None
 
 
 class BreakerWatch:
@@ -79,6 +99,11 @@ class BreakerWatch:
             return Cause(BREAKER, f"the breaker of {self._new} is open in the ledger", {"workers": []})
         return None
 
+    def doubts(self) -> list[str]:
+        """A breaker that is not closed yet."""
+        states = {stats.breakers.get(self._new) for _, stats in self._tally.present()}
+        return [f"the breaker of {self._new} is half-open"] if "half-open" in states else []
+
 
 class ErrorWatch:
     """Failed events, of new and of old: where old fails as well it is not new's doing, and going back is no help."""
@@ -86,13 +111,19 @@ class ErrorWatch:
     def __init__(self, route: Route, tally: Tally) -> None:
         self._route = route.name
         self._limit = route.trigger.error_rate
+        self._hold = route.trigger.error_hold
         self._tests = {side: CountedTest(self._limit) for side in (OLD, NEW)}
         self._tally = tally
+        self._first: tuple[int, int] | None = None
+        self.samples = self.failed = 0
+        """Answers of new since the weight was changed, and those that were failures."""
 
     def begin(self, epoch: int) -> None:
         """What was answered before says nothing of this weight."""
         for test in self._tests.values():
             test.reset()
+        self._first = None
+        self.samples = self.failed = 0
 
     def judge(self, now: float) -> Cause | None:
         """By the answers of both sides."""
@@ -100,6 +131,8 @@ class ErrorWatch:
         for side, test in self._tests.items():
             total, failed = self._tally.answered(self._route, side)
             found[side] = test.observe(Counts(now, total, failed))
+            if side == NEW:
+                self._count(total, failed)
         suspicion = found[NEW]
         if suspicion is None:
             return None
@@ -109,6 +142,21 @@ class ErrorWatch:
         if self._tests[OLD].is_suspected:
             return Cause(ERROR_RATE, f"{text}; old fails as well, so nothing is reverted", evidence, is_alert=True)
         return Cause(ERROR_RATE, text, evidence)
+
+    def _count(self, total: int, failed: int) -> None:
+        if self._first is None or total < self._first[0] or failed < self._first[1]:
+            self._first = total, failed
+        self.samples, self.failed = total - self._first[0], failed - self._first[1]
+
+    def doubts(self) -> list[str]:
+        """Failures beyond what is let pass, or so many lately that there may be too many."""
+        found = []
+        if self.failed > self._hold * self.samples:
+            share = f"{self.failed / self.samples:.2%}, and {self._hold:.2%} holds"
+            found.append(f"{self.failed} of {self.samples} events failed at new since the weight was changed ({share})")
+        if self._tests[NEW].is_suspected:
+            found.append("more events fail at new than should, as it looks; that is not certain yet")
+        return found
 
 
 class LatencyWatch:
@@ -144,6 +192,10 @@ class LatencyWatch:
             self._found = self._cause(hint, self._ratio / 2, now)._replace(is_alert=True)
         return self._found
 
+    def doubts(self) -> list[str]:
+        """There is an alert before it is certain."""
+        return []
+
     def _cause(self, slower: Slower, ratio: float, now: float) -> Cause:
         suspicion, limit = slower.suspicion, f"{1000 * slower.limit:.3g} ms"
         share = f"{suspicion.share:.1%} of {suspicion.total} answers took longer than {limit}"
@@ -166,16 +218,19 @@ class CheckWatch:
         """The window of mismatches has its first sample."""
         self._counted = (0, 0)
         """What the checker had counted when it was looked at last: settled events, mismatches."""
+        self._doubt = ""
 
     def begin(self, epoch: int) -> None:
         """What was judged before says nothing of this weight."""
         self._since, self._counted, self._is_based = epoch, (0, 0), False
+        self._doubt = ""
         self._rate.reset()
 
     def judge(self, now: float) -> Cause | None:
         """By the trial: what was judged since the weight was changed."""
         route, trigger = self._route.name, self._route.trigger
         check = next((each for each in self._tally.checks if route in each.routes), None)
+        self._doubt = ""
         if check is None or check.epoch < self._since:
             return None  # it goes by an earlier routing
         trial = check.trial
@@ -190,7 +245,13 @@ class CheckWatch:
             reason = f"{probe.against_new} probes in a row failed at new and not at old, the last one at {probe.error}"
             return Cause(PROBE, reason, evidence | {"visible": probe.visible})
         text = self._mismatches(check, now)
+        if trial.mismatches and text is None:
+            self._doubt = f"{trial.mismatches} of {trial.settled} events differ at new, says the checker"
         return Cause(MISMATCH_RATE, text, evidence) if text is not None else None
+
+    def doubts(self) -> list[str]:
+        """Mismatches that are not too many."""
+        return [self._doubt] if self._doubt else []
 
     def _mismatches(self, check: CheckStats, now: float) -> str | None:
         trial = check.trial

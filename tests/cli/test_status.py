@@ -26,16 +26,28 @@ def test_a_healthy_instance_at_a_glance(ctl: Ctl, admin: FakeAdmin) -> None:
     assert lines[2] == (
         "events  live  weight 25 % (observed 24.7 % (23.9 to 25.6 %))  copy durable  120/s, 1,204 accepted"
     )
-    assert lines[3].split() == ["side", "backend", *status_view._FIGURES]
+    assert lines[3] == "  verdict pass, 1,204 answers of new since the last change"
+    assert lines[4].split() == ["side", "backend", *status_view._FIGURES]
     cells = "old old 90.1/s 0 % 1.2 ms 3.4 ms 5.6 ms closed healthy 0 - 0 0"
-    assert lines[4].split() == cells.split()
-    assert lines[7].split() == "worker pid epoch in-flight clients memory held restarts".split()  # noqa: SIM905 - as it is read
-    assert lines[8].split() == "0 100 6 3 64 40.0 MiB 3.0 MiB of 256.0 MiB 0".split()  # noqa: SIM905
+    assert lines[5].split() == cells.split()
+    assert lines[8].split() == "worker pid epoch in-flight clients memory held restarts".split()  # noqa: SIM905 - as it is read
+    assert lines[9].split() == "0 100 6 3 64 40.0 MiB 3.0 MiB of 256.0 MiB 0".split()  # noqa: SIM905
     assert lines[-1].startswith(
         "ledger  balanced, pending 0, deferred 0, dead 0, receipts 1,204, 4.0 KiB in 1 segments"
     )
     assert "LATCHED" not in done.out
     assert "warning" not in done.out
+
+
+def test_a_verdict_that_is_not_a_pass_has_its_reasons(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.verdict = {
+        "name": "fail",
+        "reasons": ["40 of 40 events failed\x1b at new", "and it is slower"],
+        "samples": 40,
+    }
+    lines = ctl("status").out.splitlines()
+    at = lines.index("  verdict fail, 40 answers of new since the last change")
+    assert lines[at + 1 : at + 3] == [r"    40 of 40 events failed\x1b at new", "    and it is slower"]
 
 
 def test_what_fits_no_route_is_counted(ctl: Ctl, admin: FakeAdmin) -> None:

@@ -204,13 +204,68 @@ async def test_old_is_not_judged(plane: Plane) -> None:
     assert weight(plane) == 25
 
 
-async def test_weight_zero_is_not_judged(plane: Plane) -> None:
+async def test_at_weight_zero_nothing_is_reverted(plane: Plane) -> None:
     await plane.change("stage", stage="dualwrite")
     await say(plane, breakers=OPEN, requests=[requests(role="copy", ok=1)])
     plane.clock.now += 1
     await say(plane, breakers=OPEN, requests=[requests(role="copy", error=1000)])
     assert (await plane.get("/api/v1/status"))["epoch"] == 2
     assert (await plane.get("/api/v1/why"))["text"] == "No revert of events is recorded."
+
+
+async def verdict(plane: Plane) -> dict[str, Any]:
+    found: dict[str, Any] = (await plane.get("/api/v1/status"))["routes"][0]["verdict"]
+    return found
+
+
+async def test_without_traffic_at_new_there_is_no_verdict(plane: Plane) -> None:
+    await say(plane, requests=[requests(ok=0)], breakers=OPEN)
+    assert await verdict(plane) == {"name": "nodata", "reasons": [], "samples": 0}
+    await plane.change("stage", stage="dualwrite")
+    await say(plane, requests=[requests(ok=0)])
+    assert await verdict(plane) == {"name": "nodata", "reasons": [], "samples": 0}
+
+
+async def test_a_new_that_fails_at_copies_is_known_before_the_first_percent(plane: Plane) -> None:
+    await plane.change("stage", stage="dualwrite")
+    await say(plane, requests=[requests(role="copy", ok=50)])
+    plane.clock.now += 1
+    await say(plane, requests=[requests(role="copy", ok=150)])
+    assert await verdict(plane) == {"name": "pass", "reasons": [], "samples": 100}
+    for number in range(1, 5):
+        plane.clock.now += 1
+        await say(plane, requests=[requests(role="copy", ok=150, failed=10 * number)])
+    found = await verdict(plane)
+    assert (found["name"], found["samples"]) == ("fail", 140)
+    assert found["reasons"][0].startswith("40 of 40 events failed at new in ")
+    metrics = await plane.get("/metrics")
+    assert 'crossfade_verdict{route="events",verdict="fail"} 1.0' in metrics
+    assert 'crossfade_verdict{route="events",verdict="pass"} 0.0' in metrics
+    assert (await plane.get("/api/v1/why"))["text"] == "No revert of events is recorded."
+    await plane.change("stage", stage="live", weight=10)
+    await say(plane, requests=[requests(role="copy", ok=250, failed=40)])
+    plane.clock.now += 1
+    await say(plane, requests=[requests(role="copy", ok=350, failed=40)])
+    assert await verdict(plane) == {"name": "pass", "reasons": [], "samples": 100}
+    assert weight(plane) == 10
+
+
+async def test_a_few_failures_hold_and_do_not_revert(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane, requests=[requests(ok=0)])
+    plane.clock.now += 1
+    await say(plane, requests=[requests(ok=496, failed=4)])
+    held = await verdict(plane)
+    assert held == {
+        "name": "inconclusive",
+        "reasons": ["4 of 500 events failed at new since the weight was changed (0.80%, and 0.10% holds)"],
+        "samples": 500,
+    }
+    plane.clock.now += 1
+    await say(plane, requests=[requests(ok=5000, failed=4)])
+    assert (await verdict(plane))["name"] == "pass"
+    await say(plane, requests=[requests(ok=5000, failed=4)], breakers={"old": "closed", "new": "half-open"})
+    assert (await verdict(plane))["reasons"] == ["the breaker of new is half-open"]
 
 
 async def test_a_change_of_weight_starts_the_window_anew(plane: Plane) -> None:

@@ -49,6 +49,7 @@ crossfade_requests_total{backend,code_class,role,route}
 crossfade_reverts_total{reason}
 crossfade_routing_epoch{}
 crossfade_shedding{worker}
+crossfade_verdict{route,verdict}
 crossfade_websocket_connections{worker}
 crossfade_websocket_messages_total{direction}
 crossfade_weight_observed_ratio{route}
