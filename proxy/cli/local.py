@@ -147,10 +147,11 @@ def _load(file: str) -> Settings:
     try:
         return load(file, text=text)
     except ConfigErrors as errors:
-        raise _invalid(file, errors) from None
+        raise invalid(file, errors) from None
 
 
-def _invalid(file: str, errors: ConfigErrors) -> Failure:
+def invalid(file: str, errors: ConfigErrors) -> Failure:
+    """What is wrong with a file, line by line; exit 2."""
     number = f"{len(errors)} error{'' if len(errors) == 1 else 's'}"
     listed = [
         {"path": e.path, "line": e.line, "column": e.column, "message": e.message, "suggestion": e.suggestion}

@@ -22,7 +22,7 @@ _APPLIED = "every worker has applied it"
 
 
 def add(commands: Commands) -> None:
-    """Add set-weight, stage, rollback, rollout and rearm to the parser."""
+    """Add set-weight, stage, rollback and rearm to the parser."""
     parser = commands.add(
         "set-weight",
         "set the percent of keys whose authority is new; copy stays as it is",
@@ -41,15 +41,18 @@ def add(commands: Commands) -> None:
     parser.add_argument("--weight", type=weight, metavar="PERCENT", help="for live and split; else the present one")
     change_options(parser, wait=_APPLIED)
     _add_rollback(commands)
-    rollout = commands.group("rollout", "the staged plan of a route", example="rollout rearm --route events")
-    for level in (rollout, commands):
-        parser = level.add(
-            "rearm",
-            "lift the latch that a revert has set",
-            run=rearm,
-            example="rearm --route events --reason 'new is repaired'\nrollout rearm --route events",
-        )
-        change_options(parser, wait=_APPLIED)
+    add_rearm(commands)
+
+
+def add_rearm(commands: Commands) -> None:
+    """Add rearm, which stands beside the dials and among what concerns a staged plan."""
+    parser = commands.add(
+        "rearm",
+        "lift the latch that a revert has set",
+        run=rearm,
+        example="rearm --route events --reason 'new is repaired'\nrollout rearm --route events",
+    )
+    change_options(parser, wait=_APPLIED)
 
 
 def _add_rollback(commands: Commands) -> None:

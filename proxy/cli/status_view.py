@@ -72,6 +72,7 @@ def _route(route: Json) -> list[str]:
         lines.append(red(f"  LATCHED at weight 0: {clean(route.get('latch_reason'))}"))
         lines.append(f"  see: proxyctl why --route {name}    when new is well again: proxyctl rearm --route {name}")
     lines += _verdict(route.get("verdict") or {})
+    lines += _rollout(route.get("rollout"))
     sides = route.get("sides", {})
     lines += table(_SIDE, [_side(which, sides[which]) for which in ("old", "new") if which in sides], "  ")
     for which, side in sides.items():
@@ -88,6 +89,16 @@ def _verdict(verdict: Json) -> list[str]:
     line = f"  verdict {clean(name)}, {count(samples)} answers of new since the last change"
     lines = [red(line) if name == "fail" else line]
     return lines + [f"    {clean(reason)}" for reason in verdict.get("reasons", [])]
+
+
+def _rollout(rollout: Json | None) -> list[str]:
+    """How far the staged plan is; nothing where there never was one."""
+    if not rollout:
+        return []
+    phase, reason = clean(rollout.get("phase")), rollout.get("reason")
+    at = f"step {count(rollout.get('step'))} of {count(rollout.get('of'))}, {percent(rollout.get('weight'))}"
+    line = f"  rollout {phase} at {at}{f': {clean(reason)}' if reason else ''}"
+    return [red(line) if phase in ("reverted", "paused") else line]
 
 
 def _side(which: str, side: Json) -> list[str]:

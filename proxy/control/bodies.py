@@ -34,6 +34,22 @@ class SetStage(Change):
     weight: WeightIn | None = None
 
 
+class RolloutStep(msgspec.Struct, forbid_unknown_fields=True):
+    """One stop of a plan. weight: percent; hold: seconds; samples: answers of new without which it does not go on."""
+
+    weight: float
+    hold: float
+    samples: int = 0
+
+
+class StartRollout(Change):
+    """A staged plan. from_step: 1 is the first; auto_promote: false waits for a person after each step."""
+
+    steps: list[RolloutStep]
+    from_step: int = 1
+    auto_promote: bool = True
+
+
 class Replay(Change):
     """Deliver again to one side what it had got since a moment."""
 

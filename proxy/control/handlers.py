@@ -23,6 +23,8 @@ from proxy.control.metrics import exposition, registry_of
 from proxy.control.notes import next_command, notes, trouble_at_new
 from proxy.control.operations import OPERATIONS, openapi
 from proxy.control.problems import Problem
+from proxy.control.rollout_handlers import RolloutHandlers
+from proxy.control.rollouts import Rollouts
 from proxy.control.spreads import moves_view
 from proxy.control.state import Conflict
 from proxy.control.status import status, worst_breaker
@@ -33,16 +35,22 @@ WEIGHT_RANGE: Final = "weight must be between 0 and 100 percent, not "
 
 
 class Handlers:
-    """The handlers of one instance, beside those of the ledger and of checks."""
+    """The handlers of one instance, beside those of rollouts, the ledger and checks."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, rollouts: Rollouts) -> None:
         self._instance = instance
+        self._rollouts = rollouts
         self._registry = registry_of(instance)
         self._openapi = openapi(VERSION)
 
     def table(self) -> Mapping[str, Handler]:
         """Every operation's handler by the operation's name."""
-        families = (self, LedgerHandlers(self._instance, self.record), CheckHandlers(self._instance, self.record))
+        families = (
+            self,
+            RolloutHandlers(self._instance, self._rollouts, self._route),
+            LedgerHandlers(self._instance, self.record),
+            CheckHandlers(self._instance, self.record),
+        )
         return {
             each.name: next(getattr(family, each.name) for family in families if hasattr(family, each.name))
             for each in OPERATIONS

@@ -19,6 +19,7 @@ from proxy.control.spreads import Spreads
 from proxy.control.state import LiveState
 from proxy.control.tally import Tally
 from proxy.control.tokens import Tokens
+from proxy.core.rollout import Rollout
 from proxy.ledger.marks import FAILED, LOW_DISK, Marks
 
 
@@ -58,6 +59,8 @@ class Instance:
     changed_at: float = 0.0
     draining: bool = False
     spreads: Spreads = field(default_factory=Spreads)
+    rollouts: dict[str, Rollout] = field(default_factory=dict)
+    """The last rollout of each route that had one."""
     routes: dict[str, Route] = field(init=False)
 
     def __post_init__(self) -> None:

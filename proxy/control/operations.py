@@ -70,6 +70,14 @@ def _change(method: str, what: str, name: str, summary: str, body: type) -> Oper
     return Operation(method, path, name, summary, "operator", views.RoutingChanged, body, parameters=(_ROUTE_PATH,))
 
 
+def _rollout(what: str, summary: str) -> Operation:
+    path = f"{PREFIX}/routes/{{route}}/rollout/{what}"
+    result = views.RolloutView
+    return Operation(
+        "POST", path, f"rollout_{what}", summary, "operator", result, bodies.Change, parameters=(_ROUTE_PATH,)
+    )
+
+
 OPERATIONS: Final = (
     Operation("GET", "/healthz", "healthz", "The supervisor answers", "open", views.Health),
     Operation("GET", "/readyz", "readyz", "Ready for traffic; 503 with the reasons when not", "open", views.Readiness),
@@ -81,6 +89,30 @@ OPERATIONS: Final = (
     _change("PUT", "stage", "set_stage", "Set both dials to a named position", bodies.SetStage),
     _change("POST", "rollback", "rollback", "Weight 0 at once; always allowed", bodies.Change),
     _change("POST", "rearm", "rearm", "Open the latch that a revert closed", bodies.Change),
+    Operation(
+        "GET",
+        f"{PREFIX}/routes/{{route}}/rollout",
+        "rollout",
+        "The staged plan of a route, and how far it is",
+        "viewer",
+        views.RolloutView,
+        parameters=(_ROUTE_PATH,),
+    ),
+    Operation(
+        "POST",
+        f"{PREFIX}/routes/{{route}}/rollout",
+        "rollout_start",
+        "Begin a staged plan",
+        "operator",
+        views.RolloutView,
+        bodies.StartRollout,
+        status=201,
+        parameters=(_ROUTE_PATH,),
+    ),
+    _rollout("pause", "Stay where it is"),
+    _rollout("resume", "Go on from where it was paused"),
+    _rollout("promote", "To the next step at once"),
+    _rollout("abort", "End it, and weight 0"),
     Operation(
         "GET", f"{PREFIX}/history", "history", "Audit trail", "viewer", views.History, parameters=(_LIMIT, _ROUTE)
     ),

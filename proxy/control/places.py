@@ -15,6 +15,7 @@ class Places:
         self.salt = state_dir / "salt.json"
         """Fingerprint of the salt that the events of this directory were placed by."""
         self.routing = state_dir / "routing.json"
+        self.rollouts = state_dir / "rollouts.json"
         self.audit = state_dir / "audit.jsonl"
         self.tokens = state_dir / "tokens.json"
         self.ledger = state_dir / "ledger"

@@ -22,6 +22,7 @@ from proxy.control.views import (
     LedgerCounts,
     LedgerView,
     ProbeView,
+    RolloutAtAGlance,
     RouteView,
     SessionsView,
     SideView,
@@ -34,6 +35,7 @@ from proxy.core.answers import AnswerStats
 from proxy.core.checked import MISMATCHES, CheckStats, ProbeStats
 from proxy.core.event import NEW, OLD, SIDES
 from proxy.core.owed import STATE_NAMES
+from proxy.core.rollout import Rollout, target
 from proxy.core.routing import COPY_NONE
 from proxy.core.verdict import NOTHING_YET
 from proxy.net.server_tls import days_left
@@ -249,8 +251,16 @@ def _route(instance: Instance, name: str, state: RouteState, window: Window, tot
         rate=_rate(window.sums.accepted[name], window),
         accepted_total=total.accepted[name],
         verdict=VerdictView(found.name, list(found.reasons), found.samples),
+        rollout=_rollout(instance.rollouts.get(name)),
         sides={SIDES[side]: _side(instance, name, side, (route.old, route.new)[side], window) for side in (OLD, NEW)},
     )
+
+
+def _rollout(found: Rollout | None) -> RolloutAtAGlance | None:
+    if found is None:
+        return None
+    plan, progress = found.plan, found.progress
+    return RolloutAtAGlance(progress.phase, progress.step + 1, len(plan.steps), target(plan, progress), progress.reason)
 
 
 def _side(instance: Instance, route: str, side: int, backend: str, window: Window) -> SideView:

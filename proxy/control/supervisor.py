@@ -35,6 +35,7 @@ from proxy.control.link import CheckerStats, LedgerStats, RouteSpread, WorkerSta
 from proxy.control.logs import setup_logging
 from proxy.control.peers import Peer, Peers
 from proxy.control.probes import Probes
+from proxy.control.rollouts import Rollouts
 from proxy.control.sockets import listen_unix
 from proxy.control.state import LiveState
 from proxy.control.tally import Tally
@@ -89,7 +90,8 @@ class Supervisor:
         )
         self._completeness = Completeness(self.instance.routes, self._tally, wall)
         self._guard = Guard(settings, changes, self._tally)
-        self.admin = AdminServer(self.instance, Handlers(self.instance).table())
+        self._rollouts = Rollouts(self.instance, places.rollouts)
+        self.admin = AdminServer(self.instance, Handlers(self.instance, self._rollouts).table())
         self._tasks: list[asyncio.Task[None]] = []
         self._said_ready = False
         self._failing: set[str] = set()
@@ -110,6 +112,7 @@ class Supervisor:
         self._tasks = [
             asyncio.create_task(self._follow_state()),
             asyncio.create_task(self._save_counters()),
+            asyncio.create_task(self._rollouts.run()),
             *await self.instance.probes.start(),
         ]
         log.info("supervisor serves", extra={"epoch": self.instance.epoch, "admin": self.admin.tcp or "unix alone"})

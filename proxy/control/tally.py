@@ -217,8 +217,9 @@ class Tally:
         return Window(sums, seconds)
 
     def cut(self, route: str, now: float) -> None:
-        """The weight of a route changed: what was chosen before says nothing about it."""
+        """The weight of a route changed: what was chosen and judged before says nothing about it."""
         self._cuts[route] = now
+        self.verdicts.pop(route, None)
         self._keep.update(self._slots)
 
     def observed(self, route: str, now: float) -> Observed | None:

@@ -72,8 +72,20 @@ class VerdictView(msgspec.Struct):
     samples: int
 
 
+class RolloutAtAGlance(msgspec.Struct):
+    """How far the last staged plan is. step: from 1, of so many."""
+
+    phase: str
+    step: int
+    of: int
+    weight: float
+    reason: str
+
+
 class RouteView(msgspec.Struct):
-    """One route. weight_observed and its 95 % interval are null without events since the last change."""
+    """One route. weight_observed and its 95 % interval are null without events since the last change, rollout before
+    the first one.
+    """
 
     name: str
     stage: str
@@ -87,7 +99,36 @@ class RouteView(msgspec.Struct):
     rate: float
     accepted_total: int
     verdict: VerdictView
+    rollout: RolloutAtAGlance | None
     sides: dict[str, SideView]
+
+
+class RolloutStepView(msgspec.Struct):
+    """One stop. weight: percent; hold_s: seconds at it; samples: answers of new that it takes; predicted_s: how long it
+    lasts at the present rate of events, null when its samples would never come.
+    """
+
+    weight: float
+    hold_s: float
+    samples: int
+    predicted_s: float | None
+
+
+class RolloutView(msgspec.Struct):
+    """The last rollout of a route. phase: moving, holding, waiting, paused, done, reverted or aborted; step: from 1;
+    held_s: seconds at it; reason: what it waits for, or why it ended.
+    """
+
+    route: str
+    phase: str
+    step: int
+    held_s: float
+    reason: str
+    auto_promote: bool
+    started_at: str
+    actor: str
+    dry_run: bool
+    steps: list[RolloutStepView]
 
 
 class TrialView(msgspec.Struct):

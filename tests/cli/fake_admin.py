@@ -54,6 +54,7 @@ class FakeAdmin:
 
     def __init__(self, routes: tuple[str, ...] = ("events",)) -> None:
         self.dials = dict.fromkeys(routes, Dials())
+        self.rollout: Json | None = None
         self.verdict: Json = {"name": "pass", "reasons": [], "samples": 1204}
         self.epoch = 6
         self.workers = [self.worker(0), self.worker(1)]
@@ -133,7 +134,7 @@ class FakeAdmin:
             weight = {"weight_target": dials.weight, "weight_observed": 24.7, "weight_observed_interval": [23.9, 25.6]}
             reason = "breaker open at new" if dials.latched else None
             totals = {"rate": 120.0, "accepted_total": 1204, "sides": self.sides, "latch_reason": reason}
-            routes.append(state | weight | totals | {"verdict": self.verdict})
+            routes.append(state | weight | totals | {"verdict": self.verdict, "rollout": self.rollout})
         head = {"version": "0.1.0", "epoch": self.epoch, "started_at": "2026-01-31T12:00:00+00:00", "counters": {}}
         return head | self.status | {"routes": routes, "workers": self.workers, "ledger": self.ledger}
 

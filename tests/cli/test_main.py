@@ -39,7 +39,8 @@ CHANGES = [path for path, parser in COMMANDS.items() if "--reason" in parser.for
 
 def test_the_interface_has_its_commands() -> None:
     expected = """demo init check run verify diff suggest backfill probe status set-weight stage rollback rearm
-        history why drain load rollout.rearm ledger.status ledger.ls ledger.show ledger.replay dead.ls
+        history why drain load rollout.rearm rollout.plan rollout.start rollout.status rollout.pause
+        rollout.resume rollout.promote rollout.abort ledger.status ledger.ls ledger.show ledger.replay dead.ls
         dead.requeue dead.discard token.create token.ls token.revoke context.set context.use context.ls
         context.rm completion"""
     assert {".".join(path) for path in COMMANDS} == set(expected.split())
@@ -84,6 +85,8 @@ def test_changes_are_all_there() -> None:
         "ledger status",
         "ledger ls",
         "ledger show",
+        "rollout plan",
+        "rollout status",
     }
     assert {" ".join(path) for path in COMMANDS} - {" ".join(path) for path in CHANGES} == reading | {
         "dead ls",
@@ -166,8 +169,9 @@ LOCAL = (
     "suggest",
     "backfill",
     "probe",
+    "rollout",
 )
-ON_AN_INSTANCE = """status | history | why | set-weight 25 | stage live --weight 10 | rollback | rearm | rollout rearm
+ON_AN_INSTANCE = """status | history | why | set-weight 25 | stage live --weight 10 | rollback | rearm
     ledger status | ledger ls | ledger show event-1 | ledger replay --since 1h --to new
     dead ls | dead requeue --all | dead discard --all | token create ci --role viewer | token ls | token revoke ci
     drain"""

@@ -50,6 +50,14 @@ def test_a_verdict_that_is_not_a_pass_has_its_reasons(ctl: Ctl, admin: FakeAdmin
     assert lines[at + 1 : at + 3] == [r"    40 of 40 events failed\x1b at new", "    and it is slower"]
 
 
+def test_a_rollout_at_a_glance(ctl: Ctl, admin: FakeAdmin) -> None:
+    assert "rollout" not in ctl("status").out
+    admin.rollout = {"phase": "holding", "step": 2, "of": 6, "weight": 25.0, "reason": "holds for another 9 s"}
+    assert "  rollout holding at step 2 of 6, 25 %: holds for another 9 s" in ctl("status").out.splitlines()
+    admin.rollout |= {"phase": "done", "reason": ""}
+    assert "  rollout done at step 2 of 6, 25 %" in ctl("status").out.splitlines()
+
+
 def test_what_fits_no_route_is_counted(ctl: Ctl, admin: FakeAdmin) -> None:
     assert "the rest" not in ctl("status").out
     admin.status |= {"default": "old", "passed_through": 1204}

@@ -21,6 +21,12 @@ PUT /api/v1/routes/{route}/weight
 PUT /api/v1/routes/{route}/stage
 POST /api/v1/routes/{route}/rollback
 POST /api/v1/routes/{route}/rearm
+GET /api/v1/routes/{route}/rollout
+POST /api/v1/routes/{route}/rollout
+POST /api/v1/routes/{route}/rollout/pause
+POST /api/v1/routes/{route}/rollout/resume
+POST /api/v1/routes/{route}/rollout/promote
+POST /api/v1/routes/{route}/rollout/abort
 GET /api/v1/history
 GET /api/v1/why
 GET /api/v1/ledger

@@ -145,7 +145,8 @@ async def test_a_new_ledger_does_not_vouch_for_a_backend(plane: Plane) -> None:
 
 
 async def test_every_operation_has_a_handler(plane: Plane) -> None:
-    assert set(Handlers(plane.supervisor.instance).table()) == {each.name for each in OPERATIONS}
+    handlers = Handlers(plane.supervisor.instance, plane.supervisor._rollouts)
+    assert set(handlers.table()) == {each.name for each in OPERATIONS}
 
 
 async def test_counters_that_cannot_be_saved_are_counted(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
