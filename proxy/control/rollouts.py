@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -149,13 +149,24 @@ class Rollouts:
         )
 
     async def abort(self, route: str, who: Who) -> Rollout:
-        """End it, and weight 0. Raises BadChange, Conflict, OSError."""
-        found = await self._act(route, "rollout-abort", who, lambda found: rollout.aborted(found.progress, who.reason))
-        if not who.dry_run:
-            await self._changes.turn(route, "rollback", rolled_back, Who(who.actor, who.reason or "rollout aborted"))
-        return found
+        """Weight 0, and end it. Raises BadChange, Conflict, OSError."""
 
-    async def _act(self, route: str, action: str, who: Who, act: Callable[[Rollout], Progress]) -> Rollout:
+        async def back() -> None:
+            # First, for who dies in between has a plan that is paused, not a weight that nobody is after.
+            await self._changes.turn(route, "rollback", rolled_back, Who(who.actor, who.reason or "rollout aborted"))
+
+        return await self._act(
+            route, "rollout-abort", who, lambda found: rollout.aborted(found.progress, who.reason), back
+        )
+
+    async def _act(
+        self,
+        route: str,
+        action: str,
+        who: Who,
+        act: Callable[[Rollout], Progress],
+        before: Callable[[], Awaitable[None]] | None = None,
+    ) -> Rollout:
         async with self._one_at_a_time:
             self._expect(who)
             found = self._rollouts.get(route)
@@ -164,6 +175,8 @@ class Rollouts:
             progress = act(found)
             if who.dry_run:
                 return msgspec.structs.replace(found, progress=progress)
+            if before is not None:
+                await before()
             await self._tell(route, found, action, who.actor, who.reason)
             return self._take(route, found, progress)
 
