@@ -289,6 +289,7 @@ class Trigger(_Frozen):
     """When the proxy itself moves a route's weight to 0 and latches it."""
 
     on_breaker: bool = Field(True, description="new's breaker open in any worker or in the ledger")
+    on_health: bool = Field(True, description="new's health probe has failed, and old's has not")
     error_rate: Ratio = Field(
         0.01,
         description="share of failed events at new that is still as it should be: a sequential test says when it is "

@@ -13,6 +13,7 @@ from typing import Any
 
 from config.model import Route, Settings
 from proxy.control.changes import OWN_ACTOR, Changes, Who
+from proxy.control.probes import Probes
 from proxy.control.state import LiveState, RouteState
 from proxy.control.tally import Tally
 from proxy.control.watches import Cause, Watches
@@ -27,9 +28,9 @@ log = logging.getLogger(__name__)
 class Watched:
     """One route under watch."""
 
-    def __init__(self, route: Route, tally: Tally) -> None:
+    def __init__(self, route: Route, tally: Tally, probes: Probes) -> None:
         self.route = route
-        self.watches = Watches(route, tally)
+        self.watches = Watches(route, tally, probes)
         self.position: tuple[float, str] | None = None
         """Weight and copy to which the figures belong; None before they were seen."""
         self.reverting: asyncio.Task[None] | None = None
@@ -48,8 +49,8 @@ class Watched:
 class Guard:
     """Watches all routes of an instance."""
 
-    def __init__(self, settings: Settings, changes: Changes, tally: Tally) -> None:
-        self._watched = [Watched(route, tally) for route in settings.routes]
+    def __init__(self, settings: Settings, changes: Changes, tally: Tally, probes: Probes) -> None:
+        self._watched = [Watched(route, tally, probes) for route in settings.routes]
         self._changes = changes
         self._tally = tally
 

@@ -89,7 +89,7 @@ class Supervisor:
             stop=ask_launcher_to_stop(inherited.launcher_pid),
         )
         self._completeness = Completeness(self.instance.routes, self._tally, wall)
-        self._guard = Guard(settings, changes, self._tally)
+        self._guard = Guard(settings, changes, self._tally, self.instance.probes)
         self._rollouts = Rollouts(self.instance, places.rollouts)
         self.admin = AdminServer(self.instance, Handlers(self.instance, self._rollouts).table())
         self._tasks: list[asyncio.Task[None]] = []

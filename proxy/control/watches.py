@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple, Protocol
 
 from config.model import Route
+from proxy.control.probes import Probes
 from proxy.control.tally import Tally
 from proxy.core.checked import CheckStats
 from proxy.core.event import NEW, OLD
@@ -18,6 +19,7 @@ from proxy.core.trigger import Sample, SlidingRate
 from proxy.core.verdict import Verdict, verdict
 
 BREAKER: Final = "breaker"
+HEALTH: Final = "health"
 ERROR_RATE: Final = "error-rate"
 SLOWER: Final = "slower"
 LOST: Final = "lost"
@@ -29,8 +31,8 @@ _LOOK_AT_LATENCY: Final = 1.0
 
 
 class Cause(NamedTuple):
-    """What is wrong. kind: BREAKER, ERROR_RATE, SLOWER, LOST, MISMATCH_RATE or PROBE; text: for people; is_alert: a
-    person should know, and nothing is reverted for it.
+    """What is wrong. kind: one of the words above; text: for people; is_alert: a person should know, and nothing is
+    reverted for it.
     """
 
     kind: str
@@ -55,12 +57,13 @@ class Watch(Protocol):
 class Watches:
     """Everything that is looked at in a route."""
 
-    def __init__(self, route: Route, tally: Tally) -> None:
+    def __init__(self, route: Route, tally: Tally, probes: Probes) -> None:
         trigger = route.trigger
         self._errors = ErrorWatch(route, tally)
         breaker: list[Watch] = [BreakerWatch(route, tally)] if trigger.on_breaker else []
+        health: list[Watch] = [HealthWatch(route, probes)] if trigger.on_health else []
         latency: list[Watch] = [LatencyWatch(route, tally)] if trigger.slower else []
-        self._all = [*breaker, self._errors, CheckWatch(route, tally), *latency]
+        self._all = [*breaker, *health, self._errors, CheckWatch(route, tally), *latency]
         """In the order in which causes are named."""
 
     def begin(self, epoch: int) -> None:
@@ -103,6 +106,35 @@ class BreakerWatch:
         """A breaker that is not closed yet."""
         states = {stats.breakers.get(self._new) for _, stats in self._tally.present()}
         return [f"the breaker of {self._new} is half-open"] if "half-open" in states else []
+
+
+class HealthWatch:
+    """New's health probe, which has its own patience, and what new depends on, which has none and so is a doubt."""
+
+    def __init__(self, route: Route, probes: Probes) -> None:
+        self._old, self._new = route.old, route.new
+        self._probes = probes
+
+    def begin(self, epoch: int) -> None:
+        """A backend is as it is."""
+
+    def judge(self, now: float) -> Cause | None:
+        """By what the probes found last."""
+        healthy = self._probes.healthy
+        if healthy.get(self._new) is not False:
+            return None
+        text = f"the health probe of {self._new} fails"
+        if healthy.get(self._old) is False:
+            return Cause(HEALTH, f"{text}; that of {self._old} as well, so nothing is reverted", {}, is_alert=True)
+        return Cause(HEALTH, text, {})
+
+    def doubts(self) -> list[str]:
+        """What new depends on and is not well."""
+        return [
+            f"{each.name} behind {each.backend} is not well: {each.detail}"
+            for each in self._probes.dependencies
+            if each.backend == self._new and each.healthy is False
+        ]
 
 
 class ErrorWatch:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.control import file_store
+from proxy.control.probes import Dependency, Standing
 from tests.control.conftest import MakePlane
 from tests.control.fakes import Plane, balance, ledger_stats, requests
 from tests.control.helpers import eventually
@@ -294,12 +295,52 @@ async def test_a_worker_that_is_gone_is_not_judged_by_its_breaker(
     await eventually(lambda: weight(plane) == 0, "the revert")
 
 
-async def test_the_breaker_trigger_can_be_switched_off(make_plane: MakePlane) -> None:
-    route = {"name": "events", "match": {"path": "/e"}, "trigger": {"on_breaker": False}}
+async def test_breaker_and_probe_can_be_left_out(make_plane: MakePlane) -> None:
+    route = {"name": "events", "match": {"path": "/e"}, "trigger": {"on_breaker": False, "on_health": False}}
     plane = make_plane(routes=[route])
     await plane.start()
     await plane.change("stage", stage="live", weight=25)
+    health(plane, new=False)
     await say(plane, breakers=OPEN)
+    assert weight(plane) == 25
+
+
+def health(plane: Plane, **healthy: bool) -> None:
+    for name, is_healthy in healthy.items():
+        standing = Standing(1, 1)
+        standing.take(is_healthy)
+        plane.supervisor.instance.probes.standings[name] = {"127.0.0.1:9": standing}
+
+
+async def test_a_failed_health_probe_reverts(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    health(plane, old=True, new=True)
+    await say(plane)
+    assert weight(plane) == 25
+    health(plane, new=False)
+    await say(plane)
+    await eventually(lambda: weight(plane) == 0, "the revert")
+    why = await plane.get("/api/v1/why")
+    assert (why["entry"]["reason"], why["entry"]["evidence"]["trigger"]) == ("the health probe of new fails", "health")
+
+
+async def test_where_old_is_unhealthy_as_well_it_is_an_alert(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    health(plane, old=False, new=False)
+    await say(plane)
+    assert weight(plane) == 25
+    assert (await verdict(plane))["reasons"] == [
+        "the health probe of new fails; that of old as well, so nothing is reverted"
+    ]
+
+
+async def test_what_new_depends_on_is_a_doubt(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    found = [Dependency(name, "db", "tcp://db:1", healthy=False, detail="refused") for name in ("old", "new")]
+    plane.supervisor.instance.probes.dependencies[:] = found
+    await say(plane)
+    assert (await verdict(plane))["name"] == "inconclusive"
+    assert (await verdict(plane))["reasons"] == ["db behind new is not well: refused"]
     assert weight(plane) == 25
 
 

@@ -16,10 +16,8 @@ from proxy.demo.admin import Status
 from proxy.demo.load import until_accepted, wait_until
 from proxy.demo.toy import ToyBackend
 from proxy.demo.verify import ask, consistency_of, verify
-from tests.harness.scene import NEVER_REVERT, Scene, scene
+from tests.harness.scene import ANSWERS_NEVER_REVERT, NEVER_REVERT, Scene, scene
 
-BY_CHECKER = {"on_breaker": False, "error_rate": "100%", "slower": "0%"}
-"""A trigger that fires for what the checker finds alone."""
 JUDGED = 60.0
 """Seconds within which a window is judged on a busy machine, from its end."""
 
@@ -126,7 +124,7 @@ async def test_a_time_that_cannot_be_believed_hides_nothing() -> None:
 
 
 async def test_what_new_has_lost_reverts_and_is_named() -> None:
-    async with scene(with_stores, stage="live", weight=50, trigger=BY_CHECKER) as opened:
+    async with scene(with_stores, stage="live", weight=50, trigger=ANSWERS_NEVER_REVERT) as opened:
         load = opened.load(rate=200.0)
         await until_accepted(load, 400)
         opened.new.damage(1, 0)
@@ -151,7 +149,7 @@ async def test_what_new_has_lost_reverts_and_is_named() -> None:
 
 
 async def test_kills_of_the_checker_and_an_outage_leave_nothing_to_find_and_revert_nothing() -> None:
-    async with scene(with_stores, stage="live", weight=25, trigger=BY_CHECKER) as opened:
+    async with scene(with_stores, stage="live", weight=25, trigger=ANSWERS_NEVER_REVERT) as opened:
         load = opened.load(rate=250.0, keys=200)
         await until_accepted(load, 200)
         for turn in range(6):
@@ -187,7 +185,9 @@ def with_probe(config: dict[str, Any]) -> None:
 
 async def test_probes_go_the_whole_way_are_in_no_count_and_revert_when_new_stores_nothing() -> None:
     begun = time.time_ns()
-    async with scene(with_probe, stage="live", weight=50, trigger=BY_CHECKER | {"probe_failures": 2}) as opened:
+    async with scene(
+        with_probe, stage="live", weight=50, trigger=ANSWERS_NEVER_REVERT | {"probe_failures": 2}
+    ) as opened:
         status = await opened.admin.until(
             lambda status: (probe := status.consistency[0].probe) is not None and probe.passed is True, 30, "a probe"
         )

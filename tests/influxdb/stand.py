@@ -19,7 +19,7 @@ from proxy.demo.children import free_port
 from proxy.demo.instance import Instance
 from tests.harness.influxdb import DATABASE, InfluxDB
 from tests.harness.ledger import Receipt
-from tests.harness.scene import settled
+from tests.harness.scene import ANSWERS_NEVER_REVERT, settled
 
 EXAMPLE = Path(config.__file__).parent / "examples" / "influxdb.yaml"
 SALT = "a salt for these tests"
@@ -110,7 +110,7 @@ def configuration(old: InfluxDB, new: InfluxDB, backend: dict[str, Any], route: 
     for name, influx in (("old", old), ("new", new)):
         quick = {"health": {"path": "/ping", "interval": "250ms"}, "breaker": {"failures": 5, "reset": "500ms"}}
         document["backends"][name] |= {"url": influx.url} | quick | backend.get(name, {})
-    document["routes"][0] |= {"trigger": {"on_breaker": False, "error_rate": "100%", "slower": "0%"}} | route
+    document["routes"][0] |= {"trigger": ANSWERS_NEVER_REVERT} | route
     return document
 
 

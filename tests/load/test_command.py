@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect
 from proxy.demo.admin import Status
 from proxy.demo.backends import STREAM_PATH
 from tests.harness.ledger import all_receipts
-from tests.harness.scene import Scene, scene
+from tests.harness.scene import ANSWERS_NEVER_REVERT, Scene, scene
 from tests.load.servers import OK, Answer, says, session_target, target
 
 pytestmark = pytest.mark.asyncio
@@ -253,8 +253,7 @@ async def test_a_forced_side_gets_everything_and_the_other_nothing() -> None:
 
 async def test_a_forced_side_that_fails_is_neither_replaced_nor_owed() -> None:
     """The thresholds decide the exit code; old, which is well, answers for nothing."""
-    never = {"on_breaker": False, "error_rate": "100%", "slower": "0%"}
-    async with scene(stage="dualwrite", override="query:side", trigger=never) as opened:
+    async with scene(stage="dualwrite", override="query:side", trigger=ANSWERS_NEVER_REVERT) as opened:
         await opened.new.fault("errors", every=5)
         words = ["--count", "100", "--concurrency", "1", "--side", "new"]
         tolerant = await through_the_proxy(opened, *words, "--max-errors", "20%", "--p95", "20s")
