@@ -169,10 +169,11 @@ class Bulk:
         """Count and sum of row hashes of a side, by expressions with a name each. kind: place or identity."""
         table = self._tables[side]
         condition = " AND ".join(each for each in (self._within(table), where) if each)
+        numbers = ", ".join(str(number) for number in range(1, len(by) + 1))  # a file may have columns of these names
         self._db.execute(
             f"CREATE TABLE {side}_{kind} AS SELECT {', '.join(f'{each} AS {name}' for name, each in by.items())}, "
             f"count(*) AS n, sum(hash({', '.join((*table.parts, *self._hashed[side]))})) AS h "
-            f"FROM {table.source} WHERE {condition} GROUP BY {', '.join(by)}"
+            f"FROM {table.source} WHERE {condition} GROUP BY {numbers}"
         )
 
     def _within(self, table: Table) -> str:
@@ -212,15 +213,20 @@ class Bulk:
         First where they are, of which names and times alone are read, then what they hold, of a part of the files.
         """
         table = self._tables[side]
-        is_of = " AND ".join(f"{part} = s.{name}" for part, name in zip(table.parts, names, strict=True))
+        # Under names of our own first: a file may have columns of any name.
+        ours = ", ".join(f"p{number}" for number in range(len(names)))
+        parts = ", ".join(f"{part} AS p{number}" for number, part in enumerate(table.parts))
+        is_of = " AND ".join(f"f.p{number} = s.{name}" for number, name in enumerate(names))
         self._db.execute(
-            f"CREATE TABLE {side}_hit AS SELECT s.*, {table.at} AS hit_at, {places.of(table)} AS hit_place "
-            f"FROM {table.source} JOIN differing_identity AS s ON {is_of}"
+            f"CREATE TABLE {side}_hit AS SELECT s.*, f.hit_at, f.hit_place "
+            f"FROM (SELECT {parts}, {table.at} AS hit_at, {places.of(table)} AS hit_place FROM {table.source}) AS f "
+            f"JOIN differing_identity AS s ON {is_of}"
         )
-        selected = ", ".join(f"{each} AS c{number}" for number, each in enumerate(table.selected))
+        held = ", ".join(f"{each} AS c{number}" for number, each in enumerate(table.selected))
         self._db.execute(
-            f"CREATE TABLE {side}_row AS SELECT s.number, {selected} FROM {table.source} "
-            f"JOIN (SELECT DISTINCT * FROM {side}_hit) AS s ON {is_of} AND {table.at} = s.hit_at"
+            f"CREATE TABLE {side}_row AS SELECT s.number, f.* EXCLUDE ({ours}) "
+            f"FROM (SELECT {parts}, {held} FROM {table.source}) AS f "
+            f"JOIN (SELECT DISTINCT * FROM {side}_hit) AS s ON {is_of} AND f.c0 = s.hit_at"
         )
 
     def _told_elsewhere(self) -> int:

@@ -52,7 +52,7 @@ class ByTime(NamedTuple):
         """About so many places between two times. precision: nanoseconds that are one time, all in one place."""
         width = -(-(last - first + 1) // number)
         width = -(-width // precision) * precision
-        return cls(width, (last - first) // width + 1)
+        return cls(width, last // width - first // width + 1)
 
     def of(self, table: Table) -> str:
         """The place of a row, in SQL."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from proxy.cli.failure import FAILED, ROLLED_BACK, TIMEOUT, USAGE, Failure
+from proxy.cli.failure import FAILED, ROLLED_BACK, TIMEOUT, UNREACHABLE, USAGE, Failure
 from proxy.cli.instances import on_each
 from proxy.cli.options import Commands, change_options
 from proxy.cli.output import age, clean, count, percent, table
@@ -96,15 +96,31 @@ def _act(admin: Admin, args: argparse.Namespace) -> Json:
     path = route_path(args.route, "rollout")
     found = admin.change("POST", f"{path}/{args.what}", change_body(args), args.if_epoch)
     if args.wait and not args.dry_run:
-        until(admin, lambda status: _on_its_way(admin.get(path), status), args.timeout)
+        until(admin, lambda status: _on_its_way(_look(admin, path), status), args.timeout)
         found = admin.get(path)
+        if found["phase"] == "reverted" or (found["phase"] == "paused" and args.what in ("resume", "promote")):
+            code = ROLLED_BACK if found["phase"] == "reverted" else FAILED
+            raise Failure(code, f"the rollout is {found['phase']}: {clean(found['reason'])}", rollout=found)
     return found
 
 
-def _on_its_way(found: Json, status: Json) -> list[str]:
+def _on_its_way(found: Json | None, status: Json) -> list[str]:
     """What a promoted, resumed or aborted rollout has set in motion and is not done yet."""
-    moving = [f"the weight is on its way: {clean(found['reason'])}"] if found["phase"] == "moving" else []
+    if found is None:
+        return ["nothing is known of the rollout"]
+    is_moving = found["phase"] in ("moving", "applying")
+    moving = [f"the weight is on its way: {clean(found['reason'])}"] if is_moving else []
     return moving + behind(status, status.get("epoch", 0))
+
+
+def _look(admin: Admin, path: str) -> Json | None:
+    """The rollout; None while the supervisor is away, for it comes back."""
+    try:
+        return admin.get(path)
+    except Failure as failure:
+        if failure.code != UNREACHABLE:
+            raise
+        return None
 
 
 def _start(admin: Admin, args: argparse.Namespace, request: Json) -> Json:
@@ -118,8 +134,9 @@ def _start(admin: Admin, args: argparse.Namespace, request: Json) -> Json:
 def wait_until_over(admin: Admin, path: str, timeout: float, clock: Clock) -> Json:
     """The rollout when it is over. Raises Failure: exit 3 when it was reverted, 1 when aborted, 4 after the timeout."""
     end = clock.now() + timeout
+    found = admin.get(path)
     while True:
-        found = admin.get(path)
+        found = _look(admin, path) or found
         if found["phase"] == "done":
             return found
         if found["phase"] in _PHASES:
@@ -167,10 +184,12 @@ def _weights(text: str) -> list[float]:
 
 
 def _rising(increment: float) -> list[float]:
-    if not 0 < increment <= 100:
-        raise Failure(USAGE, f"--increment is above 0 and at most 100, not {increment:g}")
-    number = -int(-100 // increment)
-    return [*(round(each * increment, 2) for each in range(1, number)), 100.0]
+    if not 0.01 <= increment <= 100:
+        raise Failure(USAGE, f"--increment is from 0.01 to 100, not {increment:g}")
+    found: list[float] = []
+    while (weight := round(increment * (len(found) + 1), 2)) < 100:
+        found.append(weight)
+    return [*found, 100.0]
 
 
 def render(found: Json) -> str:

@@ -53,11 +53,16 @@ class Guard:
         self._watched = [Watched(route, tally, probes) for route in settings.routes]
         self._changes = changes
         self._tally = tally
+        self._newcomers = 0
 
     def look(self, state: LiveState | None, now: float) -> None:
         """Judge every route by the present figures; start a revert where it is due. now: monotonic seconds."""
         if state is None:
             return
+        if self._tally.newcomers != self._newcomers:
+            self._newcomers = self._tally.newcomers
+            for watched in self._watched:
+                watched.position = None  # what a worker had counted before it was first heard is not of now
         for watched in self._watched:
             route = state.routes[watched.route.name]
             self._tally.verdicts[watched.route.name], cause = watched.judge(route, state.revision, now)

@@ -2,16 +2,15 @@
 
     tick: seen --> proxy.core.rollout.advance --> kept (durable) --> Changes.turn, where a weight is due
 
-What is kept comes before what is done, so that a supervisor that dies in between goes on where it was. Time is what
-this process measured while it was there: a restart neither adds to a step nor begins it anew, and what could not be
-kept does not count.
+What is kept comes before what is done, so that a supervisor that dies in between goes on where it was. A restart begins
+the present step anew: what the guard knew of it is gone with the process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,8 +31,8 @@ log = logging.getLogger(__name__)
 
 TICK: Final = 0.5
 """Seconds between looks."""
-KEEP_EVERY: Final = 5.0
-"""Seconds at a step after which they are kept: what a restart may take away from them."""
+MOST_ELAPSED: Final = 5.0
+"""Seconds that one look adds at most: while this process stood still, nobody looked."""
 _TOLD: Final = {phase: f"rollout-{phase}" for phase in (PAUSED, DONE, REVERTED, WAITING)}
 """Phases that are entered without a person, and what the audit trail calls that."""
 
@@ -52,8 +51,8 @@ class Rollouts:
         self._clock: Callable[[], float] = instance.clock
         self._one_at_a_time = asyncio.Lock()
         self._looked: float | None = None
-        self._kept_held: dict[str, float] = {}
-        instance.rollouts.update(_read(path))
+        for route, found in _read(path).items():
+            instance.rollouts[route] = msgspec.structs.replace(found, progress=rollout.restarted(found.progress))
         self._rollouts = instance.rollouts
 
     def of(self, route: str) -> Rollout | None:
@@ -64,22 +63,23 @@ class Rollouts:
         """Look at all of them for ever."""
         while True:
             await asyncio.sleep(TICK)
-            try:
-                await self.tick()
-            except OSError as error:
-                # Nothing was done that is not kept; the next look tries again.
-                self._instance.tally.own["rollouts_not_kept"] += 1
-                log.warning("a rollout could not be kept: %s", error)
+            await self.tick()
 
     async def tick(self) -> None:
-        """Look at each once. Raises OSError when one cannot be kept."""
+        """Look at each once."""
         async with self._one_at_a_time:
             now = self._clock()
-            elapsed = 0.0 if self._looked is None else now - self._looked
+            elapsed = 0.0 if self._looked is None else min(now - self._looked, MOST_ELAPSED)
             self._looked = now
             for route, found in list(self._rollouts.items()):
-                if not found.progress.is_over and route in self._instance.routes:
+                if found.progress.is_over or route not in self._instance.routes:
+                    continue
+                try:
                     await self._look(route, found, elapsed)
+                except OSError as error:
+                    # Nothing was done that is not kept; the next look tries again.
+                    self._instance.tally.own["rollouts_not_kept"] += 1
+                    log.warning("the rollout could not be kept: %s", error, extra={"route": route})
 
     async def _look(self, route: str, found: Rollout, elapsed: float) -> None:
         instance = self._instance
@@ -91,9 +91,9 @@ class Rollouts:
         seen = Seen(state.weight, state.latch_reason if state.latched else "", applied, verdict)
         before = found.progress
         progress = rollout.advance(found.plan, before, seen, elapsed)
+        self._take(route, found, progress)
         if progress.phase != before.phase and progress.phase in _TOLD:
             await self._tell(route, found, _TOLD[progress.phase], OWN_ACTOR, progress.reason)
-        self._take(route, found, progress)
         if progress.phase == MOVING and state.weight != rollout.target(found.plan, progress):
             await self._turn(route, found.plan, progress, instance.epoch)
 
@@ -102,12 +102,13 @@ class Rollouts:
         who = Who(OWN_ACTOR, f"step {progress.step + 1} of {len(plan.steps)} of the rollout", epoch)
         try:
             await self._changes.turn(route, "rollout-step", lambda dials: with_weight(dials, weight), who)
+            self._take(route, self._rollouts[route], rollout.turned(progress))
         except Conflict:
             log.info("somebody else was first; looking again", extra={"route": route})
         except BadChange as refused:
             paused = rollout.paused(progress, str(refused))
-            await self._tell(route, self._rollouts[route], _TOLD[PAUSED], OWN_ACTOR, paused.reason)
             self._take(route, self._rollouts[route], paused)
+            await self._tell(route, self._rollouts[route], _TOLD[PAUSED], OWN_ACTOR, paused.reason)
 
     # --- what people do ------------------------------------------------------------------------------------
 
@@ -116,7 +117,7 @@ class Rollouts:
         async with self._one_at_a_time:
             self._expect(who)
             running = self._rollouts.get(route)
-            if running is not None and not running.progress.is_over:
+            if running is not None and not running.progress.is_over and not who.dry_run:
                 raise BadChange(f"a rollout of {route} is {running.progress.phase} already: abort it first")
             state = self._instance.state
             if state is None:
@@ -145,40 +146,40 @@ class Rollouts:
     async def promote(self, route: str, who: Who) -> Rollout:
         """To the next step at once. Raises BadChange, Conflict, OSError."""
         return await self._act(
-            route, "rollout-promote", who, lambda found: rollout.promoted(found.plan, found.progress)
+            route,
+            "rollout-promote",
+            who,
+            lambda found: rollout.promoted(found.plan, found.progress, self._weight(route)),
         )
 
     async def abort(self, route: str, who: Who) -> Rollout:
-        """Weight 0, and end it. Raises BadChange, Conflict, OSError."""
-
-        async def back() -> None:
-            # First, for who dies in between has a plan that is paused, not a weight that nobody is after.
-            await self._changes.turn(route, "rollback", rolled_back, Who(who.actor, who.reason or "rollout aborted"))
-
-        return await self._act(
-            route, "rollout-abort", who, lambda found: rollout.aborted(found.progress, who.reason), back
-        )
-
-    async def _act(
-        self,
-        route: str,
-        action: str,
-        who: Who,
-        act: Callable[[Rollout], Progress],
-        before: Callable[[], Awaitable[None]] | None = None,
-    ) -> Rollout:
+        """Weight 0, and the end of it. Raises BadChange, Conflict, OSError."""
         async with self._one_at_a_time:
-            self._expect(who)
-            found = self._rollouts.get(route)
-            if found is None:
-                raise BadChange(f"there is no rollout of {route}")
+            found = self._find(route, who)
+            ended = rollout.aborted(found.progress, who.reason)
+            if who.dry_run:
+                return msgspec.structs.replace(found, progress=ended)
+            # Paused until the weight is 0, so that a death in between leaves no plan that raises it.
+            self._take(route, found, rollout.paused(found.progress, "it is being aborted"))
+            await self._changes.turn(route, "rollback", rolled_back, Who(who.actor, who.reason or "rollout aborted"))
+            await self._tell(route, found, "rollout-abort", who.actor, who.reason)
+            return self._take(route, found, ended)
+
+    async def _act(self, route: str, action: str, who: Who, act: Callable[[Rollout], Progress]) -> Rollout:
+        async with self._one_at_a_time:
+            found = self._find(route, who)
             progress = act(found)
             if who.dry_run:
                 return msgspec.structs.replace(found, progress=progress)
-            if before is not None:
-                await before()
             await self._tell(route, found, action, who.actor, who.reason)
             return self._take(route, found, progress)
+
+    def _find(self, route: str, who: Who) -> Rollout:
+        self._expect(who)
+        found = self._rollouts.get(route)
+        if found is None:
+            raise BadChange(f"there is no rollout of {route}")
+        return found
 
     def _expect(self, who: Who) -> None:
         if who.expected is not None and who.expected != self._instance.epoch:
@@ -191,18 +192,16 @@ class Rollouts:
     # --- keeping -------------------------------------------------------------------------------------------
 
     def _take(self, route: str, found: Rollout, progress: Progress) -> Rollout:
-        """This is how far it is from now on; kept when more than a few seconds were added."""
+        """This is how far it is from now on; kept where it is more than time at a step. Raises OSError."""
         before = self._rollouts.get(route)
         taken = msgspec.structs.replace(found, progress=progress)
-        is_same = (
+        is_kept = (
             before is not None
             and (before.progress.phase, before.progress.step) == (progress.phase, progress.step)
             and before.started_at == found.started_at
         )
-        if not is_same or progress.held - self._kept_held.get(route, 0.0) >= KEEP_EVERY:
-            kept = self._rollouts | {route: taken}
-            write_whole(self._path, msgspec.json.encode(kept))
-            self._kept_held[route] = progress.held
+        if not is_kept:
+            write_whole(self._path, msgspec.json.encode(self._rollouts | {route: taken}))
         self._rollouts[route] = taken
         return taken
 

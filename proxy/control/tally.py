@@ -50,6 +50,8 @@ class Slot:
     def __init__(self, life: str, restarts: int = 0) -> None:
         self.life = life
         self.restarts = restarts
+        self.is_unknown = False
+        """It may have counted for long before it was first heard."""
         self.connected = True
         self.latest: WorkerStats | None = None
         self.samples: deque[Sample] = deque()
@@ -135,6 +137,8 @@ class Tally:
         """The same of answers that were compared."""
         self.own: Counter[str] = Counter()
         """The supervisor's own counters, by name."""
+        self.newcomers = 0
+        """How many workers were heard of which no earlier life and no saved figures were known."""
         self.verdicts: dict[str, Verdict] = {}
         """By route, what the guard thinks of new."""
         self.old_incomplete: dict[str, str] = {}
@@ -152,6 +156,7 @@ class Tally:
         if slot is not None and slot.latest is not None:
             self._base.add(slot.latest)
         self._slots[index] = Slot(life, restarts=slot.restarts + 1 if slot is not None else 0)
+        self._slots[index].is_unknown = slot is None
 
     def left(self, index: int) -> None:
         """A worker's link ended. Its figures stay; they no longer tell of the present."""
@@ -161,6 +166,9 @@ class Tally:
 
     def take(self, index: int, stats: WorkerStats, now: float) -> None:
         """New figures of a worker."""
+        if self._slots[index].is_unknown:
+            self._slots[index].is_unknown = False
+            self.newcomers += 1
         self._slots[index].take(stats, now, keep=index in self._keep)
         self._keep.discard(index)
 

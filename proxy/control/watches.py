@@ -6,11 +6,12 @@ weight changes.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Final, NamedTuple, Protocol
 
 from config.model import Route
 from proxy.control.probes import Probes
-from proxy.control.tally import Tally
+from proxy.control.tally import Tally, wilson
 from proxy.core.checked import CheckStats
 from proxy.core.event import NEW, OLD
 from proxy.core.sequential import CountedTest, Counts, Suspicion
@@ -28,6 +29,10 @@ PROBE: Final = "probe"
 
 _LOOK_AT_LATENCY: Final = 1.0
 """Seconds between looks at latencies."""
+_LOOK_BACK: Final = 600.0
+"""Seconds of old's answers that are known one by one second."""
+SILENCE: Final = 60.0
+"""Seconds without an answer of new after which nothing is known of it."""
 
 
 class Cause(NamedTuple):
@@ -149,6 +154,8 @@ class ErrorWatch:
         self._first: tuple[int, int] | None = None
         self.samples = self.failed = 0
         """Answers of new since the weight was changed, and those that were failures."""
+        self._old: deque[Counts] = deque()
+        self._answered_at = self._now = 0.0
 
     def begin(self, epoch: int) -> None:
         """What was answered before says nothing of this weight."""
@@ -156,29 +163,47 @@ class ErrorWatch:
             test.reset()
         self._first = None
         self.samples = self.failed = 0
+        self._old.clear()
 
     def judge(self, now: float) -> Cause | None:
         """By the answers of both sides."""
         found = {}
         for side, test in self._tests.items():
             total, failed = self._tally.answered(self._route, side)
-            found[side] = test.observe(Counts(now, total, failed))
+            counts = Counts(now, total, failed)
+            found[side] = test.observe(counts)
             if side == NEW:
-                self._count(total, failed)
+                self._count(counts)
+            elif not self._old or now - self._old[-1].at >= 1.0:
+                self._old.append(counts)
+                while self._old[0].at < now - _LOOK_BACK:
+                    self._old.popleft()
         suspicion = found[NEW]
         if suspicion is None:
             return None
         counted = f"{suspicion.failed} of {suspicion.total} events failed at new in {now - suspicion.since:.1f} s"
         text = f"{counted} ({suspicion.share:.2%}, limit {self._limit:.2%})"
         evidence = {"test": _told(suspicion, self._limit, now)}
-        if self._tests[OLD].is_suspected:
+        if self._tests[OLD].is_suspected and suspicion.share <= self._old_at_most(suspicion.since):
             return Cause(ERROR_RATE, f"{text}; old fails as well, so nothing is reverted", evidence, is_alert=True)
         return Cause(ERROR_RATE, text, evidence)
 
-    def _count(self, total: int, failed: int) -> None:
+    def _count(self, counts: Counts) -> None:
+        total, failed = counts.total, counts.failed
         if self._first is None or total < self._first[0] or failed < self._first[1]:
             self._first = total, failed
+            self._answered_at = counts.at
+        if total - self._first[0] > self.samples:
+            self._answered_at = counts.at
+        self._now = counts.at
         self.samples, self.failed = total - self._first[0], failed - self._first[1]
+
+    def _old_at_most(self, since: float) -> float:
+        """The share of old's events that fail at most, by those since then; 0 when there were none."""
+        total, failed = self._tally.answered(self._route, OLD)
+        first = next((each for each in reversed(self._old) if each.at < since), self._old[0])
+        observed = wilson(failed - first.failed, total - first.total)
+        return observed.high / 100 if observed is not None else 0.0
 
     def doubts(self) -> list[str]:
         """Failures beyond what is let pass, or so many lately that there may be too many."""
@@ -188,6 +213,9 @@ class ErrorWatch:
             found.append(f"{self.failed} of {self.samples} events failed at new since the weight was changed ({share})")
         if self._tests[NEW].is_suspected:
             found.append("more events fail at new than should, as it looks; that is not certain yet")
+        silent = self._now - self._answered_at
+        if self.samples and silent > SILENCE:
+            found.append(f"new has answered nothing for {silent:.0f} s")
         return found
 
 
@@ -251,11 +279,13 @@ class CheckWatch:
         self._counted = (0, 0)
         """What the checker had counted when it was looked at last: settled events, mismatches."""
         self._doubt = ""
+        self._text: str | None = None
+        """What is too many by these counts."""
 
     def begin(self, epoch: int) -> None:
         """What was judged before says nothing of this weight."""
         self._since, self._counted, self._is_based = epoch, (0, 0), False
-        self._doubt = ""
+        self._doubt, self._text = "", None
         self._rate.reset()
 
     def judge(self, now: float) -> Cause | None:
@@ -263,7 +293,13 @@ class CheckWatch:
         route, trigger = self._route.name, self._route.trigger
         check = next((each for each in self._tally.checks if route in each.routes), None)
         self._doubt = ""
-        if check is None or check.epoch < self._since:
+        if check is None:
+            return None
+        if check.epoch < self._since or not check.trial.settled:
+            self._doubt = (
+                f"the checker has judged nothing of this weight yet{f': {check.trouble}' if check.trouble else ''}"
+            )
+        if check.epoch < self._since:
             return None  # it goes by an earlier routing
         trial = check.trial
         evidence: dict[str, Any] = {"checked": trial.settled, "mismatches": trial.mismatches, "lost": trial.lost}
@@ -289,13 +325,14 @@ class CheckWatch:
         trial = check.trial
         counts = trial.settled, trial.mismatches
         if counts == self._counted:
-            return None
+            return self._text
         self._counted = counts
         if not self._is_based:
             self._is_based = True
             if trial.epoch >= self._since:  # all of it is of now; else it may be of weeks
                 self._rate.observe(Sample(now, 0, 0))
-        return self._rate.observe(Sample(now, *counts))
+        self._text = self._rate.observe(Sample(now, *counts))
+        return self._text
 
 
 def _told(suspicion: Suspicion, limit: float, now: float) -> dict[str, Any]:

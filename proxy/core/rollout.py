@@ -1,11 +1,11 @@
 """A staged plan of weights, and when its next step is due.
 
-    start --> MOVING ------> HOLDING -----> ... ------> DONE
-                ^  to the     |  held long enough, enough answers, verdict pass
-                |  weight     +--> WAITING for a person, where the plan wants one
-              resume
-                |                    at any time:  a revert           --> REVERTED
-              PAUSED <-- a person, or somebody who turned the weight       a person --> ABORTED
+    start --> MOVING --> APPLYING --> HOLDING ----> ... ----> DONE
+                ^  turned   |  by every   |  held long enough, enough answers, verdict pass
+                |           |  worker     +--> WAITING for a person, where the plan wants one
+              resume        v
+                |       at any time:  a revert --> REVERTED, a person --> ABORTED
+              PAUSED <-- a person, or somebody who turned the weight
 
 All of it is functions of a plan, the progress, and what was seen; whoever calls them turns the weight, keeps the
 progress and measures the time.
@@ -18,9 +18,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from proxy.core.errors import BadChange
+from proxy.core.routing import check_weight
 from proxy.core.verdict import PASS, Verdict
 
 MOVING: Final = "moving"
+APPLYING: Final = "applying"
 HOLDING: Final = "holding"
 WAITING: Final = "waiting"
 PAUSED: Final = "paused"
@@ -97,6 +99,8 @@ def check(plan: Plan) -> None:
     for number, step in enumerate(plan.steps, 1):
         if not 0 < step.weight <= 100:
             raise BadChange(f"step {number}: a weight is above 0 and at most 100 percent, not {step.weight:g}")
+        if check_weight(step.weight) != step.weight:
+            raise BadChange(f"step {number}: a weight has two decimals at most, not {step.weight:g}")
         if step.weight <= before:
             raise BadChange(f"step {number}: {step.weight:g} % does not rise above the {before:g} % before it")
         if not step.hold > 0:
@@ -136,9 +140,11 @@ def advance(plan: Plan, progress: Progress, seen: Seen, elapsed: float) -> Progr
         if progress.phase == MOVING and seen.weight == progress.came_from:
             return _at(progress, MOVING, f"the weight is to be {wanted:g} %")
         return _at(progress, PAUSED, f"the weight was set to {seen.weight:g} % meanwhile")
+    if progress.phase == MOVING:
+        progress = turned(progress)
     if not seen.is_applied:
         return _at(progress, progress.phase, "not every worker has applied the weight")
-    if progress.phase == MOVING:
+    if progress.phase == APPLYING:
         return Progress(HOLDING, progress.step, progress.came_from, 0.0, _wanting(plan.steps[progress.step], 0.0, seen))
     held = progress.held + elapsed
     wanting = _wanting(plan.steps[progress.step], held, seen)
@@ -148,8 +154,18 @@ def advance(plan: Plan, progress: Progress, seen: Seen, elapsed: float) -> Progr
     if progress.step + 1 == len(plan.steps):
         return _at(progress, DONE, "")
     if plan.auto_promote:
-        return promoted(plan, progress)
+        return _next(plan, progress)
     return _at(progress, WAITING, "a person is to promote it")
+
+
+def turned(progress: Progress) -> Progress:
+    """The weight is that of the step: whoever finds another one knows that somebody was there."""
+    return Progress(APPLYING, progress.step, progress.came_from)
+
+
+def restarted(progress: Progress) -> Progress:
+    """Whoever followed it is another one now: the evidence of the present step is gone, so it begins anew."""
+    return turned(progress) if progress.phase in (HOLDING, WAITING) else progress
 
 
 def paused(progress: Progress, reason: str) -> Progress:
@@ -166,14 +182,17 @@ def resumed(progress: Progress, weight: float) -> Progress:
     return Progress(MOVING, progress.step, weight)
 
 
-def promoted(plan: Plan, progress: Progress) -> Progress:
-    """The next step, or the end after the last one, whatever the present one still waits for. Raises BadChange."""
+def promoted(plan: Plan, progress: Progress, weight: float) -> Progress:
+    """The next step, or the end after the last one, whatever the present one still waits for. weight: the present one.
+
+    Raises BadChange.
+    """
     _must_go_on(progress)
-    if progress.phase == MOVING:
-        raise BadChange(f"the weight is not at {target(plan, progress):g} % yet")
-    if progress.step + 1 == len(plan.steps):
-        return _at(progress, DONE, "")
-    return Progress(MOVING, progress.step + 1, target(plan, progress))
+    if progress.phase == PAUSED:
+        raise BadChange("the rollout is paused: resume it first")
+    if weight != target(plan, progress):
+        raise BadChange(f"the weight is {weight:g} % and not the {target(plan, progress):g} % of the step")
+    return _at(progress, DONE, "") if progress.step + 1 == len(plan.steps) else _next(plan, progress)
 
 
 def aborted(progress: Progress, reason: str) -> Progress:
@@ -190,6 +209,10 @@ def predicted(plan: Plan, from_step: int, rate: float, *, has_copy: bool) -> lis
         needed = step.samples / answers if answers > 0 else None if step.samples else 0.0
         found.append(Prediction(step.weight, None if needed is None else max(step.hold, needed), step.samples))
     return found
+
+
+def _next(plan: Plan, progress: Progress) -> Progress:
+    return Progress(MOVING, progress.step + 1, target(plan, progress))
 
 
 def _wanting(step: Step, held: float, seen: Seen) -> str:

@@ -22,7 +22,7 @@ ALTERNATIVES: Final = 24
 LEAST_FAILURES: Final = 3
 """Failures without which nothing is said, however unlikely they are."""
 LEAST_SECONDS: Final = 2.0
-"""Time over which they must be spread: one moment's trouble is no share."""
+"""From the first of them to the last: one moment's trouble is no share."""
 
 SUSPECTED: Final = 1e2
 """A mean likelihood ratio that is no alarm, and no good sign either."""
@@ -33,7 +33,7 @@ _NEAREST: Final = 1.25
 """The first alternative, as a multiple of the odds at the limit."""
 _FARTHEST: Final = 0.9999
 _LEAST_LIMIT: Final = 1e-6
-"""What a limit of 0 is: the third failure is too many then."""
+"""What a limit of 0 is: three failures within thousands of events are too many then."""
 
 
 class Suspicion(NamedTuple):
@@ -65,7 +65,7 @@ class _Alternative:
     the rest counts since `sum` was 0 last.
     """
 
-    __slots__ = ("begun", "failed", "failure", "first_failed", "success", "sum", "total")
+    __slots__ = ("begun", "failed", "failure", "first_failed", "last_failed", "success", "sum", "total")
 
     def __init__(self, share: float, limit: float) -> None:
         self.failure = log(share / limit)
@@ -76,35 +76,39 @@ class _Alternative:
         """Nothing speaks for it."""
         self.sum = 0.0
         self.total = self.failed = 0
-        self.begun = self.first_failed = 0.0
+        self.begun = self.first_failed = self.last_failed = 0.0
 
-    def take(self, total: int, failed: int, now: float) -> None:
-        """More events."""
+    def take(self, total: int, failed: int, now: float, most: float) -> None:
+        """More events, which raise `sum` by no more than `most`."""
         if not self.sum:
             if not failed:
                 return
             self.reset()
             self.begun = now
-        if failed and not self.failed:
-            self.first_failed = now
-        self.sum = min(max(0.0, self.sum + failed * self.failure + (total - failed) * self.success), _MOST)
+        if failed:
+            self.first_failed = self.first_failed if self.failed else now
+            self.last_failed = now
+        change = min(failed * self.failure + (total - failed) * self.success, most)
+        self.sum = min(max(0.0, self.sum + change), _MOST)
         self.total += total
         self.failed += failed
 
 
 class ShareTest:
-    """The test of one share. limit: failures per event that are still as they should be, above 0 and below 1.
+    """The test of one share. limit: failures per event that are still as they should be, above 0 and below 1; portions:
+    so many of them it takes for an alarm at least, where the failures of one are not independent of each other.
 
     It takes counts of what happened since it was asked last, in any portions: within one their order is not known, and
     is taken to be the one that says least. Successes alone say the same in one portion as one by one.
     """
 
-    __slots__ = ("_alternatives",)
+    __slots__ = ("_alternatives", "_most")
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, portions: int = 1) -> None:
         if not 0.0 < limit < 1.0:
             raise ValueError(f"a limit is a share above 0 and below 1, not {limit}")
         self._alternatives = [_Alternative(share, limit) for share in alternatives(limit)]
+        self._most = _MOST / portions
 
     def reset(self) -> None:
         """Forget everything: the traffic is another one."""
@@ -114,11 +118,11 @@ class ShareTest:
     def observe(self, total: int, failed: int, now: float) -> Suspicion | None:
         """Take more events, `failed` of `total`; the suspicion if it is an alarm. now: monotonic seconds."""
         for each in self._alternatives:
-            each.take(total, failed, now)
+            each.take(total, failed, now, self._most)
         lead = max(self._alternatives, key=lambda each: each.sum)
         if lead.sum < _ENOUGH or (value := self.value) < THRESHOLD:
             return None
-        if lead.failed < LEAST_FAILURES or now - lead.first_failed < LEAST_SECONDS:
+        if lead.failed < LEAST_FAILURES or lead.last_failed - lead.first_failed < LEAST_SECONDS:
             return None
         return Suspicion(lead.begun, lead.total, lead.failed, value)
 

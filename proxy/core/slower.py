@@ -23,6 +23,8 @@ LEAST: Final = 100
 """Answers of old without which nothing is known of its quantiles."""
 LEAST_SINCE: Final = 20
 """The same since new became slower: without them nobody knows whether old did, too."""
+PORTIONS: Final = 10
+"""Looks that it takes at least: a pause delays everything that it meets, and is over then."""
 _SURE: Final = 3.0
 """Standard deviations by which old's quantile may be underrated."""
 
@@ -45,7 +47,10 @@ class SlowerTest:
     def __init__(self, ratio: float, floor: float) -> None:
         self._ratio = ratio
         self._floor = floor
-        self._tests = [(quantile, ShareTest(1.0 - quantile), ShareTest(1.0 - quantile)) for quantile in QUANTILES]
+        self._tests = [
+            (quantile, ShareTest(1.0 - quantile, PORTIONS), ShareTest(1.0 - quantile, PORTIONS))
+            for quantile in QUANTILES
+        ]
         """Of old, of new."""
         self._old: deque[tuple[float, Sketch]] = deque()
         self._new: Sketch | None = None

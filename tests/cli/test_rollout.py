@@ -66,6 +66,7 @@ def test_start_sends_a_plan_of_options(ctl: Ctl, answering: FakeAdmin) -> None:
         (["--increment", "30"], [30, 60, 90, 100]),
         (["--increment", "10"], [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]),
         (["--increment", "33.33"], [33.33, 66.66, 99.99, 100]),
+        (["--increment", "33.333"], [33.33, 66.67, 100]),
         (["--increment", "100"], [100]),
     ],
 )
@@ -100,7 +101,7 @@ def test_plan_is_a_dry_run_with_a_prediction(ctl: Ctl, answering: FakeAdmin) -> 
         (["-f", "nowhere.yaml"], "cannot read nowhere.yaml"),
         (["-f", "bad.yaml"], "bad.yaml:4:14: 5 % does not rise above the 10 % before it"),
         (["--steps", "10", "--increment", "5"], "two ways to say the same"),
-        (["--increment", "0"], "--increment is above 0"),
+        (["--increment", "0"], "--increment is from 0.01 to 100"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(
@@ -136,6 +137,13 @@ def test_what_was_promoted_is_waited_for(ctl: Ctl, admin: FakeAdmin) -> None:
     assert len([1 for method, target, _ in asked(admin) if target == PATH]) == 4
 
 
+def test_a_promotion_that_was_overtaken_is_a_failure(ctl: Ctl, admin: FakeAdmin) -> None:
+    for phase, code in (("paused", 1), ("reverted", 3)):
+        admin.forced = lambda method, path: (200, view(phase=phase)) if "rollout" in path else None  # noqa: B023
+        assert ctl("rollout", "promote", "--wait").code == code
+    assert ctl("rollout", "pause", "--wait").code == 3
+
+
 def test_status(ctl: Ctl, answering: FakeAdmin) -> None:
     answering.forced = lambda method, path: (200, view(phase="reverted", reason="new\x1b fails", auto_promote=False))
     out = ctl("rollout", "status").out
@@ -162,8 +170,8 @@ def test_wait_ends_with_how_it_ended(phase: str, code: int, said: str, admin: Fa
 
 
 def test_wait_until_it_is_done(admin: FakeAdmin, clock: FakeClock) -> None:
-    looks = iter([view(), view(phase="paused")])
-    admin.forced = lambda method, path: (200, next(looks, view(phase="done", step=2)))
+    looks = iter([(200, view()), (200, view(phase="paused"))])
+    admin.forced = lambda method, path: next(looks, (200, view(phase="done", step=2)))
     at = Admin(Target((parse("unix:crossfade-state/admin.sock"),), None))
     assert rollout.wait_until_over(at, PATH, 60.0, clock)["phase"] == "done"
-    assert clock.time == pytest.approx(2 * rollout.LOOK)
+    assert clock.time == pytest.approx(rollout.LOOK)

@@ -183,6 +183,59 @@ async def test_latency_is_not_looked_at_where_that_is_said(make_plane: MakePlane
     assert weight(plane) == 25
 
 
+async def test_old_that_fails_a_little_does_not_excuse_a_new_that_fails_much(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    old_failed = 0
+    for number in range(1, 60):
+        plane.clock.now += 1
+        old_failed += 2
+        both = [requests(ok=100 * number), requests(side=0, ok=98 * number, failed=old_failed)]
+        await say(plane, requests=both)
+    for number in range(1, 20):
+        plane.clock.now += 1
+        old_failed += 2
+        both = [
+            requests(ok=6000 + 60 * number, failed=40 * number),
+            requests(side=0, ok=6000 + 98 * number, failed=old_failed),
+        ]
+        await say(plane, requests=both)
+        if weight(plane) == 0:
+            break
+    await eventually(lambda: weight(plane) == 0, "the revert")
+
+
+async def test_old_that_failed_long_ago_excuses_nothing(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    for number in range(1, 5):
+        plane.clock.now += 1
+        await say(plane, requests=[requests(ok=100), requests(side=0, failed=5 * number)])
+    plane.clock.now += 3600
+    await say(plane, requests=[requests(ok=100), requests(side=0, failed=20)])
+    for number in range(1, 5):
+        plane.clock.now += 1
+        await say(plane, requests=[requests(ok=100, failed=5 * number), requests(side=0, failed=20)])
+    await eventually(lambda: weight(plane) == 0, "the revert")
+
+
+async def test_without_answers_for_a_while_there_is_no_pass(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane, requests=[requests(ok=0)])
+    plane.clock.now += 1
+    await say(plane, requests=[requests(ok=50)])
+    assert (await verdict(plane))["name"] == "pass"
+    plane.clock.now += 90
+    await say(plane, requests=[requests(ok=50)])
+    assert (await verdict(plane))["reasons"] == ["new has answered nothing for 90 s"]
+
+
+async def test_what_workers_counted_before_they_were_heard_is_not_of_now(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane, 0, requests=[requests(ok=100_000)])
+    await say(plane, 1, requests=[requests(ok=50_000, failed=50_000)])
+    assert await verdict(plane) == {"name": "nodata", "reasons": [], "samples": 0}
+    assert weight(plane) == 25
+
+
 async def test_copies_count_too_and_refusals_do_not(plane: Plane) -> None:
     await plane.change("stage", stage="live", weight=25)
     await say(plane, requests=[requests(ok=0)])
@@ -194,6 +247,8 @@ async def test_copies_count_too_and_refusals_do_not(plane: Plane) -> None:
     await say(plane, 1, requests=[requests(role="copy", failed=100)])
     plane.clock.now += 3
     await say(plane, 1, requests=[requests(role="copy", failed=100)])
+    assert weight(plane) == 25, "a hundred at once are one moment's trouble"
+    await say(plane, 1, requests=[requests(role="copy", failed=105)])
     await eventually(lambda: weight(plane) == 0, "the revert")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.control import rollouts
 from proxy.control.file_store import FileStore
-from proxy.control.rollouts import KEEP_EVERY
+from proxy.control.rollouts import MOST_ELAPSED
 from proxy.core.errors import RefuseToStart
 from tests.control.conftest import MakePlane
 from tests.control.fakes import Plane, requests
@@ -46,8 +46,12 @@ class Traffic:
 
 async def tick(plane: Plane, seconds: float = 0.0) -> None:
     """So much later, and everybody has applied what was due."""
-    plane.clock.now += seconds
-    await plane.supervisor._rollouts.tick()
+    while True:
+        plane.clock.now += min(seconds, MOST_ELAPSED)
+        seconds -= MOST_ELAPSED
+        await plane.supervisor._rollouts.tick()
+        if seconds <= 0:
+            break
     epoch = plane.supervisor.instance.epoch
     await eventually(lambda: {worker.epoch for worker in plane.workers} >= {epoch}, "the workers")
 
@@ -153,9 +157,14 @@ async def test_a_person_pauses_promotes_and_aborts(plane: Plane) -> None:
     assert (await plane.ask("POST", f"{PATH}/pause", {"reason": "lunch"}))[0] == 200
     await tick(plane, 1000)
     assert await look(plane) == ("paused", 1, "lunch")
+    assert (await plane.ask("POST", f"{PATH}/promote", {}))[0] == 422
+    assert (await plane.ask("POST", f"{PATH}/resume", {}))[0] == 200
+    await tick(plane)
+    await tick(plane)
     assert (await plane.ask("POST", f"{PATH}/promote", {}))[0] == 200
     await tick(plane)
     await eventually(lambda: weight(plane) == 50, "the next step")
+    assert (await plane.ask("POST", PATH, {"steps": STEPS, "from_step": 2, "dry_run": True}))[0] == 201
     status, problem = await plane.ask("POST", PATH, {"steps": STEPS})
     assert (status, "abort it first" in problem["detail"]) == (422, True)
     assert (await plane.ask("POST", f"{PATH}/abort", {"dry_run": True}))[0] == 200
@@ -211,24 +220,46 @@ async def test_in_shadow_there_is_nothing_to_begin(plane: Plane) -> None:
     assert (status, "best effort" in problem["detail"]) == (422, True)
 
 
-async def test_a_restart_goes_on_where_it_was(make_plane: MakePlane) -> None:
+async def test_a_restart_begins_the_step_anew(make_plane: MakePlane) -> None:
+    """What failed at it is forgotten by a restart, so what was held counts no more."""
     plane = make_plane()
     await plane.start()
     traffic = await begun(plane)
+    await traffic(ok=500, failed=3)
+    await tick(plane, 600)
+    assert (await look(plane))[0] == "holding"
+    await plane.restart()
+    await eventually(lambda: len(plane.supervisor.instance.peers.workers) == 2, "the workers")
     await traffic(ok=500)
-    await tick(plane, 50)
-    path = plane.supervisor._rollouts._path
-    again = rollouts.Rollouts(plane.supervisor.instance, path)
-    found = again.of("events")
-    assert found is not None
-    assert (found.progress.phase, found.progress.step) == ("holding", 0)
-    assert 50 - KEEP_EVERY <= found.progress.held <= 50
-    plane.clock.now += 10_000  # while nobody was there
-    await again.tick()
+    await tick(plane)
+    await tick(plane)
+    assert (await look(plane))[:2] == ("holding", 1)
+    await traffic(ok=500)
+    await tick(plane, 55)
     assert weight(plane) == 10
-    plane.clock.now += 10
-    await again.tick()
+    await tick(plane, 5)
     await eventually(lambda: weight(plane) == 50, "the next step")
+
+
+async def test_time_in_which_nobody_looked_does_not_count(plane: Plane) -> None:
+    traffic = await begun(plane)
+    await traffic(ok=500)
+    plane.clock.now += 10_000
+    await plane.supervisor._rollouts.tick()
+    assert (await look(plane))[:2] == ("holding", 1)
+    assert (await plane.get(PATH))["held_s"] == MOST_ELAPSED
+
+
+async def test_a_rollback_right_after_a_step_is_not_undone(plane: Plane) -> None:
+    await plane.change("stage", stage="dualwrite")
+    await Traffic(plane)(ok=50)
+    await start(plane)
+    await tick(plane)
+    await eventually(lambda: weight(plane) == 10, "the first step")
+    await plane.change("rollback")
+    for _ in range(3):
+        await tick(plane, 1)
+    assert (weight(plane), await look(plane)) == (0, ("paused", 1, "the weight was set to 0 % meanwhile"))
 
 
 async def test_a_step_that_was_kept_and_not_done_is_done_after_a_restart(
@@ -236,13 +267,14 @@ async def test_a_step_that_was_kept_and_not_done_is_done_after_a_restart(
 ) -> None:
     traffic = await begun(plane)
     await traffic(ok=500)
+    await tick(plane, 55)
 
     async def dies(*_: Any, **__: Any) -> None:
         raise SystemExit
 
     with monkeypatch.context() as patched:
         patched.setattr(FileStore, "compare_and_set", dies)
-        plane.clock.now += 60
+        plane.clock.now += 5
         with pytest.raises(SystemExit):
             await plane.supervisor._rollouts.tick()
     assert weight(plane) == 10
@@ -251,22 +283,42 @@ async def test_a_step_that_was_kept_and_not_done_is_done_after_a_restart(
     await eventually(lambda: weight(plane) == 50, "the step")
 
 
+async def test_an_abort_that_dies_half_way_raises_nothing(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    await plane.change("stage", stage="dualwrite")
+    await Traffic(plane)(ok=50)
+    await start(plane)
+    await tick(plane)
+    await eventually(lambda: weight(plane) == 10, "the first step")
+
+    async def dies(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rollouts.Rollouts, "_tell", dies)
+        assert (await plane.ask("POST", f"{PATH}/abort", {}))[0] == 507
+    again = rollouts.Rollouts(plane.supervisor.instance, plane.supervisor._rollouts._path)
+    for _ in range(3):
+        plane.clock.now += 1
+        await again.tick()
+    found = again.of("events")
+    assert found is not None
+    assert (weight(plane), found.progress.phase, found.progress.reason) == (0, "paused", "it is being aborted")
+
+
 async def test_what_cannot_be_kept_is_not_done(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
     traffic = await begun(plane)
     await traffic(ok=500)
+    await tick(plane, 55)
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr(rollouts, "write_whole", full)
-        plane.clock.now += 60
-        with pytest.raises(OSError, match="No space"):
-            await plane.supervisor._rollouts.tick()
+        await tick(plane, 30)
         assert weight(plane) == 10
-    await tick(plane, 59)
-    assert weight(plane) == 10, "time that could not be kept does not count"
-    await tick(plane, 1)
+        assert plane.supervisor.instance.tally.own["rollouts_not_kept"] > 0
+    await tick(plane, 5)
     await eventually(lambda: weight(plane) == 50, "the step, once it could be kept")
 
 

@@ -8,7 +8,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from proxy.core import rollout
 from proxy.core.errors import BadChange
-from proxy.core.rollout import ABORTED, DONE, HOLDING, MOVING, PAUSED, REVERTED, WAITING, Plan, Progress, Seen, Step
+from proxy.core.rollout import (
+    ABORTED,
+    APPLYING,
+    DONE,
+    HOLDING,
+    MOVING,
+    PAUSED,
+    REVERTED,
+    WAITING,
+    Plan,
+    Progress,
+    Seen,
+    Step,
+)
 from proxy.core.verdict import INCONCLUSIVE, NODATA, PASS, Verdict
 
 PLAN = Plan((Step(10, 60, 100), Step(50, 60, 0), Step(100, 30, 0)))
@@ -50,7 +63,7 @@ def test_a_plan_runs_to_its_end() -> None:
 
 def test_time_counts_only_while_every_worker_is_there() -> None:
     progress = after(rollout.start(PLAN, 0.0), (seen(10, applied=False), 60))
-    assert (progress.phase, progress.reason) == (MOVING, "not every worker has applied the weight")
+    assert (progress.phase, progress.reason) == (APPLYING, "not every worker has applied the weight")
     progress = after(progress, (seen(10), 60), (seen(10), 30), (seen(10, applied=False), 500), (seen(10), 29))
     assert (progress.phase, progress.held) == (HOLDING, 59.0)
 
@@ -88,21 +101,37 @@ def test_who_turns_the_weight_himself_is_not_fought() -> None:
         assert (again.phase, again.step, again.came_from) == (MOVING, progress.step, weight)
 
 
+def test_a_weight_that_was_turned_and_is_the_one_before_again_is_a_persons() -> None:
+    """Not one that is still to be turned."""
+    begun = rollout.start(PLAN, 0.0)
+    for progress in (rollout.turned(begun), after(begun, (seen(10, applied=False), 1))):
+        assert progress.phase == APPLYING
+        assert after(progress, (seen(0), 1)).phase == PAUSED
+
+
+@pytest.mark.parametrize("phase", [HOLDING, WAITING])
+def test_who_follows_it_anew_has_no_evidence_yet(phase: str) -> None:
+    progress = rollout.restarted(Progress(phase, 1, 10, 500.0))
+    assert (progress.phase, progress.step, progress.held) == (APPLYING, 1, 0.0)
+    assert after(progress, (seen(50), 1)).phase == HOLDING
+    assert after(progress, (seen(10), 1)).phase == PAUSED
+    assert rollout.restarted(Progress(MOVING, 1, 10)) == Progress(MOVING, 1, 10)
+
+
 def test_a_person_promotes_where_the_plan_wants_one() -> None:
     plan = Plan(PLAN.steps, auto_promote=False)
     progress = after(holding(), (seen(10), 60), plan=plan)
     assert (progress.phase, progress.reason) == (WAITING, "a person is to promote it")
     progress = after(progress, (seen(10, verdict=Verdict(INCONCLUSIVE, ("late",), 500)), 60), plan=plan)
     assert (progress.phase, progress.reason) == (WAITING, "the verdict is inconclusive; late")
-    assert rollout.promoted(plan, progress) == Progress(MOVING, 1, 10)
-    assert rollout.promoted(plan, holding(2)).phase == DONE
+    assert rollout.promoted(plan, progress, 10) == Progress(MOVING, 1, 10)
+    assert rollout.promoted(plan, holding(2), 100).phase == DONE
     assert after(holding(2), (seen(100), 30), plan=plan).phase == DONE, "there is nothing to promote it to"
 
 
 def test_a_person_pauses_and_aborts() -> None:
     progress = rollout.paused(holding(), "lunch")
     assert (progress.phase, progress.reason) == (PAUSED, "lunch")
-    assert rollout.promoted(PLAN, progress).step == 1
     assert rollout.aborted(progress, "").phase == ABORTED
 
 
@@ -112,7 +141,12 @@ def test_a_person_pauses_and_aborts() -> None:
         (lambda: rollout.paused(Progress(DONE, 2, 50), ""), "over: done"),
         (lambda: rollout.aborted(Progress(REVERTED, 2, 50), ""), "over: reverted"),
         (lambda: rollout.resumed(holding(), 10), "not paused, it is holding"),
-        (lambda: rollout.promoted(PLAN, rollout.start(PLAN, 0)), "not at 10 % yet"),
+        (lambda: rollout.promoted(PLAN, rollout.start(PLAN, 0), 0), "0 % and not the 10 % of the step"),
+        (lambda: rollout.promoted(PLAN, holding(2), 0), "0 % and not the 100 % of the step"),
+        (lambda: rollout.promoted(PLAN, Progress(PAUSED, 2, 50), 100), "resume it first"),
+        (lambda: rollout.check(Plan((Step(33.333, 1, 0),))), "two decimals at most"),
+        (lambda: rollout.check(Plan((Step(0.001, 1, 0),))), "two decimals at most"),
+        (lambda: rollout.check(Plan((Step(10, float("nan"), 0),))), "hold is above 0"),
         (lambda: rollout.start(PLAN, 0, 3), "there is no step 4: the plan has 3"),
         (lambda: rollout.start(PLAN, 0, -1), "there is no step 0"),
         (lambda: rollout.start(PLAN, 30), "the weight is 30 % already, above the 10 % of step 1"),
@@ -147,11 +181,8 @@ class RolloutMachine(RuleBasedStateMachine):
         self.plan = PLAN
         self.progress = rollout.start(PLAN, 0.0)
         self.weight, self.latch = 0.0, ""
-        self.reached = 0.0
-        """The highest weight that the plan itself set."""
         self.evidence = dict.fromkeys(range(len(PLAN.steps)), 0.0)
         """Good seconds at each step, as somebody else counts them."""
-        self.was_promoted = False
 
     @initialize(auto=st.booleans())
     def begin(self, auto: bool) -> None:
@@ -174,16 +205,23 @@ class RolloutMachine(RuleBasedStateMachine):
             assert self.evidence[before.step] >= PLAN.steps[before.step].hold
             assert self.plan.auto_promote or before.step + 1 == len(PLAN.steps)
 
-    @precondition(lambda self: self.progress.phase == MOVING and not self.latch)
+    @precondition(lambda self: self.progress.phase == MOVING and self.weight == self.progress.came_from)
+    @precondition(lambda self: not self.latch)
     @rule()
     def turn(self) -> None:
         self.weight = rollout.target(self.plan, self.progress)
-        self.reached = max(self.reached, self.weight)
+        self.progress = rollout.turned(self.progress)
 
     @rule(weight=st.sampled_from([0.0, 5.0, 10.0, 50.0]))
     def somebody_turns(self, weight: float) -> None:
+        """Once the plan has turned it, it turns it no more."""
         if not self.latch:
             self.weight = weight
+            if self.progress.phase in (APPLYING, HOLDING, WAITING) and weight != rollout.target(
+                self.plan, self.progress
+            ):
+                self.tick(1.0, True, GOOD)
+                assert self.progress.phase == PAUSED
 
     @rule()
     def revert(self) -> None:
@@ -200,10 +238,16 @@ class RolloutMachine(RuleBasedStateMachine):
         self.evidence[self.progress.step] = 0.0
         self.progress = rollout.resumed(self.progress, self.weight)
 
-    @precondition(lambda self: self.progress.phase in (HOLDING, WAITING, PAUSED))
+    @precondition(lambda self: self.progress.phase in (APPLYING, HOLDING, WAITING) and not self.latch)
+    @precondition(lambda self: self.weight == rollout.target(self.plan, self.progress))
     @rule()
     def promote(self) -> None:
-        self.progress = rollout.promoted(self.plan, self.progress)
+        self.progress = rollout.promoted(self.plan, self.progress, self.weight)
+
+    @rule()
+    def restart(self) -> None:
+        self.progress = rollout.restarted(self.progress)
+        self.evidence[self.progress.step] = 0.0
 
     @precondition(lambda self: not self.progress.is_over)
     @rule()

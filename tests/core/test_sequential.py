@@ -107,9 +107,19 @@ def test_an_alarm_takes_several_failures_over_some_time() -> None:
     assert tiny.observe(LEAST_FAILURES - 1, LEAST_FAILURES - 1, 0.0) is None
     assert tiny.value >= THRESHOLD
     assert tiny.observe(1, 1, LEAST_SECONDS / 2) is None
-    found = tiny.observe(0, 0, LEAST_SECONDS)
+    assert tiny.observe(0, 0, 10 * LEAST_SECONDS) is None, "what was one moment's stays that"
+    found = tiny.observe(1, 1, 10 * LEAST_SECONDS)
     assert found is not None
-    assert (found.since, found.total, found.failed, found.share) == (0.0, LEAST_FAILURES, LEAST_FAILURES, 1.0)
+    assert (found.since, found.total, found.failed, found.share) == (0.0, LEAST_FAILURES + 1, LEAST_FAILURES + 1, 1.0)
+
+
+def test_where_failures_of_one_portion_hang_together_it_takes_several() -> None:
+    test = ShareTest(LIMIT, 5)
+    found = [test.observe(1000, 1000, float(number)) for number in range(6)]
+    assert [each is None for each in found] == [True] * 4 + [False] * 2
+    test.reset()
+    found = [test.observe(1, 1, float(number)) for number in range(6)]
+    assert [each is None for each in found].index(False) == 4, "no more than that where each says little"
 
 
 def test_what_was_before_the_evidence_began_is_not_part_of_it() -> None:
@@ -167,7 +177,7 @@ def test_counts_that_go_back_are_a_process_gone_and_no_evidence() -> None:
     assert not test.is_suspected
 
 
-def test_a_limit_of_all_is_never_exceeded_and_one_of_none_by_the_third_failure() -> None:
+def test_a_limit_of_all_is_never_exceeded_and_one_of_none_by_three_failures_in_a_thousand() -> None:
     never, strict = CountedTest(1.0), CountedTest(0.0)
     for test in (never, strict):
         test.observe(Counts(0.0, 0, 0))

@@ -55,7 +55,7 @@ def test_what_is_within_the_ratio_is_never_slower(factor: float) -> None:
     assert told(usual, scaled(factor), seconds=600) is None
 
 
-@pytest.mark.parametrize(("factor", "seconds"), [(1.5, 30), (2.0, 10), (10.0, 6)])
+@pytest.mark.parametrize(("factor", "seconds"), [(1.5, 30), (2.0, 15), (10.0, 15)])
 def test_all_of_it_slower_is_seen(factor: float, seconds: int) -> None:
     found = told(usual, scaled(factor))
     assert found is not None
@@ -91,6 +91,29 @@ def test_both_slower_from_one_moment_on_is_neither_ones_doing(old_rate: int, new
     rates = (old_rate, new_rate)
     assert told(slower_for_a_while, slower_for_a_while, seconds=400, rates=rates) is None
     assert told(usual, slower_for_a_while, seconds=400, rates=rates) is not None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pauses_of_either_that_come_and_go_are_no_slowness(seed: int) -> None:
+    """Their answers are slow all at once: 50 in a row are not 50 pieces of evidence."""
+    chance = random.Random(seed)
+    pauses = [{start + step for start in _starts(chance) for step in (0, 1, 2)} for _ in range(2)]
+
+    def with_pauses(seconds: set[int]) -> Draw:
+        return lambda chance, now: usual(chance, now) + (0.5 if int(now) in seconds else 0.0)
+
+    old, new = map(with_pauses, pauses)
+    assert told(old, new, seconds=900, rates=(20, 20), seed=seed) is None
+    assert told(usual, scaled(2.0), rates=(20, 20), seed=seed) is not None
+
+
+def _starts(chance: random.Random) -> list[int]:
+    """Every two minutes or so."""
+    found, now = [], 0
+    while now < 900:
+        now += int(chance.uniform(60, 180))
+        found.append(now)
+    return found
 
 
 def test_what_a_person_would_not_notice_is_left_alone() -> None:
