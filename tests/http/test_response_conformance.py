@@ -223,6 +223,7 @@ async def converse(rig: Rig, chance: random.Random, start: int, count: int) -> i
         try:
             answer = await wire.ask(ask(number, method), method)
         except asyncio.IncompleteReadError:  # cut off where the backend's was
+            wire.close()  # until then, or for a second, the proxy keeps its end
             wire = await rig.wire()
             continue
         if "x-of" in answer.headers:
@@ -231,6 +232,7 @@ async def converse(rig: Rig, chance: random.Random, start: int, count: int) -> i
         else:
             assert answer.status in (502, 504), answer
         if answer.headers.get("connection") == "close":
+            wire.close()
             wire = await rig.wire()
     return answered
 
