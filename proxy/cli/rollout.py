@@ -212,6 +212,7 @@ def render(found: Json) -> str:
             ]
         )
     lines += table(["step", "weight", "hold", "samples", "predicted"], rows, "  ")
+    lines += [f"note: {clean(note)}" for note in found.get("notes", [])]
     if found.get("dry_run"):
         times = [step.get("predicted_s") for step in found["steps"][found["step"] - 1 :]]
         total: Any = None if None in times else sum(times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from config.model import Route
 from proxy.control import views
@@ -15,6 +16,8 @@ from proxy.control.rollouts import Rollouts
 from proxy.core import rollout
 from proxy.core.rollout import Rollout
 from proxy.core.routing import COPY_NONE
+
+NO_COPY: Final = "copy is none: old does not get what new answers; for that, proxyctl stage dualwrite before it begins"
 
 
 class RolloutHandlers:
@@ -83,6 +86,7 @@ class RolloutHandlers:
                 views.RolloutStepView(step.weight, step.hold, step.samples, _rounded(each.seconds))
                 for step, each in zip(plan.steps, predicted, strict=True)
             ],
+            notes=[] if has_copy or progress.is_over else [NO_COPY],
         )
 
 

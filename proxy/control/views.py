@@ -116,7 +116,7 @@ class RolloutStepView(msgspec.Struct):
 
 class RolloutView(msgspec.Struct):
     """The last rollout of a route. phase: moving, holding, waiting, paused, done, reverted or aborted; step: from 1;
-    held_s: seconds at it; reason: what it waits for, or why it ended.
+    held_s: seconds at it; reason: what it waits for, or why it ended; notes: what a person should know of it.
     """
 
     route: str
@@ -129,6 +129,7 @@ class RolloutView(msgspec.Struct):
     actor: str
     dry_run: bool
     steps: list[RolloutStepView]
+    notes: list[str]
 
 
 class TrialView(msgspec.Struct):

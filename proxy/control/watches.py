@@ -30,7 +30,8 @@ PROBE: Final = "probe"
 _LOOK_AT_LATENCY: Final = 1.0
 """Seconds between looks at latencies."""
 _LOOK_BACK: Final = 600.0
-"""Seconds of old's answers that are known one by one second."""
+_LOOK_CLOSE: Final = 0.2
+"""Seconds of old's answers that are known, and how closely."""
 SILENCE: Final = 60.0
 """Seconds without an answer of new after which nothing is known of it."""
 
@@ -156,6 +157,7 @@ class ErrorWatch:
         """Answers of new since the weight was changed, and those that were failures."""
         self._old: deque[Counts] = deque()
         self._answered_at = self._now = 0.0
+        self._is_alarm = False
 
     def begin(self, epoch: int) -> None:
         """What was answered before says nothing of this weight."""
@@ -174,17 +176,18 @@ class ErrorWatch:
             found[side] = test.observe(counts)
             if side == NEW:
                 self._count(counts)
-            elif not self._old or now - self._old[-1].at >= 1.0:
+            elif not self._old or now - self._old[-1].at >= _LOOK_CLOSE:
                 self._old.append(counts)
                 while self._old[0].at < now - _LOOK_BACK:
                     self._old.popleft()
         suspicion = found[NEW]
+        self._is_alarm = suspicion is not None
         if suspicion is None:
             return None
         counted = f"{suspicion.failed} of {suspicion.total} events failed at new in {now - suspicion.since:.1f} s"
         text = f"{counted} ({suspicion.share:.2%}, limit {self._limit:.2%})"
         evidence = {"test": _told(suspicion, self._limit, now)}
-        if self._tests[OLD].is_suspected and suspicion.share <= self._old_at_most(suspicion.since):
+        if self._tests[OLD].is_suspected and suspicion.share <= self._old_at_most(suspicion.since, found[OLD]):
             return Cause(ERROR_RATE, f"{text}; old fails as well, so nothing is reverted", evidence, is_alert=True)
         return Cause(ERROR_RATE, text, evidence)
 
@@ -198,12 +201,13 @@ class ErrorWatch:
         self._now = counts.at
         self.samples, self.failed = total - self._first[0], failed - self._first[1]
 
-    def _old_at_most(self, since: float) -> float:
-        """The share of old's events that fail at most, by those since then; 0 when there were none."""
+    def _old_at_most(self, since: float, alarm: Suspicion | None) -> float:
+        """The share of old's events that fail at most, by those since then, and by its own alarm; 0 without any."""
         total, failed = self._tally.answered(self._route, OLD)
         first = next((each for each in reversed(self._old) if each.at < since), self._old[0])
-        observed = wilson(failed - first.failed, total - first.total)
-        return observed.high / 100 if observed is not None else 0.0
+        since_then = wilson(failed - first.failed, total - first.total)
+        by_alarm = wilson(alarm.failed, alarm.total) if alarm is not None and since_then is not None else None
+        return max(each.high / 100 if each is not None else 0.0 for each in (since_then, by_alarm))
 
     def doubts(self) -> list[str]:
         """Failures beyond what is let pass, or so many lately that there may be too many."""
@@ -211,7 +215,7 @@ class ErrorWatch:
         if self.failed > self._hold * self.samples:
             share = f"{self.failed / self.samples:.2%}, and {self._hold:.2%} holds"
             found.append(f"{self.failed} of {self.samples} events failed at new since the weight was changed ({share})")
-        if self._tests[NEW].is_suspected:
+        if self._tests[NEW].is_suspected and not self._is_alarm:
             found.append("more events fail at new than should, as it looks; that is not certain yet")
         silent = self._now - self._answered_at
         if self.samples and silent > SILENCE:

@@ -183,6 +183,22 @@ async def test_latency_is_not_looked_at_where_that_is_said(make_plane: MakePlane
     assert weight(plane) == 25
 
 
+@pytest.mark.parametrize("share", [0.2, 0.33, 0.5, 0.9])
+@pytest.mark.parametrize("phase", [0.0, 0.25, 0.5, 0.75])
+async def test_both_that_begin_to_fail_at_once_are_an_alert(plane: Plane, share: float, phase: float) -> None:
+    """Also when old was looked at a while before: what was good until then must not make it look better than new."""
+    await plane.change("stage", stage="live", weight=25)
+    plane.clock.now += phase
+    ok = failed = 0
+    for number in range(60):
+        plane.clock.now += 0.25
+        bad = round(100 * share) if number >= 20 else 0
+        ok, failed = ok + 100 - bad, failed + bad
+        await say(plane, requests=[requests(side, ok=ok, failed=failed) for side in (0, 1)])
+    assert weight(plane) == 25
+    assert any("old fails as well" in each for each in (await plane.get("/api/v1/status"))["warnings"])
+
+
 async def test_old_that_fails_a_little_does_not_excuse_a_new_that_fails_much(plane: Plane) -> None:
     await plane.change("stage", stage="live", weight=25)
     old_failed = 0

@@ -194,6 +194,10 @@ async def test_a_dry_run_predicts_and_changes_nothing(plane: Plane) -> None:
     status, found = await plane.ask("POST", PATH, {"steps": STEPS, "dry_run": True})
     assert (status, found["dry_run"]) == (201, True)
     assert [step["predicted_s"] for step in found["steps"]] == [None, 30.0, 30.0]
+    assert found["notes"] == []
+    await plane.change("stage", stage="off")
+    _, found = await plane.ask("POST", PATH, {"steps": STEPS, "dry_run": True})
+    assert found["notes"][0].startswith("copy is none: old does not get what new answers")
     assert (await plane.ask("GET", PATH))[0] == 404
 
 
