@@ -90,7 +90,7 @@ async def test_backends_that_restart_while_the_weight_flips(soak: bool) -> None:
         await talkers.stop()
         assert await settled_stores(opened, talkers) == []
         assert [talk.close_code for talk in talkers.talks] == [None] * 10
-        assert sum(talk.safe for talk in talkers.talks) > seconds * rate / 4
+        assert sum(talk.safe for talk in talkers.talks) > seconds * rate / 10, "hardly anything was tried"
 
 
 @pytest.mark.timeout(1200)
@@ -108,7 +108,7 @@ async def test_what_was_replied_to_is_in_both_stores(soak: bool) -> None:
         await talkers.stop()
         assert await settled_stores(opened, talkers) == []
         assert [talk.close_code for talk in talkers.talks] == [None] * 10
-        assert sum(len(talk.replied) for talk in talkers.talks) > seconds * 400 / 2
+        assert sum(len(talk.replied) for talk in talkers.talks) > seconds * 400 / 10, "hardly anything was tried"
 
 
 @pytest.mark.timeout(600)
