@@ -148,13 +148,13 @@ class Bulk:
     def _extent(self, table: Table) -> _Extent:
         """Raises WrongValue for rows that nobody could find again: sums would leave them out."""
         nameless = " OR ".join(f"{each} IS NULL" for each in (*table.parts, table.at))
-        within = f"FILTER (WHERE {self._within(table)})"
-        rows, first, last, wrong = self._one(
-            f"SELECT count(*) {within}, coalesce(min({table.at}) {within}, 0), coalesce(max({table.at}) {within}, 0), "
-            f"count(*) FILTER (WHERE {nameless}) FROM {table.source}"
-        )
-        if wrong:
+        if self._number(f"SELECT count(*) FROM {table.source} WHERE {nameless}"):
             raise WrongValue("rows have no time, or no value in a column that names the event")
+        # Two questions, each of which a file's own statistics may answer; one of both reads the columns.
+        rows, first, last = self._one(
+            f"SELECT count(*), coalesce(min({table.at}), 0), coalesce(max({table.at}), 0) FROM {table.source} "
+            f"WHERE {self._within(table)}"
+        )
         return _Extent(rows, first, last)
 
     def _places(self, old: _Extent, new: _Extent) -> ByTime | ByName:
