@@ -3,7 +3,7 @@
 #   make demo    the whole story in one command: two backends, a load, a fault, the revert, the recovery
 #   make test    every test in its short, seeded form
 #   make lint    ruff, strict mypy, the layers
-#   make soak    every test with its full counts (two hours, on a machine that does nothing else)
+#   make soak    every test with its full counts (an hour and a half, on a machine that does nothing else)
 #   make bench   our cost beside nginx's (Linux; installs nginx and wrk when it may)
 #   make bench-consistency   what checking costs, beside datacompy (installs InfluxDB when it may)
 #   make bench-guard   how soon the guard sees failures, and how often it sees some that are not there
