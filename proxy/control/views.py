@@ -105,7 +105,7 @@ class RouteView(msgspec.Struct):
 
 class RolloutStepView(msgspec.Struct):
     """One stop. weight: percent; hold_s: seconds at it; samples: answers of new that it takes; predicted_s: how long it
-    lasts at the present rate of events, null when its samples would never come.
+    lasts at the present rate of events, null when no events come.
     """
 
     weight: float

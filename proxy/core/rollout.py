@@ -84,7 +84,7 @@ class Seen(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """How long a step takes. seconds: None when its answers will never come."""
+    """How long a step takes. seconds: None when no answers come: without any it holds for ever."""
 
     weight: float
     seconds: float | None
@@ -206,8 +206,8 @@ def predicted(plan: Plan, from_step: int, rate: float, *, has_copy: bool) -> lis
     found = []
     for step in plan.steps[from_step:]:
         answers = rate if has_copy else rate * step.weight / 100
-        needed = step.samples / answers if answers > 0 else None if step.samples else 0.0
-        found.append(Prediction(step.weight, None if needed is None else max(step.hold, needed), step.samples))
+        seconds = max(step.hold, step.samples / answers) if answers > 0 else None
+        found.append(Prediction(step.weight, seconds, step.samples))
     return found
 
 

@@ -11,7 +11,7 @@ from config import rollout as plan_file
 from proxy.cli import rollout
 from proxy.cli.client import Admin
 from proxy.cli.endpoints import Target, parse
-from proxy.cli.failure import Failure
+from proxy.cli.failure import UNREACHABLE, Failure
 from tests.cli.conftest import Ctl, FakeClock
 from tests.cli.fake_admin import FakeAdmin
 
@@ -175,3 +175,27 @@ def test_wait_until_it_is_done(admin: FakeAdmin, clock: FakeClock) -> None:
     at = Admin(Target((parse("unix:crossfade-state/admin.sock"),), None))
     assert rollout.wait_until_over(at, PATH, 60.0, clock)["phase"] == "done"
     assert clock.time == pytest.approx(rollout.LOOK)
+
+
+def test_wait_outlives_a_restart_of_the_supervisor(
+    admin: FakeAdmin, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Any] = [view(), Failure(UNREACHABLE, "away"), view(phase="done")]
+
+    def get(self: Admin, path: str) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Failure):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Admin, "get", get)
+    at = Admin(Target((parse("unix:crossfade-state/admin.sock"),), None))
+    assert rollout.wait_until_over(at, PATH, 60.0, clock)["phase"] == "done"
+    answers += [view(), Failure(2, "no such route")]
+    with pytest.raises(Failure, match="no such route"):
+        rollout.wait_until_over(at, PATH, 60.0, clock)
+
+
+def test_notes_are_shown(ctl: Ctl, answering: FakeAdmin) -> None:
+    answering.forced = lambda method, path: (201, view(notes=["copy is\x1b none"]))
+    assert r"note: copy is\x1b none" in ctl("rollout", "start").out.splitlines()

@@ -42,6 +42,22 @@ async def find(plane: Plane, checker: FakeChecker, settled: int, mismatches: int
     await plane.supervisor._guard.settle()
 
 
+async def test_without_a_judgement_of_this_weight_there_is_no_pass(make_plane: MakePlane) -> None:
+    plane, checker = await opened(make_plane)
+
+    async def verdict() -> dict[str, Any]:
+        found: dict[str, Any] = (await plane.get("/api/v1/status"))["routes"][0]["verdict"]
+        return found
+
+    await live(plane, checker)
+    await find(plane, checker, 0)
+    assert (await verdict())["reasons"] == ["the checker has judged nothing of this weight yet"]
+    await find(plane, checker, 100)
+    assert (await verdict())["reasons"] == []
+    await find(plane, checker, 10_000, 1)
+    assert (await verdict())["reasons"] == ["1 of 10000 events differ at new, says the checker"]
+
+
 async def test_confirmed_losses_revert_and_say_which(make_plane: MakePlane) -> None:
     plane, checker = await opened(make_plane)
     await live(plane, checker)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import pytest
 
 from proxy.control import rollouts
+from proxy.control.changes import Changes
 from proxy.control.file_store import FileStore
 from proxy.control.rollouts import MOST_ELAPSED
-from proxy.core.errors import RefuseToStart
+from proxy.core.errors import BadChange, RefuseToStart
 from tests.control.conftest import MakePlane
 from tests.control.fakes import Plane, requests
 from tests.control.helpers import eventually
@@ -193,7 +195,7 @@ async def test_a_dry_run_predicts_and_changes_nothing(plane: Plane) -> None:
     await plane.change("stage", stage="dualwrite")
     status, found = await plane.ask("POST", PATH, {"steps": STEPS, "dry_run": True})
     assert (status, found["dry_run"]) == (201, True)
-    assert [step["predicted_s"] for step in found["steps"]] == [None, 30.0, 30.0]
+    assert [step["predicted_s"] for step in found["steps"]] == [None, None, None]
     assert found["notes"] == []
     await plane.change("stage", stage="off")
     _, found = await plane.ask("POST", PATH, {"steps": STEPS, "dry_run": True})
@@ -264,6 +266,43 @@ async def test_a_rollback_right_after_a_step_is_not_undone(plane: Plane) -> None
     for _ in range(3):
         await tick(plane, 1)
     assert (weight(plane), await look(plane)) == (0, ("paused", 1, "the weight was set to 0 % meanwhile"))
+
+
+async def begin_a_step(plane: Plane, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) -> None:
+    """Somebody does something in the moment in which a step is made."""
+    await plane.change("stage", stage="dualwrite")
+    await Traffic(plane)(ok=50)
+    await start(plane)
+    turn = Changes.turn
+
+    async def overtaken(self: Changes, *args: Any, **values: Any) -> Any:
+        monkeypatch.setattr(Changes, "turn", turn)
+        await meanwhile()
+        return await turn(self, *args, **values)
+
+    monkeypatch.setattr(Changes, "turn", overtaken)
+    await plane.supervisor._rollouts.tick()
+
+
+async def test_who_is_first_in_a_race_is_not_overruled(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    await begin_a_step(plane, monkeypatch, lambda: plane.change("weight", weight=3))
+    assert weight(plane) == 3
+    await tick(plane, 1)
+    assert (weight(plane), await look(plane)) == (3, ("paused", 1, "the weight was set to 3 % meanwhile"))
+
+
+async def test_a_step_that_is_refused_pauses_it_and_says_why(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    await begin_a_step(plane, monkeypatch, lambda: no_step(plane, monkeypatch))
+    phase, step, reason = await look(plane)
+    assert (weight(plane), phase, step, reason) == (0, "paused", 1, "not now")
+    assert (await plane.get("/api/v1/history"))["entries"][0]["action"] == "rollout-paused"
+
+
+async def no_step(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> NoReturn:
+        raise BadChange("not now")
+
+    monkeypatch.setattr(rollouts, "with_weight", refuse)
 
 
 async def test_a_step_that_was_kept_and_not_done_is_done_after_a_restart(

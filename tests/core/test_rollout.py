@@ -169,8 +169,8 @@ def test_predictions() -> None:
     assert [(each.weight, each.seconds) for each in both] == [(10, 200.0), (50, 60.0), (100, 30.0)]
     split = rollout.predicted(PLAN, 0, 0.5, has_copy=False)
     assert [each.seconds for each in split] == [2000.0, 60.0, 30.0]
-    assert [each.seconds for each in rollout.predicted(PLAN, 1, 0.0, has_copy=True)] == [60.0, 30.0]
-    assert rollout.predicted(PLAN, 0, 0.0, has_copy=True)[0].seconds is None
+    assert [each.seconds for each in rollout.predicted(PLAN, 1, 0.5, has_copy=True)] == [60.0, 30.0]
+    assert [each.seconds for each in rollout.predicted(PLAN, 0, 0.0, has_copy=True)] == [None, None, None]
 
 
 class RolloutMachine(RuleBasedStateMachine):
