@@ -8,16 +8,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import BaseModel
+
+from config import deliver_checks, fanout_checks
 from config.consistency import Check
 from config.document import Loc
 from config.explain import Finding
+from config.hooks import EVERY_ROUTE
 from config.model import Admin, Backend, Ledger, Limits, Route, Settings
 from config.patterns import covers, path_parameters
+from config.plan import falling, mixed
 from config.probe import Probe
+from config.programs import fault_of
+from config.secret_files import unreadable
+from config.sources import Source
 from config.stores import InfluxDB1Store, InfluxDB2Store
-from config.units import BODY_KINDS, Address, format_size, nearest, parse_address, parse_backend_url, parse_source
+from config.units import (
+    BODY_KINDS,
+    Address,
+    format_duration,
+    format_size,
+    nearest,
+    parse_address,
+    parse_backend_url,
+    parse_source,
+)
 
 _LONGEST_SOCKET = "/run/control.sock"
 _SOCKET_PATH = 107
@@ -60,6 +78,10 @@ def check(draft: Draft) -> Iterator[Finding]:
     default = draft.settings.default
     if default is not None and _is_missing(draft, default) and draft.is_sound(("default",)):
         yield Finding(("default",), *_no_such_backend(draft, default))
+    elif default in draft.backends and draft.backends[default].deliver.websocket is not None:
+        yield Finding(("default",), f"backend {default} takes messages alone, and no requests that are no events")
+    elif default in draft.backends and draft.backends[default].consumer is not None:
+        yield Finding(("default",), f"backend {default} is a consumer, and takes no requests")
     yield from _addresses(draft)
     yield from _listeners(draft)
     yield from _backends(draft)
@@ -67,7 +89,12 @@ def check(draft: Draft) -> Iterator[Finding]:
     yield from _ledger(draft)
     yield from _admin(draft)
     yield from _socket_paths(draft)
+    yield from _drain(draft)
     yield from _consistency(draft)
+    yield from _gates(draft)
+    yield from _hooks(draft)
+    yield from _receivers(draft)
+    yield from _event_sources(draft)
 
 
 def _of_route(draft: Draft, route: Route, at: Loc) -> Iterator[Finding]:
@@ -188,6 +215,19 @@ def _answers_can_be_compared(draft: Draft, route: Route) -> Iterator[Finding]:
         yield Finding((*at, "noise"), "is this very proxy")
 
 
+def _downtime_can_be_reached(draft: Draft, route: Route) -> Iterator[Finding]:
+    trigger = route.trigger
+    new = draft.backends.get(route.new)
+    if trigger.downtime > trigger.downtime_window:
+        key = "downtime" if "downtime" in trigger.model_fields_set else "downtime_window"
+        window = format_duration(trigger.downtime_window)
+        longest = f"downtime: {format_duration(trigger.downtime)} is longer than downtime_window: {window}"
+        yield Finding(("trigger", key), f"{longest}, so it is never reached")
+    elif "downtime" in trigger.model_fields_set and trigger.downtime and new is not None and new.health is None:
+        why = f"is never reached: backend {route.new} has no `health`, and its probe alone knows of downtime"
+        yield Finding(("trigger", "downtime"), why, on_key=True)
+
+
 def _dedupe_has_ids(draft: Draft, route: Route) -> Iterator[Finding]:
     if route.dedupe and not route.event_id:
         yield Finding(("dedupe",), "needs ids that clients give: event_id is empty", "0s")
@@ -228,6 +268,33 @@ def _websocket_fits(draft: Draft, route: Route) -> Iterator[Finding]:
 
 
 _RouteCheck = Callable[[Draft, Route], Iterator[Finding]]
+
+
+def _plan_fits(draft: Draft, route: Route) -> Iterator[Finding]:
+    """What a plan's file is refused for, and gates that are not there."""
+    if route.rollout is None:
+        return
+    for finding in (*falling(route.rollout), *mixed(route.rollout)):
+        yield finding._replace(loc=("rollout", *finding.loc))
+    if not draft.is_sound(("gates",)):
+        return
+    known = tuple(gate.name for gate in draft.settings.gates)
+    for name, loc in route.rollout.named_gates():
+        if name not in known:
+            there = f"; there is {', '.join(known)}" if known else ": there are no `gates`"
+            yield Finding(("rollout", *loc), f"there is no gate '{name}'{there}", nearest(name, known))
+
+
+def _delivery_fits(draft: Draft, route: Route) -> Iterator[Finding]:
+    sound = {name: backend for name, backend in draft.backends.items() if draft.is_sound(("backends", name, "deliver"))}
+    yield from deliver_checks.of_route(route, sound)
+
+
+def _fanout_fits(draft: Draft, route: Route) -> Iterator[Finding]:
+    sound = {name: each for name, each in draft.backends.items() if draft.is_sound(("backends", name, "consumer"))}
+    yield from fanout_checks.of_route(route, sound)
+
+
 _ROUTE_CHECKS: tuple[tuple[tuple[str, ...], _RouteCheck], ...] = (
     (("old",), _old_exists),
     (("new",), _new_exists),
@@ -237,9 +304,13 @@ _ROUTE_CHECKS: tuple[tuple[tuple[str, ...], _RouteCheck], ...] = (
     (("ack", "durability"), _accepted_is_durable),
     (("override",), _override_is_a_testers),
     (("pins",), _pins_are_one_sided),
+    (("new", "trigger"), _downtime_can_be_reached),
     (("dedupe", "dedupe_ids", "event_id"), _dedupe_has_ids),
+    (("rollout",), _plan_fits),
     (("compare_answers", "ack", "websocket"), _answers_can_be_compared),
     (("websocket", "event_id", *_ONLY_FOR_REQUESTS), _websocket_fits),
+    (("old", "new", "match", "preview_host", "websocket", *_ONLY_FOR_REQUESTS, "compare_answers"), _delivery_fits),
+    (("old", "new", "match", "stage", "preview_host", "websocket", "fanout", *_ONLY_FOR_REQUESTS), _fanout_fits),
 )
 
 
@@ -251,6 +322,25 @@ def _names_are_unique(draft: Draft) -> Iterator[Finding]:
         if route.name in first:
             yield Finding(("routes", index, "name"), f"route {first[route.name] + 1} is called '{route.name}' already")
         first.setdefault(route.name, index)
+
+
+def _gates(draft: Draft) -> Iterator[Finding]:
+    names = [gate.name for gate in draft.settings.gates]  # none where one is wrong
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield Finding(("gates", index, "name"), f"gate {names.index(name) + 1} is called '{name}' already")
+
+
+def outside(draft: Draft, folder: Path) -> Iterator[Finding]:
+    """Commands of gates that could not be run, and files that could not be read. folder: that of the file."""
+    for index, gate in enumerate(draft.settings.gates):
+        if fault := fault_of(gate, folder):
+            yield Finding(("gates", index, "command", 0), f"gate '{gate.name}': {fault}")
+    parts: list[tuple[Loc, BaseModel]] = [((), draft.settings)]
+    parts += [(("backends", name), backend) for name, backend in draft.backends.items()]
+    parts += [(("consistency", index), each) for index, each in enumerate(draft.checks) if each is not None]
+    for loc, part in parts:
+        yield from (Finding(at, why) for at, why in unreadable(part, loc) if draft.is_sound(at))
 
 
 def _routes_are_reachable(draft: Draft) -> Iterator[Finding]:
@@ -317,9 +407,17 @@ def _listeners(draft: Draft) -> Iterator[Finding]:
 
 
 def _backends(draft: Draft) -> Iterator[Finding]:
+    ledger = draft.ledger if draft.is_sound(("ledger", "replay_concurrency")) else None
     for name, backend in draft.backends.items():
         at: Loc = ("backends", name)
-        if not draft.is_sound((*at, "url"), (*at, "tls")):
+        if draft.is_sound((*at, "deliver"), (*at, "rewrite_prefix")):
+            concurrency = ledger.replay_concurrency if ledger is not None else None
+            for finding in deliver_checks.of_backend(backend, concurrency):
+                yield finding._replace(loc=(*at, *finding.loc))
+        if draft.is_sound(at):
+            for finding in fanout_checks.of_backend(backend):
+                yield finding._replace(loc=(*at, *finding.loc))
+        if not draft.is_sound((*at, "url"), (*at, "tls")) or not backend.url:
             continue
         tls = backend.tls
         for index, url in enumerate(backend.url):
@@ -335,6 +433,8 @@ def _backends(draft: Draft) -> Iterator[Finding]:
             yield Finding((*at, "tls", given), f"{given} needs {lacking} beside it")
         if tls.insecure and tls.ca is not None:
             yield Finding((*at, "tls", "insecure"), "makes `ca` mean nothing: leave one of the two out")
+    if all(draft.is_sound(("routes", index, key)) for index in range(len(draft.routes)) for key in ("old", "new")):
+        yield from fanout_checks.fed_by_one(draft.routes, draft.backends)
 
 
 def _limits(draft: Draft) -> Iterator[Finding]:
@@ -393,6 +493,14 @@ def _socket_paths(draft: Draft) -> Iterator[Finding]:
         yield Finding(("admin", "socket"), f"too long for a Unix socket: at most {_SOCKET_PATH} bytes")
 
 
+def _drain(draft: Draft) -> Iterator[Finding]:
+    settings = draft.settings
+    over, grace = settings.drain.close_over, settings.stop_grace
+    if over > grace and draft.is_sound(("drain", "close_over"), ("stop_grace",)):
+        message = f"{format_duration(over)} is longer than stop_grace ({format_duration(grace)}), which ends everything"
+        yield Finding(("drain", "close_over"), message, format_duration(grace))
+
+
 def _consistency(draft: Draft) -> Iterator[Finding]:
     """Checks are of routes that are there, each of which has one, and name events by what these routes record."""
     seen: set[str] = set()
@@ -442,3 +550,86 @@ def _checked_routes(draft: Draft, check_: Check, at: Loc) -> Iterator[Finding]:
 def _is_misnamed(check_: Check) -> bool:
     sides = (check_.old.settings, check_.new.settings)
     return check_.identity != "none" and any(isinstance(each, InfluxDB1Store | InfluxDB2Store) for each in sides)
+
+
+def _hooks(draft: Draft) -> Iterator[Finding]:
+    """Hooks are about routes that are there, and each rule can be met."""
+    hooks = draft.settings.hooks
+    if not draft.is_sound(("hooks",)):
+        return
+    rules = hooks.alertmanager.rules if hooks.alertmanager is not None else ()
+    for index, rule in enumerate(rules):
+        at: Loc = ("hooks", "alertmanager", "rules", index)
+        if rule.route != EVERY_ROUTE:
+            yield from _is_route(draft, rule.route, (*at, "route"))
+        for number, earlier in enumerate(rules[:index], 1):
+            if earlier.labels.items() <= rule.labels.items():
+                yield Finding((*at, "labels"), f"never looked at: rule {number} takes every alert with these labels")
+                break
+    for index, name in enumerate(hooks.webhook.routes if hooks.webhook is not None else ()):
+        yield from _is_route(draft, name, ("hooks", "webhook", "routes", index))
+
+
+def _is_route(draft: Draft, name: str, at: Loc) -> Iterator[Finding]:
+    routes = tuple(route.name for route in draft.routes if route is not None)
+    if name not in routes and draft.is_sound(*(("routes", index, "name") for index in range(len(draft.routes)))):
+        yield Finding(at, f"there is no route '{name}'; there is {', '.join(routes)}", nearest(name, routes))
+
+
+def _receivers(draft: Draft) -> Iterator[Finding]:
+    if not draft.is_sound(("notifications",)):
+        return
+    names: list[str] = []
+    for index, receiver in enumerate(draft.settings.notifications):
+        if receiver.name in names:
+            yield Finding(("notifications", index, "name"), f"two receivers are called '{receiver.name}'")
+        names.append(receiver.name)
+
+
+def _event_sources(draft: Draft) -> Iterator[Finding]:
+    """Sources belong to routes that are there, and that can take what they bring."""
+    names: list[str] = []
+    for index, source in enumerate(draft.settings.sources if draft.is_sound(("sources",)) else ()):
+        at: Loc = ("sources", index)
+        if source.name in names:
+            yield Finding((*at, "name"), f"source {names.index(source.name) + 1} is called '{source.name}' already")
+        names.append(source.name)
+        yield from _is_route(draft, source.route, (*at, "route"))
+        number = next((i for i, each in enumerate(draft.routes) if each is not None and each.name == source.route), -1)
+        route = draft.routes[number] if number >= 0 else None
+        if route is not None and draft.is_sound(("routes", number)):
+            yield from _can_bring(draft, source, route, number, at)
+
+
+def _can_bring(draft: Draft, source: Source, route: Route, number: int, at: Loc) -> Iterator[Finding]:
+    """Is what this source brings taken by its route, by no other one, and named by what it has?"""
+    place = (*at, "route")
+    if route.websocket is not None:
+        yield Finding(place, f"route '{route.name}' takes sessions, and a source's events are requests")
+        return
+    if route.stream:
+        yield Finding(place, f"route '{route.name}' has stream: true, where a source's long event would be none")
+    if "POST" not in route.match.methods:
+        yield Finding(place, f"route '{route.name}' takes no POST")
+    if parse_source(route.key).kind != "json":
+        yield Finding(place, f"route '{route.name}' has key: {route.key}; that of a source's events is in their body")
+    if not route.event_id or route.event_id[0].lower() != "header:x-event-id":
+        yield Finding(place, f"event_id of route '{route.name}' must begin with header:X-Event-Id: a source's ids")
+    path = source.path or route.match.path
+    if source.path is None and ("{" in path or path.endswith("*")):
+        yield Finding(at, f"needs a path: that of route '{route.name}' is {path}")
+    elif not covers(route.match.path, path):
+        yield Finding((*at, "path"), f"route '{route.name}' takes {route.match.path}")
+    else:
+        yield from _is_taken_first(draft, route, number, path, place)
+    for finding in fanout_checks.of_source(source, route):
+        yield finding._replace(loc=(*at, *finding.loc))
+
+
+def _is_taken_first(draft: Draft, route: Route, number: int, path: str, place: Loc) -> Iterator[Finding]:
+    for earlier in draft.routes[:number]:
+        if earlier is None or earlier.match.host not in (None, route.match.host):
+            continue
+        if covers(earlier.taken.path, path) and "POST" in earlier.taken.methods:
+            yield Finding(place, f"route '{earlier.name}' above takes POST {path}, and the first match wins")
+            return

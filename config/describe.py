@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -59,12 +59,16 @@ def keys(model: type[BaseModel]) -> Iterator[Key]:
 
 
 def in_yaml(value: Any, field: FieldInfo) -> str:
-    """A loaded value of `field` as it is written in YAML; empty for nothing and for mappings of keys of their own."""
+    """A loaded value of `field` as it is written in YAML; empty for nothing and for mappings of keys of their own, and
+    for a list that would have to have something in it, were it written.
+    """
     written = written_as(field.metadata)
     if value is None or isinstance(value, BaseModel):
         return ""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple) and not value and any(isinstance(note, MinLen) for note in field.metadata):
+        return ""
     if isinstance(value, tuple):
         return f"[{', '.join(_quoted(str(item)) for item in value)}]"
     if isinstance(value, dict):
@@ -114,11 +118,11 @@ def _bounds(metadata: Sequence[Any]) -> str:
 
 def _model_in(annotation: Any) -> tuple[type[BaseModel] | None, str]:
     """The mapping that a key holds, and how one gets from the key into it: nothing, `.NAME` or `[]`."""
-    origin, parts = get_origin(annotation), get_args(annotation)
     step = ""
-    if origin in (Union, UnionType):
-        annotation = next(part for part in parts if part is not NoneType)
-    elif origin is dict:
+    if get_origin(annotation) in (Union, UnionType):
+        annotation = next(part for part in get_args(annotation) if part is not NoneType)
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is dict:
         annotation, step = parts[1], ".NAME"
     elif origin is tuple:
         annotation, step = parts[0], "[]"

@@ -12,7 +12,7 @@ from config.document import Document, Loc
 from config.errors import Problem
 from config.units import nearest
 
-_SECRET = ("salt",)
+_SECRET = ("salt", "token")
 _YES_NO = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from config.checks import Draft, check
+from config.checks import Draft, check, outside
 from config.consistency import Check
 from config.document import MAX_BYTES, Document, Loc, decode, read
 from config.errors import WHOLE_FILE, ConfigError, ConfigErrors, Problem
@@ -36,11 +36,14 @@ def load(
     *,
     text: bytes | str | None = None,
     environ: Mapping[str, str] = os.environ,
+    with_outside: bool = False,
 ) -> Settings:
     """The settings that a file holds.
 
     path: names the file in errors; relative paths in it are relative to its directory. text: what the file
     holds, when it is known already and must not be read again. environ: for `${VAR}`.
+    with_outside: that commands of gates can be run, and files of secrets read, is looked at, too; an instance starts
+    without, for they hold up what needs them alone.
     Raises ConfigErrors with everything that is wrong.
     """
     name = os.fspath(path)
@@ -55,7 +58,7 @@ def load(
     if not isinstance(document.data, dict):
         message = f"expected keys such as `version: 1`, not {describe(document.data)}"
         raise ConfigErrors.at(name, [Problem(document.place(()), message)])
-    settings, found = _validate(document, Path(name).absolute().parent)
+    settings, found = _validate(document, Path(name).absolute().parent, with_outside=with_outside)
     problems = document.problems + [finding.placed(document) for finding in found]
     if settings is None or problems:
         raise ConfigErrors.at(name, problems)
@@ -71,7 +74,7 @@ def _read_file(path: str) -> bytes:
         raise ConfigErrors.at(path, [Problem(WHOLE_FILE, f"cannot read it: {reason}")]) from None
 
 
-def _validate(document: Document, base: Path) -> tuple[Settings | None, list[Finding]]:
+def _validate(document: Document, base: Path, *, with_outside: bool) -> tuple[Settings | None, list[Finding]]:
     """The settings when nothing is wrong, and what is. base: the directory that relative paths start from."""
     data: dict[str, Any] = document.data
     found = _take_salt(data, base) + _take_authorizations(data, base)
@@ -82,7 +85,10 @@ def _validate(document: Document, base: Path) -> tuple[Settings | None, list[Fin
     except ValidationError as error:
         found += findings(Settings, error)
     wrong = document.unread | {finding.about or finding.loc for finding in found}
-    found += check(_draft(data, frozenset(wrong)))
+    draft = _draft(data, frozenset(wrong))
+    found += check(draft)
+    if with_outside:
+        found += outside(draft, base)
     return settings, [finding for finding in found if finding.loc not in document.unread]
 
 
@@ -148,6 +154,8 @@ def _resolve_paths(data: dict[str, Any], base: Path) -> None:
     for backend in backends.values() if isinstance(backends, dict) else ():
         if isinstance(backend, dict):
             _make_absolute(backend, ("authorization_file",), base)
+            for consumer in _mappings((backend.get("consumer"),)):
+                _make_absolute(consumer, ("token_file",), base)
     admin = data.get("admin")
     if isinstance(admin, dict):
         _make_absolute(admin, ("socket", "tls_cert", "tls_key"), base)
@@ -160,6 +168,17 @@ def _resolve_paths(data: dict[str, Any], base: Path) -> None:
     for entry in _mappings(tuple(backends.values())) if isinstance(backends, dict) else ():
         for tls in _mappings((entry.get("tls"),)):
             _make_absolute(tls, ("ca", "cert", "key"), base)
+    for tracing in _mappings((data.get("tracing"),)):
+        _make_absolute(tracing, ("authorization_file",), base)
+    for receiver in _mappings(data.get("notifications")):
+        _make_absolute(receiver, ("authorization_file",), base)
+    for gate in _mappings(data.get("gates")):
+        resources = tuple(soak.get("resources") for soak in _mappings((gate.get("soak"),)))
+        for asked in _mappings((gate.get("webhook"), gate.get("prometheus"), *resources)):
+            _make_absolute(asked, ("authorization_file",), base)
+    for source in _mappings(data.get("sources")):
+        for kind in _mappings((source.get("home_assistant"), source.get("websocket"))):
+            _make_absolute(kind, ("token_file", "authorization_file", "ca"), base)
     for each in _mappings(data.get("consistency")):
         for side in _mappings((each.get("old"), each.get("new"))):
             for store in _mappings(tuple(side.values())):

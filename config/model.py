@@ -7,13 +7,24 @@ One long file, as it is one table: whoever looks for a key finds it here.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from config.answers import CompareAnswers
 from config.consistency import Check
+from config.deliver import AS_RECEIVED, Delivering, DeliveryForm
+from config.fanout import Consumer, Fanout
+from config.gates import Gate
+from config.hooks import Hooks
+from config.log import Log
+from config.messages import MessageRule
+from config.notifications import Receiver
 from config.patterns import HeaderName, HeaderValue, HostName, Method, Name, PathPattern, PathPrefix
+from config.plan import Plan
+from config.replies import ReplyRule
+from config.sources import Source
+from config.tracing import Tracing
 from config.units import (
     AddressOrOff,
     AddressText,
@@ -22,8 +33,10 @@ from config.units import (
     NetworkText,
     Percent,
     Ratio,
+    ShortDuration,
     Size,
     SomeBytes,
+    SomeShortTime,
     SomeTime,
     SourceText,
     Urls,
@@ -100,7 +113,8 @@ class Limits(_Frozen):
     max_event_size: SomeBytes = Field(2**20, description="largest request body, buffered in memory; larger: 413")
     max_decoded_size: SomeBytes = Field(
         8 * 2**20,
-        description="of a gzip or deflate body, decoded to read key and id; a longer one counts as having none",
+        description="of a gzip or deflate body, decoded to read key and id; a longer one counts as having none. Also "
+        "of what the templates of `backends.*.deliver` make of a body: a longer one cannot be made",
     )
     max_head_size: SomeBytes = Field(16 * 2**10, description="request line and headers together; larger: 431")
     max_headers: int = Field(100, ge=1, le=1000, description="header lines of a request; more: 431")
@@ -148,11 +162,19 @@ def _or_one(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [{"type": "string"}, alone]
 
 
+_REACHED_OR_CONNECTS: dict[str, Any] = {"oneOf": [{"required": ["url"]}, {"required": ["consumer"]}]}
+
+
+def _or_as_received(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = [{"const": AS_RECEIVED}, {"$ref": schema.pop("$ref")}]
+
+
 class BackendHeaders(_Frozen):
     """Headers that a backend gets differently."""
 
     set: dict[HeaderName, HeaderValue] = Field(
         default_factory=dict,
+        repr=False,
         description="added, in the place of the client's of the same name",
         examples=['{X-Tenant: "7"}'],
     )
@@ -194,7 +216,10 @@ class BackendTls(_Frozen):
 class Backend(_Frozen):
     """A named upstream."""
 
+    model_config = ConfigDict(**_Frozen.model_config, json_schema_extra=_REACHED_OR_CONNECTS)
+
     url: Urls = Field(
+        (),
         description="where it listens, http:// or https://, or a list of such endpoints. All addresses of a name are "
         "endpoints; srv+http://NAME takes hosts and ports from SRV records. The least busy one gets the next event",
         examples=[
@@ -204,6 +229,11 @@ class Backend(_Frozen):
             "srv+http://_events._tcp.example.internal",
         ],
         json_schema_extra=_or_one,
+    )
+    consumer: Consumer | None = Field(
+        None,
+        description="instead of `url`: it connects to the proxy, to a route with `fanout`",
+        examples=["{token_file: old-consumer.token}"],
     )
     tls: BackendTls = Field(BackendTls(), description="TLS for an https:// url", examples=["{ca: tls/backends-ca.crt}"])
     resolve_interval: SomeTime = Field(
@@ -239,6 +269,13 @@ class Backend(_Frozen):
     rewrite_prefix: RewritePrefix | None = Field(
         None, description="another beginning of the path", examples=["{prefix: /api/v1, to: /v2}"]
     )
+    deliver: Delivering = Field(
+        DeliveryForm(),
+        description="in which form it takes events: as_received, or as requests or messages made of them by templates. "
+        "Over another transport than theirs, and in batches, the ledger alone delivers",
+        examples=['{http: {path: "/v2/{{/type}}", body: {state: "{{/state}}"}}}', AS_RECEIVED],
+        json_schema_extra=_or_as_received,
+    )
     authorization: HeaderValue | None = Field(
         None,
         min_length=1,
@@ -261,12 +298,16 @@ class Backend(_Frozen):
     @property
     def where(self) -> str:
         """Its urls, to be read by people."""
-        return ", ".join(self.url)
+        return ", ".join(self.url) or "connects to the proxy"
+
+    def is_by_ledger(self, transport: str) -> bool:
+        """Does the ledger alone deliver what came by this transport, `http` or `websocket`?"""
+        return self.consumer is not None or self.deliver.is_by_ledger(transport)
 
     @property
     def is_tls(self) -> bool:
         """Whether it is spoken to over TLS; all its endpoints are, or none."""
-        return parse_backend_url(self.url[0]).is_tls
+        return bool(self.url) and parse_backend_url(self.url[0]).is_tls
 
 
 class Match(_Frozen):
@@ -288,8 +329,25 @@ class Match(_Frozen):
 class Trigger(_Frozen):
     """When the proxy itself moves a route's weight to 0 and latches it."""
 
-    on_breaker: bool = Field(True, description="new's breaker open in any worker or in the ledger")
-    on_health: bool = Field(True, description="new's health probe has failed, and old's has not")
+    on_breaker: bool = Field(
+        True, description="new's breaker open in any worker, or in the ledger while that delivers nothing"
+    )
+    on_health: bool = Field(
+        True, description="new's health probe has failed, and old's has not: several times in a row, or for `downtime`"
+    )
+    downtime: Duration = Field(
+        30.0,
+        description="how long new's health probe may fail within `downtime_window` while old's does not, all told, be "
+        "each time too short for `unhealthy`, which is also how many must fail; half of that is no `pass`. 0s: never "
+        "looked at",
+    )
+    downtime_window: SomeTime = Field(300.0, description="sliding window of the downtime")
+    silence: Duration = Field(
+        10.0,
+        description="how long new may answer nothing at all while 3 of its events or more wait for an answer; where "
+        "old is silent as well, nothing is reverted. To be longer than one answer may take. Of what workers send: what "
+        "the ledger delivers (`ack: accepted`) is left to its breaker and to the lag. 0s: never looked at",
+    )
     error_rate: Ratio = Field(
         0.01,
         description="share of failed events at new that is still as it should be: a sequential test says when it is "
@@ -304,7 +362,18 @@ class Trigger(_Frozen):
         description="by how much new's p50 or p95 may be above old's at the same time; half of that is an alert. 0%: "
         "never looked at",
     )
-    slower_by: Duration = Field(0.01, description="by how much they may be above old's in any case")
+    slower_by: ShortDuration = Field(0.01, description="by how much they may be above old's in any case")
+    lag_age: Duration = Field(
+        60.0,
+        description="how long an event may wait in the ledger for new. While new's breaker is closed and one waits for "
+        "longer, or new takes less than 80 % of what it is owed, the verdict is no `pass`. 0s: never looked at",
+    )
+    lag_window: SomeTime = Field(60.0, description="time over which what new takes is held against what it is owed")
+    lag_revert: Duration = Field(
+        300.0,
+        description="how long that must last, and what waits not get less, until the route is reverted; where old is "
+        "behind as well, or some keys alone are, nothing is",
+    )
     lost: int = Field(
         1,
         ge=0,
@@ -332,40 +401,6 @@ class Pins(_Frozen):
     old: tuple[str, ...] = Field((), description="keys that old always answers", examples=["[sensor.boiler]"])
     new: tuple[str, ...] = Field(
         (), description="keys that new answers at every weight, unless latched", examples=["[sensor.test]"]
-    )
-
-
-_POINTER: Final = r"^(/.*)?$"
-
-
-class MessageRule(_Frozen):
-    """Messages of a session in which something stands."""
-
-    pointer: str = Field(pattern=_POINTER, description="JSON pointer into the message (RFC 6901)", examples=["/type"])
-    equals: str = Field(description="what stands there, as text", examples=["auth"])
-
-
-class ReplyRule(_Frozen):
-    """Which message of a backend answers which one of a client's."""
-
-    message_id: str = Field(
-        pattern=_POINTER,
-        description="JSON pointer to what a client's message and its reply both name; one without it has its receipt "
-        "by Pong, as has one that names what another one still awaits",
-        examples=["/id"],
-    )
-    reply_id: str = Field(
-        pattern=_POINTER, description="JSON pointer to the same in a backend's reply", examples=["/id"]
-    )
-    only: MessageRule | None = Field(
-        None,
-        description="what makes a backend's message a reply, where others name it, too",
-        examples=["{pointer: /type, equals: result}"],
-    )
-    success: MessageRule | None = Field(
-        None,
-        description="what makes a reply a yes; any other is a refusal for good, as 400 is. Without it all are a yes",
-        examples=['{pointer: /success, equals: "true"}'],
     )
 
 
@@ -503,11 +538,21 @@ class Route(_Frozen):
         "`event_id` is then looked for in the messages alone, and what a key cannot be read from has its session's",
         examples=["{}", "{redeliver_window: 10s}"],
     )
-    copy_wait: Duration = Field(
+    fanout: Fanout | None = Field(
+        None,
+        description="old and new are consumers that connect to its path, and both are fed; its events are posted there",
+        examples=["{}", "{ha_version: 2024.3.3}"],
+    )
+    copy_wait: ShortDuration = Field(
         0.005, description="wait for a copy after the authority's answer before the ledger takes it"
     )
     drain_wait: Duration = Field(1.0, description="wait for a backlog of the event's bucket at its authority to drain")
     trigger: Trigger = Field(Trigger(), description="automatic revert", examples=["{error_rate: 1%}"])
+    rollout: Plan | None = Field(
+        None,
+        description="the plan of `proxyctl rollout start` where none is given with it; the usual steps without it",
+        examples=["{hold: 10m, gates: [smoke-test], steps: [{weight: 10}, {weight: 100}]}"],
+    )
     load_events: Literal["count", "leave-out"] = Field(
         "count",
         description="events that `proxyctl load` marks with X-Crossfade-Load: leave-out keeps them, proxied and "
@@ -526,20 +571,24 @@ class Route(_Frozen):
     @property
     def answers(self) -> CompareAnswers | None:
         """How answers are compared; None where they are not."""
-        if self.websocket is not None:
+        if self.websocket is not None or self.fanout is not None:
             return None
         return self.compare_answers or (CompareAnswers() if self.stage == "shadow" else None)
 
     @property
     def taken(self) -> Match:
         """What it takes: `match`, with the method that its kind implies."""
-        return self.match if self.websocket is None else self.match.model_copy(update={"methods": ("GET",)})
+        if self.websocket is not None:
+            return self.match.model_copy(update={"methods": ("GET",)})
+        if self.fanout is not None:
+            return self.match.model_copy(update={"methods": ("GET", *self.match.methods)})
+        return self.match
 
 
 class Ledger(_Frozen):
     """The durable record."""
 
-    commit_interval: SomeTime = Field(
+    commit_interval: SomeShortTime = Field(
         0.05, description="longest time a record waits for its commit when nobody waits for it"
     )
     segment_size: SomeBytes = Field(256 * 2**20, description="a segment file is closed at this size")
@@ -553,10 +602,12 @@ class Ledger(_Frozen):
     reserve: Size = Field(64 * 2**20, description="preallocated file given back to the disk when it is full")
     min_free: Size = Field(64 * 2**20, description="below this much free disk new events get 503")
     replay_concurrency: int = Field(64, ge=1, description="deliveries in flight per backend")
-    retry_initial: SomeTime = Field(0.1, description="first wait after a failed delivery")
+    retry_initial: SomeShortTime = Field(0.1, description="first wait after a failed delivery")
     retry_max: SomeTime = Field(30.0, description="longest wait between deliveries of one key")
     dead_after: int = Field(
-        10, ge=1, description="5xx answers to one event, while others succeed, that make it a dead letter"
+        10,
+        ge=1,
+        description="failures of one event by itself, as 5xx answers, while others succeed, that make it a dead letter",
     )
 
 
@@ -582,11 +633,21 @@ class Admin(_Frozen):
     )
 
 
-class Log(_Frozen):
-    """Structured logs on stderr."""
+class Drain(_Frozen):
+    """How an instance ends on SIGTERM or `proxyctl drain`; Ctrl-C goes without `accept_for`."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
-    format: Literal["json", "text"] = Field("json", description="one JSON object or one plain line per entry")
+    accept_for: Duration = Field(
+        0.0,
+        description="after readiness is withdrawn new connections are still taken for this long, until whoever sends "
+        "them has heard of it (in Kubernetes some 10 s); each answer meanwhile closes its connection",
+        examples=["10s"],
+    )
+    close_over: Duration = Field(
+        0.0,
+        description="after that, WebSocket sessions are told to go away (1001) spread over this time, so that not all "
+        "of them connect elsewhere at once; within `stop_grace`",
+        examples=["5s"],
+    )
 
 
 class Settings(_Frozen):
@@ -653,9 +714,55 @@ class Settings(_Frozen):
             )
         ],
     )
+    gates: tuple[Gate, ...] = Field(
+        (),
+        description="what plans of rollouts may ask before a step, or before they go on",
+        examples=["[{name: smoke-test, command: [./smoke.sh], on_fail: pause}]"],
+    )
     admin: Admin = Field(Admin(), description="where the admin API listens", examples=["{tcp: off}"])
+    hooks: Hooks = Field(
+        Hooks(), description="what may pause or revert a route from outside", examples=["{webhook: {}}"]
+    )
+    sources: tuple[Source, ...] = Field(
+        (),
+        description="servers that are subscribed to, and whose events become events of a route",
+        examples=[
+            (
+                "[{name: home, route: events, home_assistant: {url: 'ws://127.0.0.1:8123/api/websocket', "
+                "token_file: home-assistant.token}}]"
+            )
+        ],
+    )
+    notifications: tuple[Receiver, ...] = Field(
+        (), description="who is told of every change", examples=["[{name: chat, url: 'http://127.0.0.1:9095/hook'}]"]
+    )
+    instance: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="what this instance is called in notifications; the host's name when absent",
+        examples=["edge-1"],
+    )
     log: Log = Field(Log(), description="structured logs on stderr", examples=["{level: debug, format: text}"])
+    reload: Literal["signal", "watch"] = Field(
+        "signal",
+        description="when this file is read again: on SIGHUP and `proxyctl reload`, or also once it has changed and a "
+        "second has passed without another change",
+    )
+    drain: Drain = Field(Drain(), description="how it ends", examples=["{accept_for: 10s}"])
+    tracing: Tracing | None = Field(
+        None,
+        description="traces of events, for a collector of OpenTelemetry; without it a client's `traceparent` and "
+        "`tracestate` are forwarded as they came",
+        examples=["{url: 'http://127.0.0.1:4318/v1/traces', sample: 1%}"],
+    )
     stop_grace: Duration = Field(20.0, description="in-flight events may take this long when stopping")
+    drain_timeout: Duration = Field(
+        60.0, description="connections that cannot be handed to a new worker may take this long to end"
+    )
+    upgrade_timeout: SomeTime = Field(
+        30.0, description="a process that takes another one's place must serve within this; else that one goes on"
+    )
 
     @property
     def needs_checker(self) -> bool:

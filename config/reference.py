@@ -10,6 +10,7 @@ from inspect import cleandoc
 from pathlib import Path
 
 from config.describe import Key, Section, keys, sections
+from config.notifications import EXAMPLE, MEANINGS, Receiver
 
 REFERENCE_FILE = Path(__file__).with_name("REFERENCE.md")
 
@@ -38,6 +39,23 @@ Made from `config/model.py` by `python -m config.reference`; do not edit it by h
 """
 
 
+_NOTIFIED = """\
+A receiver of the kind `webhook` gets JSON by POST, one entry each, and answers 2xx:
+
+```json
+{example}
+```
+
+`id` names the entry (the same with every try, in `Idempotency-Key` as well), `at` is when it was written, in UTC. The
+epochs are equal where the routing did not change. `before` and `after` are the positions of `route`, or what else was
+changed; `route`, both, `reason` and `evidence` may be empty. What `evidence` has depends on `action`, and new members
+may come. A receiver of the kind `slack` gets `{{"text": "..."}}` with most of that in a line.
+
+| event | what happened |
+|---|---|
+"""
+
+
 def reference() -> str:
     """The page, in Markdown."""
     return "\n".join([_HEAD, *(line for section in sections() for line in _section(section))])
@@ -51,6 +69,15 @@ def _section(section: Section) -> Iterator[str]:
     yield "| key | type | default | meaning | example |"
     yield "|---|---|---|---|---|"
     yield from (_row(key) for key in keys(section.model))
+    yield ""
+    if section.model is Receiver:
+        yield from _notified()
+
+
+def _notified() -> Iterator[str]:
+    """What is posted, and the names of what is."""
+    yield from _NOTIFIED.format(example=EXAMPLE).splitlines()
+    yield from (f"| `{name}` | {meaning} |" for name, meaning in MEANINGS.items())
     yield ""
 
 

@@ -12,39 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from config.units import SomeTime, UnitError
-
-_PLACE = re.compile(r"\{([^{}]*)\}")
-
-
-def _web_url(url: str, places: tuple[str, ...] = (), needed: tuple[str, ...] = ()) -> str:
-    """Checked: http(s), without a credential. places: what may stand in braces; needed: what must. Raises UnitError."""
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise UnitError("must be printable ASCII without spaces; percent-encode other characters")
-    try:
-        parts = urlsplit(_PLACE.sub("x", url))
-        is_sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise UnitError("is no address") from None
-    if not is_sound:
-        raise UnitError("must be http://host:port or https://host:port, with a path or without")
-    if "@" in parts.netloc:
-        raise UnitError("must hold no user and password: there are settings of their own for them")
-    if parts.fragment or (parts.query and not places):
-        raise UnitError("must have neither a query nor a fragment" if not places else "must have no fragment")
-    found = _PLACE.findall(url)
-    for name in found:
-        if name not in places:
-            known = ", ".join(f"{{{each}}}" for each in places) or "none"
-            raise UnitError(f"{{{name}}} stands for nothing here; there are: {known}")
-    for name in needed:
-        if name not in found:
-            raise UnitError(f"needs {{{name}}}")
-    return url
-
-
-def _one_of(first: str, second: str, values: tuple[str | None, str | None]) -> None:
-    if None not in values:
-        raise UnitError(f"both {first} and {second} are given: keep one")
+from config.web import header_fields, one_of, web_url
 
 
 class _Store(BaseModel):
@@ -131,7 +99,7 @@ class PostgresStore(_Table):
 
     @model_validator(mode="after")
     def _one_password(self) -> Self:
-        _one_of("password", "password_file", (self.password, self.password_file))
+        one_of("password", "password_file", (self.password, self.password_file))
         return self
 
 
@@ -154,11 +122,11 @@ class InfluxDB1Store(_Store):
     @field_validator("url")
     @classmethod
     def _is_plain(cls, url: str) -> str:
-        return _web_url(url)
+        return web_url(url)
 
     @model_validator(mode="after")
     def _has_one_password(self) -> Self:
-        _one_of("password", "password_file", (self.password, self.password_file))
+        one_of("password", "password_file", (self.password, self.password_file))
         if self.username is None and (self.password is not None or self.password_file is not None):
             raise UnitError("a password is given without a username")
         if self.username is not None and ":" in self.username:
@@ -182,11 +150,11 @@ class InfluxDB2Store(_Store):
     @field_validator("url")
     @classmethod
     def _is_plain(cls, url: str) -> str:
-        return _web_url(url)
+        return web_url(url)
 
     @model_validator(mode="after")
     def _has_one_token(self) -> Self:
-        _one_of("token", "token_file", (self.token, self.token_file))
+        one_of("token", "token_file", (self.token, self.token_file))
         return self
 
 
@@ -245,12 +213,12 @@ class HttpStore(_Store):
     @field_validator("url")
     @classmethod
     def _is_list_url(cls, url: str) -> str:
-        return _web_url(url, ("start", "end", "cursor", "limit"), ("start", "end"))
+        return web_url(url, ("start", "end", "cursor", "limit"), ("start", "end"))
 
     @field_validator("event_url", "write_url")
     @classmethod
     def _is_event_url(cls, url: str | None, info: ValidationInfo) -> str | None:
-        return url and _web_url(url, ("identity",), ("identity",) if info.field_name == "event_url" else ())
+        return url and web_url(url, ("identity",), ("identity",) if info.field_name == "event_url" else ())
 
     @field_validator("identity", "time", "fields", "events", "cursor")
     @classmethod
@@ -263,16 +231,11 @@ class HttpStore(_Store):
     @field_validator("headers")
     @classmethod
     def _are_headers(cls, headers: dict[str, str]) -> dict[str, str]:
-        for name, value in headers.items():
-            if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) is None or not value.isprintable():
-                raise UnitError(f"{name!r} is not the name of a header, or its value is not one line of text")
-            if name.lower() == "authorization":
-                raise UnitError("Authorization has a setting of its own, authorization")
-        return headers
+        return header_fields(headers)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        _one_of("authorization", "authorization_file", (self.authorization, self.authorization_file))
+        one_of("authorization", "authorization_file", (self.authorization, self.authorization_file))
         if (self.cursor is not None) != ("{cursor}" in self.url):
             raise UnitError("cursor and {cursor} in url belong together: one says where it stands, one where it goes")
         return self

@@ -49,8 +49,7 @@ def parse_duration(value: Any) -> float:
     Raises UnitError for anything else; a bare number is refused because its unit would be a guess.
     """
     if not isinstance(value, str):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        raise UnitError(f"expected a duration with a unit, not {value!r}", f"{value}s" if number else "")
+        raise _without_unit(value, "s")
     parts = _DURATION.findall(value)
     if not parts or "".join(number + unit for number, unit in parts) != value:
         raise UnitError(f"expected a duration such as 250ms, 5s, 1m, 2h or 7d, not {value!r}")
@@ -58,6 +57,18 @@ def parse_duration(value: Any) -> float:
     if seconds > MAX_DURATION:
         raise UnitError(f"expected a duration of at most 3650d, not {value!r}")
     return float(seconds)
+
+
+def _without_unit(value: Any, unit: str) -> UnitError:
+    """What is said of a number without its unit. unit: the one that is probably meant; none that would be refused."""
+    suggestion = f"{value}{unit}" if _is_number(value) else ""
+    if not _DURATION.fullmatch(suggestion) or _DURATION_SECONDS[unit] * value > MAX_DURATION:
+        suggestion = ""
+    return UnitError(f"expected a duration with a unit, not {value!r}", suggestion)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def format_duration(seconds: float) -> str:
@@ -73,7 +84,7 @@ def format_duration(seconds: float) -> str:
 def parse_size(value: Any) -> int:
     """Read `512B`, `64KiB`, `1MiB`, `2GiB` (or kB, MB, GB) as bytes; raises UnitError for anything else."""
     if not isinstance(value, str):
-        whole = isinstance(value, int) and not isinstance(value, bool)
+        whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SIZE
         raise UnitError(f"expected a size with a unit, not {value!r}", f"{value}B" if whole else "")
     match = _SIZE.fullmatch(value)
     if match is None:
@@ -97,7 +108,8 @@ def parse_ratio(value: Any) -> float:
     try:
         if isinstance(value, bool):
             raise TypeError
-        ratio = float(value[:-1]) / 100 if isinstance(value, str) and value.endswith("%") else float(value)
+        is_percent = isinstance(value, str) and value.endswith("%")
+        ratio = round(float(value[:-1]) / 100, 12) if is_percent else float(value)  # 99.9% is 0.999
     except (TypeError, ValueError):
         raise UnitError(f"expected a share such as 1% or 0.01, not {value!r}") from None
     if not 0 <= ratio <= 1:
@@ -203,6 +215,12 @@ class BackendUrl(NamedTuple):
     def address(self) -> Address:
         """Host and port."""
         return Address(self.host, self.port)
+
+    @property
+    def authority(self) -> str:
+        """What the Host header of a request to it says: without a port that is the scheme's own or not known."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port in (0, _PORTS[self.scheme]) else f"{host}:{self.port}"
 
 
 _PORTS = {"http": 80, "https": 443}
@@ -316,6 +334,18 @@ def _more_than_nothing(value: _Number) -> _Number:
     return value
 
 
+def _is_something(value: Any) -> Any:
+    """A number that is not more than 0 is refused for that, for with a unit it would be refused as well."""
+    return _more_than_nothing(value) if _is_number(value) else value
+
+
+def _short(value: Any) -> Any:
+    """Of times that are mostly below a second, a whole number is probably meant in milliseconds."""
+    if _is_number(value) and value >= 1:
+        raise _without_unit(value, "ms")
+    return value
+
+
 class Written(NamedTuple):
     """How a loaded value is written in YAML; read by the schema and the reference page."""
 
@@ -333,14 +363,16 @@ Duration = Annotated[
     Written("duration", format_duration),
 ]
 # A wait of nothing is a busy loop or an instant timeout, so most durations must be more.
-SomeTime = Annotated[Duration, AfterValidator(_more_than_nothing)]
+SomeTime = Annotated[Duration, AfterValidator(_more_than_nothing), BeforeValidator(_is_something)]
+ShortDuration = Annotated[Duration, BeforeValidator(_short)]
+SomeShortTime = Annotated[SomeTime, BeforeValidator(_short)]
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
     WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN}),
     Written("size", format_size),
 ]
-SomeBytes = Annotated[Size, AfterValidator(_more_than_nothing)]
+SomeBytes = Annotated[Size, AfterValidator(_more_than_nothing), BeforeValidator(_is_something)]
 Ratio = Annotated[
     float,
     BeforeValidator(parse_ratio),

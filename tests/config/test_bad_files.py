@@ -75,6 +75,11 @@ VALUES = (
     case("half a worker", top("workers: §1.5"), "expected a whole number, not the number 1.5"),
     case("workers as string", top("workers: §'2'"), "expected a whole number, not '2'"),
     case("workers as boolean", top("workers: §true"), "expected a whole number, not true"),
+    case(
+        "sessions that outlast the stop",
+        top("drain: {close_over: §1m}"),
+        ("1m is longer than stop_grace (20s), which ends everything", "20s"),
+    ),
     case("duration without unit", top("stop_grace: §5"), ("expected a duration with a unit, not 5", "5s")),
     case("duration in another unit", top("stop_grace: §5 minutes"), "expected a duration such as"),
     case("duration below nothing", top("stop_grace: §-5s"), "expected a duration such as"),
@@ -85,6 +90,18 @@ VALUES = (
     case("no size where some is needed", top("ledger: {segment_size: §0B}"), "must be more than 0"),
     case("share as percent number", route("trigger: {error_rate: §5}"), ("between 0% and 100%", "5%")),
     case("share in words", route("trigger: {error_rate: §low}"), "expected a share such as 1% or 0.01"),
+    case(
+        "downtime beyond its window",
+        route("trigger: {downtime: §10m}"),
+        "downtime: 10m is longer than downtime_window: 5m, so it is never reached",
+    ),
+    case(
+        "downtime of a backend without a probe",
+        route("trigger: {§downtime: 20s}"),
+        "is never reached: backend new has no `health`",
+    ),
+    case("window below its downtime", route("trigger: {downtime_window: §20s}"), "downtime: 30s is longer than"),
+    case("silence without a unit", route("trigger: {silence: §10}"), ("expected a duration", "10s")),
     case("share as boolean", route("trigger: {error_rate: §true}"), "expected a share"),
     case("backend of another kind", old("url: §ftp://h:1"), "ftp is not spoken with a backend"),
     case("TLS for a plain url", old("url: 'http://h:1', §tls: {ca: a}"), ("begins with https://", "https://h:1")),
@@ -262,6 +279,80 @@ TOGETHER = (
         "state directory too long", top(f"state_dir: §/{'a' * 90}"), "too long for the Unix sockets in it: at most 90"
     ),
     case("admin socket too long", top(f"admin: {{socket: §/{'a' * 107}}}"), "too long for a Unix socket: at most 107"),
+    case(
+        "falling steps of a route",
+        route("rollout: {steps: [{weight: 50}, {weight: §25}]}"),
+        "25 % does not rise above the 50 % before it",
+    ),
+    case("steps of blue-green", route("rollout: {strategy: blue-green, §steps: [{weight: 5}]}"), "has no steps"),
+    case(
+        "route's plan with a gate of nobody", route("rollout: {gates: [§smok]}"), "there is no gate 'smok': there are"
+    ),
+    case(
+        "step with a gate of nobody",
+        route("rollout: {steps: [{weight: 50, before: [§smok]}]}") + "gates: [{name: smoke, command: ['true']}]\n",
+        ("there is no gate 'smok'; there is smoke", "smoke"),
+    ),
+    case("unknown key of a plan", route("rollout: {§step: []}"), ("unknown key 'step'", "steps")),
+    case(
+        "gate twice",
+        top("gates: [{name: a, command: ['true']}, {name: §a, command: ['true']}]"),
+        "gate 1 is called 'a' already",
+    ),
+    case("gate of no kind", top("gates: [§{name: a}]"), "one of webhook, prometheus, command, soak, not none of them"),
+    case(
+        "gate of two kinds",
+        top("gates: [§{name: a, command: ['true'], webhook: {url: 'http://h/go'}}]"),
+        "one of webhook, prometheus, command, soak, not webhook and command",
+    ),
+    case("gate without a program", top("gates: [§{name: a, command: ['']}]"), "a command begins with a program"),
+    case("gate of an empty command", top("gates: [{name: a, command: §[]}]"), "at least one is needed"),
+    case(
+        "soak with a url that is none",
+        top("gates: [{name: a, soak: {resources: {url: §ftp://h, queries: {new-cpu: up}}}}]"),
+        "must be http://host:port or https://host:port",
+    ),
+    case(
+        "soak that asks a Prometheus for nothing",
+        top("gates: [{name: a, soak: {resources: {url: 'http://h:1', queries: §{}}}}]"),
+        "at least one is needed",
+    ),
+    case(
+        "query of a soak under no name",
+        top("gates: [{name: a, soak: {resources: {url: 'http://h:1', queries: {§new cpu: up}}}}]"),
+        ("a name is a-z, 0-9", "new-cpu"),
+    ),
+    case(
+        "soak that lets nothing pass",
+        top("gates: [{name: a, soak: {resources: {url: 'http://h:1', queries: {a: up}, within: §0%}}}]"),
+        "greater than 0",
+    ),
+    case(
+        "query without a limit",
+        top("gates: [{name: a, prometheus: §{url: 'http://h:1', query: up}}]"),
+        "a query without `above` and `below` decides nothing",
+    ),
+    case(
+        "query that nothing passes",
+        top("gates: [{name: a, prometheus: §{url: 'http://h:1', query: up, above: 2, below: 1}}]"),
+        "no value is above 2 and below 1",
+    ),
+    case(
+        "query in the address of a Prometheus",
+        top("gates: [{name: a, prometheus: {url: §'http://h:1/?query=up', query: up, above: 2}}]"),
+        "must have neither a query nor a fragment",
+    ),
+    case(
+        "credential in a webhook's address",
+        top("gates: [{name: a, webhook: {url: §'http://me:secret@h/go?a=b'}}]"),
+        "must hold no user and password",
+    ),
+    case(
+        "credential among headers",
+        top("gates: [{name: a, webhook: {url: 'http://h/go', headers: §{Authorization: x}}}]"),
+        "Authorization has a setting of its own",
+    ),
+    case("unknown thing to do at a no", top("gates: [{name: a, command: ['x'], on_fail: §stop}]"), "expected one of"),
     case(
         "route never reached",
         top("  - name: b\n    match: §{host: h, path: /events, methods: [POST]}"),

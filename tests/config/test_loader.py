@@ -242,3 +242,13 @@ def test_authorization_file(tmp_path: Path) -> None:
     assert backend.authorization == "Bearer of-the-file"
     assert backend.authorization_file == str(tmp_path / "token")
     assert "of-the-file" not in repr(backend)
+
+
+def test_the_credential_of_a_soaks_prometheus_lies_beside_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "crossfade.yaml"
+    resources = "{url: 'http://h:1', authorization_file: token, queries: {new-cpu: up}}"
+    file.write_text(f"{BASE}gates: [{{name: hour, soak: {{resources: {resources}}}}}]\n")
+    (gate,) = load(file).gates
+    assert gate.soak is not None
+    assert gate.soak.resources is not None
+    assert gate.soak.resources.authorization_file == str(tmp_path / "token")

@@ -33,11 +33,19 @@ def test_every_section_is_there() -> None:
         "listen[].tls",
         "listen[].tls.sni[]",
         "backends.NAME",
+        "backends.NAME.consumer",
         "backends.NAME.tls",
         "backends.NAME.health",
         "backends.NAME.breaker",
         "backends.NAME.headers",
         "backends.NAME.rewrite_prefix",
+        "backends.NAME.deliver",
+        "backends.NAME.deliver.http",
+        "backends.NAME.deliver.http.batch",
+        "backends.NAME.deliver.http.batch.results",
+        "backends.NAME.deliver.websocket",
+        "backends.NAME.deliver.websocket.reply",
+        "backends.NAME.deliver.websocket.reply.only",
         "routes[]",
         "routes[].match",
         "routes[].pins",
@@ -45,7 +53,12 @@ def test_every_section_is_there() -> None:
         "routes[].websocket.reply",
         "routes[].websocket.reply.only",
         "routes[].websocket.broadcast[]",
+        "routes[].fanout",
         "routes[].trigger",
+        "routes[].rollout",
+        "routes[].rollout.latency",
+        "routes[].rollout.improvement",
+        "routes[].rollout.steps[]",
         "routes[].compare_answers",
         "routes[].compare_answers.rules[]",
         "routes[].compare_answers.rules[].when",
@@ -64,8 +77,25 @@ def test_every_section_is_there() -> None:
         "consistency[].rules[].when",
         "consistency[].probe",
         "consistency[].probe.checkpoints[]",
+        "gates[]",
+        "gates[].webhook",
+        "gates[].prometheus",
+        "gates[].soak",
+        "gates[].soak.resources",
         "admin",
+        "hooks",
+        "hooks.alertmanager",
+        "hooks.alertmanager.rules[]",
+        "hooks.webhook",
+        "sources[]",
+        "sources[].home_assistant",
+        "sources[].websocket",
+        "sources[].websocket.only",
+        "notifications[]",
         "log",
+        "log.access",
+        "drain",
+        "tracing",
     ]
 
 
@@ -78,7 +108,9 @@ def test_key_is_explained_and_its_example_works(section: Section, key: Any) -> N
     adapter = TypeAdapter(field_alone(section, key.name))
     for text in {key.example, key.default} - {""}:
         document = read(
-            f"{key.name}: {text}", {"CROSSFADE_SALT": "long enough", "NEW_TOKEN": "a-token", "OLD_PASSWORD": "x"}
+            f"{key.name}: {text}",
+            {"CROSSFADE_SALT": "long enough", "OLD_PASSWORD": "x"}
+            | dict.fromkeys(("NEW_TOKEN", "HOOK_TOKEN", "HOME_ASSISTANT_TOKEN", "CONSUMER_TOKEN"), "a-token"),
         )
         assert document.problems == []
         loaded = getattr(adapter.validate_python(document.data), key.name)

@@ -107,7 +107,17 @@ EXAMPLES = sorted(path for path in Path(SCHEMA_FILE.parent, "examples").glob("*.
 
 
 def test_there_are_examples() -> None:
-    assert [path.stem for path in EXAMPLES] == ["consistency", "edge", "influxdb", "quickstart", "sidecar", "websocket"]
+    assert [path.stem for path in EXAMPLES] == [
+        "consistency",
+        "deliver",
+        "edge",
+        "fanout",
+        "home-assistant",
+        "influxdb",
+        "quickstart",
+        "sidecar",
+        "websocket",
+    ]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import math
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from config.units import (
     MAX_SIZE,
     Address,
+    Duration,
+    ShortDuration,
+    Size,
+    SomeBytes,
+    SomeShortTime,
+    SomeTime,
     Source,
     UnitError,
     format_duration,
@@ -61,11 +69,63 @@ def test_bad_durations(text: str) -> None:
         parse_duration(text)
 
 
-@pytest.mark.parametrize(("value", "suggestion"), [(5, "5s"), (0.5, "0.5s"), (True, ""), (None, ""), ([], "")])
+@pytest.mark.parametrize(
+    ("value", "suggestion"),
+    [
+        (5, "5s"),
+        (0.5, "0.5s"),
+        (0, "0s"),
+        (-5, ""),
+        (math.inf, ""),
+        (1e-9, ""),
+        (4e8, ""),
+        (True, ""),
+        (None, ""),
+        ([], ""),
+    ],
+)
 def test_duration_without_unit_is_not_guessed(value: object, suggestion: str) -> None:
     with pytest.raises(UnitError, match="with a unit") as caught:
         parse_duration(value)
     assert caught.value.suggestion == suggestion
+
+
+@pytest.mark.parametrize("kind", [Duration, SomeTime, ShortDuration, SomeShortTime, Size, SomeBytes])
+@given(value=st.integers() | st.floats())
+@example(0)
+@example(0.0)
+@example(-1)
+@example(500)
+def test_the_unit_that_is_suggested_would_be_accepted(kind: Any, value: float) -> None:
+    reader = TypeAdapter[float](kind)
+    with pytest.raises(ValidationError) as caught:
+        reader.validate_python(value)
+    suggestion = caught.value.errors()[0]["ctx"]["error"].suggestion
+    if suggestion:
+        assert reader.validate_python(suggestion) >= 0
+    elif isinstance(value, int) and 0 < value < 1000:
+        raise AssertionError("a sound number lacks its unit alone")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "suggestion"),
+    [
+        (SomeShortTime, 500, "500ms"),
+        (SomeShortTime, 0.5, "0.5s"),
+        (SomeShortTime, 0, ""),
+        (ShortDuration, 5, "5ms"),
+        (ShortDuration, 0, "0s"),
+        (SomeTime, 300, "300s"),
+        (SomeTime, 0, ""),
+        (SomeBytes, 0, ""),
+        (Size, 0, "0B"),
+        (Size, -1, ""),
+    ],
+)
+def test_the_unit_that_is_suggested_is_likely_meant(kind: Any, value: float, suggestion: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(kind).validate_python(value)
+    assert caught.value.errors()[0]["ctx"]["error"].suggestion == suggestion
 
 
 @given(st.integers(0, 3650 * 86_400_000))
@@ -187,6 +247,22 @@ def test_who_can_reach_an_address(host: str, loopback: bool, any_: bool) -> None
 )
 def test_urls(url: str, address: Address) -> None:
     assert parse_backend_url(url).address == address
+
+
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("http://127.0.0.1:9003/", "127.0.0.1:9003"),
+        ("http://new.example:80", "new.example"),
+        ("https://new.example", "new.example"),
+        ("https://new.example:80", "new.example:80"),
+        ("http://[::1]:9003", "[::1]:9003"),
+        ("http://[::1]", "[::1]"),
+        ("srv+http://_events._tcp.example", "_events._tcp.example"),
+    ],
+)
+def test_the_host_header_of_a_backend(url: str, authority: str) -> None:
+    assert parse_backend_url(url).authority == authority
 
 
 BAD_URLS = [
