@@ -11,11 +11,23 @@ half-open state lets every waiting call through; DECISIONS.md has the entry.
 
 from __future__ import annotations
 
+import msgspec
+
+
+class BreakerTrouble(msgspec.Struct, frozen=True, array_like=True):
+    """Why a breaker is not closed. reason: its last failure; failures: so many in a row; lasts: seconds since the first
+    of them was sent.
+    """
+
+    reason: str
+    failures: int
+    lasts: float
+
 
 class Breaker:
     """Counts failures in a row. failures: how many open it; reset: seconds until a trial."""
 
-    __slots__ = ("_failures", "_opened_at", "_reset", "_trial_at", "is_closed", "opened", "row")
+    __slots__ = ("_failures", "_opened_at", "_reason", "_reset", "_since", "_trial_at", "is_closed", "opened", "row")
 
     def __init__(self, failures: int, reset: float) -> None:
         self._failures = failures
@@ -27,6 +39,8 @@ class Breaker:
         self.is_closed = True
         self.opened = 0
         """How often it has opened."""
+        self._reason = ""
+        self._since: float | None = None
 
     def allows(self, now: float) -> bool:
         """May an event be sent now? While open, one trial per reset time."""
@@ -42,10 +56,17 @@ class Breaker:
         """The backend answered; any answer below 500 counts."""
         self.row = 0
         self.is_closed = True
-        self._trial_at = None
+        self._trial_at = self._since = None
 
-    def failed(self, now: float) -> bool:
-        """The backend failed; true when this very failure opened the breaker."""
+    def note(self, now: float, reason: str, sent_at: float = 0.0) -> None:
+        """The last failure, if this is the last. sent_at: when what failed had been sent, 0 where it never was."""
+        self._reason = reason
+        if self._since is None:
+            self._since = sent_at or now
+
+    def failed(self, now: float, reason: str = "", sent_at: float = 0.0) -> bool:
+        """The backend failed, as `note` takes it; true when this very failure opened the breaker."""
+        self.note(now, reason, sent_at)
         self.row += 1
         if not self.is_closed:
             self._opened_at = now
@@ -64,3 +85,9 @@ class Breaker:
         if self.is_closed:
             return "closed"
         return "half-open" if self._trial_at is not None or now - self._opened_at >= self._reset else "open"
+
+    def trouble(self, now: float) -> BreakerTrouble | None:
+        """Why it is not closed; None while it is."""
+        if self.is_closed:
+            return None
+        return BreakerTrouble(self._reason, self.row, round(now - (now if self._since is None else self._since), 3))

@@ -64,45 +64,57 @@ class Event(msgspec.Struct, array_like=True, gc=False):
 
 
 class Attempt(NamedTuple):
-    """One try to deliver an event. role: authority, copy or replay; number: from 1; side: OLD or NEW."""
+    """One try to deliver an event. role: authority, copy or replay; number: from 1; side: OLD or NEW.
+
+    seq: the event's place in the record, which rises in the order of acceptance; 0 where it is not known.
+    """
 
     side: int
     role: str
     number: int
+    seq: int = 0
 
 
 # What an attempt showed. A definite refusal is an answer about this event; PAUSE is an answer about
 # our right to ask (a wrong credential must not empty a backlog into the dead letters); RETRY is a
 # failure that may pass; UNREACHABLE is a failure before the backend could have seen the event; DENIED is
 # an answer about what the event itself brings, such as its client's credentials: it waits, and nothing is
-# said of the backend.
+# said of the backend. UNFIT is no attempt: what the backend takes cannot be made of the event, now or later.
 DELIVERED: Final = 1
 REFUSED: Final = 2
 PAUSE: Final = 3
 RETRY: Final = 4
 UNREACHABLE: Final = 5
 DENIED: Final = 6
+UNFIT: Final = 7
+
+UNFIT_STATUS: Final = 600
+"""What the record shows in the place of a status where an event was unfit; no answer has it."""
 
 DEFINITE_REFUSALS: Final = frozenset({400, 409, 410, 413, 415, 422})
 PAUSING: Final = frozenset({401, 403, 404, 405})
 
 
 class Outcome(NamedTuple):
-    """What came of one attempt. kind: DELIVERED..DENIED; status: the answer's, or 0 without one.
+    """What came of one attempt. kind: DELIVERED..UNFIT; status: the answer's, or 0 without one.
 
     lost: how often before that it went out on a connection that was lost; the backend may have seen it then, also when
     it is unreachable now
+    is_own: there was no answer, but the failure is this event's own: others went through meanwhile
+    is_echo: it failed in one request with others, one of which says so already
     """
 
     kind: int
     status: int
     reason: str = ""
     lost: int = 0
+    is_own: bool = False
+    is_echo: bool = False
 
     @property
     def tries(self) -> int:
         """How often the backend may have seen it."""
-        return self.lost + (self.kind != UNREACHABLE)
+        return self.lost + (self.kind not in (UNREACHABLE, UNFIT))
 
 
 def classify(status: int) -> int:

@@ -18,6 +18,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from proxy.core.event import UNFIT_STATUS
+
 NOT_OWED: Final = 0
 PENDING: Final = 1
 DEFERRED: Final = 2
@@ -43,6 +45,15 @@ EVER_OWED: Final = NOT_OWED
 """In a balance's counts, in the place that no owed event's state takes: how many events were ever owed."""
 OPEN: Final = frozenset({PENDING, DEFERRED})
 """States that keep an event's body and its segment."""
+
+
+def lets_follow(state: int, status: int) -> bool:
+    """What waits for an event's authority: does it go to the other side after this? status: the authority's.
+
+    Once the authority has it, and also where that can never be given it in its form: somebody was told 202, and of the
+    other side that says nothing.
+    """
+    return state in (DELIVERED, NOT_OWED) or (state == DEAD and status == UNFIT_STATUS)
 
 
 class Cause(Enum):

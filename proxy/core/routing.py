@@ -99,6 +99,19 @@ def rolled_back(dials: Dials, *, latch: bool = False) -> Dials:
     return Dials(0.0, dials.copy, dials.latched or latch)
 
 
+def lowered(dials: Dials, weight: float) -> Dials:
+    """A part of the way back; allowed whenever a rollback is. Raises BadChange for more than the present weight."""
+    weight = check_weight(weight)
+    if weight > dials.weight:
+        raise BadChange(f"a rollback does not raise the weight, which is {dials.weight:g} %, to {weight:g} %")
+    return Dials(weight, dials.copy, dials.latched)
+
+
+def restored(dials: Dials, past: Dials) -> Dials:
+    """An earlier position; the latch stays as it is. Raises BadChange for a weight above 0 while latched."""
+    return with_weight(Dials(0.0, past.copy, dials.latched), past.weight)
+
+
 def rearmed(dials: Dials) -> Dials:
     """The same position without the latch."""
     return Dials(dials.weight, dials.copy, False)

@@ -12,14 +12,16 @@ NAMES: Final = (PASS, FAIL, INCONCLUSIVE, NODATA)
 
 
 class Verdict(NamedTuple):
-    """name: one of NAMES; reasons: what failed, or what stands against going on; samples: answers of new since weight
-    or copy was changed last; alerts: what a person should look at though nothing is reverted for it.
+    """name: one of NAMES; reasons: what failed, or what stands against going on; samples, failed: answers of new since
+    weight or copy was changed last, and the failures among them; alerts: what a person should look at though nothing is
+    reverted for it.
     """
 
     name: str
     reasons: tuple[str, ...] = ()
     samples: int = 0
     alerts: tuple[str, ...] = ()
+    failed: int = 0
 
 
 NOTHING_YET: Final = Verdict(NODATA)

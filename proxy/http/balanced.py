@@ -42,7 +42,7 @@ _HEAD_START: Final = 0.25
 
 def upstream_of(name: str, settings: Backend, loop: asyncio.AbstractEventLoop, tick: Tick, lookup: Lookup) -> Upstream:
     """A backend's connections: without any choosing where there is nothing to choose. Raises BadTls."""
-    if len(settings.url) == 1 and parse_backend_url(settings.url[0]).is_literal:
+    if not settings.url or (len(settings.url) == 1 and parse_backend_url(settings.url[0]).is_literal):
         return Upstream(name, settings, loop, tick)
     return BalancedUpstream(name, settings, loop, tick, lookup)
 
@@ -248,7 +248,7 @@ class BalancedUpstream(Upstream):
         it counts no failure: from those of all endpoints comes the opening of the breaker.
         """
         if not leg.is_for_load:
-            self._failed(endpoint, now, why, is_out=True)
+            self._failed(endpoint, now, why, 0.0, is_out=True)
         elif endpoint.leave_out(now, self._reset):
             self._tell_left_out(endpoint, why)
 
@@ -256,17 +256,18 @@ class BalancedUpstream(Upstream):
         extra = {"backend": self.name, "endpoint": endpoint.address.text, "reason": why}
         log.warning("endpoint left out", extra=extra)
 
-    def _failed(self, endpoint: Endpoint, now: float, why: str, *, is_out: bool) -> None:
+    def _failed(self, endpoint: Endpoint, now: float, why: str, sent_at: float, *, is_out: bool) -> None:
         if endpoint.failed(now, self._reset, why, is_out=is_out) and is_out:
             self._tell_left_out(endpoint, why)
-        breaker = self.breaker
+        breaker, reason = self.breaker, f"{endpoint.address.text}: {why}"
         if not all(each.row >= self._failures or not each.is_healthy for each in self._balance.endpoints):
             breaker.row = max(breaker.row, 1)  # so that a success is told
+            breaker.note(now, reason, sent_at)
             return
         if breaker.is_closed:
             breaker.row = max(breaker.row, self._failures - 1)
-        if breaker.failed(now):
-            log.warning("breaker opened", extra={"backend": self.name, "reason": f"{endpoint.address.text}: {why}"})
+        if breaker.failed(now, reason, sent_at):
+            log.warning("breaker opened", extra={"backend": self.name, "reason": reason})
 
     def observe(self, leg: Leg, endpoint: Endpoint | None = None) -> None:
         """Feed the endpoint's record, and the breaker when no endpoint is left."""
@@ -282,7 +283,7 @@ class BalancedUpstream(Upstream):
                 self.breaker.row = 1
         else:
             is_out = endpoint.row + 1 >= self._failures
-            self._failed(endpoint, monotonic(), leg.reason or f"status {leg.status}", is_out=is_out)
+            self._failed(endpoint, monotonic(), leg.reason or f"status {leg.status}", leg.sent_at, is_out=is_out)
 
     def release(self, connection: Connection, now: float) -> None:
         """A connection is free: the next in line takes it, unless its endpoint is gone."""

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from proxy.core.contribution import Contribution, pair
 from proxy.http.answering import Answering
 from proxy.http.answers import CONTINUE, problem
 from proxy.http.budget import CONNECTION, PIECE, SMALL, TLS_CONNECTION
@@ -62,6 +63,7 @@ class Client(Answering):
         "_body",
         "_buffer",
         "_context",
+        "_contributions",
         "_context_head",
         "_counted",
         "_current",
@@ -69,6 +71,7 @@ class Client(Answering):
         "_incoming",
         "_is_closing",
         "_is_ended",
+        "_is_expected",
         "_is_paused",
         "_is_tls",
         "_received",
@@ -96,11 +99,15 @@ class Client(Answering):
         self.is_busy = False
         self._is_closing = False
         self._is_ended = False
+        self._is_expected = False
+        """Another worker has it, and there is room for it here."""
         self._is_paused = False
         self.since = 0.0
         """When the last thing happened that a limit counts from, monotonic seconds."""
         self.peer = ""
         """The client's address: of the connection, or what a hop that is believed says of this request."""
+        self._contributions: dict[int, list[Contribution]] = {}
+        """By the index of a route, then by side: what this connection contributes to its test of failures."""
         self._parser = service.parser
         self._trusted_hop = ""
         self._forwarded = b""
@@ -116,7 +123,7 @@ class Client(Answering):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         service = self._service
-        if len(service.clients) + service.others >= service.most_clients:
+        if not self._is_expected and len(service.clients) + service.others >= service.most_clients:
             service.plane.count("refused_connections")
             self._is_closing = True
             transport.abort()
@@ -134,7 +141,8 @@ class Client(Answering):
         if service.trust is not None and service.trust.is_trusted(self.peer):
             self._trusted_hop = self.peer
             self._parser = service.trusting_parser
-        self.since = monotonic()
+        if not self._is_expected:
+            self.since = monotonic()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self in self._service.clients:
@@ -285,6 +293,77 @@ class Client(Answering):
     def answer_raw(self, answer: bytes) -> None:
         """An answer of our own, whole."""
         self._finish_own(answer)
+
+    # another worker
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """The connection, while it is this client's."""
+        return self._transport
+
+    @property
+    def is_tls(self) -> bool:
+        """Does it speak TLS?"""
+        return self._is_tls
+
+    @property
+    def is_sourced(self) -> bool:
+        """Is it no client at all, but the lane of a source, without a network?"""
+        return self._transport is not None and self._transport.get_extra_info("socket") is None
+
+    @property
+    def is_movable(self) -> bool:
+        """Could it go on as another worker's? What speaks TLS has keys that stay here."""
+        if self._transport is None or self._is_tls or self._is_closing or self._is_ended or not self._keep_alive:
+            return False
+        return not self.is_sourced
+
+    @property
+    def is_between(self) -> bool:
+        """Is no request begun, as far as its bytes were looked at, and all that it was answered on its way?"""
+        return not self.is_busy and self._head is None and self.is_written
+
+    @property
+    def is_written(self) -> bool:
+        """Has everything for it left this process?"""
+        return self._transport is not None and self._service.plane.tick.has_written(self._transport)
+
+    def freeze(self) -> None:
+        """Serve nothing and read nothing until `thaw`. As one that is served, it is left alone by every limit."""
+        self.is_busy = True
+        self.hold()
+
+    def thaw(self) -> None:
+        """It stays: go on where it was frozen."""
+        self.is_busy = False
+        self.since = monotonic()
+        if self._transport is not None:
+            self._service.loop.call_soon(self._go_on)
+
+    @property
+    def unserved(self) -> bytes:
+        """What was read of it and belongs to requests that were not begun."""
+        return self._buffer
+
+    def expect(self, unserved: bytes, since: float) -> None:
+        """Before its connection is made: so many bytes of it were read by another worker, and there is room for it.
+
+        since: when it was heard of last
+        """
+        self._buffer = unserved
+        self.since = since
+        self._is_expected = True
+
+    def arrive(self) -> None:
+        """Its connection is made: go on where the other worker stopped."""
+        self._count()
+        if not self.is_busy:
+            self._go_on()
+
+    @property
+    def contributions(self) -> dict[int, list[Contribution]]:
+        """By the index of a route: what it contributes to that one's test, by side."""
+        return self._contributions
 
     # memory
 
@@ -462,7 +541,7 @@ class Client(Answering):
         self._upload = self._incoming = None
         self._buffer = rest
         if self._stream is None:
-            is_last = self._service.is_stopping or (self._is_ended and not rest)
+            is_last = self._service.is_draining or (self._is_ended and not rest)
             self._keep_alive = keep_alive and not is_last
 
     def once_written(self, callback: Callable[[], None]) -> None:
@@ -515,7 +594,7 @@ class Client(Answering):
     def _take_up(self, head: RequestHead) -> None:
         """This is the request that is served now."""
         self.is_busy = True
-        if not head.keep_alive or (self._is_ended and not self._buffer):
+        if not head.keep_alive or self._service.is_draining or (self._is_ended and not self._buffer):
             self._keep_alive = False
         self._method = head.method
         self._minor = head.minor
@@ -557,6 +636,13 @@ class Client(Answering):
             self._context = context_of(head, self._forwarded)
         return self._context
 
+    def contributions_to(self, route: int) -> list[Contribution]:
+        """By side, what this connection contributes to the test of a route's failures. route: its index."""
+        found = self._contributions.get(route)
+        if found is None:
+            found = self._contributions[route] = pair()
+        return found
+
     # after an answer
 
     def _finish(self, data: bytes) -> None:
@@ -572,8 +658,12 @@ class Client(Answering):
             self._upload = self._incoming = None
             self._close(End.LINGER)  # what still comes of the body must not turn its answer into a reset
             return
-        if not self._keep_alive or service.is_stopping or (self._is_ended and not self._buffer):
-            self._close(End.LINGER)  # nor may a request behind it
+        if not self._keep_alive or service.is_ending or (self._is_ended and not self._buffer):
+            if service.leaving is not None and self.is_movable:
+                self.freeze()
+                service.leaving(self)
+            else:
+                self._close(End.LINGER)  # nor may a request behind it
             return
         self.since = monotonic()
         if self._buffer or self._is_paused:

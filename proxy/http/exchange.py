@@ -14,16 +14,18 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from proxy.core.acknowledge import ABSENT, FAILED, OK, REFUSED, SAFE, WAITING, Answer
-from proxy.core.event import BOTH, DELIVERED, Event
+from proxy.core.event import BOTH, DELIVERED, NEW, Event
 from proxy.core.event import REFUSED as KIND_REFUSED
 from proxy.core.owed import DELIVERED as STATE_DELIVERED
 from proxy.core.owed import DISCARDED as STATE_DISCARDED
 from proxy.core.owed import LOST as STATE_LOST
 from proxy.core.owed import REFUSED as STATE_REFUSED
+from proxy.core.template import Unfit
 from proxy.http import remedies
 from proxy.http.budget import SMALL, Charge, charge
 from proxy.http.leg import NOBODY, Leg
 from proxy.http.pair import Pair
+from proxy.http.rendering import Rendered
 from proxy.http.request import event_request
 from proxy.http.response_head import ResponseHead
 from proxy.http.route import AUTHORITY, COPY, EventRoute
@@ -32,6 +34,7 @@ from proxy.http.upstream import STALLED
 if TYPE_CHECKING:
     from proxy.http.downstream import Client
     from proxy.http.plane import DataPlane
+    from proxy.http.tracing import Trace
 
 ROLE_NAMES: Final = [b"authority", b"copy"]
 _AUTHORITY: Final = Answer.AUTHORITY
@@ -52,12 +55,15 @@ class Exchange:
     may_repeat: the client gave the id, so a second try cannot store it twice unseen
     charge: what the memory budget is told of a large event
     pair: gets both answers when they are to be compared
+    contributions: by side, what its client's connection contributes to the test of failures
+    trace: what is told of it; None for those that are not drawn
+    is_told: its answer is told of, to its trace or to the access log
     """
 
     __slots__ = (
         "plane", "route", "event", "authority", "method", "shadow", "client", "standing", "legs", "waits", "handed",
         "parked", "is_held", "is_void", "is_answered", "is_long", "is_forced", "may_repeat", "streaming", "started_at",
-        "charge", "pair",
+        "charge", "pair", "contributions", "trace", "is_told",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +77,7 @@ class Exchange:
         self.method = method
         self.shadow = shadow
         self.client: Client | None = client
+        self.contributions = client.contributions_to(route.index)
         self.standing = [ABSENT, ABSENT]
         self.legs: list[Leg | None] = [None, None]
         self.waits: list[int] = []
@@ -86,6 +93,8 @@ class Exchange:
         self.started_at = 0.0
         self.charge: Charge | None = None
         self.pair: Pair | None = None
+        self.trace: Trace | None = None
+        self.is_told = plane.access is not None
 
     # out
 
@@ -107,7 +116,8 @@ class Exchange:
             if event.deferred:
                 waits = event.deferred
             elif (
-                (route.is_ordered and plane.marks[route.bases[other] + event.bucket])
+                route.by_ledger
+                or (route.is_ordered and plane.marks[route.bases[other] + event.bucket])
                 or not upstream.has_room
                 or (route.parks and upstream.parked >= STALLED and upstream.is_stalled(now))
                 # A breaker's trial is not taken for a copy that may never be sent.
@@ -135,7 +145,7 @@ class Exchange:
 
     def _can_shadow(self, other: int, now: float) -> bool:
         upstream = self.route.sides[other]
-        if upstream.has_room and upstream.is_ready(now, self.route.is_for_load):
+        if not self.route.by_ledger and upstream.has_room and upstream.is_ready(now, self.route.is_for_load):
             return True
         self.plane.count("shadow_copies_skipped")
         return False
@@ -152,37 +162,69 @@ class Exchange:
         self.wait_durable(event.deferred)
 
     def launch_accepted(self) -> None:
-        """`ack: accepted`: the ledger delivers, to the authority first; the client hears 202 once it is durable."""
+        """`ack: accepted`, or an authority that takes events from the ledger alone: that delivers, to it first, but for
+        consumers, each of which has its own pace.
+
+        The client hears 202 once the event is durable.
+        """
         event = self.event
         for side in (0, 1):
             if event.owed >> side & 1:
                 self.standing[side] = WAITING
         event.handed = event.owed & ~event.deferred
-        event.after_authority = event.handed == BOTH
+        event.after_authority = event.handed == BOTH and not self.route.is_fanout
         self.handed = event.owed
         self.plane.ledger.add(event)
         self.wait_durable(event.owed)
 
     def _send_out(self, authority: int, copy_to: int | None, is_down: bool) -> None:
+        made = None if is_down else self.made_for(authority)
+        if isinstance(made, Unfit):
+            remedies.unfit(self, authority, AUTHORITY, made.reason)  # and no copy goes out of what is refused
+            return
         if copy_to is not None:
             self.send(copy_to, COPY)
         if is_down:
             self.plane.tick.schedule()
             remedies.authority_failed(self, 503, "the authority's breaker is open", is_sent=False)
         else:
-            self.send(authority, AUTHORITY)
+            self.send(authority, AUTHORITY, made)
 
-    def send(self, side: int, role: int) -> None:
-        """Send one leg."""
+    def made_for(self, side: int) -> Rendered | Unfit | None:
+        """What the templates of this side's backend make of the event; None when it has none."""
+        upstream = self.route.sides[side]
+        if upstream.rendering is None:
+            return None
+        return upstream.rendering.render(self.event, upstream.rewrite, self.plane.max_decoded)
+
+    def send(self, side: int, role: int, made: Rendered | None = None) -> None:
+        """Send one leg. made: for this side, where that is known already."""
         event = self.event
         upstream = self.route.sides[side]
-        context = event.context if upstream.rewrite is None else upstream.rewrite.apply(event.context)
-        request = event_request(context, event.id.encode(), ROLE_NAMES[role], 1, event.body)
-        leg = Leg(self, upstream, side, role, self.method, request, self.may_repeat)
-        leg.request_charge = self.charge
+        method, context, body = self.method, event.context, event.body
+        if not upstream.is_plain:
+            rendered = made or self.made_for(side)
+            if isinstance(rendered, Unfit):
+                remedies.unfit(self, side, role, rendered.reason)
+                return
+            if rendered is not None:
+                method, context, body = rendered
+            elif upstream.rewrite is not None:
+                context = upstream.rewrite.apply(context)
+        if self.trace is not None:
+            context = self.trace.enter_leg(side, context)
+        request = event_request(context, event.id.encode(), ROLE_NAMES[role], 1, body)
+        leg = Leg(self, upstream, side, role, method, request, self.may_repeat)
+        leg.request_charge = self.charge if body is event.body else charge(self.plane.budget, len(body))
         leg.is_for_load = self.route.is_for_load
         self.legs[side] = leg
-        upstream.send(leg)
+        self.route.outstanding[side] += 1
+        fault = self.route.fault
+        if fault is None or role != COPY or side != NEW:
+            upstream.send(leg)
+        else:
+            self.pair = None  # what a drill says is no answer to compare
+            fault.send(leg)
 
     # back
 
@@ -219,13 +261,20 @@ class Exchange:
             leg.answer_charge = charge(self.plane.budget, len(leg.body))
 
     def _take_outcome(self, leg: Leg) -> None:
-        side, status = leg.side, leg.status
-        figures = self.route.figures[side][leg.role]
+        side, status, route = leg.side, leg.status, self.route
+        route.outstanding[side] -= 1
+        figures = route.figures[side][leg.role]
         if leg.head is not None:
+            route.contributions[side].count(self.contributions[side], 1, int(status >= 500))
             figures.classes[status // 100] += 1
             figures.latency.add(leg.answered_at - leg.sent_at)
+            if leg.kind == DELIVERED:
+                figures.body_bytes += len(self.event.body)
         elif not leg.is_ours:
+            route.contributions[side].count(self.contributions[side], 1, 1)
             figures.classes[0] += 1
+        if self.trace is not None:
+            self.trace.leg_ended(self.event, leg)
         if side == self.authority:
             if leg.kind != DELIVERED:
                 self._authority_said_no(leg)
@@ -361,6 +410,8 @@ class Exchange:
     def _answer_accepted(self) -> None:
         self.is_answered = True
         self.route.accepted += 1
+        if self.is_told:
+            self._tell(self.route.settings.accepted_status)
         if self.route.dedupe_wait:
             self._say_outcome(self.route.settings.accepted_status)
         if self.client is not None:
@@ -379,6 +430,8 @@ class Exchange:
         self.is_answered = True
         if leg.kind == DELIVERED:
             self.route.accepted += 1
+        if self.is_told:
+            self._tell(leg.status)
         if self.route.dedupe_wait:
             is_told_only = leg.is_overfull and leg.kind == DELIVERED
             self._say_outcome(self.route.settings.accepted_status if is_told_only else leg.status)
@@ -421,11 +474,20 @@ class Exchange:
         if self.is_answered:
             return
         self.is_answered = True
+        if self.is_told:
+            self._tell(status, detail)
         if self.route.dedupe_wait:
             self._say_outcome(status)
         if self.client is not None:
             self.client.answer_problem(status, detail, retry_after)
         self._after_answer()
+
+    def _tell(self, status: int, reason: str = "") -> None:
+        """Its client is answered. reason: of an answer of our own."""
+        if self.trace is not None:
+            self.trace.answered(self.event, self.method, status, reason, self.handed)
+        if self.plane.access is not None:
+            self.plane.access.answered(self, status)
 
     def _say_outcome(self, status: int) -> None:
         """Its twins wait for this, or will ask for it. It leaves with the records, before the answer."""

@@ -62,6 +62,8 @@ _REQUEST_KINDS: Final = {
 _OURS: Final = (b"x-forwarded-", b"x-crossfade-")
 FORWARDING: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"})
 """Lists of what each hop said: several lines are one (RFC 9110, 5.3)."""
+_JOINED: Final = FORWARDING | {b"traceparent"}
+"""Of those that are read, which may come more than once. Several `traceparent`s are as good as none."""
 
 _NOT_HOP_BY_HOP: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-event-id"})
 _EVENT_ID: Final = b"x-event-id"
@@ -215,6 +217,11 @@ class HeadParser:
         self._twins: list[Twins] = []
         """The more often they are found the further in front."""
 
+    @property
+    def wanted(self) -> frozenset[bytes]:
+        """Names of the headers whose values are kept."""
+        return self._wanted
+
     def parse(self, raw: bytes) -> RequestHead | Refusal:
         """Parse the bytes before the empty line."""
         twins = self._twins
@@ -293,7 +300,7 @@ class HeadParser:
                 if head.wanted is None:
                     head.wanted = {}
                 elif header.name in head.wanted:
-                    if header.name not in FORWARDING:
+                    if header.name not in _JOINED:
                         return Refusal(400, f"{header.name.decode()} is given twice")
                     value = head.wanted[header.name] + b", " + value
                 head.wanted[header.name] = value

@@ -196,6 +196,11 @@ class Listener:
         if not task.cancelled() and task.exception() is not None:
             log.warning("a connection was lost while it was taken: %s", task.exception())
 
+    @property
+    def is_opening(self) -> bool:
+        """Are there clients that were accepted, and whose connection is not made yet?"""
+        return bool(self._opening)
+
     def close(self) -> None:
         """Stop accepting. What waits in the queue is for the other workers, if they share the socket."""
         if self._resume is not None:

@@ -15,13 +15,14 @@ from random import random
 from time import monotonic
 from typing import Final, Protocol
 
-from config.model import Route
+from config.model import Route, Settings
 from proxy.core.answers import LONGEST, MOST, AnsweredPair
 from proxy.core.choose import Choice, bucket_of
 from proxy.core.event import BOTH, OLD, Event
 from proxy.core.identity import IdSource
 from proxy.core.routing import Routing
 from proxy.http import remedies
+from proxy.http.access import AccessLog
 from proxy.http.arrival import Arrival, read_arrival
 from proxy.http.budget import LEG, SMALL, TIMES_HELD, Budget, Charge
 from proxy.http.claim import Claim
@@ -35,6 +36,7 @@ from proxy.http.request_body import RequestBody
 from proxy.http.route import LOAD_HEADER, EventRoute
 from proxy.http.steering import Steered, bare_host
 from proxy.http.tick import Tick
+from proxy.http.tracing import Tracer
 from proxy.http.uploading import Upload, side_for_upload
 from proxy.http.upstream import CROWDED, Upstream
 from proxy.ledger.client import LedgerClient
@@ -60,7 +62,10 @@ class Upgrader(Protocol):
 
 
 class DataPlane:
-    """What one worker serves. seed: of the salted key hash; upstreams: by backend name; max_decoded, memory: bytes."""
+    """What one worker serves. seed: of the salted key hash; upstreams: by backend name; max_decoded, memory: bytes.
+
+    slots: where in the marks each route is, by its name; in the order of the routes when absent.
+    """
 
     def __init__(
         self,
@@ -75,9 +80,12 @@ class DataPlane:
         stream: int,
         max_decoded: int,
         memory: int = _UNBOUNDED,
+        slots: Mapping[str, int] | None = None,
     ) -> None:
         self.budget = Budget(memory)
-        self.routes = [EventRoute(i, r, (upstreams[r.old], upstreams[r.new]), seed) for i, r in enumerate(routes)]
+        if slots is None:
+            slots = {route.name: index for index, route in enumerate(routes)}
+        self.routes = [EventRoute(slots[r.name], r, (upstreams[r.old], upstreams[r.new]), seed) for r in routes]
         self.upstreams = upstreams
         self.ledger = ledger
         self.marks = marks.memory
@@ -88,6 +96,12 @@ class DataPlane:
         self.epoch = 0
         self.upgrader: Upgrader | None = None
         """Set where a route needs one."""
+        self.consumers: Upgrader | None = None
+        """Who takes those that connect to a fanout route."""
+        self.tracer: Tracer | None = None
+        """Set where traces are told."""
+        self.access: AccessLog | None = None
+        """Set where answers are logged."""
         self._default = upstreams[default] if default is not None else None
         self._previews = {
             route.preview_host.lower().encode(): upstreams[route.new] for route in routes if route.preview_host
@@ -108,6 +122,14 @@ class DataPlane:
             if dials is not None:
                 route.apply(dials)
         self.epoch = routing.epoch
+
+    def adopt(self, settings: Settings) -> None:
+        """Go by these settings from now on; they differ in live keys alone (`config.changes`)."""
+        for name, upstream in self.upstreams.items():
+            upstream.adopt(settings.backends[name])
+        by_name = {route.name: route for route in settings.routes}
+        for route in self.routes:
+            route.adopt(by_name[route.name])
 
     def bucket(self, key: str) -> int:
         """The bucket of a key."""
@@ -135,6 +157,9 @@ class DataPlane:
         if route.upgrades:
             assert self.upgrader is not None
             return self.upgrader.begin(client, route, head, params)
+        if route.is_fanout and head.method == b"GET":
+            assert self.consumers is not None
+            return self.consumers.begin(client, route, head, params)
         if route.for_load is not None and head.wanted and LOAD_HEADER in head.wanted:
             route = route.for_load
             self.count("load_events")
@@ -157,6 +182,10 @@ class DataPlane:
             self.refuse(client, 503, CROWDED, "refused_pending")
             return None
         is_forced = steered is not None and steered.is_forced
+        context = client.context(head)
+        trace = None if self.tracer is None else self.tracer.begin(head)
+        if trace is not None:
+            context = trace.enter(context)
         event = Event(
             number,
             arrival.event_id,
@@ -171,7 +200,7 @@ class DataPlane:
             route.is_sequential,
             wall,
             "http",
-            client.context(head),
+            context,
             body,
             arrival.read(route.time_reader, client.peer) if route.time_reader else "",
             tuple([arrival.read(each, client.peer) for each in route.identity_readers])
@@ -185,6 +214,8 @@ class DataPlane:
             if choice is not _OLD_ALONE:
                 route.spread.count(bucket, key)
         exchange = Exchange(self, route, event, choice.authority, head.method, choice.shadow, client)
+        if trace is not None:
+            exchange.trace, exchange.is_told = trace, True
         if len(body) > SMALL:
             exchange.charge = Charge(self.budget, TIMES_HELD * len(body))
         if route.compared_share and (choice.shadow or (choice.owed == BOTH and not choice.deferred)):
@@ -277,7 +308,7 @@ class DataPlane:
         if away is not None and monotonic() - away > _AWAY:
             self.refuse(client, 503, "the ledger is not available", "refused_ledger_away", retry_after=1)
             return None
-        if settings.ack == "accepted":
+        if settings.ack == "accepted" or exchange.route.by_ledger >> exchange.authority & 1:
             exchange.launch_accepted()
         elif settings.ordering == "strict":
             self.ledger.add(exchange.event)

@@ -2,6 +2,7 @@
 
 hand                 the ledger takes a side over
 give_up_copy         hand the copy, or lose it under `durability: off`
+unfit                its backend's templates cannot make what it takes of the event
 park                 the copy is still on its way, but the client need not wait for it
 fails_alone          is a failure of the authority the answer in any case?
 authority_failed     on_authority_down: fail over, accept, or fail
@@ -10,14 +11,19 @@ authority_has_backlog   wait for the backlog to drain, or answer from the other 
 
 from __future__ import annotations
 
+import logging
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from config.model import Route
 from proxy.core.acknowledge import ABSENT, FAILED, REFUSED, WAITING
 from proxy.core.authority_down import Remedy, remedy
-from proxy.core.event import OLD
+from proxy.core.event import OLD, SIDES
+from proxy.core.event import REFUSED as NO
 from proxy.core.owed import DISCARDED
+from proxy.core.template import Unfit
+from proxy.http.leg import Leg
+from proxy.http.rendering import Rendered
 from proxy.http.route import AUTHORITY, COPY
 from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED, UNANSWERED
 
@@ -25,8 +31,18 @@ if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
 
 
+log = logging.getLogger(__name__)
+
+
+def _say(x: Exchange, what: str, side: int) -> None:
+    """A line for a decision, for whoever wants to see each one."""
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug(what, extra={"route": x.event.route, "id": x.event.id, "side": SIDES[side], "epoch": x.event.epoch})
+
+
 def hand(x: Exchange, side: int, status: int) -> None:
     """Give a side to the ledger; the client's answer may wait until that is durable. status: see `HANDED`."""
+    _say(x, "left to the ledger", side)
     x.handed |= 1 << side
     leg = x.legs[side]
     if not status and leg is not None and leg.sent_at:
@@ -48,12 +64,28 @@ def give_up_copy(x: Exchange, other: int, status: int) -> None:
         hand(x, other, status)
 
 
+def unfit(x: Exchange, side: int, role: int, reason: str) -> None:
+    """Nothing was sent to this side: it refuses with 422 as the authority; of a copy the ledger makes a dead letter."""
+    x.plane.count("unfit")
+    if role == COPY:
+        if x.shadow:
+            x.plane.count("shadow_copies_skipped")
+        else:
+            give_up_copy(x, side, 0)
+        return
+    leg = Leg(x, x.route.sides[side], side, role, x.method, b"", False)
+    leg.kind, leg.status, leg.reason, leg.is_ours = NO, 422, reason, True  # of the backend it says nothing
+    x.legs[side] = leg
+    x.route.outstanding[side] += 1
+    x.leg_done(leg)
+
+
 def mind_the_copy(x: Exchange, other: int) -> None:
     """The authority has the event, the other side not yet: send the copy now, or watch the one on its way."""
     if x.is_unsent(other):  # it waited for the authority
         upstream = x.route.sides[other]
         marked = x.route.is_ordered and x.plane.marks[x.route.bases[other] + x.event.bucket]
-        if marked or not upstream.is_ready(monotonic(), x.route.is_for_load):
+        if x.route.by_ledger or marked or not upstream.is_ready(monotonic(), x.route.is_for_load):
             give_up_copy(x, other, 0)
             return
         x.send(other, COPY)
@@ -77,6 +109,7 @@ def park(x: Exchange) -> None:
     if x.is_answered or x.standing[other] != WAITING or (x.parked | x.handed) >> other & 1:
         return
     x.parked |= 1 << other
+    _say(x, "the copy is slow: its client does not wait for it", other)
     x.route.sides[other].park(monotonic())
     x.plane.ledger.report(x.event.n, other, PARKED, 0)
     x.plane.count("parked")
@@ -128,6 +161,7 @@ def _accept(x: Exchange, status: int) -> None:
     """202 once durable: the ledger delivers to the authority, and to the other side if that is open."""
     side, other = x.authority, 1 - x.authority
     x.plane.count("accepted_for_authority")
+    _say(x, "accepted for its authority", side)
     if x.is_unsent(other):
         give_up_copy(x, other, x.last_status(other))
     elif x.standing[other] == WAITING and not x.handed >> other & 1:
@@ -139,6 +173,7 @@ def _fail(x: Exchange, status: int, reason: str, *, stays_owed: bool) -> None:
     """The failure is the answer."""
     side, other = x.authority, 1 - x.authority
     x.plane.count("authority_failures")
+    _say(x, "its authority has failed, and nobody else answers", side)
     leg = x.legs[side]
     if leg is not None and leg.head is not None:
         x.answer_from(side)
@@ -164,12 +199,19 @@ def _fail_over(x: Exchange, status: int, *, copy_on: bool) -> Remedy | None:
         return instead  # the other side has failed before
     if copy_on and (x.handed >> other & 1 or known in (FAILED, ABSENT)):
         return instead  # it is in the ledger's hands, failed too, or is lost
+    made: Rendered | None = None
     if x.legs[other] is None:
         marked = x.route.is_ordered and x.plane.marks[x.route.bases[other] + x.event.bucket]
-        if marked or not x.route.sides[other].is_ready(monotonic(), x.route.is_for_load):
+        by_ledger = x.route.by_ledger >> other & 1
+        if by_ledger or marked or not x.route.sides[other].is_ready(monotonic(), x.route.is_for_load):
             return instead
+        rendered = x.made_for(other)
+        if isinstance(rendered, Unfit):
+            return instead  # it cannot be given the event, which the authority would take
+        made = rendered
     report, number = x.plane.ledger.report, x.event.n
     x.plane.count("failovers")
+    _say(x, "failed over", other)
     x.authority = other
     x.waits = [mask & ~(1 << other) for mask in x.waits]
     x.handed &= ~(1 << other)
@@ -189,7 +231,7 @@ def _fail_over(x: Exchange, status: int, *, copy_on: bool) -> Remedy | None:
             x.standing[side] = ABSENT
     if x.legs[other] is None:
         x.standing[other] = WAITING
-        x.send(other, AUTHORITY)
+        x.send(other, AUTHORITY, made)
     else:
         x.settle()
     return None
@@ -213,7 +255,10 @@ def authority_has_backlog(x: Exchange, is_recorded: bool, now: float) -> None:
         client_id=x.event.client_id,
     )
     other = 1 - x.authority
-    other_is_free = x.plane.marks[x.route.bases[other] + x.event.bucket] == 0 and x.route.sides[other].is_well
+    by_ledger = x.route.by_ledger >> other & 1
+    other_is_free = (
+        not by_ledger and x.plane.marks[x.route.bases[other] + x.event.bucket] == 0 and x.route.sides[other].is_well
+    )
     is_in_vain = chosen is Remedy.ACCEPT and not x.route.sides[x.authority].is_well
     expired = is_in_vain or (x.started_at and now - x.started_at >= settings.drain_wait)
     if (chosen is Remedy.FAILOVER and other_is_free and settings.ack == "authority") or expired:
@@ -229,4 +274,5 @@ def authority_has_backlog(x: Exchange, is_recorded: bool, now: float) -> None:
     if not x.started_at:
         x.started_at = now
         x.plane.count("waited_for_backlog")
+        _say(x, "waits until its authority has what is older of its key", x.authority)
     x.plane.watch_backlog(x, is_recorded)

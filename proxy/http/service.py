@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from config.model import Limits
@@ -28,7 +28,10 @@ class Service:
     __slots__ = (
         "budget",
         "clients",
+        "is_draining",
+        "is_ending",
         "is_stopping",
+        "leaving",
         "limits",
         "loop",
         "max_event_size",
@@ -64,7 +67,14 @@ class Service:
         self.most_clients = limits.max_connections
         self.others = 0
         """Connections that speak another protocol by now."""
+        self.is_draining = False
+        """Each connection ends with its next answer, which says so; new ones are still taken."""
+        self.is_ending = False
+        """No connection goes on here after its present answer, whether that says so or not."""
         self.is_stopping = False
+        """No session is begun any more."""
+        self.leaving: Callable[[Client], None] | None = None
+        """Called with each client that could go on elsewhere then, while the worker hands them to another one."""
         self._unchecked: list[Client] = []
 
     def has_room(self, coming: int = 0) -> bool:
@@ -92,11 +102,22 @@ class Service:
         if left:
             self.loop.call_later(_BREATH, self._check_some, now)
 
-    def last_call(self) -> None:
+    def drain(self) -> None:
         """Every connection ends with its next answer, which says so."""
-        self.is_stopping = True
+        self.is_draining = self.is_ending = True
         for client in self.clients:
             client.last_call()
+
+    def part(self, leaving: Callable[[Client], None]) -> None:
+        """From now on clients leave when they are between two requests, and `leaving` has them then, frozen."""
+        self.is_ending = True
+        self.leaving = leaving
+
+    def last_call(self) -> None:
+        """As in a drain; no session is begun any more, and nobody leaves."""
+        self.is_stopping = True
+        self.leaving = None
+        self.drain()
 
     def stop(self) -> None:
         """Close idle connections now and busy ones after their answer."""

@@ -77,6 +77,14 @@ class Tick:
             for callback in after:
                 callback()
 
+    def holds(self, transport: asyncio.WriteTransport) -> bool:
+        """Is anything queued for this transport?"""
+        return any(write[0] is transport for write in self._writes)
+
+    def has_written(self, transport: asyncio.WriteTransport) -> bool:
+        """Has everything that was ever to be written to it left this process? False over a closed one."""
+        return not transport.is_closing() and not transport.get_write_buffer_size() and not self.holds(transport)
+
     def drop_writes(self, transport: asyncio.WriteTransport) -> bool:
         """Forget what was not written yet to a transport that is lost; true when there was something.
 

@@ -68,6 +68,7 @@ class Upload(Passing):
         "_budget",
         "_by_chunks",
         "_connection",
+        "_contribution",
         "_has_outcome",
         "is_held",
         "_kept",
@@ -88,6 +89,7 @@ class Upload(Passing):
         self._budget = budget
         self._route = route
         self._side = side
+        self._contribution = client.contributions_to(route.index)[side]
         self._connection: Connection | None = None
         self._by_chunks = False
         self._kept: list[bytes] = []
@@ -243,6 +245,9 @@ class Upload(Passing):
             return
         self._has_outcome = True
         figures = self._route.figures[self._side][STREAM]
+        if leg.head is not None or not leg.is_ours:
+            is_failed = leg.head is None or leg.status >= 500
+            self._route.contributions[self._side].count(self._contribution, 1, int(is_failed))
         if leg.head is None:
             figures.classes[0] += not leg.is_ours
         else:

@@ -21,6 +21,7 @@ from proxy.core.sketch import Sketch
 from proxy.http.connection import Connection
 from proxy.http.leg import Leg
 from proxy.http.rejection import SHORTAGES
+from proxy.http.rendering import Rendering
 from proxy.http.response_head import ResponseHeads
 from proxy.http.rewrite import Rewrite
 from proxy.http.tick import Tick
@@ -39,6 +40,8 @@ _STALLED_FOR: Final = 0.005
 """Seconds since the first of them before it does, or four times what its answers usually take if that is longer."""
 _LATENCY: Final = 0.25
 """Seconds that the answers of a backend are taken to need before there was one, and that one counts as at most."""
+NOWHERE: Final = "http://127.0.0.1:9"
+"""Of a backend that connects to us: nothing is ever sent to it from here."""
 CROWDED: Final = "too many events wait for this backend"
 _SHORT: Final = 0.1
 """Seconds without trying to connect after there were no descriptors."""
@@ -49,14 +52,16 @@ _TRIAL: Final = 0.1
 
 
 class Figures:
-    """What was seen of one (route, side, role): answers by class of their code, and latency."""
+    """What was seen of one (route, side, role): answers by class of their code, latency, and what was delivered."""
 
-    __slots__ = ("classes", "latency")
+    __slots__ = ("body_bytes", "classes", "latency")
 
     def __init__(self) -> None:
         self.classes = [0] * 6
         """Index: the status divided by 100; 0 counts failures without an answer."""
         self.latency = Sketch()
+        self.body_bytes = 0
+        """Of the events that the backend has accepted: their bodies, without heads and frames."""
 
 
 class EndpointFigures(NamedTuple):
@@ -96,12 +101,17 @@ class Upstream:
         """Why the last connection could not be made, for the log."""
         self.rewrite = Rewrite.of(settings)
         """What it gets differently; None for what all get."""
+        http = settings.deliver.http
+        self.rendering = Rendering(http) if http is not None else None
+        """What is made of each event for it; None when it takes them as they came."""
+        self.is_plain = self.rewrite is None and self.rendering is None
+        """Does it get just what all get?"""
         self.last_trouble = ""
         """The same until one could be made."""
         self._connections = settings.connections
         self._pending = settings.pending
         self._loop = loop
-        url = parse_backend_url(settings.url[0])
+        url = parse_backend_url(settings.url[0] if settings.url else NOWHERE)
         self._host, self._port = url.host, url.port
         self.tls = client_tls(name, settings)
         self._idle: list[Connection] = []
@@ -325,6 +335,11 @@ class Upstream:
         self._lent.add(connection)
         self._serve_waiting()
 
+    def take_over(self, connection: Connection) -> None:
+        """A connection that another worker has made, and that speaks something else."""
+        connection.is_lasting = True
+        self.lasting.add(connection)
+
     def switched(self, connection: Connection) -> None:
         """A connection that was lent speaks something else from now on."""
         self._lent.discard(connection)
@@ -364,9 +379,10 @@ class Upstream:
             pass
         elif leg.status < 500:
             self.breaker.succeeded()
-        elif self.breaker.failed(monotonic()):
+        else:
             reason = self.trouble or leg.reason or f"status {leg.status}"
-            log.warning("breaker opened", extra={"backend": self.name, "reason": reason})
+            if self.breaker.failed(monotonic(), reason, leg.sent_at):
+                log.warning("breaker opened", extra={"backend": self.name, "reason": reason})
         self.trouble = ""
 
     def check_times(self, now: float) -> None:
@@ -384,6 +400,14 @@ class Upstream:
 
     def set_health(self, healthy: dict[str, bool]) -> None:
         """What the supervisor's probes say of each address; of the only one `is_healthy` says it all."""
+
+    def adopt(self, settings: Backend) -> None:
+        """Go by these settings from now on; they differ in live keys alone (`config.changes`)."""
+        self.settings = settings
+        if settings.health is None:
+            # Nobody probes it any more, and what the last probe said is nobody's word.
+            self.is_healthy = True
+            self.set_health({})
 
     def endpoints(self, now: float) -> list[EndpointFigures]:
         """Each endpoint as it is now."""

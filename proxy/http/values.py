@@ -7,7 +7,6 @@ pass; a pointer with an array index falls back to orjson.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -16,20 +15,13 @@ import msgspec
 import orjson
 
 from config.units import BODY_KINDS, Source, parse_source
+from proxy.core.pointer import INDEX, NAMEABLE, UNREADABLE, follow, tokens_of
 from proxy.http.head import RequestHead
 from proxy.http.line_protocol import measurement_of, series_of, tag_of
 
 MAX_VALUE: Final = 512
 """A longer key or id is refused, characters."""
 
-
-_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}")
-"""An array index (RFC 6901, section 4): no sign, no leading zero."""
-_NAMEABLE: Final = re.compile(r"[^\"\\\x00-\x1f]*")
-"""Member names that msgspec can look for."""
-
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""Not JSON, nested too deep, or no object where the pointer needs one."""
 
 # What a value may be read from: the head, the body, the route's path parameters, the client's address.
 Reader = Callable[[RequestHead, bytes, Mapping[str, str], str], str | None]
@@ -45,29 +37,19 @@ def as_text(value: Any) -> str | None:
     return str(value) if type(value) is int else orjson.dumps(value).decode()
 
 
-def _tokens(pointer: str) -> list[str]:
-    return [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]
-
-
-def _resolve(document: Any, tokens: list[str]) -> Any:
-    for token in tokens:
-        if isinstance(document, dict):
-            document = document.get(token)
-        elif isinstance(document, list) and _INDEX.fullmatch(token) and int(token) < len(document):
-            document = document[int(token)]
-        else:
-            return None
-    return document
+def resolve(document: Any, pointer: str, absent: Any = None) -> Any:
+    """What a JSON pointer (RFC 6901) leads to in a document; `absent` where nothing is."""
+    return follow(document, tokens_of(pointer), absent)
 
 
 def _members(source: Source) -> tuple[str, ...] | None:
     """A JSON pointer's member names; None when it needs an array index or a name that msgspec cannot look for."""
     if source.kind != "json":
         return None
-    tokens = _tokens(source.name)
-    if not tokens or any(_INDEX.fullmatch(token) or not _NAMEABLE.fullmatch(token) for token in tokens):
+    tokens = tokens_of(source.name)
+    if not tokens or any(INDEX.fullmatch(token) or not NAMEABLE.fullmatch(token) for token in tokens):
         return None
-    return tuple(tokens)
+    return tokens
 
 
 def _struct_of(paths: Sequence[tuple[str, ...]]) -> type:
@@ -87,7 +69,7 @@ def _way(path: tuple[str, ...], paths: Sequence[tuple[str, ...]]) -> tuple[str, 
     return (f"m{names.index(path[0])}", *(_way(path[1:], deeper) if len(path) > 1 else ()))
 
 
-def _follow(document: Any, way: tuple[str, ...]) -> str | None:
+def _value_at(document: Any, way: tuple[str, ...]) -> str | None:
     value = document
     for field in way:
         if value is None:
@@ -100,14 +82,14 @@ def json_value(pointer: str) -> Callable[[bytes], str | None]:
     """Reads one pointer of a text; None where nothing is there, or it is not JSON."""
     path = _members(Source("json", pointer))
     if path is None:
-        return _indexed_value(_tokens(pointer))
+        return _indexed_value(tokens_of(pointer))
     decode: Callable[[bytes], Any] = msgspec.json.Decoder(_struct_of([path])).decode
     way = _way(path, [path])
 
     def value(text: bytes) -> str | None:
         try:
-            return _follow(decode(text), way)
-        except _UNREADABLE:
+            return _value_at(decode(text), way)
+        except UNREADABLE:
             return None
 
     return value
@@ -136,9 +118,9 @@ def _pair_decoder(key: Source, event_id: Source) -> Callable[[bytes], tuple[str 
     def read(body: bytes) -> tuple[str | None, str | None] | None:
         try:
             document = decode(body)
-        except _UNREADABLE:
+        except UNREADABLE:
             return None
-        return _follow(document, key_way), _follow(document, id_way)
+        return _value_at(document, key_way), _value_at(document, id_way)
 
     return read
 
@@ -169,13 +151,13 @@ def key_and_id_reader(key: Source, ids: Sequence[Source]) -> PairReader:
     return read
 
 
-def _indexed_value(tokens: list[str]) -> Callable[[bytes], str | None]:
+def _indexed_value(tokens: Sequence[str]) -> Callable[[bytes], str | None]:
     def value(text: bytes) -> str | None:
         try:
             document = orjson.loads(text)
         except orjson.JSONDecodeError:
             return None
-        return as_text(_resolve(document, tokens))
+        return as_text(follow(document, tokens))
 
     return value
 

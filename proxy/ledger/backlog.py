@@ -22,7 +22,7 @@ class MarkTable(Protocol):
 
 
 class Backlog:
-    """Counts of backlog events. routes: index of each route's name in the configuration.
+    """Counts of backlog events. routes: each route's slot in the marks, by its name.
 
     Events of a route that is not configured any more have no marks: no worker asks for them.
     """
@@ -31,7 +31,7 @@ class Backlog:
         self._routes = routes
         self._marks = marks
         self._is_exact = False
-        self._counts = array("l", bytes(8 * len(routes) * 2 * BUCKETS))
+        self._counts = array("l", bytes(8 * (max(routes.values(), default=-1) + 1) * 2 * BUCKETS))
 
     def enter(self, route: str, side: int, bucket: int, n: int = 1) -> None:
         """`n` more events of this bucket wait for this side."""

@@ -30,7 +30,7 @@ import orjson
 from proxy.core.choose import BUCKETS
 from proxy.core.dedupe import is_accepted
 from proxy.core.event import NEW, OLD
-from proxy.core.owed import DEAD, DEFERRED, DELIVERED, DISCARDED, LOST, NOT_OWED, OPEN, PENDING, REFUSED
+from proxy.core.owed import DEAD, DEFERRED, DELIVERED, DISCARDED, LOST, NOT_OWED, OPEN, PENDING, REFUSED, lets_follow
 from proxy.core.routing import Routing
 from proxy.ledger.arbiter import Arbiter
 from proxy.ledger.backlog import Backlog
@@ -588,12 +588,12 @@ class Book:
         self._review_due(entry)
 
     def _review_order(self, entry: Entry, authority: int) -> None:
-        """`after_authority`: the other side, if the ledger's, goes out after the authority's 2xx or not at all."""
+        """`after_authority`: the other side, if the ledger's, goes out after the authority's or not at all."""
         other = 1 - authority
         if not entry.after_authority or entry.held & (1 << other) or entry.state(other) != PENDING:
             return
         state = entry.state(authority)
-        if state == DELIVERED:
+        if state != NOT_OWED and lets_follow(state, entry.status(authority)):
             self.observer.released(entry.route, other, entry.seq, entry.key)
         elif state not in (PENDING, NOT_OWED):
             self._settle_entry(entry, other, DISCARDED, 0, 0)

@@ -64,6 +64,10 @@ class Entry:
         """The state of one side."""
         return self.new_state if side else self.old_state
 
+    def status(self, side: int) -> int:
+        """What the last attempt at one side showed."""
+        return self.new_status if side else self.old_status
+
 
 class Stream:
     """One life of a worker. live: its entries by number; received, durable: frame numbers."""

@@ -4,7 +4,8 @@
     paused --(back-off over)--> one trial --(an answer)--> open
                                           \\--(a failure)--> paused, longer
 
-A failure of the backend costs no event an attempt; that of one event is its lane's business.
+A failure of the backend costs no event an attempt; that of one event is its lane's business. Where hardly anything else
+is delivered one event alone can shut the gate: that spares it its attempts, and says nothing of the backend yet.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ log = logging.getLogger(__name__)
 
 FAILURES_IN_A_ROW: Final = 8
 """Failed deliveries without a success between them that are taken for the backend's own failure."""
+EVENTS_FAILED: Final = 3
+"""As many different events among them, and it is certain."""
+ALONE: Final = 60.0
+"""Seconds for which fewer may fail, and nothing be taken, until it is certain as well: there may be one key alone."""
 
 
 class Timer(Protocol):
@@ -49,12 +54,25 @@ class Gate:
         self._call_later = call_later
         self._opened = opened
         self._row = 0
+        self._events: set[int] = set()
+        """Some of the events that failed in this row, at most EVENTS_FAILED."""
+        self._since = 0.0
+        """When the first of them failed."""
+        self._is_reached = True
         self._pauses = 0
         self._timer: Timer | None = None
         self._trial_due = False
         self._on_trial = False
+        self._trials = 0
         self._live_since_pause = False
         self.is_open = True
+
+    def is_failing(self, now: float) -> bool:
+        """Shut, and certainly by the backend: it is not reached, or several events failed, or one for long."""
+        if self.is_open:
+            return False
+        is_for_long = bool(self._events) and now - self._since >= ALONE
+        return not self._is_reached or len(self._events) >= EVENTS_FAILED or is_for_long
 
     def may_start(self) -> bool:
         """May one more delivery start now?"""
@@ -62,12 +80,15 @@ class Gate:
             return self.running < self.concurrency
         return self._trial_due and not self._on_trial
 
-    def started(self) -> None:
-        """A delivery starts."""
+    def started(self) -> int:
+        """A delivery starts; the number of the trial that it is, or 0."""
         self.running += 1
-        if not self.is_open:
-            self._trial_due = False
-            self._on_trial = True
+        if self.is_open:
+            return 0
+        self._trial_due = False
+        self._on_trial = True
+        self._trials += 1
+        return self._trials
 
     def ended(self) -> None:
         """It ended, whatever it showed; say first what that was."""
@@ -76,7 +97,7 @@ class Gate:
     def succeeded(self, n: int = 1) -> bool:
         """The backend gave answers that settle events; true when that opened the gate again."""
         self.successes += n
-        self._row = 0
+        self._forget_row()
         if self.is_open:
             return False
         self._open()
@@ -85,34 +106,55 @@ class Gate:
     def saw_live(self, n: int) -> None:
         """Workers got so many answers that settle events: the backend works, whatever single events show."""
         self.successes += n
-        if self.is_open:
-            self._row = 0
-        else:
+        self._forget_row()
+        if not self.is_open:
             self._live_since_pause = True
             self.try_now()
+
+    def _forget_row(self) -> None:
+        self._row = 0
+        self._events.clear()
 
     def _open(self) -> None:
         log.warning("deliveries to %s go on", self.backend)
         self._cancel()
+        self._is_reached = True
         self.is_open = True
         self._on_trial = False
         self._trial_due = False
         self._pauses = 0
         self.paused = ""
 
-    def failed(self) -> None:
-        """One event failed in a way that may be its own."""
+    def told_nothing(self, trial: int) -> None:
+        """What was shown is of the event alone: if it was the trial, another event is to be one.
+
+        trial: what `started` said of it
+        """
+        if self._on_trial and trial == self._trials:
+            self._on_trial = False
+            self._trial_due = True
+
+    def failed(self, seq: int, now: float) -> None:
+        """One event failed in a way that may be its own. now: monotonic seconds, as all of this class."""
+        if not self._events:
+            self._since = now
         self._row += 1
+        if len(self._events) < EVENTS_FAILED:
+            self._events.add(seq)
         if self._on_trial and self._live_since_pause:
             # The trial met an event that fails by itself: live ones were taken since the pause.
             self._row = 1
             self._open()
             return
         if self._on_trial or self._row >= FAILURES_IN_A_ROW:
-            self.pause(f"{self._row} failures in a row", shown=False)
+            self._pause(f"{self._row} failures in a row", shown=False, is_reached=True)
 
     def pause(self, why: str, *, shown: bool) -> None:
         """It is the backend that fails. shown: a person must mend it, so say it in the statistics."""
+        self._pause(why, shown=shown, is_reached=False)
+
+    def _pause(self, why: str, *, shown: bool, is_reached: bool) -> None:
+        self._is_reached = is_reached
         if not self.is_open and not self._on_trial:
             return
         self._pauses += 1

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,7 +25,7 @@ import apsw
 
 from config.model import Settings
 from proxy.core.event import NEW, OLD, Deliver
-from proxy.core.owed import PENDING
+from proxy.core.owed import DEFERRED, PENDING
 from proxy.core.routing import Routing
 from proxy.ledger.arbiter import Arbiter, Policy
 from proxy.ledger.backlog import Backlog
@@ -60,10 +60,15 @@ HEARTBEAT_EVERY: Final = 5.0
 
 
 class Figures(NamedTuple):
-    """The ledger's present state, for its statistics. oldest, marked, balance: by (route, side)."""
+    """The ledger's present state, for its statistics. balance, oldest_ns: by (route, side).
+
+    nothing_before: by route, the place in the record before which nothing is delivered any more; routes that have
+    deferred events are left out.
+    """
 
     balance: BalanceTable
     oldest_ns: dict[tuple[str, int], int]
+    nothing_before: dict[str, int]
     receipts: int
     segments: int
     bytes_on_disk: int
@@ -77,15 +82,21 @@ def windows_of(settings: Settings) -> dict[str, int]:
     return {name: int(each.redeliver_window * 1e9) for name, each in sessions.items() if each.redeliver_window}
 
 
+def slots_of(settings: Settings, slots: Mapping[str, int] | None) -> dict[str, int]:
+    """Where in the marks each configured route is."""
+    return {r.name: index if slots is None else slots[r.name] for index, r in enumerate(settings.routes)}
+
+
 class Keeper:
     """One ledger. Making it opens the store: raises RefuseToStart when that is damaged or foreign.
 
-    deliver: the transport; marks: shared memory; now_ns: wall clock; die: ends the process at once.
+    deliver: the transport; marks: shared memory; now_ns: wall clock; die: ends the process at once; slots: where in the
+    marks each route is, by its name; in the order of the routes when absent.
     """
 
     def __init__(
         self, settings: Settings, store: Store, disk: Disk, marks: Marks, deliver: Deliver, *,
-        now_ns: Callable[[], int], die: Callable[[str], None],
+        now_ns: Callable[[], int], die: Callable[[str], None], slots: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._store = store
@@ -104,7 +115,7 @@ class Keeper:
         self._held_back: set[str] = set()
         self._counters: Counter[str] = Counter()
         self._query_thread = ThreadPoolExecutor(1, "ledger-queries")
-        routes = {route.name: index for index, route in enumerate(settings.routes)}
+        routes = slots_of(settings, slots)
         sides = [Side(r.name, side, name) for r in settings.routes for side, name in ((OLD, r.old), (NEW, r.new))]
         backlog = Backlog(routes, marks)
         self._query_reader = Reader(lambda: store.segments)
@@ -186,6 +197,8 @@ class Keeper:
 
     async def stop(self, *, clean: bool = True) -> None:
         """Take what was read, make it durable, stop delivering, close everything."""
+        # First, while workers are served still: where a successor follows, they wait only for what comes after it.
+        await self.replayer.rest()
         self._is_stopping = True
         if clean:
             self._close_gone()
@@ -409,13 +422,19 @@ class Keeper:
         return await asyncio.get_running_loop().run_in_executor(self._query_thread, self._figures)
 
     def _figures(self) -> Figures:
+        next_seq = self._store.next_seq  # before the balance, which then has all before it
         balance = self._store.balance()
-        oldest = {
-            name: self._query_reader.oldest_pending_ns(*name) for name, counts in balance.items() if counts[PENDING]
-        }
+        oldest = {name: self._query_reader.oldest_pending(*name) for name, counts in balance.items() if counts[PENDING]}
+        before = {route: next_seq for route, _ in balance}
+        for (route, _), (seq, _) in oldest.items():
+            before[route] = min(before[route], seq)
+        for (route, _), counts in balance.items():
+            if counts[DEFERRED]:
+                before.pop(route, None)
         segments = self._store.segments
         return Figures(
-            balance, oldest, segments[-1].last_seq - segments[0].first_seq + 1, len(segments),
+            balance, {name: ns for name, (_, ns) in oldest.items()}, before,
+            segments[-1].last_seq - segments[0].first_seq + 1, len(segments),
             self._store.size(), self._disk.free(), self._store.gaps,
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from proxy.core.owed import DEAD, DELIVERED, DISCARDED, NOT_OWED, PENDING
+from proxy.core.owed import DEAD, DISCARDED, PENDING, lets_follow
 from proxy.ledger.book import Book
 from proxy.ledger.gate import Gate, Timer
 from proxy.ledger.reader import Chunk, Item
@@ -23,6 +23,8 @@ from proxy.ledger.reader import Chunk, Item
 LOW_WATER: Final = 500
 """With fewer events queued than this, the next chunk is read."""
 
+LOADED_BYTES: Final = 8 * 2**20
+"""Bodies in memory, in bytes, from which on nothing further is read: one chunk more at most."""
 MOST_STALLS: Final = 5000
 """Keys that wait, past which reading stops at the first event that would add one: about 2 MB, 0.3 ms a load."""
 _PRUNE_AT: Final = 1000
@@ -78,6 +80,8 @@ class Lane:
         self.side = side
         self.gate = gate
         self.is_loading = False
+        self.delivered_bytes = 0
+        """Bodies that the backend has accepted."""
         self.stalls: dict[str, Stall] = {}
         self._book = book
         self._cursor = 0
@@ -86,7 +90,9 @@ class Lane:
         self._queues: dict[str, deque[Item]] = {}
         self._ready: deque[str] = deque()
         self._busy: dict[str, Item] = {}
-        self._loaded: set[int] = set()
+        self._loaded: dict[int, int] = {}
+        """Events in memory, and the bytes of their bodies."""
+        self._loaded_bytes = 0
         self._settled: dict[int, int] = {}
         self._released: dict[int, int] = {}
         self._prune_at = _PRUNE_AT
@@ -103,7 +109,8 @@ class Lane:
         more = self._more and len(self.stalls) < MOST_STALLS
         if self.is_loading or self._holds or not (more or self._again_from is not None):
             return False
-        return len(self._loaded) < (LOW_WATER if self.gate.is_open else 1)
+        low = LOW_WATER if self.gate.is_open else 1
+        return len(self._loaded) < low and self._loaded_bytes < LOADED_BYTES
 
     def begin_load(self) -> tuple[int, list[str]]:
         """Where to read from, and which keys to leave out."""
@@ -183,12 +190,14 @@ class Lane:
         event = item.event
         if not event.after_authority or event.authority == self.side:
             return 0
-        if item.other_state in (DELIVERED, NOT_OWED) or item.seq in self._released:
+        if lets_follow(item.other_state, item.other_status) or item.seq in self._released:
             return 0
         return PENDING if item.other_state == PENDING else DISCARDED
 
     def _queue(self, key: str, item: Item) -> None:
-        self._loaded.add(item.seq)
+        size = len(item.event.body)
+        self._loaded[item.seq] = size
+        self._loaded_bytes += size
         queue = self._queues.get(key)
         if queue is None:
             self._queues[key] = deque((item,))
@@ -216,7 +225,7 @@ class Lane:
             if not queue:
                 del self._queues[key]
             if item.seq in self._settled:
-                self._loaded.discard(item.seq)
+                self._unload(item.seq)
                 if queue:
                     self._ready.append(key)
                 continue
@@ -228,12 +237,17 @@ class Lane:
         """It is settled: the next of its key may go."""
         key = item.event.key
         self._free(item)
-        self._loaded.discard(item.seq)
+        self._unload(item.seq)
         self.remember_settled(item.seq)
         if self.stalls:
             self._clear_head(key, item.seq)
         if key in self._queues:
             self._ready.append(key)
+
+    def _unload(self, *seqs: int) -> None:
+        """These are not in memory any more."""
+        for seq in seqs:
+            self._loaded_bytes -= self._loaded.pop(seq, 0)
 
     def _free(self, item: Item) -> None:
         """Its key may be delivered again; unless another of the key is in flight (this one never was)."""
@@ -256,7 +270,7 @@ class Lane:
         self._free(item)
         # One in the queue may be older: it came back to us while this one was in flight.
         dropped = [item.seq, *(each.seq for each in self._queues.pop(key, ()))]
-        self._loaded.difference_update(dropped)
+        self._unload(*dropped)
         stall = self._stall_of(key, min(dropped))
         if stall.head != item.seq:
             stall.clear_head()
@@ -317,7 +331,7 @@ class Lane:
             return
         for key, queue in self._queues.items():
             dropped = [item.seq for item in queue]
-            self._loaded.difference_update(dropped)
+            self._unload(*dropped)
             self._read_key_again(key, min(dropped))
         self._queues.clear()
         self._ready.clear()

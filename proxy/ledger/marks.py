@@ -31,9 +31,16 @@ MOST: Final = 255
 def create(routes: int) -> int:
     """Make the shared memory for so many routes; the file descriptor, inheritable."""
     descriptor = os.memfd_create("crossfade-marks", 0)
-    os.ftruncate(descriptor, _HEADER + routes * 2 * BUCKETS)
+    grow(descriptor, routes)
     os.set_inheritable(descriptor, True)
     return descriptor
+
+
+def grow(descriptor: int, routes: int) -> None:
+    """Make room for so many routes, where there is not; who mapped it before sees as much of it as then."""
+    size = _HEADER + routes * 2 * BUCKETS
+    if os.fstat(descriptor).st_size < size:
+        os.ftruncate(descriptor, size)
 
 
 class Marks:
@@ -46,7 +53,7 @@ class Marks:
 
     @staticmethod
     def base(route: int, side: int) -> int:
-        """Offset of bucket 0 of a route (its index in the configuration) and a side."""
+        """Offset of bucket 0 of a route (its slot, `proxy.control.carried`) and a side."""
         return _HEADER + (route * 2 + side) * BUCKETS
 
     def show(self, route: int, side: int, bucket: int, count: int) -> None:

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.core.event import SIDES
+from proxy.core.event import SIDES, UNFIT_STATUS
 from proxy.core.owed import DEAD, DEFERRED, NOT_OWED, PENDING, STATE_NAMES, Balance
 from proxy.ledger import recorded
 from proxy.ledger.moves import Moves
@@ -248,4 +248,7 @@ def _without_query(rest: str) -> str:
 
 
 def _side_of(state: int, status: int, attempts: int) -> dict[str, Any] | None:
-    return None if state == NOT_OWED else {"state": STATE_NAMES[state], "status": status, "attempts": attempts}
+    if state == NOT_OWED:
+        return None
+    side = {"state": STATE_NAMES[state], "status": status, "attempts": attempts}
+    return side | {"reason": "unfit"} if status == UNFIT_STATUS else side

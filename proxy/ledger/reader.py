@@ -24,8 +24,9 @@ from proxy.ledger.segment import Segment
 
 
 class Item(msgspec.Struct, gc=False):
-    """One side of an event that is to be delivered. attempts: made so far; other_state: of the other side.
+    """One side of an event that is to be delivered. attempts: made so far.
 
+    other_state, other_status: of the other side;
     has_body: false when context and body are not in the file, which cannot be but for damage.
     """
 
@@ -33,6 +34,7 @@ class Item(msgspec.Struct, gc=False):
     event: Event
     attempts: int
     other_state: int
+    other_status: int
     has_body: bool
 
 
@@ -47,7 +49,8 @@ class Chunk(NamedTuple):
 _PENDING: Final = tuple(
     f"""
 SELECT json_group_array(json_array(seq, n, id, key, bucket, epoch, authority, after_authority, accepted_ns, transport,
-    event_time, identities, client_id, owed, {other}_state, {side}_attempts, hex(context), hex(body), found))
+    event_time, identities, client_id, owed, {other}_state, {other}_status, {side}_attempts, hex(context), hex(body),
+    found))
 FROM (
     SELECT r.*, b.context, b.body, b.seq IS NOT NULL AS found FROM (
         SELECT seq, sum(body_size) OVER (ORDER BY seq) - body_size AS bytes_before FROM (
@@ -146,23 +149,24 @@ class Reader:
                     break
         return found
 
-    def oldest_pending_ns(self, route: str, side: int) -> int:
-        """When the oldest event that is pending at a side was accepted, wall clock ns; 0 without one."""
+    def oldest_pending(self, route: str, side: int) -> tuple[int, int]:
+        """The oldest event that is pending at a side, and when it was accepted, wall clock ns; zeros without one."""
         for segment in self._segments():
             counts = segment.balance.get((route, side))
             if counts is not None and counts[PENDING]:
                 found = (
                     self._connection(segment.path)
                     .execute(
-                        f"SELECT accepted_ns FROM receipt WHERE {SIDES[side]}_state IN {OPEN_STATES} "
+                        f"SELECT seq, accepted_ns FROM receipt WHERE {SIDES[side]}_state IN {OPEN_STATES} "
                         f"AND {SIDES[side]}_state = {PENDING} AND route = ? ORDER BY seq LIMIT 1",
                         (route,),
                     )
                     .get
                 )
                 if found is not None:
-                    return int(found)
-        return 0
+                    seq, accepted_ns = found
+                    return int(seq), int(accepted_ns)
+        return 0, 0
 
     def _connection(self, path: Path) -> apsw.Connection:
         connection = self._connections.get(path)
@@ -196,10 +200,10 @@ def _candidates(side: int, state: int) -> str:
 
 def _item(route: str, row: list[Any]) -> Item:
     (seq, n, id, key, bucket, epoch, authority, after, accepted, transport, event_time, identities, client_id, owed,
-     other_state, attempts, context, body, found) = row  # fmt: skip
+     other_state, other_status, attempts, context, body, found) = row  # fmt: skip
     event = Event(
         n, id, route, key, bucket, epoch, authority, owed, 0, 0, bool(after), accepted, transport,
         bytes.fromhex(context), bytes.fromhex(body), event_time,
         tuple(orjson.loads(identities)) if identities else (), bool(client_id),
     )  # fmt: skip
-    return Item(seq, event, attempts, other_state, bool(found))
+    return Item(seq, event, attempts, other_state, other_status, bool(found))

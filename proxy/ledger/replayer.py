@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +19,9 @@ from typing import Final, NamedTuple
 
 from config.model import Ledger
 from proxy.core.event import DELIVERED as TAKEN
-from proxy.core.event import DENIED, PAUSE, RETRY, UNREACHABLE, Attempt, Deliver, Outcome
+from proxy.core.event import DENIED, PAUSE, RETRY, UNFIT, UNREACHABLE, Attempt, Deliver, Outcome
 from proxy.core.event import REFUSED as TURNED_AWAY
-from proxy.core.owed import DEAD, DELIVERED, PENDING, REFUSED
+from proxy.core.owed import DEAD, DELIVERED, PENDING, REFUSED, lets_follow
 from proxy.ledger.backoff import Backoff
 from proxy.ledger.book import Book
 from proxy.ledger.gate import CallLater, Gate
@@ -87,6 +88,11 @@ class Replayer:
                 self._by_gate[backend] = []
             lane = self._lanes[route, side] = Lane(route, side, gate, book)
             self._by_gate[backend].append(lane)
+
+    def delivered_bytes(self, route: str, side: int) -> int:
+        """Bodies that were delivered to a side since the start, bytes."""
+        lane = self._lanes.get((route, side))
+        return lane.delivered_bytes if lane is not None else 0
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -170,6 +176,15 @@ class Replayer:
         if gate is not None:
             gate.try_now()
 
+    def retry_all(self, route: str, side: int) -> None:
+        """What made deliveries to this side fail is gone: wait for nothing any longer."""
+        lane = self._lanes.get((route, side))
+        if lane is not None:
+            for key in list(lane.stalls):
+                lane.retry(key)
+            lane.gate.try_now()
+            self._kick(lane)
+
     # reading and delivering
 
     def _kick(self, lane: Lane) -> None:
@@ -210,11 +225,10 @@ class Replayer:
             found = self._next(gate)
             if found is None:
                 return
-            gate.started()
-            self._start(gate, *found)
+            self._start(gate, gate.started(), *found)
 
-    def _start(self, gate: Gate, lane: Lane, item: Item) -> None:
-        task = asyncio.create_task(self._run(gate, lane, item), name=f"replay to {gate.backend}")
+    def _start(self, gate: Gate, trial: int, lane: Lane, item: Item) -> None:
+        task = asyncio.create_task(self._run(gate, trial, lane, item), name=f"replay to {gate.backend}")
         self._runners.add(task)
         task.add_done_callback(self._ended)
 
@@ -237,42 +251,53 @@ class Replayer:
                 return lane, item
         return None
 
-    async def _run(self, gate: Gate, lane: Lane, item: Item) -> None:
-        """Deliver one event after another while there are any."""
+    async def _run(self, gate: Gate, trial: int, lane: Lane, item: Item) -> None:
+        """Deliver one event after another while there are any. trial: the first one's, see `Gate.started`."""
         while True:
             outcome = await self._attempt(lane, item)
             gate.ended()
-            self._took(lane, item, outcome)
+            self._took(lane, item, outcome, trial)
             found = self._next(gate) if gate.may_start() and self._is_running else None
             if found is None:
                 return
             lane, item = found
-            gate.started()
+            trial = gate.started()
 
     async def _attempt(self, lane: Lane, item: Item) -> Outcome:
         try:
             item.attempts = self._book.tries(item.seq, lane.side, item.attempts)
-            return await self._deliver(item.event, Attempt(lane.side, "replay", item.attempts + 1))
+            return await self._deliver(item.event, Attempt(lane.side, "replay", item.attempts + 1, item.seq))
         except Exception as error:
             log.exception("the transport failed to deliver", extra={"seq": item.seq})
             self.counters["deliver_bugs"] += 1
             return Outcome(RETRY, 0, repr(error))
 
-    def _took(self, lane: Lane, item: Item, outcome: Outcome) -> None:
+    def _took(self, lane: Lane, item: Item, outcome: Outcome, trial: int) -> None:
         """One attempt showed something."""
         gate = lane.gate
         kind = outcome.kind
-        self._feed_gate(gate, outcome)
+        if log.isEnabledFor(logging.DEBUG):
+            said = {"id": item.event.id, "route": lane.route, "backend": gate.backend}
+            log.debug("tried to deliver", extra={**said, "status": outcome.status, "reason": outcome.reason})
+        self._feed_gate(gate, item, outcome, trial)
         if lane.is_settled(item):
             self.counters["delivered_twice"] += kind == TAKEN
             lane.finish(item)
         elif kind == TAKEN:
             self.counters["replayed"] += 1
+            lane.delivered_bytes += len(item.event.body)
             self._settle(lane, item, DELIVERED, outcome)
         elif kind == TURNED_AWAY:
             # Of what was accepted for the authority first, somebody was told 202: a person must see it.
             is_first = item.event.after_authority and item.event.authority == lane.side
             self._settle(lane, item, DEAD if is_first else REFUSED, outcome)
+        elif kind == UNFIT:
+            log.error(
+                "an event is a dead letter: what its backend takes cannot be made of it",
+                extra={"id": item.event.id, "backend": gate.backend, "reason": outcome.reason},
+            )
+            self.counters["unfit"] += 1
+            self._settle(lane, item, DEAD, outcome)
         elif kind in (PAUSE, UNREACHABLE):
             self._put_back(lane, item, outcome)
             self.counters["paused" if kind == PAUSE else "unreachable"] += 1
@@ -289,7 +314,7 @@ class Replayer:
             self._need()
         lane.put_back(item)
 
-    def _feed_gate(self, gate: Gate, outcome: Outcome) -> None:
+    def _feed_gate(self, gate: Gate, item: Item, outcome: Outcome, trial: int) -> None:
         """What it showed of the backend counts even when the event was settled by somebody else meanwhile."""
         was_open = gate.is_open
         kind = outcome.kind
@@ -299,8 +324,10 @@ class Replayer:
             gate.pause(f"status {outcome.status}", shown=True)
         elif kind == UNREACHABLE:
             gate.pause(outcome.reason or "unreachable", shown=False)
-        elif kind != DENIED:
-            gate.failed()
+        elif kind in (DENIED, UNFIT) or outcome.is_echo:
+            gate.told_nothing(trial)
+        else:
+            gate.failed(item.seq, time.monotonic())
         if gate.is_open and not was_open:
             for each in self._by_gate[gate.backend]:
                 each.retry_young()
@@ -315,7 +342,7 @@ class Replayer:
         if not event.after_authority or event.authority != lane.side:
             return
         other = self._lanes[lane.route, 1 - lane.side]
-        if state == DELIVERED:
+        if lets_follow(state, status):
             other.released(item.seq, event.key)
         elif event.owed & (1 << other.side) and item.other_state == PENDING:
             # Refused by the authority: refused at the other side. Given up: a person decides about both.
@@ -331,7 +358,8 @@ class Replayer:
         self.counters["retries"] += 1
         stall = lane.stall(item)
         stall.failures += 1
-        if outcome.status and outcome.status not in _PASSING and not outcome.reason and gate.successes > stall.seen:
+        is_answer = outcome.status and outcome.status not in _PASSING and not outcome.reason
+        if (is_answer or outcome.is_own) and gate.successes > stall.seen:
             # The backend answered so (a reason would be ours: a timeout, a reset), and others succeeded since
             # its last failure or it is its first: it may well be the event.
             stall.counted += 1
@@ -355,8 +383,11 @@ class Replayer:
         lane.retry(key)
         self._kick(lane)
 
-    async def close(self) -> None:
-        """Stop: deliveries in flight get a moment, then their outcome is unknown and they stay pending."""
+    async def rest(self) -> None:
+        """Begin no delivery any more: those in flight get a moment, then their outcome is unknown: they are pending.
+
+        The book may go on taking what workers say.
+        """
         self._is_running = False
         for gate in self.gates.values():
             gate.close()
@@ -367,5 +398,9 @@ class Replayer:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Stop for good."""
+        await self.rest()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._reader.close)
         self._thread.shutdown()

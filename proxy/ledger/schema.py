@@ -10,6 +10,11 @@
     meta      first_seq, clean (1: the ledger was closed in order), dropped (a segment on its way out)
 
 A segment is made whole under another name and then renamed, so a file with the right name is a whole one.
+
+Its `user_version` is the schema of the version that made it, and above that (from bit 16 on) the oldest one that may go
+on with it, 0 when that is the same (`proxy.core.versions`). A later schema may add tables, and columns at the end that
+have a default; a file of the schema before gets the tables that it lacks when it is opened, and keeps its number, so
+that the version which made it may have it back.
 """
 
 from __future__ import annotations
@@ -22,9 +27,15 @@ import apsw
 
 from proxy.core.errors import RefuseToStart
 from proxy.core.owed import DEAD, DEFERRED, PENDING
+from proxy.core.versions import can_read
 
 APPLICATION_ID: Final = 0x43465F4C  # "CF_L"
 SCHEMA_VERSION: Final = 2
+OLDEST_SCHEMA: Final = 1
+"""Schema 1 has no table `received`."""
+READABLE_FROM: Final = 2
+"""The oldest schema whose readers may go on with what this version makes."""
+USER_VERSION: Final = SCHEMA_VERSION | (READABLE_FROM << 16 if READABLE_FROM < SCHEMA_VERSION else 0)
 PAGE_SIZE: Final = 4096
 
 RECEIPT_COLUMNS: Final = (
@@ -36,6 +47,7 @@ RECEIPT_COLUMNS: Final = (
 OPEN_STATES: Final = f"({PENDING}, {DEFERRED}, {DEAD})"
 """States that keep the body. Queries must repeat `side_state IN (1, 2, 5)` word for word to use the partial index."""
 
+_RECEIVED: Final = "CREATE TABLE received (at_ns INTEGER, events BLOB)"
 SCHEMA: Final = f"""
 CREATE TABLE receipt (
     seq INTEGER PRIMARY KEY, stream INTEGER, n INTEGER, id TEXT, route TEXT, key TEXT, bucket INTEGER,
@@ -54,11 +66,11 @@ CREATE TABLE balance (
     route TEXT, side INTEGER, state INTEGER, n INTEGER, PRIMARY KEY (route, side, state)) WITHOUT ROWID;
 CREATE TABLE carried (
     route TEXT, side INTEGER, state INTEGER, n INTEGER, PRIMARY KEY (route, side, state)) WITHOUT ROWID;
-CREATE TABLE received (at_ns INTEGER, events BLOB);
+{_RECEIVED};
 CREATE TABLE gap (from_ns INTEGER, to_ns INTEGER, reason TEXT);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
+PRAGMA user_version = {USER_VERSION};
 """
 
 _TABLES: Final = frozenset({"receipt", "body", "stream", "balance", "carried", "received", "gap", "meta"})
@@ -78,21 +90,36 @@ def check_file(path: Path) -> None:
     version, application = struct.unpack_from(">I4xI", header, 60)
     if application != APPLICATION_ID:
         raise RefuseToStart(f"{path} is a database of something else; {advice}")
-    if version > SCHEMA_VERSION:
-        raise RefuseToStart(
-            f"{path} was written by a newer version (schema {version}, this one reads {SCHEMA_VERSION}); upgrade"
-        )
-    if version < SCHEMA_VERSION:
-        raise RefuseToStart(f"{path} has the unknown schema {version}; {advice}")
+    schema, readable_from = version & 0xFFFF, version >> 16 or version
+    if not can_read(schema, readable_from, ours=SCHEMA_VERSION, oldest=OLDEST_SCHEMA):
+        if schema > SCHEMA_VERSION:
+            raise RefuseToStart(
+                f"{path} was written by a newer version (schema {schema}, this one reads {SCHEMA_VERSION}); upgrade"
+            )
+        raise RefuseToStart(f"{path} has the unknown schema {schema}; {advice}")
     (pages,) = struct.unpack_from(">I", header, 28)
     if size < pages * PAGE_SIZE and not path.with_name(path.name + "-wal").exists():
         raise RefuseToStart(f"{path} is truncated ({size} of {pages * PAGE_SIZE} bytes); {advice}")
 
 
+def complete(path: Path) -> None:
+    """Give a file of the schema before what it lacks; its number stays."""
+    connection = connect(path)
+    try:
+        if connection.execute("PRAGMA user_version").get == OLDEST_SCHEMA and "received" not in _tables(connection):
+            connection.execute(_RECEIVED)
+    finally:
+        connection.close()
+
+
+def _tables(connection: apsw.Connection) -> set[str]:
+    rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    return {str(name) for (name,) in rows}
+
+
 def check_tables(connection: apsw.Connection, path: Path) -> None:
     """Raises RefuseToStart when a table is missing."""
-    rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-    missing = _TABLES - {str(name) for (name,) in rows}
+    missing = _TABLES - _tables(connection)
     if missing:
         raise RefuseToStart(f"{path} lacks the tables {', '.join(sorted(missing))}; restore it from a backup")
 

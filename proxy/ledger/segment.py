@@ -22,7 +22,16 @@ from proxy.core.event import SIDES
 from proxy.core.owed import DEAD, EVER_OWED, OPEN, STATE_NAMES
 from proxy.ledger.bulk import Bulk
 from proxy.ledger.group import Group, HeldRow, ReceivedRow, SideRow, StreamRow
-from proxy.ledger.schema import OPEN_STATES, PAGE_SIZE, RECEIPT_COLUMNS, SCHEMA, check_file, check_tables, connect
+from proxy.ledger.schema import (
+    OPEN_STATES,
+    PAGE_SIZE,
+    RECEIPT_COLUMNS,
+    SCHEMA,
+    check_file,
+    check_tables,
+    complete,
+    connect,
+)
 
 pack_received = msgspec.msgpack.Encoder().encode
 unpack_received = msgspec.msgpack.Decoder(list[ReceivedRow]).decode
@@ -153,6 +162,7 @@ class Segment:
     def open(cls, path: Path, number: int) -> Segment:
         """Open an existing file; raises RefuseToStart when it is none of ours or damaged."""
         check_file(path)
+        complete(path)
         segment = cls(path, number)
         check_tables(segment.connection, path)
         return segment

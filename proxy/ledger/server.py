@@ -41,7 +41,7 @@ MAX_UNCOMMITTED: Final = 128 * 2**20
 """Bytes of events in memory past which no worker is read until a commit is done."""
 
 
-def _bind(path: Path) -> socket.socket:
+def bind(path: Path) -> socket.socket:
     """A Unix socket of mode 0600 at `path`; what a dead ledger left there is removed."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.unlink(missing_ok=True)
@@ -126,7 +126,7 @@ class LedgerServer:
     async def start(self, path: Path) -> None:
         """Listen; a socket that a dead ledger left is removed."""
         loop = asyncio.get_running_loop()
-        listener = _bind(path)
+        listener = bind(path)
         self._server = await loop.create_unix_server(
             lambda: as_protocol(WorkerConnection(self)), sock=listener, backlog=64
         )

@@ -17,6 +17,7 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -29,7 +30,7 @@ from proxy.core.event import SIDES
 from proxy.core.owed import DEAD, DEFERRED, PENDING, REFUSED, RELEASED
 from proxy.ledger.checkpoint import Checkpoints
 from proxy.ledger.group import Group, HeldRow, SideRow, StreamRow
-from proxy.ledger.schema import OPEN_STATES, RECEIPT_COLUMNS
+from proxy.ledger.schema import OPEN_STATES, RECEIPT_COLUMNS, check_file
 from proxy.ledger.segment import BalanceTable, Segment, add_counts, rows_of, unlink_segment
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,19 @@ log = logging.getLogger(__name__)
 _NAME: Final = re.compile(r"segment-(\d{8})\.db")
 _RELEASE_CHUNK: Final = 1000
 """Deferred events released in one transaction."""
+
+
+def check_directory(directory: Path) -> None:
+    """Refuse what this version cannot read of a ledger that another process may be writing; nothing is touched."""
+    try:
+        names = sorted(name for name in os.listdir(directory) if _NAME.fullmatch(name))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RefuseToStart(f"the ledger's directory {directory} cannot be used: {error}") from error
+    for name in names:
+        with suppress(FileNotFoundError):  # dropped meanwhile
+            check_file(directory / name)
 
 
 class Moved(NamedTuple):

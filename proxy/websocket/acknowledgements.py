@@ -105,6 +105,12 @@ class Acknowledgements:
         """Does the client wait for a Pong, or for the answer to its Close?"""
         return bool(self._pings)
 
+    @property
+    def is_still(self) -> bool:
+        """Is every message safe, and the client told of it?"""
+        self.settle()
+        return not (self._outstanding or self._pings or self._replies)
+
     # when it is due
 
     def settle(self) -> None:
@@ -113,7 +119,9 @@ class Acknowledgements:
         if self._replies:
             self._release_replies(durable)
         while outstanding and outstanding[0].is_safe(durable):
-            outstanding.popleft()
+            exchange = outstanding.popleft()
+            if exchange.trace is not None:
+                self._tell(exchange)
             self._safe += 1
         pings = self._pings
         if pings:
@@ -124,6 +132,13 @@ class Acknowledgements:
                 self._session.write(b"".join(due) if len(due) > 1 else due[0])
             if not pings:
                 self._session.all_told()
+
+    def _tell(self, exchange: Exchange) -> None:
+        """A message that is traced is safe."""
+        session, trace = self._session, exchange.trace
+        assert trace is not None
+        name, epoch = session.route.name, session.plane.epoch
+        trace.message_safe(name, epoch, exchange.event_id, exchange.authority, session.trace)
 
     def _release_replies(self, durable: int) -> None:
         waiting: list[tuple[Exchange, float]] = []

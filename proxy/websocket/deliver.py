@@ -4,17 +4,21 @@
                          | message, Ping n  -->
                          | <-- Pong n, or its reply: DELIVERED
 
-A courier is a session of the ledger's own, with the handshake, subprotocol and prologue of the client's. What it gets
-back is read and dropped: the client has its own session, or has left. A message whose Pong is here may still be lost
+A courier is a session of the ledger's own, with the handshake, subprotocol and prologue of the client's; to a backend
+with `deliver.websocket` one for each route, with a handshake of ours, see `wrapping`. What it gets back is read and
+dropped: the client has its own session, or has left. A message whose Pong is here may still be lost
 with its connection, so a courier keeps it for `redeliver_window` and, when the connection is lost within that time,
 sends it again first on the next one.
+
+A backend that closes for what it got refuses the message on its way, or fails it; of several nobody can tell which it
+was, so each of them goes alone the next time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -22,16 +26,46 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from config.model import WebSocket
-from proxy.core.event import DELIVERED, DENIED, REFUSED, RETRY, UNREACHABLE, Attempt, Event, Outcome
+from proxy.core.event import (
+    DELIVERED,
+    DENIED,
+    PAUSE,
+    REFUSED,
+    RETRY,
+    UNFIT,
+    UNFIT_STATUS,
+    UNREACHABLE,
+    Attempt,
+    Event,
+    Outcome,
+)
+from proxy.core.template import Unfit
 from proxy.http.leg import Leg
+from proxy.http.room import Room
 from proxy.http.tick import Tick
 from proxy.http.upstream import Upstream
 from proxy.websocket.context import SessionMessage, unpack_context
-from proxy.websocket.frames import NORMAL, Broken, Closing, FrameReader, Message, Run, frame
+from proxy.websocket.frames import (
+    GOING_AWAY,
+    NO_CLOSE,
+    NO_CODE,
+    NORMAL,
+    SERVICE_RESTART,
+    TOO_BIG,
+    TRY_AGAIN,
+    Broken,
+    Closing,
+    FrameReader,
+    Message,
+    Run,
+    frame,
+)
 from proxy.websocket.handshake import Handshake
 from proxy.websocket.opening import Agreed, offered_in
 from proxy.websocket.replies import Replies
+from proxy.websocket.turns import Turns
 from proxy.websocket.wire import Wire
+from proxy.websocket.wrapping import Wrapping
 
 if TYPE_CHECKING:
     from proxy.http.connection import Connection
@@ -46,6 +80,12 @@ _KEPT_BYTES: Final = 16 * 2**20
 """Bytes of delivered messages that all couriers keep for their windows."""
 _AGAIN: Final = 0.25
 """Seconds until the next try to send again what was delivered just before its connection was lost."""
+_AGAIN_MOST: Final = 10.0
+"""Such seconds while handshakes fail: each time twice as many."""
+_OF_NO_MESSAGE: Final = frozenset({NORMAL, GOING_AWAY, NO_CODE, NO_CLOSE, SERVICE_RESTART, TRY_AGAIN})
+"""Codes with which a backend closes whatever it got."""
+_MOST_SUSPECTS: Final = 1000
+"""Messages of one session that go alone, of which so many are remembered."""
 
 
 class Kept(NamedTuple):
@@ -56,27 +96,44 @@ class Kept(NamedTuple):
 
 
 class WebSocketDelivery:
-    """Delivers messages to a route's backends. sides: (old, new) by route name, as is settings; max_message: bytes."""
+    """Delivers messages to a route's backends. sides: (old, new) by route name, as is settings.
+
+    max_message: of what a backend says, bytes; max_decoded: of a compressed body, bytes
+    """
 
     def __init__(
         self,
         sides: Mapping[str, tuple[Upstream, Upstream]],
         settings: Mapping[str, WebSocket],
         max_message: int,
+        max_decoded: int,
         tick: Tick,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._sides = sides
         self._settings = settings
         self.max_message = max_message
+        self._max_decoded = max_decoded
         self.tick = tick
         self.loop = loop
         self.kept_bytes = 0
+        self._rooms: defaultdict[str, Room] = defaultdict(Room)
+        """By backend, of all sessions with it."""
         self._couriers: dict[tuple[str, str], Courier] = {}
+        self._wrappings: dict[str, Wrapping] = {}
+        """By backend, of those that have one."""
+        for old, new in sides.values():
+            for upstream in (old, new):
+                form = upstream.settings.deliver.websocket
+                if form is not None and upstream.name not in self._wrappings:
+                    self._wrappings[upstream.name] = Wrapping(form, upstream.settings.url[0])
 
     async def deliver(self, event: Event, attempt: Attempt) -> Outcome:
         """One attempt. Never raises for what the backend does."""
         upstream = self._sides[event.route][attempt.side]
+        wrapping = self._wrappings.get(upstream.name)
+        if wrapping is not None:
+            return await self._deliver_wrapped(upstream, wrapping, event)
         try:
             handshake, message = unpack_context(event.context)
         except (ValueError, msgspec.DecodeError) as error:
@@ -87,8 +144,42 @@ class WebSocketDelivery:
         if courier is None:
             settings = self._settings.get(event.route) or WebSocket()
             replies = Replies(settings.reply) if settings.reply is not None else None
-            courier = self._couriers[name] = Courier(self, upstream, handshake, settings, replies)
-        return await courier.deliver(message, event.body)
+            courier = self._couriers[name] = Courier(self, upstream, handshake, settings, replies, is_ours=False)
+        room, size = self._rooms[upstream.name], len(event.body)
+        await room.enter()
+        room.take(size)
+        try:
+            return await courier.deliver(event.id, message, event.body)
+        finally:
+            room.give(size)
+
+    async def _deliver_wrapped(self, upstream: Upstream, wrapping: Wrapping, event: Event) -> Outcome:
+        """By the session of ours that takes this route's events to this backend."""
+        room = self._rooms[upstream.name]
+        await room.enter()
+        try:
+            made = wrapping.wrap(event, self._max_decoded)
+        except BaseException:
+            room.pass_on()
+            raise
+        size = 0 if isinstance(made, Unfit) else len(made.payload)
+        room.take(size)
+        try:
+            if isinstance(made, Unfit):
+                return Outcome(UNFIT, UNFIT_STATUS, made.reason)
+            courier = self._courier_of(upstream, wrapping, f"route {event.route}")
+            return await courier.deliver(event.id, SessionMessage(f"route {event.route}", made.kind), made.payload)
+        finally:
+            room.give(size)
+
+    def _courier_of(self, upstream: Upstream, wrapping: Wrapping, session: str) -> Courier:
+        name = (upstream.name, session)
+        courier = self._couriers.get(name)
+        if courier is None:
+            courier = self._couriers[name] = Courier(
+                self, upstream, wrapping.handshake, wrapping.settings, wrapping.replies, is_ours=True
+            )
+        return courier
 
     def check_times(self, now: float) -> None:
         """Every 100 ms: what was not answered, what need not be kept any more, who is idle."""
@@ -100,6 +191,7 @@ class WebSocketDelivery:
     def close(self) -> None:
         """Close every connection; deliveries on the way fail."""
         for courier in self._couriers.values():
+            courier.is_done = True
             courier.close("closing")
         self._couriers.clear()
 
@@ -107,13 +199,19 @@ class WebSocketDelivery:
 class Sent(NamedTuple):
     """A message whose receipt is awaited. data: its frame; at: when it was sent, monotonic seconds."""
 
+    event_id: str
     data: bytes
     at: float
     outcome: asyncio.Future[Outcome]
 
+    def settle(self, outcome: Outcome) -> None:
+        """Say what came of it, unless that is known, or nobody waits for it any more."""
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
 
 class Courier:
-    """One session of the ledger's with one backend. handshake: of the client's, each line ended by CRLF."""
+    """One session of the ledger's with one backend. handshake: of the client's, each line ended by CRLF, or ours."""
 
     def __init__(
         self,
@@ -122,7 +220,10 @@ class Courier:
         handshake: bytes,
         settings: WebSocket,
         replies: Replies | None,
+        *,
+        is_ours: bool,
     ) -> None:
+        self._is_ours = is_ours
         self._delivery = delivery
         self._upstream = upstream
         self._context = handshake
@@ -140,33 +241,51 @@ class Courier:
         """With the number of the Ping behind each."""
         self._unanswered: dict[str, Sent] = {}
         """By the id of the reply."""
+        self._answered_at = 0.0
+        """When the latest message that has its reply was sent."""
+        self._turns = Turns()
+        self._suspects: dict[str, None] = {}
+        """Events one of which the backend may have closed for."""
+        self._is_full = False
+        """The backend takes nothing."""
         self._kept: deque[Kept] = deque()
         self._again: deque[Kept] = deque()
         """Of a connection that was lost: first on the next one."""
-        self._again_at = 0.0
+        self._resent: deque[Kept] = deque()
+        """On this one, without the Pong behind them; its number, and since when."""
+        self._resent_number, self._resent_at = 0, 0.0
+        self._again_at, self._again_wait = 0.0, _AGAIN
         self._used_at = monotonic()
         self.is_done = False
 
-    async def deliver(self, message: SessionMessage, payload: bytes) -> Outcome:
+    async def deliver(self, event_id: str, message: SessionMessage, payload: bytes) -> Outcome:
         """Send one message and wait for its receipt."""
         self._used_at = monotonic()
+        await self._turns.enter(alone=event_id in self._suspects)
+        try:
+            outcome = await self._attempt(event_id, message, payload)
+        finally:
+            self._turns.leave()
+            self._used_at = monotonic()
+        if outcome.kind in (DELIVERED, REFUSED):
+            self._suspects.pop(event_id, None)
+        return outcome
+
+    async def _attempt(self, event_id: str, message: SessionMessage, payload: bytes) -> Outcome:
         if message.version > self._version:
             self._version, self._prologue = message.version, message.prologue
-        if self._wire is None:
+        if self._wire is None and not self.is_done:
             failed = await self._connect()
             if failed is not None:
                 return failed
         if self._wire is None:
             return Outcome(RETRY, 0, "the connection was lost")
         outcome: asyncio.Future[Outcome] = self._delivery.loop.create_future()
-        self._send(self._wire, message.kind, payload, outcome)
-        try:
-            return await outcome
-        finally:
-            self._used_at = monotonic()
+        data = frame(message.kind, payload, is_client=True)
+        self._send(self._wire, Sent(event_id, data, monotonic(), outcome), payload)
+        return await outcome
 
-    def _send(self, wire: Wire, kind: int, payload: bytes, outcome: asyncio.Future[Outcome]) -> None:
-        sent = Sent(frame(kind, payload, is_client=True), monotonic(), outcome)
+    def _send(self, wire: Wire, sent: Sent, payload: bytes) -> None:
         reply_id = self._replies.id_of(payload) if self._replies is not None else ""
         if reply_id and reply_id not in self._unanswered:
             self._unanswered[reply_id] = sent
@@ -192,7 +311,8 @@ class Courier:
         return b"".join(frame(kind, payload, is_client=True) for kind, payload in untold)
 
     def _written(self) -> None:
-        if self._wire is not None:
+        """`receipt: none`: what was written is delivered, as far as the backend takes it."""
+        if self._wire is not None and not self._is_full:
             self.ponged(self._number)
 
     # the connection
@@ -218,9 +338,11 @@ class Courier:
             # The credentials are the client's, so what is refused is this session and not the proxy: others' messages
             # go on, and when they do and this one is refused again and again it is a dead letter.
             is_passing = leg.status >= 500 or leg.status in _PASSING
-            if not is_passing:  # nobody will ever take it on such a session
+            if not is_passing and not self._is_ours:  # nobody will ever take it on such a session
                 self._forget(self._again)
-            self._opened(Outcome(RETRY if is_passing else DENIED, leg.status))
+            # Of a handshake of ours the same is about our right to ask, or where.
+            refused = PAUSE if self._is_ours else DENIED
+            self._opened(Outcome(RETRY if is_passing else refused, leg.status))
 
     def agreed(self, connection: Connection, transport: asyncio.Transport, agreed: Agreed, rest: bytes) -> None:
         """A session: first what the last connection may have lost."""
@@ -234,6 +356,8 @@ class Courier:
         )
         self._wire = Wire(self, connection, transport, reader, delivery.tick, delivery.loop)
         self._told = ()
+        self._is_full = False
+        self._again_wait = _AGAIN
         self._send_again(self._wire)
         self._opened(None)
         if rest:
@@ -242,16 +366,18 @@ class Courier:
     def _send_again(self, wire: Wire) -> None:
         again, self._again = self._again, deque()
         if again:
-            now = monotonic()
             wire.write(self._untold() + b"".join(each.data for each in again) + self._ping(wire))
-            self._kept.extend(Kept(each.data, now) for each in again)
+            self._resent, self._resent_number, self._resent_at = again, self._number, monotonic()
+            if self._settings.receipt == "none":
+                self._delivery.tick.after(self._written)
 
     def _opened(self, failed: Outcome | None) -> None:
         opening, self._opening = self._opening, None
         if opening is not None and not opening.done():
             opening.set_result(failed)
         if failed is not None and self._again:
-            self._again_at = monotonic() + _AGAIN
+            self._again_at = monotonic() + self._again_wait
+            self._again_wait = min(2 * self._again_wait, _AGAIN_MOST)
 
     def said(self, item: Run | Message) -> None:
         """The client has its own session, or has left: only a receipt is of use here."""
@@ -259,33 +385,55 @@ class Courier:
             return
         reply = self._replies.read(item.payload)
         sent = self._unanswered.pop(reply.id, None) if reply is not None else None
-        if reply is not None and sent is not None and not sent.outcome.done():
-            sent.outcome.set_result(Outcome(DELIVERED if reply.is_yes else REFUSED, 0))
+        if reply is not None and sent is not None:
+            self._answered_at = max(self._answered_at, sent.at)
+            sent.settle(Outcome(DELIVERED if reply.is_yes else REFUSED, 0))
 
     def ponged(self, number: int) -> None:
         """The backend has everything before this Ping."""
         awaited, now = self._awaited, monotonic()
+        if number >= self._resent_number:
+            # Since when it had them does not change: else each lost connection would send them once more, for ever.
+            self._kept.extend(self._resent)
+            self._resent.clear()
         while awaited and awaited[0][0] <= number:
             _, sent = awaited.popleft()
-            if not sent.outcome.done():
-                sent.outcome.set_result(Outcome(DELIVERED, 0))
+            sent.settle(Outcome(DELIVERED, 0))
             if self._settings.redeliver_window and self._delivery.kept_bytes + len(sent.data) <= _KEPT_BYTES:
                 self._kept.append(Kept(sent.data, now))
                 self._delivery.kept_bytes += len(sent.data)
 
     def closed_by_backend(self, closing: Closing) -> None:
-        """It leaves."""
-        self.close(f"it closed with {closing.code} {closing.reason}".rstrip())
+        """It leaves, perhaps because of what it got."""
+        reason = f"it closed with {closing.code} {closing.reason}".rstrip()
+        underway = self._underway()
+        if closing.code not in _OF_NO_MESSAGE:
+            if len(underway) == 1:
+                is_final = closing.code == TOO_BIG
+                underway[0].settle(Outcome(REFUSED if is_final else RETRY, 0, reason, is_own=not is_final))
+            else:
+                self._suspect(underway)
+        self.close(reason)
+
+    def _suspect(self, some: list[Sent]) -> None:
+        """One of these was why it closed."""
+        self._suspects |= dict.fromkeys(sent.event_id for sent in some)
+        while len(self._suspects) > _MOST_SUSPECTS:
+            del self._suspects[next(iter(self._suspects))]
 
     def broken(self, broken: Broken) -> None:
         """It speaks something else."""
         self.close(broken.reason)
 
     def pause_writing(self) -> None:
-        """The backend takes nothing: the number of deliveries on their way is bounded anyway."""
+        """The backend takes nothing. Nothing gets a receipt meanwhile, so what waits to be written is bounded."""
+        self._is_full = True
 
     def resume_writing(self) -> None:
         """It takes more again."""
+        self._is_full = False
+        if self._settings.receipt == "none":
+            self._delivery.tick.after(self._written)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """What was on its way is tried again by the ledger; what was just delivered, by us."""
@@ -294,14 +442,16 @@ class Courier:
 
     def _lost(self, reason: str) -> None:
         for sent in self._underway():
-            if not sent.outcome.done():
-                sent.outcome.set_result(Outcome(RETRY, 0, reason))
+            sent.settle(Outcome(RETRY, 0, reason))
         self._awaited.clear()
         self._unanswered = {}
+        self._answered_at = 0.0
         self._drop_old(monotonic())
+        self._again.extend(self._resent)
         self._again.extend(self._kept)
+        self._resent.clear()
         self._kept.clear()
-        self._again_at = monotonic() + _AGAIN
+        self._again_at = monotonic() + self._again_wait
 
     def _underway(self) -> list[Sent]:
         return [sent for _, sent in self._awaited] + list(self._unanswered.values())
@@ -322,17 +472,31 @@ class Courier:
         self._drop_old(now)
         if self._handshake is not None:
             self._handshake.check_time(now)
-        underway = self._underway()
-        limit = self._upstream.settings.response_timeout
         if self._wire is None:
             if self._again and self._opening is None and now >= self._again_at:
                 self._begin()
             self.is_done = not self._again and self._opening is None and now - self._used_at > _IDLE
-        elif underway and now - min(sent.at for sent in underway) > limit:
-            self.close(f"no receipt within {limit:g} s")
-        elif not underway and not self._kept and now - self._used_at > _IDLE:
+            return
+        if not (self._underway() or self._resent or self._kept) and now - self._used_at > _IDLE:
             self.close("idle")
             self.is_done = True
+            return
+        self._check_receipts(now)
+
+    def _check_receipts(self, now: float) -> None:
+        limit = self._upstream.settings.response_timeout
+        reason, until = f"no receipt within {limit:g} s", now - limit
+        for id, sent in tuple(self._unanswered.items()):
+            if sent.at < until and sent.at < self._answered_at:  # one that was sent later has its reply
+                del self._unanswered[id]
+                sent.settle(Outcome(RETRY, 0, reason, is_own=True))
+        underway = self._underway()
+        if any(sent.at < until for sent in underway):
+            if len(underway) == len(self._unanswered) == 1:
+                underway[0].settle(Outcome(RETRY, 0, reason, is_own=True))
+            self.close(reason)
+        elif self._resent and self._resent_at < until:
+            self.close(reason)
 
     def close(self, reason: str) -> None:
         """End the connection."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from proxy.http.route import AUTHORITY, COPY
+
+if TYPE_CHECKING:
+    from proxy.http.tracing import Trace
 
 
 class Exchange:
@@ -11,16 +16,21 @@ class Exchange:
     bucket: of its key
     missing: mask of sides that have it neither themselves nor by the ledger
     frame: the frame for the ledger that must be durable before it is safe; 0 when none must
+    size: of its payload, bytes
     """
 
-    __slots__ = ("authority", "bucket", "frame", "missing", "n", "parked", "raw", "reply", "reply_id", "resent")
+    __slots__ = (
+        "authority", "bucket", "event_id", "frame", "missing", "n", "parked", "raw", "reply", "reply_id", "resent",
+        "size", "trace",
+    )  # fmt: skip
 
-    def __init__(self, n: int, bucket: int, authority: int, missing: int, frame: int) -> None:
+    def __init__(self, n: int, bucket: int, authority: int, missing: int, frame: int, size: int) -> None:
         self.n = n
         self.bucket = bucket
         self.authority = authority
         self.missing = missing
         self.frame = frame
+        self.size = size
         self.parked = 0
         """Mask of sides of which the ledger knows that it is on its way there."""
         self.reply_id = ""
@@ -31,6 +41,9 @@ class Exchange:
         """Mask of sides that it was sent to again."""
         self.reply = b""
         """The authority's, until it may go to the client."""
+        self.trace: Trace | None = None
+        """What is told of it, under its event's id; None when it is not drawn."""
+        self.event_id = ""
 
     def received(self, side: int) -> None:
         """A backend has it."""

@@ -108,6 +108,21 @@ class Broken(NamedTuple):
     reason: str
 
 
+class Begun(NamedTuple):
+    """What a reader has of something that is not whole.
+
+    held: the beginning of a frame, of which `needed` bytes must be here before another look
+    kind, fragments, raw, payload: of the message whose first frames are here; kind is 0 without one
+    """
+
+    held: bytes
+    needed: int
+    kind: int
+    fragments: int
+    raw: bytes
+    payload: bytes
+
+
 Item: TypeAlias = Message | Run | Ping | Pong | Closing | Broken
 
 
@@ -158,6 +173,17 @@ class FrameReader:
     def held(self) -> int:
         """Bytes that are kept here."""
         return len(self._held) + len(self._raw) + len(self._payload)
+
+    def begun(self) -> Begun:
+        """What was read and is not whole yet."""
+        held, needed = bytes(self._held), self._needed
+        return Begun(held, needed, self._kind, self._fragments, bytes(self._raw), bytes(self._payload))
+
+    def go_on(self, begun: Begun) -> None:
+        """Read on where another reader stopped."""
+        self._held, self._needed = bytearray(begun.held), begun.needed
+        self._kind, self._fragments = begun.kind, begun.fragments
+        self._raw, self._payload = bytearray(begun.raw), bytearray(begun.payload)
 
     def feed(self, data: bytes) -> list[Item]:
         """What these bytes complete, in order. After `Closing` or `Broken`, which are the last, nothing is read."""

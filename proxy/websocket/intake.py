@@ -18,6 +18,7 @@ from proxy.core.choose import Choice
 from proxy.core.event import BOTH, NEW, OLD, Event
 from proxy.core.owed import LOST
 from proxy.http.head import RequestHead
+from proxy.http.route import COPY
 from proxy.http.values import MAX_VALUE, Reader, is_safe_id
 from proxy.websocket.context import SessionMessage, pack_context
 from proxy.websocket.exchange import Exchange
@@ -28,6 +29,7 @@ from proxy.websocket.frames import (
     PONG,
     TOO_BIG,
     TRY_AGAIN,
+    Begun,
     Broken,
     Closing,
     FrameReader,
@@ -238,27 +240,37 @@ class Intake:
     def _launch(self, message: Message, choice: Choice, event: Event) -> None:
         """Record an event and send it to the sides that can have it now; the ledger delivers to the others."""
         session, bucket = self._session, event.bucket
-        links, ledger = session.links, session.ledger
+        links, ledger, route = session.links, session.ledger, session.route
         if not links[choice.authority].can_take(bucket):
             links[choice.authority].open()
             if not self._without_authority(event, bucket):
                 return
         session.answering = authority = event.authority
+        fault = route.fault
+        failed = 0 if fault is None or authority == NEW else 1 << NEW & event.owed
         sent = 0
         for side in (OLD, NEW):
             bit = 1 << side
             if not event.owed & bit or event.deferred & bit or event.handed & bit:
                 continue
             link = links[side]
-            if link.can_take(bucket) and not link.is_full:
+            if failed & bit:
+                event.handed |= bit
+            elif link.can_take(bucket) and not link.is_full:
                 sent |= bit
             else:
                 link.open()
                 event.handed |= bit
         event.n = ledger.next_number()
-        exchange = Exchange(event.n, bucket, authority, sent, ledger.frame if event.handed or event.deferred else 0)
+        frame = ledger.frame if event.handed or event.deferred else 0
+        exchange = Exchange(event.n, bucket, authority, sent, frame, len(message.payload))
+        if session.plane.tracer is not None:
+            exchange.trace, exchange.event_id = session.plane.tracer.draw(), event.id
         lost = 0
-        if event.handed and session.route.settings.durability == "off":
+        if fault is not None and failed:
+            fault.count()
+            route.figures[NEW][COPY].classes[0] += 1
+        if event.handed and route.settings.durability == "off":
             lost, event.handed = event.handed & ~(1 << authority), event.handed & 1 << authority
         ledger.add(event)
         session.took(exchange, message)
@@ -289,6 +301,9 @@ class Intake:
         """The authority cannot have it now: apply `on_authority_down`. False when the session ends for it."""
         session, side = self._session, event.authority
         route, other = session.route, 1 - side
+        if session.links[side].is_by_ledger:
+            event.handed |= 1 << side  # the ledger is the way to it
+            return True
         copy_on = event.owed == BOTH and not event.deferred
         chosen = remedy(
             route.settings.on_authority_down,
@@ -304,7 +319,7 @@ class Intake:
         if chosen is Remedy.FAILOVER:
             link = session.links[other]
             if not link.can_take(bucket) or link.is_full:
-                link.open()
+                link.open()  # nothing, where the ledger alone delivers
                 chosen = Remedy.ACCEPT
         if chosen is Remedy.FAIL:
             session.service.count("authority_failures")
@@ -337,6 +352,54 @@ class Intake:
                 link.drop(TRY_AGAIN, "it does not take what both sides must have")  # it gets it first, next time
             else:
                 link.pass_on(message.raw)
+
+    # another worker
+
+    @property
+    def is_still(self) -> bool:
+        """Does nothing wait for room? A message that is not whole may well have begun."""
+        return not self.is_held and not self._waiting
+
+    @property
+    def head(self) -> RequestHead:
+        """Of the handshake."""
+        return self._head
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """What the route's path has found in that."""
+        return self._params
+
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+        return self._peer
+
+    @property
+    def name(self) -> str:
+        """The session's."""
+        return self._name
+
+    @property
+    def fixed(self) -> int | None:
+        """The side that was chosen once."""
+        return self._fixed
+
+    @property
+    def begun(self) -> Begun:
+        """What was read of a message that is not whole."""
+        return self._reader.begun()
+
+    @property
+    def began_at(self) -> float:
+        """When that began; 0 without one."""
+        return self._began_at
+
+    def go_on(self, fixed: int | None, begun: Begun, began_at: float) -> None:
+        """Go on where another worker stopped."""
+        self._reader.go_on(begun)
+        self._fixed, self._began_at = fixed, began_at
+        self.count()
 
     # time, and the end
 

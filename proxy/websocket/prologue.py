@@ -34,6 +34,15 @@ class Prologue:
         self.version = 0
         """How often it was changed."""
 
+    @property
+    def first(self) -> int:
+        """So many first messages of the session are still to come."""
+        return self._first
+
+    def go_on(self, first: int, messages: tuple[tuple[int, bytes], ...], version: int) -> None:
+        """Go on where another worker stopped."""
+        self._first, self.messages, self.version = first, messages, version
+
     def takes(self, message: Message) -> bool:
         """Is this message one of it?"""
         if self._first:

@@ -85,6 +85,12 @@ class Receipts:
         self._ponged.clear()
         return found
 
+    def take_kept(self) -> list[Batch]:
+        """The same by batch, each with when it was ponged."""
+        found = [*self._ponged]
+        self._ponged.clear()
+        return found
+
     def take_all(self) -> list[Exchange]:
         """Everything, taken out, in the order of their numbers."""
         found = self.on_its_way(0) + self.take_ponged()
@@ -125,6 +131,23 @@ class Receipts:
     def is_awaiting(self) -> bool:
         """Is there anything without a receipt?"""
         return bool(self._awaited or self._unanswered)
+
+    @property
+    def is_still(self) -> bool:
+        """Has everything that was sent its receipt?"""
+        return not (self._batch or self._awaited or self._unanswered)
+
+    def unanswered(self, heard_at: float) -> int:
+        """How many messages the backend has said nothing to: no reply, or nothing at all since they were sent.
+
+        heard_at: when it said something last. A Pong may take as long as something else comes, as for `is_late`.
+        """
+        n = len(self._unanswered)
+        for batch in reversed(self._awaited):
+            if batch.at < heard_at:
+                break
+            n += len(batch.exchanges)
+        return n
 
     def is_late(self, now: float, heard_at: float, resumed_at: float, limit: float) -> bool:
         """Has a receipt not come in time? A Pong may take as long as something else comes, a reply may not.

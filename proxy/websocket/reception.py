@@ -1,6 +1,7 @@
 """A client's handshake, until the authority has agreed: then its connection is the session's.
 
 begin --> Link of the authority, and of the other side where that may get messages, too
+an authority to which the ledger alone delivers --> 101 of our own, with the first subprotocol that is offered
 authority agrees --> wait up to `copy_wait` for the other side --> 101, with what the authority said
 authority refuses --> its answer is the client's
 authority is away or fails --> the same; or the other side takes over (`on_authority_down`)
@@ -17,7 +18,7 @@ from proxy.core.choose import Choice
 from proxy.core.event import BOTH, OLD
 from proxy.http.leg import Leg
 from proxy.websocket.frames import NORMAL
-from proxy.websocket.opening import Opening, switching, with_protocol
+from proxy.websocket.opening import Agreed, Opening, switching, with_protocol
 from proxy.websocket.upstream import OPEN, OPENING, Link
 
 if TYPE_CHECKING:
@@ -44,9 +45,25 @@ class Reception:
         session = self._session
         session.answering = self._asked = choice.authority
         both = choice.owed == BOTH or choice.shadow or 0 < session.route.dials.weight < 100
+        authority, other = session.links[choice.authority], session.links[1 - choice.authority]
+        if authority.is_by_ledger:
+            self._agree(authority, with_other=both and not self._is_forced)
+            return
         if both and not self._is_forced:
-            session.links[1 - choice.authority].open()  # first, for the authority may fail at once
-        session.links[choice.authority].open()
+            other.open()  # first, for the authority may fail at once
+        authority.open()
+
+    def _agree(self, link: Link, *, with_other: bool) -> None:
+        """Nobody is there to agree: we do. The other side is asked then, for the same subprotocol."""
+        session = self._session
+        link.agreement = Agreed(session.protocols[0] if session.protocols else "", b"")
+
+        def switch() -> None:
+            self._switch()
+            if with_other and not session.is_over:
+                session.links[1 - link.side].open()
+
+        session.service.loop.call_soon(switch)  # its client must have heard of us before it lets its connection go
 
     def opened(self, link: Link) -> None:
         """A backend has agreed."""
@@ -67,9 +84,12 @@ class Reception:
             return
         other = session.links[1 - link.side]
         answer, link.answer = link.answer, None
-        if other.state in (OPENING, OPEN) and self._other_may_answer(link.side, answer):
+        may_be_asked = other.state in (OPENING, OPEN) or other.is_by_ledger
+        if may_be_asked and self._other_may_answer(link.side, answer):
             self._asked = other.side
-            if other.state == OPEN:
+            if other.is_by_ledger:
+                self._agree(other, with_other=False)
+            elif other.state == OPEN:
                 self._switch()
             return
         self._answer(answer, link.reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from config.model import ReplyRule
+from config.replies import ReplyRule
 from proxy.http.values import json_value
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from proxy.http.answers import upgrade_required
 from proxy.http.head import Refusal, RequestHead
 from proxy.http.route import EventRoute
-from proxy.websocket.opening import origin_of, read_opening
+from proxy.websocket.frames import GOING_AWAY
+from proxy.websocket.opening import Opening, origin_of, read_opening
 from proxy.websocket.prologue import Broadcast, broadcast_of
 from proxy.websocket.reception import Reception
 from proxy.websocket.replies import Replies
@@ -31,7 +32,25 @@ _WATCHED_EVERY: Final = 5
 """Steps after which those of which something is to happen soon are looked at."""
 _ROUND: Final = 5.0
 """Seconds in which every session is looked at once; shorter where clients are asked more often."""
-_FAREWELL: Final = 1001
+
+
+def opening_of(http: Service, client: Client, head: RequestHead) -> Opening | Refusal:
+    """What a client's handshake asks for."""
+    if http.is_stopping:
+        return Refusal(503, "the proxy stops")
+    if client.has_more:
+        return Refusal(400, "bytes behind a WebSocket handshake, before its answer")
+    return read_opening(head, client.context(head))
+
+
+def refuse(plane: DataPlane, client: Client, refusal: Refusal) -> None:
+    """Answer in HTTP, and close: what such a client sends next may be frames."""
+    plane.count(f"refused_{refusal.status}")
+    client.last_call()
+    if refusal.status == 426:
+        client.answer_raw(upgrade_required(refusal.reason))
+    else:
+        client.answer_problem(refusal.status, refusal.reason)
 
 
 class Rules(NamedTuple):
@@ -66,6 +85,7 @@ class Sessions:
         """When the next one begins, if only a few sessions were done with this one long before."""
         self._rules: dict[str, Rules] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._farewells: list[asyncio.TimerHandle] = []
         for route in plane.routes:
             settings = route.settings.websocket
             if settings is not None:
@@ -88,37 +108,33 @@ class Sessions:
         """Begin a session; None when the client was answered at once."""
         settings = route.settings.websocket
         assert settings is not None
-        if self.http.is_stopping:
-            self._refuse(client, Refusal(503, "the proxy stops"))
-            return None
-        if client.has_more:
-            self._refuse(client, Refusal(400, "bytes behind a WebSocket handshake, before its answer"))
-            return None
-        opening = read_opening(head, client.context(head))
+        opening = opening_of(self.http, client, head)
+        if not isinstance(opening, Refusal) and settings.origins and origin_of(opening) not in settings.origins:
+            opening = Refusal(403, "this Origin is not let in")
         if isinstance(opening, Refusal):
-            self._refuse(client, opening)
-            return None
-        if settings.origins and origin_of(opening) not in settings.origins:
-            self._refuse(client, Refusal(403, "this Origin is not let in"))
+            refuse(self.plane, client, opening)
             return None
         if self.plane.refuses_for_room(client):
             return None
         name = self.plane.ids.make(time_ns())
-        session = Session(self, client, route, head, params, opening, name, self._rules[route.name])
+        trace = None if self.plane.tracer is None else self.plane.tracer.begin(head)
+        if trace is not None:
+            opening = opening._replace(context=trace.enter(opening.context))
+        session = Session(self, client.peer, route, head, params, opening, name, self._rules[route.name])
+        session.trace = trace
         self.open.add(session)
         choice = session.intake.first_choice()
         reception = session.reception = Reception(session, client, opening, is_forced=session.intake.is_forced)
         reception.begin(choice)
         return None if session.is_over else reception
 
-    def _refuse(self, client: Client, refusal: Refusal) -> None:
-        """Answer in HTTP, and close: what such a client sends next may be frames."""
-        self.count(f"refused_{refusal.status}")
-        client.last_call()
-        if refusal.status == 426:
-            client.answer_raw(upgrade_required(refusal.reason))
-        else:
-            client.answer_problem(refusal.status, refusal.reason)
+    def restore(
+        self, route: EventRoute, head: RequestHead, params: Mapping[str, str], opening: Opening, peer: str, name: str
+    ) -> Session:
+        """A session that another worker has begun, as far as its handshake tells it."""
+        session = Session(self, peer, route, head, params, opening, name, self._rules[route.name])
+        self.open.add(session)
+        return session
 
     def waits(self, link: Link) -> None:
         """A link could not be made, and will be tried again after a while."""
@@ -155,12 +171,26 @@ class Sessions:
         for _ in range(min(len(self._round), self._share)):
             self._round.pop().check_time(now)
 
-    def stop(self) -> None:
-        """Every client is told that we go away; what backends have is settled."""
-        for session in tuple(self.open):
-            session.close(_FAREWELL, "the proxy stops")
+    def stop(self, code: int = GOING_AWAY, reason: str = "the proxy stops", over: float = 0.0) -> None:
+        """Every client is told that we go away; what backends have is settled.
+
+        over: seconds in which that is done, one after the other: all of them at once would connect elsewhere at once.
+        """
+        leaving = list(self.open)
+        if not over:
+            for session in leaving:
+                session.close(code, reason)
+            return
+        for index, session in enumerate(leaving):
+            at = index * over / len(leaving)
+            self._farewells.append(self.loop.call_later(at, self._send_away, session, code, reason))
+
+    def _send_away(self, session: Session, code: int, reason: str) -> None:
+        if session in self.open:
+            session.close(code, reason)
 
     def close(self) -> None:
-        """Stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Stop the timers."""
+        for timer in (self._timer, *self._farewells):
+            if timer is not None:
+                timer.cancel()

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from proxy.core.contribution import pair
 from proxy.core.event import NEW, OLD
 from proxy.http.head import RequestHead
 from proxy.http.route import EventRoute
@@ -29,11 +30,11 @@ from proxy.websocket.frames import GOING_AWAY, NORMAL, PING, POLICY, TRY_AGAIN, 
 from proxy.websocket.intake import Intake
 from proxy.websocket.opening import Agreed, Opening
 from proxy.websocket.prologue import Prologue
-from proxy.websocket.upstream import DOWN, Link
+from proxy.websocket.upstream import DOWN, Left, Link
 from proxy.websocket.wire import CLOSE_WAIT
 
 if TYPE_CHECKING:
-    from proxy.http.downstream import Client
+    from proxy.http.tracing import Trace
     from proxy.websocket.reception import Reception
     from proxy.websocket.service import Rules, Sessions
 
@@ -49,14 +50,14 @@ class Session:
     """One session. Once it is open it is the client's connection's `StreamProtocol`."""
 
     __slots__ = (
-        "_clock", "_farewell", "_is_ending", "_is_full", "_pinged_at", "_since", "_transport", "_unread",
-        "acknowledgements", "answering", "awaited_replies", "handshake", "heard_at", "intake", "is_over", "ledger",
-        "links", "marks", "ping_interval", "plane", "prologue", "protocols", "reception", "redeliver_window",
-        "replies", "route", "service", "settings", "wants_pongs",
+        "_clock", "_farewell", "_is_ending", "_is_frozen", "_is_full", "_pinged_at", "_since", "_transport", "_unread",
+        "acknowledgements", "answering", "awaited_replies", "contributions", "handshake", "heard_at", "intake",
+        "is_over", "ledger", "links", "marks", "ping_interval", "plane", "prologue", "protocols", "reception",
+        "redeliver_window", "replies", "route", "service", "settings", "trace", "wants_pongs",
     )  # fmt: skip
 
     def __init__(
-        self, service: Sessions, client: Client, route: EventRoute, head: RequestHead, params: Mapping[str, str],
+        self, service: Sessions, peer: str, route: EventRoute, head: RequestHead, params: Mapping[str, str],
         opening: Opening, name: str, rules: Rules,
     ) -> None:  # fmt: skip
         settings = route.settings.websocket
@@ -75,7 +76,9 @@ class Session:
         self.protocols = opening.protocols
         self.prologue = Prologue(settings.broadcast_first, rules.broadcast)
         self.links = [Link(self, side, route.sides[side]) for side in (OLD, NEW)]
-        self.intake = Intake(self, head, params, client.peer, name)
+        self.intake = Intake(self, head, params, peer, name)
+        self.contributions = pair()
+        """By side, what this connection contributes to the test of the route's failures."""
         self.acknowledgements = Acknowledgements(self)
         self.reception: Reception | None = None
         """While it is being opened."""
@@ -83,11 +86,14 @@ class Session:
         """Whose messages the client gets, where only one side's are for it."""
         self.awaited_replies: dict[str, int] = {}
         """What is awaited to be replied to by name, with the mask of the sides that have not."""
+        self.trace: Trace | None = None
+        """What is told of it; None when it is not drawn."""
         self.is_over = False
         self.heard_at = monotonic()
         self._transport: asyncio.Transport | None = None
         self._is_full = False
         self._is_ending = False
+        self._is_frozen = False
         self._since = 0.0
         self._clock: asyncio.TimerHandle | None = None
         self._farewell = 0
@@ -101,14 +107,17 @@ class Session:
     def begin(self, transport: asyncio.Transport, answer: bytes) -> None:
         """The client's connection is ours from its 101 on."""
         self.reception = None
+        self._take(transport)
+        self.service.count("websocket_sessions")
+        self.service.tick.write(transport, answer)
+        self.heard_at = monotonic()
+
+    def _take(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self.plane.budget.connected(SESSION)
         self.service.http.others += 1
-        self.service.count("websocket_sessions")
         transport.set_protocol(as_protocol(self))
         transport.set_write_buffer_limits(_WRITE_HIGH)
-        self.service.tick.write(transport, answer)
-        self.heard_at = monotonic()
 
     def takes(self, agreed: Agreed) -> str:
         """A backend agrees. Why its handshake does not count; empty when it does."""
@@ -307,6 +316,8 @@ class Session:
         if self.is_over:
             return
         self.is_over = True
+        if self.trace is not None:
+            self.trace.session_ended(self.route.name, self.plane.epoch, 101 if self.reception is None else 0)
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
@@ -322,6 +333,82 @@ class Session:
         if self.is_over and self._transport is None and all(link.state == DOWN for link in self.links):
             self.service.ended(self)
 
+    # another worker
+
+    @property
+    def is_plain(self) -> bool:
+        """Does none of its ends speak TLS, as far as it has any yet? Keys cannot be moved."""
+        if self._transport is not None and self._transport.get_extra_info("sslcontext") is not None:
+            return False
+        return self.links[OLD].upstream.tls is None and self.links[NEW].upstream.tls is None
+
+    @property
+    def is_movable(self) -> bool:
+        """Is it open, and nobody about to end it?"""
+        return self._transport is not None and not (self.is_over or self._farewell or self._is_ending)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Is it left alone, because another worker may have it soon, or has it?"""
+        return self._is_frozen
+
+    @property
+    def is_still(self) -> bool:
+        """Does nothing wait for anything: no message for its receipt, no byte to be written?"""
+        if self._transport is None or self._is_full or not self.intake.is_still or not self.acknowledgements.is_still:
+            return False
+        is_written = self.service.tick.has_written(self._transport)
+        return is_written and self.links[OLD].is_still and self.links[NEW].is_still
+
+    def freeze(self) -> None:
+        """Read nothing and do nothing until `thaw`."""
+        self._is_frozen = True
+        self.pause_client()
+        for link in self.links:
+            link.freeze()
+
+    def thaw(self) -> None:
+        """It stays: go on where it was frozen."""
+        self._is_frozen = False
+        if self.is_over:
+            return
+        for link in self.links:
+            link.thaw()
+        self.read_on()
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """The client's connection."""
+        return self._transport
+
+    @property
+    def pinged_at(self) -> float:
+        """When the client was asked last whether it is there."""
+        return self._pinged_at
+
+    def depart(self) -> list[Left]:
+        """Another worker has it, with its connections. What stays here, by side."""
+        transport, self._transport = self._transport, None
+        self.is_over = True
+        self.acknowledgements.stop()
+        self.intake.count()
+        self.plane.budget.connected(-SESSION)
+        self.service.http.others -= 1
+        left = [link.depart() for link in self.links]
+        self.service.ended(self)
+        if transport is not None:
+            transport.abort()
+        return left
+
+    def arrive(self, transport: asyncio.Transport, heard_at: float, pinged_at: float) -> None:
+        """Go on with a session that another worker has begun. Its links are there, and are read from now on."""
+        self._take(transport)
+        self.heard_at, self._pinged_at = heard_at, pinged_at
+        if self.intake.is_amid:
+            self.watch()
+        for link in self.links:
+            link.resume_reading()
+
     def watch(self) -> None:
         """Something must happen within a short time."""
         self.service.watched.add(self)
@@ -335,6 +422,8 @@ class Session:
 
     def check_time(self, now: float) -> None:
         """What is due at the backends; a client that says nothing or reads nothing."""
+        if self._is_frozen:
+            return
         for link in self.links:
             link.check_time(now)
         if self._is_full:

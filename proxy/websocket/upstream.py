@@ -18,7 +18,7 @@ import asyncio
 import logging
 from random import random
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from proxy.core.owed import DELIVERED, REFUSED
 from proxy.http.leg import Leg
@@ -26,7 +26,7 @@ from proxy.http.upstream import Upstream
 from proxy.ledger.marks import MOST
 from proxy.ledger.protocol import HANDED, PARKED, RECEIVED, UNANSWERED
 from proxy.websocket.exchange import Exchange
-from proxy.websocket.frames import NORMAL, Broken, Closing, FrameReader, Message, Run, frame
+from proxy.websocket.frames import NORMAL, Begun, Broken, Closing, FrameReader, Message, Run, frame
 from proxy.websocket.handshake import Handshake
 from proxy.websocket.opening import Agreed
 from proxy.websocket.receipts import Batch, Receipts
@@ -53,19 +53,38 @@ _NOTHING: Final = Receipts()
 _NOT_AGREED: Final = Agreed("", b"")
 
 
+class Elsewhere(Protocol):
+    """Another worker, which had this connection and keeps what it has sent there within `redeliver_window`."""
+
+    def lost(self) -> None:
+        """The connection was lost: that is to be delivered again."""
+
+    def settled(self) -> None:
+        """The backend has said that it read everything."""
+
+
+class Left(NamedTuple):
+    """What stays here of a connection that is another worker's now. batches: what the backend may still lose."""
+
+    batches: list[Batch]
+    elsewhere: Elsewhere | None
+
+
 class Link:
     """One side of a session."""
 
     __slots__ = (
-        "_goodbye", "_handed", "_handed_frame", "_handshake", "_lost_at", "_opened_at", "_out", "_own",
-        "_parked_frame", "_parked_to", "_receipts", "_timer", "_unheard", "_wait", "_wire", "agreement", "answer",
-        "is_full", "reason", "session", "side", "state", "upstream",
+        "_elsewhere", "_goodbye", "_handed", "_handed_frame", "_handshake", "_is_wanted", "_lost_at", "_opened_at",
+        "_out", "_own", "_parked_frame", "_parked_to", "_receipts", "_timer", "_unanswered", "_unheard", "_wait",
+        "_wire", "agreement", "answer", "is_by_ledger", "is_full", "reason", "session", "side", "state", "upstream",
     )  # fmt: skip
 
     def __init__(self, session: Session, side: int, upstream: Upstream) -> None:
         self.session = session
         self.side = side
         self.upstream = upstream
+        self.is_by_ledger = bool(session.route.by_ledger >> side & 1)
+        """The ledger alone delivers to this side: there is never a connection."""
         self.state = DOWN
         self.answer: Leg | None = None
         """What came instead of a 101."""
@@ -82,11 +101,16 @@ class Link:
         self._wait = _FIRST_WAIT
         self._goodbye = 0
         """The code with which we close."""
+        self._elsewhere: Elsewhere | None = None
+        self._is_wanted = False
+        """Of a link that is frozen: it is to be made again."""
         self._out: list[bytes] = []
         """What this iteration writes."""
         self._receipts = _NOTHING
         self._unheard: list[Exchange] = []
         """What had no reply when the connection was lost, for the next one."""
+        self._unanswered = 0
+        """Messages of this connection that are counted among the route's."""
         self._lost_at = 0.0
         self._opened_at = 0.0
         # Of what is parked here: how many by bucket, the last frame that says so, and the number up to which all is.
@@ -98,7 +122,7 @@ class Link:
 
     def open(self) -> None:
         """Begin a handshake with the backend, unless one is on its way."""
-        if self.state != DOWN or self._timer is not None:
+        if self.state != DOWN or self._timer is not None or self.is_by_ledger:
             return
         session = self.session
         self.state = OPENING
@@ -127,13 +151,7 @@ class Link:
             self.reason = reason
             self._failed()
             return
-        reader = FrameReader(
-            is_client=False,
-            max_message=service.max_message,
-            max_fragments=session.settings.max_fragments,
-            runs=session.replies is None,
-        )
-        self._wire = Wire(self, connection, transport, reader, service.tick, service.loop)
+        self._wire = self._make_wire(connection, transport)
         self.agreement = agreed
         self.state, self.reason = OPEN, ""
         self._opened_at = monotonic()
@@ -148,6 +166,16 @@ class Link:
         service.reached(self)
         if self.state == OPEN:
             session.opened(self)
+
+    def _make_wire(self, connection: Connection, transport: asyncio.Transport) -> Wire:
+        session, service = self.session, self.session.service
+        reader = FrameReader(
+            is_client=False,
+            max_message=service.max_message,
+            max_fragments=session.settings.max_fragments,
+            runs=session.replies is None,
+        )
+        return Wire(self, connection, transport, reader, service.tick, service.loop)
 
     def _send_again(self) -> None:
         again, self._unheard = self._unheard, []
@@ -283,7 +311,8 @@ class Link:
         exchange.received(self.side)
         if exchange.parked:
             self._unpark(exchange)
-        self._figure(exchange.role_of(self.side), latency, 2 if reply.is_yes else 4, 1)
+        size = exchange.size if reply.is_yes else 0
+        self._figure(exchange.role_of(self.side), latency, 2 if reply.is_yes else 4, 1, size)
         session.ledger.report(exchange.n, self.side, DELIVERED if reply.is_yes else REFUSED, 0)
         self.upstream.parked = 0
         session.service.tick.schedule()
@@ -311,16 +340,17 @@ class Link:
     def _all_received(self, batch: Batch, latency: float, code: int) -> None:
         """The backend has these. As a rule they are of one role, and their numbers follow each other."""
         side, report = self.side, self.session.ledger.report
-        role, alike = -1, 0
+        role, alike, size = -1, 0, 0
         first = more = 0
         for exchange in batch.exchanges:
             exchange.received(side)
             if exchange.parked:
                 self._unpark(exchange)
             if exchange.role_of(side) != role:
-                self._figure(role, latency, 2, alike)
-                role, alike = exchange.role_of(side), 0
+                self._figure(role, latency, 2, alike, size)
+                role, alike, size = exchange.role_of(side), 0, 0
             alike += 1
+            size += exchange.size
             if code != RECEIVED:
                 report(exchange.n, side, code, 0)
             elif first and exchange.n == first + more + 1:
@@ -331,14 +361,21 @@ class Link:
                 first, more = exchange.n, 0
         if first:
             report(first, side, code, more)
-        self._figure(role, latency, 2, alike)
+        self._figure(role, latency, 2, alike, size)
 
-    def _figure(self, role: int, latency: float, kind: int, times: int) -> None:
-        """Count receipts. kind: of what the backend said, as the class of a status."""
+    def _figure(self, role: int, latency: float, kind: int, times: int, size: int) -> None:
+        """Count receipts. kind: of what the backend said, as the class of a status; size: of what it accepted."""
         if times:
+            self._contribute(times, 0)
             figures = self.session.route.figures[self.side][role]
             figures.classes[kind] += times
             figures.latency.add(latency, times)
+            figures.body_bytes += size
+
+    def _contribute(self, total: int, failed: int) -> None:
+        """So many outcomes more count in the test of failures, as far as they do."""
+        session = self.session
+        session.route.contributions[self.side].count(session.contributions[self.side], total, failed)
 
     def _unpark(self, exchange: Exchange) -> None:
         """It is not on its way here any more."""
@@ -384,6 +421,9 @@ class Link:
             if closing.code in (self._goodbye, NORMAL):
                 for exchange in self._receipts.take_ponged():
                     self.session.ledger.report(exchange.n, self.side, DELIVERED, 0)
+                elsewhere, self._elsewhere = self._elsewhere, None
+                if elsewhere is not None:
+                    elsewhere.settled()
                 self.session.service.tick.schedule()
             self._let_go()
             self.hand_over()
@@ -413,6 +453,7 @@ class Link:
         """This connection is over: see the top for what becomes of what it had."""
         was_open = self.state == OPEN
         session = self.session
+        self._count_unanswered(0)
         if was_open and not session.is_over:
             self._keep_for_the_next()
         self.hand_over()
@@ -445,9 +486,15 @@ class Link:
     def hand_over(self) -> None:
         """Give the ledger everything that is not settled here, but what is kept for the next connection."""
         session, receipts = self.session, self._receipts
+        elsewhere, self._elsewhere = self._elsewhere, None
+        if elsewhere is not None:
+            elsewhere.lost()  # first: what it has there is older
         if session.is_over or self.state != OPEN:
             self._give_up_unheard()
-        for exchange in receipts.without_receipt():
+        lost = receipts.without_receipt()
+        if lost:
+            self._contribute(len(lost), len(lost))
+        for exchange in lost:
             session.route.figures[self.side][exchange.role_of(self.side)].classes[0] += 1
         for exchange in receipts.take_all():
             self._hand(exchange)
@@ -473,6 +520,7 @@ class Link:
     def _ended(self) -> None:
         """There is no connection, and no other one will be made."""
         self.state = DOWN
+        self._count_unanswered(0)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -501,6 +549,84 @@ class Link:
         if self._wire is not None:
             self._wire.transport.abort()
 
+    # another worker
+
+    @property
+    def is_still(self) -> bool:
+        """Has everything its receipt, and left this process? A handshake may be on its way; it is begun anew."""
+        if self.state == CLOSING or self._unheard or self._out or self.is_full or not self._receipts.is_still:
+            return False
+        if self._handed_frame > self.session.ledger.durable:  # else marks do not show it to another worker
+            return False
+        return self._wire is None or self._wire.is_written
+
+    def freeze(self) -> None:
+        """Do nothing until `thaw`."""
+        self._is_wanted = self.state == OPENING or self._timer is not None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None:
+            handshake.give_up()
+            self.state = DOWN
+        if self._wire is not None:
+            self._wire.pause()
+
+    def thaw(self) -> None:
+        """It stays: go on where it was frozen."""
+        if self._is_wanted:
+            self.open()
+        self.resume_reading()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Of a link that is frozen and down: is it to be made again?"""
+        return self._is_wanted
+
+    @property
+    def wire(self) -> Wire | None:
+        """Its connection, while there is one."""
+        return self._wire
+
+    @property
+    def number(self) -> int:
+        """Of its last Ping."""
+        return self._receipts.number
+
+    @property
+    def keeps(self) -> bool:
+        """Is there anything that the backend may still lose, here or at yet another worker?"""
+        self._receipts.forget(monotonic() - self.session.redeliver_window)
+        return len(self._receipts) > 0 or self._elsewhere is not None
+
+    def depart(self) -> Left:
+        """Another worker has the connection; what stays here."""
+        left = Left(self._receipts.take_kept(), self._elsewhere)
+        self._elsewhere = None
+        self._count_unanswered(0)
+        self.state = DOWN
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.depart()
+        return left
+
+    def arrive(
+        self, connection: Connection, transport: asyncio.Transport, begun: Begun, mark: bytes, number: int,
+        heard_at: float, elsewhere: Elsewhere | None,
+    ) -> None:  # fmt: skip
+        """Go on with a connection that another worker has made; nothing is read before `resume_reading`.
+
+        begun, mark, number, heard_at: how it stands with it; elsewhere: who keeps what was sent there
+        """
+        self._wire = self._make_wire(connection, transport)
+        self._wire.go_on(begun, mark, heard_at)
+        self._receipts = Receipts()
+        self._receipts.number = number
+        self._elsewhere = elsewhere
+        self._opened_at = heard_at
+        self.state = OPEN
+
     # time
 
     def check_time(self, now: float) -> None:
@@ -513,7 +639,9 @@ class Link:
             self._handshake.check_time(now)
         wire = self._wire
         if self.state != OPEN or wire is None or wire.is_paused:
+            self._count_unanswered(0)
             return
+        self._count_unanswered(self._receipts.unanswered(wire.heard_at))
         silent = now - wire.heard_at
         if self._receipts.is_late(now, wire.heard_at, wire.resumed_at, limit):
             self._cut_for(f"no receipt within {limit:g} s")
@@ -521,6 +649,11 @@ class Link:
             self._cut_for("no answer to a Ping")
         elif silent > self.session.ping_interval:
             wire.ask()
+
+    def _count_unanswered(self, n: int) -> None:
+        """So many messages wait for an answer of a backend that is read."""
+        self.session.route.outstanding[self.side] += n - self._unanswered
+        self._unanswered = n
 
     def _cut_for(self, reason: str) -> None:
         self.reason = reason

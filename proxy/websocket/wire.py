@@ -22,6 +22,7 @@ from proxy.websocket.frames import (
     NORMAL,
     PING,
     PONG,
+    Begun,
     Broken,
     Closing,
     FrameReader,
@@ -188,6 +189,40 @@ class Wire:
         if self._asked_at < self.heard_at:
             self._asked_at = monotonic()
             self.write(frame(PING, b"", is_client=True))
+
+    # another worker
+
+    @property
+    def is_written(self) -> bool:
+        """Has everything for the backend left this process?"""
+        return self._tick.has_written(self.transport)
+
+    @property
+    def mark(self) -> bytes:
+        """What is at the head of its Pings."""
+        return self._mark
+
+    @property
+    def begun(self) -> Begun:
+        """What was read of something that is not whole."""
+        return self._reader.begun()
+
+    @property
+    def unread(self) -> bytes:
+        """What came while nothing was to be read."""
+        return self._rest
+
+    def go_on(self, begun: Begun, mark: bytes, heard_at: float) -> None:
+        """Another worker has read of it until then, and its Pings may come back; nothing is read before `resume`."""
+        self._reader.go_on(begun)
+        self._mark = mark
+        self.heard_at = self.resumed_at = heard_at
+        self._is_paused = True
+
+    def depart(self) -> None:
+        """Another worker has the connection. What is closed here is our descriptor alone."""
+        self.user = None
+        self.transport.abort()
 
     def say_goodbye(self, code: int) -> int:
         """Send a close frame; the code that it has."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Callable
 
 import uvloop
 
-from proxy.control.inherit import EXIT_REFUSED, Inherited, say_refusal, stop_requested
+from proxy.control.duty import Duty, relief_of
+from proxy.control.inherit import EXIT_REFUSED, RELIEVED, Inherited, say_refusal, stop_requested
 from proxy.control.logs import setup_logging
 from proxy.core.errors import RefuseToStart
 from proxy.worker.worker import Worker
@@ -16,17 +18,40 @@ from proxy.worker.worker import Worker
 log = logging.getLogger(__name__)
 
 
-async def _serve(inherited: Inherited, index: int) -> None:
-    stopping = asyncio.create_task(stop_requested(inherited))
+async def _serve(inherited: Inherited, index: int, serving: Callable[[], None]) -> str:
+    stopping = asyncio.create_task(stop_requested(inherited, relief_of("worker")))
     worker = Worker(inherited, index, asyncio.get_running_loop())
     starting = asyncio.create_task(worker.start())
     await asyncio.wait({stopping, starting}, return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
         starting.result()
+        serving()
     else:
         starting.cancel()
-    log.info("worker stops", extra={"reason": await stopping})
+    reason = await stopping
+    log.info("worker retires" if reason == RELIEVED else "worker stops", extra={"reason": reason})
+    if reason == RELIEVED and worker.is_serving:
+        reason = await _retire(worker, inherited)
+    else:
+        await worker.stop(is_relieved=reason == RELIEVED)
+    return reason
+
+
+async def _retire(worker: Worker, inherited: Inherited) -> str:
+    """Let another worker have its place; why this one ends, which may be told to stop meanwhile."""
+    stopping = asyncio.create_task(stop_requested(inherited))
+    retiring = asyncio.create_task(worker.retire())
+    await asyncio.wait({stopping, retiring}, return_when=asyncio.FIRST_COMPLETED)
+    if retiring.done():
+        stopping.cancel()
+        retiring.result()
+        return RELIEVED
+    reason = await stopping
+    log.info("worker stops", extra={"reason": reason})
+    retiring.cancel()
+    await asyncio.gather(retiring, return_exceptions=True)
     await worker.stop()
+    return reason
 
 
 def main(arguments: list[str]) -> int:
@@ -35,12 +60,12 @@ def main(arguments: list[str]) -> int:
     try:
         inherited = Inherited.from_environment()
         setup_logging(inherited.settings.log, f"worker-{index}")
-        uvloop.run(_serve(inherited, index))
+        duty = Duty(inherited, "worker", index)
+        return duty.run(lambda inherited: uvloop.run(_serve(inherited, index, duty.serving)))
     except RefuseToStart as error:
         log.error("refusing to start: %s", error)
         say_refusal(error)
         return EXIT_REFUSED
-    return 0
 
 
 if __name__ == "__main__":

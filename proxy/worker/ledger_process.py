@@ -14,93 +14,143 @@ import gc
 import logging
 import os
 import secrets
-import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NoReturn
 
 import apsw
 import uvloop
 
 from config.model import Settings
+from proxy.control.duty import Duty, relief_of
 from proxy.control.inherit import EXIT_REFUSED, Inherited, say_refusal, stop_requested
 from proxy.control.link import (
     STATS_INTERVAL,
     Applied,
     Ask,
     BackendHealth,
+    Drain,
     FromSupervisor,
     LedgerStats,
     Register,
     Reply,
+    SetFaults,
+    SetLogLevel,
     SetRouting,
     SideStats,
 )
 from proxy.control.link_client import LinkClient
-from proxy.control.logs import setup_logging
+from proxy.control.logs import LogLevel, setup_logging
+from proxy.core.breaker import BreakerTrouble
 from proxy.core.errors import RefuseToStart
-from proxy.core.event import NEW, OLD, Attempt, Deliver, Event, Outcome
-from proxy.core.owed import STATE_NAMES, Balance
-from proxy.http.balanced import upstream_of
-from proxy.http.deliver import HttpDelivery
-from proxy.http.tick import Tick
+from proxy.core.event import NEW, OLD, Deliver
+from proxy.core.loop_lag import LoopLag
+from proxy.core.owed import PENDING, STATE_NAMES, Balance
+from proxy.fanout.server import FanOut, fan_out_of
 from proxy.ledger.disk import Disk
 from proxy.ledger.keeper import Figures, Keeper
-from proxy.ledger.marks import Marks
+from proxy.ledger.marks import Marks, grow
 from proxy.ledger.queries import BadQuestion
 from proxy.ledger.store import Store
 from proxy.net.kernel import resident_bytes
-from proxy.net.live_context import LOOK_EVERY
-from proxy.net.lookup import Lookup
-from proxy.websocket.deliver import WebSocketDelivery
+from proxy.worker.drilled import DrilledDelivery
+from proxy.worker.traced import TracedDelivery, send_spans, tracer_of
+from proxy.worker.transport import Transport
 
 log = logging.getLogger(__name__)
 
 EXIT_FAILED: Final = 70
 ORPHAN_MARGIN: Final = 5.0
 """Seconds beyond `stop_grace` that an orphaned ledger waits for its workers' last words."""
+EMPTY_POLL: Final = 0.1
+"""Seconds between two looks whether something is still pending."""
 COME_BACK: Final = 1.0
 """Seconds after its start in which an orphaned ledger's workers come back; they try every 50 ms."""
+_FORGET_EVERY: Final = 60.0
+"""Seconds between two looks at what consumers need not be told of any more."""
 _SWITCH_INTERVAL: Final = 0.0005
 """Seconds. The writing thread asks for Python's lock a few times per commit; 5 ms each would be the latency."""
-_CHECK_EVERY: Final = 0.1
-"""Seconds between two looks for deliveries that are overdue."""
 
 
 class LedgerProcess:
-    """One ledger under the supervisor. deliver: the transport for all routes; breakers: their states by backend."""
+    """One ledger under the supervisor.
 
-    def __init__(self, inherited: Inherited, deliver: Deliver, breakers: Callable[[], dict[str, str]] = dict) -> None:
+    deliver: the transport for all routes; breakers, troubles: their states by backend, and why they are not closed;
+    counters: what the transport counts; fan_out: feeds the backends that connect themselves, where there are any
+    """
+
+    def __init__(
+        self,
+        inherited: Inherited,
+        deliver: Deliver,
+        breakers: Callable[[], dict[str, str]] = dict,
+        counters: Callable[[], Mapping[str, int]] = dict,
+        troubles: Callable[[], dict[str, BreakerTrouble]] = dict,
+        fan_out: FanOut | None = None,
+    ) -> None:
+        self._fan_out = fan_out
+        self._forget_at = 0.0
         self._breakers = breakers
+        self._troubles = troubles
+        self._counters = counters
+        self._drilled = DrilledDelivery(
+            inherited.ledger_settings, deliver, asyncio.get_running_loop(), self._drill_ended
+        )
+        self._tracer = tracer_of(inherited.settings)
+        deliver = self._drilled.deliver
+        if self._tracer is not None:
+            deliver = TracedDelivery(inherited.ledger_settings, deliver, self._tracer).deliver
         self._inherited = inherited
         self._started_at = time.monotonic()
-        settings, places = inherited.settings, inherited.places
+        settings, places = inherited.ledger_settings, inherited.places
+        slots = inherited.slots
+        grow(inherited.marks_fd, max(slots.values()) + 1)
         store = Store(places.ledger, settings.ledger, time.time_ns)
         disk = Disk(places.ledger, settings.ledger.reserve, settings.ledger.min_free)
         self.keeper = Keeper(
-            settings, store, disk, Marks(inherited.marks_fd), deliver, now_ns=time.time_ns, die=_die_at_once
+            settings,
+            store,
+            disk,
+            Marks(inherited.marks_fd),
+            deliver,
+            now_ns=time.time_ns,
+            die=_die_at_once,
+            slots=slots,
         )
+        if fan_out is not None:
+            fan_out.begin_record(self.keeper.book.next_seq)
         register = Register("ledger", 0, os.getpid(), secrets.token_hex(8))
         self._link = LinkClient(places.control_socket, register, self._on_message)
         self._answers: set[asyncio.Task[None]] = set()
         self._epoch = 0
+        self._deliver_for = 0.0
+        """Seconds to go on delivering once told to stop."""
+        self._lag = LoopLag()
+        self._log_level = LogLevel(settings.log)
+        self._worst_lag = 0.0
 
-    async def run(self, stopping: Awaitable[str]) -> None:
-        """Serve until `stopping` says why to stop."""
+    async def run(self, stopping: Awaitable[str], serving: Callable[[], object] = bool) -> str:
+        """Serve until `stopping` says why to stop; why. serving: called when workers can connect."""
         await self.keeper.start(self._inherited.places.ledger_socket)
         self._link.start()
+        serving()
         stats = asyncio.create_task(self._report_stats(), name="stats")
         log.info("the ledger is ready", extra={"next_seq": self.keeper.book.next_seq})
         reason = await stopping
         log.info("%s: stopping", reason)
         if reason == "the launcher died":
             await self._wait_for_workers()
+        elif self._deliver_for:
+            await self._deliver_rest(time.monotonic() + self._deliver_for)
         stats.cancel()
         await asyncio.gather(stats, *self._answers, return_exceptions=True)
+        self._drilled.faults.close()
         await self.keeper.stop()
+        self._send_spans()
         await self._link.close()
         log.info("the ledger is closed")
+        return reason
 
     async def _wait_for_workers(self) -> None:
         """The workers are stopping too, and what they say last must be taken.
@@ -112,11 +162,31 @@ class LedgerProcess:
         while time.monotonic() < (deadline if self.keeper.server.connections else come_back):
             await asyncio.sleep(0.05)
 
+    async def _deliver_rest(self, deadline: float) -> None:
+        """Go on until nothing is pending: at two looks, for what workers said last must be committed to be seen."""
+        wait = max(EMPTY_POLL, 2 * self._inherited.settings.ledger.commit_interval)
+        pending, before = await self._pending(), 1
+        while (pending or before) and time.monotonic() < deadline:
+            await asyncio.sleep(wait)
+            pending, before = await self._pending(), pending
+        if pending:
+            log.warning("%d events are still pending: they stay owed, and the next start delivers them", pending)
+
+    async def _pending(self) -> int:
+        balance = (await self.keeper.figures()).balance
+        return sum(counts[PENDING] for counts in balance.values())
+
     def _on_message(self, message: FromSupervisor) -> None:
         if isinstance(message, SetRouting):
             self._epoch = message.routing.epoch
             self.keeper.set_routing(message.routing)
             self._link.send(Applied(self._epoch))
+        elif isinstance(message, Drain):
+            self._deliver_for = message.deliver_for
+        elif isinstance(message, SetFaults):
+            self._drilled.faults.set(message.faults)
+        elif isinstance(message, SetLogLevel):
+            self._log_level.set(message.level, message.seconds)
         elif isinstance(message, BackendHealth):
             for backend, is_healthy in message.healthy.items():
                 if is_healthy:
@@ -125,6 +195,9 @@ class LedgerProcess:
             task = asyncio.create_task(self._answer(message), name=f"answer {message.op}")
             self._answers.add(task)
             task.add_done_callback(self._answers.discard)
+
+    def _drill_ended(self, route: str) -> None:
+        self.keeper.replayer.retry_all(route, NEW)
 
     async def _answer(self, ask: Ask) -> None:
         try:
@@ -137,19 +210,34 @@ class LedgerProcess:
 
     async def _report_stats(self) -> None:
         while True:
+            self._lag.expect(time.monotonic() + STATS_INTERVAL)
             await asyncio.sleep(STATS_INTERVAL)
+            self._worst_lag = self._lag.ran(time.monotonic())
+            self._send_spans()
             try:
+                figures = await self.keeper.figures()
+                self._forget_gone(figures)
                 if self._link.is_connected:
-                    self._link.send(self.stats(await self.keeper.figures()))
+                    self._link.send(self.stats(figures))
             except Exception:
                 log.exception("could not make statistics")
 
+    def _forget_gone(self, figures: Figures) -> None:
+        now = time.monotonic()
+        if self._fan_out is not None and now >= self._forget_at:
+            self._forget_at = now + _FORGET_EVERY
+            self._fan_out.forget_gone(figures.nothing_before)
+
+    def _send_spans(self) -> None:
+        if self._tracer is not None:
+            send_spans(self._tracer, self._link.send)
+
     def stats(self, figures: Figures) -> LedgerStats:
         """The present state as the supervisor wants it."""
-        keeper = self.keeper
+        keeper, now = self.keeper, time.monotonic()
         return LedgerStats(
             epoch=self._epoch,
-            sides=_sides(self._inherited.settings, keeper, figures),
+            sides=_sides(self._inherited.ledger_settings, keeper, figures),
             receipts=figures.receipts,
             commits=keeper.committer.counters["commits"],
             commit_p99=keeper.committer.p99(),
@@ -158,10 +246,13 @@ class LedgerProcess:
             disk_free=figures.disk_free,
             low_disk=keeper.is_low,
             gaps=figures.gaps,
-            counters=keeper.counters(),
+            counters=keeper.counters() | dict(self._counters()),
             rss_bytes=resident_bytes(),
-            breakers=self._breakers(),
+            breakers=self._breakers() | self._drilled.faults.breakers(now),
+            breaker_troubles=self._troubles() | self._drilled.faults.troubles(now),
             remembered=keeper.remembered(),
+            loop_lag=self._worst_lag,
+            consumers=self._fan_out.stats(now) if self._fan_out is not None else [],
         )
 
 
@@ -170,7 +261,7 @@ def _sides(settings: Settings, keeper: Keeper, figures: Figures) -> list[SideSta
     backends = {
         (route.name, side): name for route in settings.routes for side, name in ((OLD, route.old), (NEW, route.new))
     }
-    now = time.time_ns()
+    now, monotonic = time.time_ns(), time.monotonic()
     sides = []
     for route, side in sorted(backends.keys() | figures.balance.keys()):
         backend = backends.get((route, side), "")
@@ -187,6 +278,8 @@ def _sides(settings: Settings, keeper: Keeper, figures: Figures) -> list[SideSta
                 marked=keeper.backlog.marked(route, side),
                 paused=gate.paused if gate is not None else "",
                 is_open=gate is None or gate.is_open,
+                is_failing=gate is not None and gate.is_failing(monotonic),
+                delivered_bytes=keeper.replayer.delivered_bytes(route, side),
             )
         )
     return sides
@@ -211,76 +304,34 @@ def main() -> int:
     try:
         inherited = Inherited.from_environment()
         setup_logging(inherited.settings.log, "ledger")
-        uvloop.run(_main(inherited))
+        duty = Duty(inherited, "ledger")
+        return duty.run(lambda inherited: uvloop.run(_main(inherited, duty.serving)))
     except RefuseToStart as error:
         log.error("the ledger refuses to start: %s", error)
         say_refusal(error)
         return EXIT_REFUSED
-    return 0
 
 
-async def _main(inherited: Inherited) -> None:
-    stopping = asyncio.create_task(stop_requested(inherited))
-    transport = _Transport(inherited.settings, asyncio.get_running_loop())
+async def _main(inherited: Inherited, serving: Callable[[], None]) -> str:
+    stopping = asyncio.create_task(stop_requested(inherited, relief_of("ledger")))
+    process: LedgerProcess | None = None
+
+    def arrived(backend: str) -> None:
+        if process is not None:
+            process.keeper.replayer.backend_is_healthy(backend)
+
+    places = inherited.places
+    fan_out = fan_out_of(inherited.ledger_settings, places.fanout, arrived)
+    transport = Transport(inherited.ledger_settings, asyncio.get_running_loop(), fan_out)
     try:
-        await LedgerProcess(inherited, transport.deliver, transport.breakers).run(stopping)
+        process = LedgerProcess(
+            inherited, transport.deliver, transport.breakers, transport.counters, transport.troubles, fan_out
+        )
+        if fan_out is not None:
+            await fan_out.start(places.fanout_socket)
+        return await process.run(stopping, serving)
     finally:
         await transport.close()
-
-
-class _Transport:
-    """The ledger's own connections to the backends."""
-
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
-        tick = Tick(loop, lambda: True)  # nothing has to leave this process before an event
-        self._loop = loop
-        self._lookup = Lookup(settings.resolver)
-        self._upstreams = {
-            name: upstream_of(name, backend, loop, tick, self._lookup) for name, backend in settings.backends.items()
-        }
-        sides = {route.name: (self._upstreams[route.old], self._upstreams[route.new]) for route in settings.routes}
-        self._http = HttpDelivery(sides)
-        sessions = {route.name: route.websocket for route in settings.routes if route.websocket is not None}
-        self._websocket = WebSocketDelivery(sides, sessions, settings.limits.max_event_size, tick, loop)
-        self._timer = loop.call_later(_CHECK_EVERY, self._check)
-        self._files_timer = loop.call_later(LOOK_EVERY, self._check_files)
-        loop.add_signal_handler(signal.SIGHUP, self.look_at_files)
-
-    def _check_files(self) -> None:
-        self.look_at_files()
-        self._files_timer = self._loop.call_later(LOOK_EVERY, self._check_files)
-
-    def look_at_files(self) -> None:
-        """Use certificates that have changed."""
-        for upstream in self._upstreams.values():
-            upstream.look_at_files()
-
-    def _check(self) -> None:
-        now = time.monotonic()
-        for upstream in self._upstreams.values():
-            upstream.check_times(now)
-        self._websocket.check_times(now)
-        self._timer = self._loop.call_later(_CHECK_EVERY, self._check)
-
-    async def deliver(self, event: Event, attempt: Attempt) -> Outcome:
-        """By the transport that the event came by."""
-        if event.transport == "websocket":
-            return await self._websocket.deliver(event, attempt)
-        return await self._http.deliver(event, attempt)
-
-    def breakers(self) -> dict[str, str]:
-        """The state of each backend's breaker."""
-        now = time.monotonic()
-        return {name: upstream.breaker.state(now) for name, upstream in self._upstreams.items()}
-
-    async def close(self) -> None:
-        """Close the connections."""
-        self._timer.cancel()
-        self._files_timer.cancel()
-        self._websocket.close()
-        for upstream in self._upstreams.values():
-            upstream.close()
-        await self._lookup.close()
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
-from proxy.control.link import CertificateStats, EndpointStats, Requests, RouteSpread, WorkerStats
-from proxy.core.event import SIDES
+from proxy.control.link import CertificateStats, EndpointStats, Requests, RouteSpread, SourceStats, WorkerStats
+from proxy.core.breaker import BreakerTrouble
+from proxy.core.event import NEW, SIDES
+from proxy.http.faults import Faults
 from proxy.http.plane import DataPlane
 from proxy.http.route import ROLES, EventRoute
 from proxy.http.service import Service
@@ -19,9 +21,19 @@ _CLASSES: Final = ("error", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 def worker_stats(
-    plane: DataPlane, service: Service, listeners: Sequence[ServerTls] = (), sheds: str = ""
+    plane: DataPlane,
+    service: Service,
+    listeners: Sequence[ServerTls] = (),
+    sheds: str = "",
+    faults: Faults | None = None,
+    sources: Sequence[SourceStats] = (),
+    loop_lag: float = 0.0,
 ) -> WorkerStats:
-    """The present figures of one worker. listeners: those that speak TLS; sheds: why clients are turned away."""
+    """The present figures of one worker, which settle what its connections contributed until now.
+
+    listeners: those that speak TLS; sheds: why clients are turned away; faults: of drills, whose
+    breakers stand for those of their backends; sources: that it runs; loop_lag: seconds.
+    """
     now = monotonic()
     busy = sum(1 for client in service.clients if client.is_busy)
     return WorkerStats(
@@ -29,7 +41,11 @@ def worker_stats(
         accepted={route.name: _accepted(route) for route in plane.routes},
         chosen={route.name: (route.chosen[0], route.chosen[1]) for route in plane.routes},
         requests=[requests for route in plane.routes for requests in _requests(route)],
-        breakers={name: upstream.breaker.state(now) for name, upstream in plane.upstreams.items()},
+        left_out={route.name: _left_out(route, now) for route in plane.routes},
+        outstanding={route.name: (route.outstanding[0], route.outstanding[1]) for route in plane.routes},
+        breakers={name: upstream.breaker.state(now) for name, upstream in plane.upstreams.items()}
+        | (faults.breakers(now) if faults is not None else {}),
+        breaker_troubles=_troubles(plane, now) | (faults.troubles(now) if faults is not None else {}),
         open_connections={name: upstream.open + len(upstream.lasting) for name, upstream in plane.upstreams.items()},
         clients=len(service.clients) + service.others,
         sessions=service.others,
@@ -39,6 +55,7 @@ def worker_stats(
         held_bytes=plane.budget.used,
         budget_bytes=plane.budget.limit,
         sheds=sheds,
+        sources=[*sources],
         certificates=[
             CertificateStats(tls.address, each.file, each.names, each.expires_at, tls.live.loaded_at, tls.live.trouble)
             for tls in listeners
@@ -52,15 +69,34 @@ def worker_stats(
         lookups={
             name: upstream.lookup_trouble for name, upstream in plane.upstreams.items() if upstream.lookup_trouble
         },
+        loop_lag=loop_lag,
     )
 
 
-def route_spread(route: EventRoute, seconds: float) -> RouteSpread:
+def _troubles(plane: DataPlane, now: float) -> dict[str, BreakerTrouble]:
+    """Of breakers that are not closed, by backend."""
+    found = {name: upstream.breaker.trouble(now) for name, upstream in plane.upstreams.items()}
+    return {name: trouble for name, trouble in found.items() if trouble is not None}
+
+
+def route_spread(route: EventRoute, seconds: float, epoch: int) -> RouteSpread:
     """Where a route's events lay since this was asked last, `seconds` ago; it is counted anew from now on."""
     counts, seen = route.spread.take()
+    chosen_new = route.chosen[NEW] - route.chosen_before
+    # In sessions steering and a fixed side decide as well, and are counted with the rest.
+    epoch = epoch if route.has_steady_dials and route.settings.websocket is None else 0
+    route.chosen_before, route.has_steady_dials = route.chosen[NEW], True
     if not any(counts):
-        return RouteSpread(route.name, seconds, b"", b"")
-    return RouteSpread(route.name, seconds, array("I", counts).tobytes(), seen)
+        return RouteSpread(route.name, seconds, b"", b"", chosen_new, epoch)
+    return RouteSpread(route.name, seconds, array("I", counts).tobytes(), seen, chosen_new, epoch)
+
+
+def _left_out(route: EventRoute, now: float) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What load events contribute is settled, too, and no test goes by it."""
+    if route.for_load is not None:
+        _left_out(route.for_load, now)
+    old, new = route.contributions
+    return old.settle(now), new.settle(now)
 
 
 def _accepted(route: EventRoute) -> int:
@@ -89,5 +125,6 @@ def _requests(route: EventRoute) -> list[Requests]:
             classes = {_CLASSES[i]: n for i, n in enumerate(figures.classes) if n}
             if classes:
                 backend = route.sides[side].name
-                found.append(Requests(route.name, side, backend, name, classes, dict(figures.latency.buckets)))
+                latency = dict(figures.latency.buckets)
+                found.append(Requests(route.name, side, backend, name, classes, latency, figures.body_bytes))
     return found

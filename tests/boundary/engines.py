@@ -15,8 +15,8 @@ from typing import Final
 import orjson
 from aiohttp import web
 
+from deploy.packages import program
 from proxy.demo.children import Child, free_port
-from tests.harness.packages import program
 from tests.harness.recorder import Recorded, Recorder
 
 _START: Final = 20.0

@@ -8,8 +8,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
+from deploy.packages import program
 from proxy.demo.children import Child, free_port
-from tests.harness.packages import program
 from tests.http.wire import Wire
 
 ATTACKS: Final = {

@@ -14,9 +14,9 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
+from deploy.packages import library, program
 from proxy.demo.children import free_port
 from proxy.demo.instance import Instance
-from tests.harness.packages import install, program
 from tests.http.backend import Backend, BackendConnection, Seen, reply
 
 LARGE: Final = b"0123456789abcdef" * 50_000
@@ -91,7 +91,6 @@ async def check_curl(url: str, backend: Backend, directory: Path) -> None:
     assert all(seen.body in (b"", LARGE) for seen in backend.seen)
 
 
-_HTTPX_IS_HERE: Final = Path("/usr/lib/python3/dist-packages/httpx").is_dir()
 _HTTPX: Final = """
 import hashlib, sys, httpx
 url, large = sys.argv[1], open(sys.argv[2], "rb").read()
@@ -107,8 +106,7 @@ with httpx.Client() as client:
 
 
 async def check_httpx(url: str, backend: Backend, directory: Path) -> None:
-    if not _HTTPX_IS_HERE:
-        install("python3-httpx")
+    library("httpx", "python3-httpx")
     await run("/usr/bin/python3", "-I", "-c", _HTTPX, url, f"{directory}/large")
     assert len(backend.seen) == 24
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.breaker import Breaker
+from proxy.core.breaker import Breaker, BreakerTrouble
 
 RESET = 2.0
 
@@ -97,6 +97,22 @@ def test_after_closing_it_takes_a_whole_row_to_open_it_again() -> None:
     assert breaker.opened == 2
     assert not breaker.allows(4.9)
     assert breaker.allows(5.0)
+
+
+def test_why_it_is_open_is_its_last_failure_and_since_when_the_first_one() -> None:
+    breaker = Breaker(3, RESET)
+    breaker.failed(1.0, "status 500")
+    breaker.succeeded()
+    breaker.note(9.0, "status 503", sent_at=8.0)  # of one endpoint of several
+    breaker.failed(20.0, "no answer within 10 s", sent_at=10.0)
+    breaker.failed(20.5, "no answer within 10 s", sent_at=10.5)
+    assert breaker.trouble(20.5) is None
+    breaker.failed(21.0, "connection refused")
+    assert breaker.trouble(21.5) == BreakerTrouble("connection refused", 3, 13.5)
+    breaker.failed(23.0, "status 502", sent_at=22.9)
+    assert breaker.trouble(23.0) == BreakerTrouble("status 502", 4, 15.0), "a trial that failed is of the same run"
+    breaker.succeeded()
+    assert breaker.trouble(23.0) is None
 
 
 # Quarters of a second, so that sums of times are exact.

@@ -64,7 +64,7 @@ def test_an_outcome_needs_no_reason() -> None:
 
 
 def test_an_attempt_names_side_role_and_number() -> None:
-    assert Attempt(NEW, "copy", 1)._asdict() == {"side": NEW, "role": "copy", "number": 1}
+    assert Attempt(NEW, "copy", 1)._asdict() == {"side": NEW, "role": "copy", "number": 1, "seq": 0}
 
 
 events = st.builds(

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
+from proxy.core.event import UNFIT_STATUS
 from proxy.core.owed import (
     DEAD,
     DEFERRED,
@@ -22,6 +23,7 @@ from proxy.core.owed import (
     TRANSITIONS,
     Balance,
     Cause,
+    lets_follow,
     next_state,
 )
 
@@ -193,3 +195,9 @@ class BalanceMachine(RuleBasedStateMachine):
 
 
 TestBalance = BalanceMachine.TestCase
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_what_waits_for_an_authority_follows_it_or_one_that_could_not_be_given_it(state: int) -> None:
+    assert lets_follow(state, 200) == (state in (DELIVERED, NOT_OWED))
+    assert lets_follow(state, UNFIT_STATUS) == (state in (DELIVERED, NOT_OWED, DEAD))

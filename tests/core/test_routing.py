@@ -18,6 +18,7 @@ from proxy.core.routing import (
     Dials,
     Routing,
     check_weight,
+    lowered,
     rearmed,
     rolled_back,
     with_stage,
@@ -178,6 +179,15 @@ def test_rollback_is_always_allowed_leaves_copy_and_may_be_repeated(dials: Dials
     back = rolled_back(dials, latch=latch)
     assert back == Dials(0.0, dials.copy, latch)
     assert rolled_back(back, latch=latch) == back
+
+
+def test_a_part_of_the_way_back_raises_nothing_and_keeps_copy_and_latch() -> None:
+    dials = Dials(40.0, COPY_DURABLE)
+    assert [lowered(dials, weight).weight for weight in (40, 12.344, 0)] == [40, 12.34, 0]
+    assert lowered(Dials(0.0, COPY_DURABLE, latched=True), 0) == Dials(0.0, COPY_DURABLE, latched=True)
+    for weight in (40.01, 100, -1, 101):
+        with pytest.raises(BadChange):
+            lowered(dials, weight)
 
 
 def test_rearming_moves_nothing() -> None:

@@ -196,6 +196,7 @@ class Rig:
         for route in self.plane.routes:
             route.copies.clear()
         assert self.plane.budget.held == 0, f"{self.plane.budget.held} bytes are still counted"
+        self._check_nothing_is_out()
 
     # what a test does
 
@@ -249,8 +250,13 @@ class Rig:
             assert len(numbers) == 1, f"{event_id} was recorded as {numbers}"
             for side, text in enumerate(self.story(event_id)):
                 assert _ends_well(text), f"{event_id}: {self.story(event_id)} at side {side}"
+        self._check_nothing_is_out()
         assert not self.ledger._waiters
         assert not self.ledger._turn_waiters
+
+    def _check_nothing_is_out(self) -> None:
+        for route in self.plane.routes:
+            assert route.outstanding == [0, 0], f"legs of {route.settings.name} that are counted: {route.outstanding}"
 
 
 def _ends_well(text: str) -> bool:

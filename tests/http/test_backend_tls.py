@@ -79,7 +79,7 @@ async def test_who_cannot_prove_its_name_gets_no_byte(
         answer = await rig.ask(event_bytes("e1", key="k"))
         assert (answer.status, answer.detail) == (502, "cannot connect to the backend old")
         assert why in rig.upstreams["old"].last_trouble
-        outcome = await HttpDelivery({"events": (rig.upstreams["old"], rig.upstreams["new"])}).deliver(
+        outcome = await HttpDelivery({"events": (rig.upstreams["old"], rig.upstreams["new"])}, 2**20).deliver(
             EVENT, Attempt(OLD, "replay", 1)
         )
         assert outcome.kind == UNREACHABLE
@@ -147,7 +147,7 @@ async def test_a_handshake_counts_as_connecting() -> None:
 async def test_the_ledgers_deliveries(ca: Authority) -> None:
     settings = https(ca=ca.file)
     async with running(dials=OFF, backend={"new": settings}, tls={"new": ca.server(ca.issue("backend"))}) as rig:
-        delivery = HttpDelivery({"events": (rig.upstreams["old"], rig.upstreams["new"])})
+        delivery = HttpDelivery({"events": (rig.upstreams["old"], rig.upstreams["new"])}, 2**20)
         assert (await delivery.deliver(EVENT, Attempt(NEW, "replay", 1))).kind == DELIVERED
 
 

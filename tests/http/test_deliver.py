@@ -28,7 +28,7 @@ EVENT = Event(7, "e7", "events", "k", 0, 1, OLD, 3, 0, 0, False, 0, "http", CONT
 
 
 def delivery(rig: Rig) -> HttpDelivery:
-    return HttpDelivery({"events": (rig.upstreams["old"], rig.upstreams["new"])})
+    return HttpDelivery({"events": (rig.upstreams["old"], rig.upstreams["new"])}, 2**20)
 
 
 @pytest.mark.asyncio
@@ -116,4 +116,30 @@ async def test_a_delivery_that_is_cancelled_lets_its_connection_go() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await until(lambda: rig.old.connections[0].is_lost, "closed")
+        await rig.settled()
+
+
+@pytest.mark.asyncio
+async def test_batches_that_wait_or_are_on_their_way_fail_when_it_closes() -> None:
+    form = {"http": {"batch": {"size": 2, "linger": "10s"}}}
+    async with running(dials=OFF, backend={"old": {"deliver": form}}) as rig:
+        rig.old.behave = lambda seen, connection: None
+        found = delivery(rig)
+        tasks = [asyncio.create_task(found.deliver(EVENT, Attempt(OLD, "replay", 1))) for _ in range(3)]
+        await until(lambda: len(rig.old.seen) == 1, "two are on their way, one waits")
+        found.close()
+        assert [(each.kind, each.reason) for each in await asyncio.gather(*tasks)] == [(RETRY, "closing")] * 3
+
+
+@pytest.mark.asyncio
+async def test_an_answer_to_a_batch_may_be_long_but_not_endless() -> None:
+    form = {"http": {"batch": {"size": 2, "linger": "1ms", "results": {"items": "", "status": "/status"}}}}
+    async with running(dials=OFF, backend={"old": {"deliver": form}, "response_timeout": "2s"}) as rig:
+        text = b'[{"status": 409, "why": "%b"}]' % (b"x" * 300_000)
+        rig.old.behave = always(reply(200, text))
+        outcome = await delivery(rig).deliver(EVENT, Attempt(OLD, "replay", 2))
+        assert (outcome.kind, outcome.status) == (REFUSED, 409)
+        rig.old.behave = always(reply(200, b"[" + b" " * 2**21 + text[1:]))
+        outcome = await delivery(rig).deliver(EVENT, Attempt(OLD, "replay", 2))
+        assert (outcome.kind, outcome.reason) == (RETRY, "its answer does not say what became of each event")
         await rig.settled()

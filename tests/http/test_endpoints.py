@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import dns.rcode
@@ -172,6 +173,10 @@ async def test_when_every_endpoint_fails_the_breaker_opens_and_closes_again() ->
         upstream = rig.upstreams["old"]
         assert upstream.breaker.opened == 1
         assert sum(len(each.seen) for each in two) == 6
+        trouble = upstream.breaker.trouble(monotonic())
+        assert trouble is not None
+        assert trouble.reason.endswith(": status 500")
+        assert trouble.failures >= 3
         for each in two:
             each.behave = always(reply(200))
         await asyncio.sleep(0.12)

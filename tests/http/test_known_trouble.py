@@ -7,6 +7,7 @@ import pytest
 from proxy.core.event import NEW, OLD
 from proxy.core.owed import DELIVERED, DISCARDED
 from proxy.ledger.protocol import ANSWERED, OWED
+from proxy.worker.stats import worker_stats
 from tests.http.backend import always, reply
 from tests.http.rig import DUAL, OFF, SPLIT, event_bytes, key_for, make_route, running
 from tests.http.wire import Answer
@@ -81,3 +82,17 @@ async def test_the_log_has_the_address(caplog: pytest.LogCaptureFixture) -> None
         assert (await rig.ask(GET, "GET")).status == 502
         (record,) = [record for record in caplog.records if record.message == "breaker opened"]
         assert f"127.0.0.1:{rig.other.port}" in record.__dict__["reason"]
+        (trouble,) = worker_stats(rig.plane, rig.service).breaker_troubles.values()
+        assert (trouble.reason, trouble.failures) == (record.__dict__["reason"], 1)
+
+
+@pytest.mark.asyncio
+async def test_what_had_no_answer_is_in_trouble_since_it_was_sent(caplog: pytest.LogCaptureFixture) -> None:
+    backend = {"breaker": {"failures": 1, "reset": "60s"}, "response_timeout": "300ms"}
+    async with running(dials=OFF, backend=backend) as rig:
+        rig.other.behave = lambda seen, connection: None
+        assert (await rig.ask(GET, "GET")).status == 504
+        (record,) = [record for record in caplog.records if record.message == "breaker opened"]
+        trouble = worker_stats(rig.plane, rig.service).breaker_troubles["other"]
+        assert trouble.reason == record.__dict__["reason"] == "no answer within 0.3 s"
+        assert trouble.lasts >= 0.3

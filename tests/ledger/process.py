@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 import resource
 import signal
 import socket
@@ -16,6 +15,7 @@ from typing import TypeVar
 from config.loader import load
 from proxy.control.link import FromSupervisor, to_supervisor
 from proxy.control.link_client import pack
+from proxy.control.sealed import seal
 from proxy.ledger.marks import Marks, create
 from tests.ledger.support import until
 
@@ -30,7 +30,7 @@ log: {{level: warning, format: text}}
 stop_grace: 2s
 backends:
   old: {{url: "http://127.0.0.1:1"}}
-  new: {{url: "http://127.0.0.1:1"}}
+  new: {{url: "http://127.0.0.1:{new}"}}
 routes:
   - {{name: events, match: {{path: /api/v1/events}}, stage: dualwrite}}
 ledger: {{reserve: 0B, min_free: 0B, commit_interval: 2ms, segment_size: 64KiB}}
@@ -45,15 +45,15 @@ def _memory(data: bytes) -> int:
 
 
 class LedgerProgram:
-    """`python -m proxy.worker.ledger_process`, again and again on one directory."""
+    """`python -m proxy.worker.ledger_process`, again and again on one directory. new: the new backend's port."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, new: int = 1) -> None:
         self.state = directory / "state"
         (self.state / "run").mkdir(parents=True)
         self.socket = self.state / "run" / "ledger.sock"
         self._config = directory / "crossfade.yaml"
-        self._config.write_text(CONFIG.format(state=self.state))
-        self._config_fd = _memory(pickle.dumps(load(self._config)))
+        self._config.write_text(CONFIG.format(state=self.state, new=new))
+        self._config_fd = _memory(seal(load(self._config)))
         self._marks_fd = create(1)
         self.marks = Marks(self._marks_fd)
         self._lifeline, self._lifeline_end = os.pipe()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.core.event import UNFIT_STATUS
 from proxy.core.owed import DEAD, DELIVERED, DISCARDED, LOST, PENDING, REFUSED
 from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED, UNANSWERED
 from proxy.ledger.reader import Reader
@@ -339,6 +340,20 @@ def test_what_the_authority_refused_is_not_delivered_to_the_side_that_waited(des
     desk.commit()
     assert desk.states() == {"id-1": ("refused", "discarded")}
     assert not desk.marks.marked
+
+
+@pytest.mark.parametrize(("status", "state"), [(UNFIT_STATUS, "pending"), (500, "discarded")])
+def test_what_the_authority_cannot_be_given_is_released_for_the_side_that_waited(
+    desk: Desk, status: int, state: str
+) -> None:
+    stream = desk.book.hello("s1", 0)
+    desk.book.take_frame(stream, frame(1, [event(1, handed=2, after_authority=True)]))
+    desk.commit()
+    desk.book.take_frame(stream, frame(2, [], [(1, 0, HANDED, 503)]))
+    assert desk.book.settle(1, ROUTE, 0, bucket("k"), DEAD, status, 1)
+    desk.commit()
+    assert desk.states() == {"id-1": ("dead", state)}
+    assert (("released", 1, 1) in desk.observer.told) == (state == "pending")
 
 
 def test_bodies_are_kept_when_they_shall_be(tmp_path: Path) -> None:

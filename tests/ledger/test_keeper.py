@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from proxy.core.event import PAUSE, REFUSED, RETRY, UNREACHABLE, Outcome
+from proxy.core.event import DELIVERED as TAKEN
+from proxy.core.event import DENIED, PAUSE, REFUSED, RETRY, UNFIT, UNFIT_STATUS, UNREACHABLE, Outcome
 from proxy.core.owed import DELIVERED, DISCARDED
 from proxy.core.owed import REFUSED as REFUSED_STATE
 from proxy.core.routing import Dials, Routing
@@ -58,6 +59,10 @@ async def test_handed_events_are_delivered_in_order_and_the_mark_is_cleared(ledg
     for k in range(7):
         got = [id for id in ledgers.backends.order(1) if int(id[3:]) % 7 == k]
         assert got == [f"id-{n}" for n in numbers if n % 7 == k]
+    size = sum(len(event(n).body) for n in numbers)
+    assert size > 0
+    assert [keeper.replayer.delivered_bytes(ROUTE, side) for side in (0, 1)] == [0, size]
+    assert keeper.replayer.delivered_bytes("gone", 0) == 0
     assert ledgers.backends.events["id-5"].body == b'{"n":5}'
     assert ledgers.backends.events["id-5"].context.startswith(b"POST /api/v1/events HTTP/1.1\r\n")
     assert 1 < ledgers.backends.most_in_flight <= keeper._settings.ledger.replay_concurrency
@@ -110,6 +115,63 @@ async def test_what_was_read_before_a_worker_died_counts(ledgers: Ledgers) -> No
     assert ledgers.backends.got == []
 
 
+async def test_what_cannot_be_made_for_its_backend_is_a_dead_letter_at_once(ledgers: Ledgers) -> None:
+    keeper = await ledgers.start()
+    worker = await ledgers.worker()
+    ledgers.backends.answers[1, "id-1"] = Outcome(UNFIT, UNFIT_STATUS, "its body cannot be made: /x is missing")
+    await worker.say_durably([event(n, handed=2) for n in (1, 2)], [(n, 0, DELIVERED, 200) for n in (1, 2)])
+    await until(lambda: ledgers.backends.order(1) == ["id-2"], "its successor goes on")
+    await until(lambda: ledgers.states()["id-1"] == ("delivered", "dead"), "it is on record")
+    assert ledgers.backends.attempts[1, "id-1"] == 1
+    found = keeper.queries.events({"id": "id-1"})["events"][0]["new"]
+    assert found == {"state": "dead", "status": UNFIT_STATUS, "attempts": 0, "reason": "unfit"}
+    assert keeper.replayer.counters["unfit"] == 1
+    ledgers.backends.answers.clear()
+    async with asyncio.timeout(20):  # it is on disk a moment before the ledger itself knows
+        while await keeper.queries.answer("dead_requeue", {"ids": ["id-1"]}) != {"moved": 1}:
+            await asyncio.sleep(0.005)
+    await until(lambda: ledgers.backends.order(1) == ["id-2", "id-1"], "requeued once the template is mended")
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_what_an_authority_cannot_be_given_the_other_side_gets(ledgers: Ledgers, restarts: bool) -> None:
+    keeper = await ledgers.start()
+    worker = await ledgers.worker()
+    ledgers.backends.answers[1, "id-1"] = Outcome(UNFIT, UNFIT_STATUS, "its body cannot be made: /x is missing")
+    ledgers.backends.default[0] = Outcome(UNREACHABLE, 502)
+    await worker.say_durably([event(n, authority=1, handed=3, after_authority=True) for n in (1, 2)])
+    await until(lambda: ledgers.states()["id-1"] == ("pending", "dead"), "new cannot be given it, old is down")
+    if restarts:
+        await ledgers.stop()
+        keeper = await ledgers.start()
+    ledgers.backends.default[0] = Outcome(TAKEN, 200)
+    await until(lambda: ledgers.backends.order(0) == ["id-1", "id-2"], "old has it, in order")
+    await until(lambda: ledgers.states() == {"id-1": ("delivered", "dead"), "id-2": DELIVERED_BOTH}, "on record")
+    ledgers.backends.answers.clear()
+    async with asyncio.timeout(20):  # it is on disk a moment before the ledger itself knows
+        while await keeper.queries.answer("dead_requeue", {"ids": ["id-1"]}) != {"moved": 1}:
+            await asyncio.sleep(0.005)
+    await until(lambda: ledgers.states()["id-1"] == DELIVERED_BOTH, "new has it once the template is mended")
+    assert ledgers.backends.order(0) == ["id-1", "id-2"], "old has it once"
+
+
+@pytest.mark.parametrize("kind", [UNFIT, DENIED])
+async def test_what_tells_nothing_of_a_backend_that_was_away_does_not_keep_it_away(ledgers: Ledgers, kind: int) -> None:
+    await ledgers.start()
+    worker = await ledgers.worker()
+    ledgers.backends.default[1] = Outcome(UNREACHABLE, 502)
+    await worker.say_durably([event(n, key=f"k{n}", handed=2) for n in (1, 2)])
+    await until(lambda: ledgers.backends.attempts[1, "id-1"] + ledgers.backends.attempts[1, "id-2"] >= 2, "away")
+    ledgers.backends.answers[1, "id-1"] = Outcome(kind, UNFIT_STATUS if kind == UNFIT else 401)
+    ledgers.backends.answers[1, "id-2"] = ledgers.backends.answers[1, "id-1"]
+    before = dict(ledgers.backends.attempts)
+    await until(lambda: sum(ledgers.backends.attempts.values()) > sum(before.values()), "a trial")
+    ledgers.backends.answers.clear()
+    ledgers.backends.default[1] = Outcome(TAKEN, 200)
+    await worker.say_durably([event(3, key="k3", handed=2)])
+    await until(lambda: "id-3" in ledgers.backends.order(1), "it goes on")
+
+
 async def test_a_failing_key_blocks_only_itself(ledgers: Ledgers) -> None:
     await ledgers.start()
     worker = await ledgers.worker()
@@ -142,6 +204,22 @@ async def test_an_event_that_fails_while_others_succeed_becomes_a_dead_letter(le
     del ledgers.backends.answers[1, "id-1"]
     await until(lambda: ledgers.states()["id-1"] == DELIVERED_BOTH, "requeued and delivered")
     await until(lambda: ledgers.marks.count(0, 1) == 0, "no marks are left")
+
+
+@pytest.mark.parametrize("ledgers", [{"dead_after": 3}], indirect=True)
+@pytest.mark.parametrize(("is_own", "state"), [(True, "dead"), (False, "pending")])
+async def test_a_failure_without_an_answer_counts_where_it_is_the_events_own(
+    ledgers: Ledgers, is_own: bool, state: str
+) -> None:
+    await ledgers.start()
+    worker = await ledgers.worker()
+    ledgers.backends.answers[1, "id-1"] = Outcome(RETRY, 0, "no receipt within 1 s", is_own=is_own)
+    await worker.say_durably([event(1, handed=2)], [(1, 0, DELIVERED, 200)])
+    n = 1
+    while ledgers.backends.attempts[1, "id-1"] < 8 and ledgers.states()["id-1"][1] == "pending":
+        n += 1
+        await worker.say_durably([event(n, key=f"k{n}", handed=2)], [(n, 0, DELIVERED, 200)])
+    assert ledgers.states()["id-1"] == ("delivered", state)
 
 
 @pytest.mark.parametrize("ledgers", [{"dead_after": 2}], indirect=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import cast
 
+import msgspec
 import pytest
 
+from proxy.core.event import UNFIT_STATUS
 from proxy.core.owed import DEAD, DELIVERED, DISCARDED, PENDING, REFUSED
 from proxy.ledger.book import Book
 from proxy.ledger.gate import Gate
@@ -28,7 +30,7 @@ def nothing_known() -> Book:
 
 
 def item(seq: int) -> Item:
-    return Item(seq=seq, event=event(seq), attempts=0, other_state=DELIVERED, has_body=True)
+    return Item(seq=seq, event=event(seq), attempts=0, other_state=DELIVERED, other_status=200, has_body=True)
 
 
 def load(lane: Lane, *seqs: int, next_seq: int) -> None:
@@ -224,6 +226,24 @@ def test_while_the_gate_is_shut_only_one_chunk_is_kept_for_its_trial() -> None:
     assert lane.wants_load()
 
 
+def test_long_bodies_are_read_as_far_as_memory_is_for_them() -> None:
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
+    lane.begin_load()
+    bodies = [event(seq, body=bytes(3 * 2**20), key=f"k{seq}") for seq in (1, 2, 3)]
+    long = [msgspec.structs.replace(item(each.n), event=each) for each in bodies]
+    assert lane.end_load(Chunk(long, 4, True)) == []
+    assert not lane.wants_load(), "though there are only three"
+    lane.finish(take(lane))
+    assert lane.wants_load()
+    lane.begin_load()
+    load(lane, 4, next_seq=5)
+    lane.has_more()
+    lane.stall(take(lane))
+    lane.finish(take(lane))
+    lane.finish(take(lane))
+    assert (lane.queued, lane._loaded_bytes) == (0, 0)
+
+
 def test_what_was_released_is_forgotten_while_the_gate_is_shut() -> None:
     book = nothing_known()
     lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=False)), book)
@@ -256,7 +276,7 @@ def test_what_is_queued_stays_settled_however_long_it_is_queued() -> None:
 def waiting(seq: int) -> Item:
     """An event of a key of its own that waits for its authority."""
     its = event(seq, key=f"k{seq}", after_authority=True)
-    return Item(seq=seq, event=its, attempts=0, other_state=PENDING, has_body=True)
+    return Item(seq=seq, event=its, attempts=0, other_state=PENDING, other_status=0, has_body=True)
 
 
 def test_keys_that_wait_are_bounded_and_reading_goes_on_when_one_does_not_wait_any_more(
@@ -322,6 +342,16 @@ def test_what_can_never_be_delivered_is_given_back() -> None:
     bare.has_body = False
     lane.begin_load()
     assert lane.end_load(Chunk([refused, bare], 3, False)) == [(refused, DISCARDED), (bare, DEAD)]
+
+
+@pytest.mark.parametrize(("status", "is_next"), [(UNFIT_STATUS, True), (500, False), (0, False)])
+def test_an_authority_that_could_not_be_given_it_keeps_the_other_side_from_nothing(status: int, is_next: bool) -> None:
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), nothing_known())
+    dead = item(1)
+    dead.event.after_authority, dead.other_state, dead.other_status = True, DEAD, status
+    lane.begin_load()
+    assert lane.end_load(Chunk([dead], 2, False)) == ([] if is_next else [(dead, DISCARDED)])
+    assert (lane.next() is dead) == is_next
 
 
 def test_what_is_put_back_goes_behind_what_came_back_meanwhile() -> None:

@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from config.model import Ledger
-from proxy.core.event import BOTH, PAUSE, RETRY, UNREACHABLE, Event, Outcome
+from proxy.core.event import BOTH, PAUSE, RETRY, UNFIT, UNFIT_STATUS, UNREACHABLE, Event, Outcome
 from proxy.core.event import DELIVERED as TAKEN
 from proxy.core.event import REFUSED as TURNED_AWAY
-from proxy.core.owed import DELIVERED, DISCARDED, REFUSED, TRANSITIONS
+from proxy.core.owed import DEAD, DELIVERED, DISCARDED, REFUSED, TRANSITIONS
 from proxy.core.routing import Dials, Routing
 from proxy.ledger.backlog import Backlog
 from proxy.ledger.book import Book
@@ -110,16 +110,16 @@ class SteppedReplayer(Replayer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.reading: list[tuple[Lane, int, list[str], Chunk | None]] = []
-        self.flying: list[tuple[Gate, Lane, Item]] = []
+        self.flying: list[tuple[Gate, int, Lane, Item]] = []
         self.check: Callable[[Lane, Item], None] = lambda lane, item: None
 
     def _load(self, lane: Lane) -> None:
         start, without = lane.begin_load()
         self.reading.append((lane, start, without, None))
 
-    def _start(self, gate: Gate, lane: Lane, item: Item) -> None:
+    def _start(self, gate: Gate, trial: int, lane: Lane, item: Item) -> None:
         self.check(lane, item)
-        self.flying.append((gate, lane, item))
+        self.flying.append((gate, trial, lane, item))
 
     def look(self, index: int) -> None:
         """The statement of a reading runs now; its result is not seen yet."""
@@ -137,9 +137,9 @@ class SteppedReplayer(Replayer):
 
     def land(self, index: int, outcome: Outcome) -> None:
         """A delivery ends."""
-        gate, lane, item = self.flying.pop(index)
+        gate, trial, lane, item = self.flying.pop(index)
         gate.ended()
-        self._took(lane, item, outcome)
+        self._took(lane, item, outcome, trial)
         self._pump(gate)
 
 
@@ -154,6 +154,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.all: dict[str, Sent] = {}
         self.log: tuple[list[str], list[str]] = ([], [])
         self.refuses: set[tuple[int, str]] = set()
+        self.unfit: set[tuple[int, str]] = set()
         self.answered: dict[str, list[str]] = {key: [] for key in KEYS}
         self.states: dict[tuple[str, int], int] = {}
         self.is_up = False
@@ -193,7 +194,9 @@ class LedgerMachine(RuleBasedStateMachine):
         alive = any(each is sent for worker in self.workers for each in worker.live.values())
         assert not alive or sent.sides.get(side) not in (IN_FLIGHT, WAITING), "its worker is on it"
         if item.event.after_authority and side != item.event.authority:
-            assert item.event.id in self.log[item.event.authority], "the authority does not have it yet"
+            authority, id = item.event.authority, item.event.id
+            has_it = id in self.log[authority]
+            assert has_it or (authority, id) in self.unfit, "the authority does not have it yet, and could be given it"
 
     def fail(self, why: str) -> None:
         raise AssertionError(why)
@@ -222,11 +225,12 @@ class LedgerMachine(RuleBasedStateMachine):
         """What is not committed is gone; deliveries in flight arrive or not."""
         if really:
             return
-        for (_, lane, item), arrived in zip(self.replayer.flying, arrives, strict=False):
+        for (_, _, lane, item), arrived in zip(self.replayer.flying, arrives, strict=False):
             if arrived and (lane.side, item.event.id) not in self.refuses:
                 self.log[lane.side].append(item.event.id)
         self.group, self.is_written = None, False
         self.lose_what_only_the_dead_knew()
+        self.unfit &= {(side, id) for id, *states in self.rows_on_disk() for side in (0, 1) if states[side] == DEAD}
         self.reader.close()
         self.store.close(clean=False)
         self.start_ledger()
@@ -447,7 +451,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.replayer.see(0)
 
     @precondition(lambda self: self.is_up and self.replayer.flying)
-    @rule(which=st.integers(0, 50), what=st.integers(0, 9))
+    @rule(which=st.integers(0, 50), what=st.integers(0, 10))
     def deliver(self, which: int, what: int) -> None:
         index = which % len(self.replayer.flying)
         outcomes = {
@@ -456,17 +460,21 @@ class LedgerMachine(RuleBasedStateMachine):
             7: Outcome(RETRY, 429),
             8: Outcome(UNREACHABLE, 502, "refused"),
             9: Outcome(PAUSE, 401),
+            10: Outcome(UNFIT, UNFIT_STATUS),
         }
         self.end_delivery(index, outcomes.get(what, Outcome(TAKEN, 200)))
 
     def end_delivery(self, index: int, outcome: Outcome) -> None:
-        _, lane, item = self.replayer.flying[index]
+        _, _, lane, item = self.replayer.flying[index]
         if outcome.kind in (TAKEN, TURNED_AWAY):
             # A backend that refused an event, or took it, says the same again.
             if (lane.side, item.event.id) in self.refuses:
                 outcome = Outcome(TURNED_AWAY, 422)
             elif item.event.id in self.log[lane.side]:
                 outcome = Outcome(TAKEN, 200)
+        self.unfit.discard((lane.side, item.event.id))
+        if outcome.kind == UNFIT and not lane.is_settled(item):
+            self.unfit.add((lane.side, item.event.id))
         if outcome.kind == TAKEN:
             self.log[lane.side].append(item.event.id)
         elif outcome.kind == TURNED_AWAY:
@@ -499,12 +507,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def check_transitions(self) -> None:
         """Every change on disk is in the table of transitions, perhaps over several steps."""
-        for segment in self.store.segments:
-            for id, *states in rows(segment.path, "SELECT id, old_state, new_state FROM receipt"):
-                for side, state in enumerate(states):
-                    before = self.states.get((id, side), state)
-                    assert state == before or (before, state) in LEGAL, (id, side, before, state)
-                    self.states[id, side] = state
+        for id, *states in self.rows_on_disk():
+            for side, state in enumerate(states):
+                before = self.states.get((id, side), state)
+                assert state == before or (before, state) in LEGAL, (id, side, before, state)
+                self.states[id, side] = state
+
+    def rows_on_disk(self) -> list[Any]:
+        """Events with their states at old and new."""
+        text = "SELECT id, old_state, new_state FROM receipt"
+        return [row for segment in self.store.segments for row in rows(segment.path, text)]
 
     @invariant()
     def the_balance_is_what_the_rows_say(self) -> None:
@@ -578,6 +590,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     assert id in self.log[side], f"{name}, but it never came there"
                 if state == DISCARDED:
                     assert self.all[id].event.after_authority, name
+                    assert (1 - side, id) not in self.unfit, f"{name}, and the authority could not be given it"
         for side in (0, 1):
             first: dict[str, int] = {}
             for at, id in enumerate(self.log[side]):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from proxy.control.link import Applied, Ask, LedgerStats, Register, Reply, SetRouting
+from proxy.control.link import Applied, Ask, Drain, LedgerStats, Register, Reply, SetRouting
 from proxy.core.event import Event
 from proxy.core.owed import DELIVERED, REFUSED, STATE_NAMES
 from proxy.core.routing import Dials, Routing
@@ -235,3 +235,44 @@ async def test_it_reports_and_answers_over_the_control_link(program: LedgerProgr
     program.signal(signal.SIGTERM)
     assert (await program.wait())[0] == 0
     await supervisor.close()
+
+
+async def _drained(program: LedgerProgram, seconds: float) -> tuple[int, str]:
+    """One event that new has not got, then a stop that is to deliver first; the exit code and what was said."""
+    supervisor = FakeSupervisor(program.state / "run" / "control.sock")
+    await supervisor.start()
+    await program.start()
+    worker = FakeWorker(program.socket)
+    await worker.connect()
+    await supervisor.heard(Register)
+    await worker.say_durably([event(1, handed=2)], [(1, 0, DELIVERED, 200)])
+    supervisor.tell(Drain(seconds))
+    supervisor.tell(SetRouting(Routing(7, {"events": Dials(0.0, "durable")})))
+    await supervisor.heard(Applied)  # hence it has heard of the drain, too
+    await worker.die()
+    program.signal(signal.SIGTERM)
+    found = await program.wait()
+    await supervisor.close()
+    return found
+
+
+async def test_it_delivers_what_is_pending_before_it_ends_where_that_is_wanted(short: Path) -> None:
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    program = LedgerProgram(short, new=server.sockets[0].getsockname()[1])
+    try:
+        code, said = await _drained(program, 20.0)
+        assert (code, recorded(program)) == (0, {"id-1": ("delivered", "delivered")}), said
+    finally:
+        await program.close()
+        server.close()
+
+
+async def test_what_cannot_be_delivered_in_time_stays_owed(program: LedgerProgram) -> None:
+    code, said = await _drained(program, 0.5)
+    assert (code, recorded(program)) == (0, {"id-1": ("delivered", "pending")})
+    assert "1 events are still pending: they stay owed, and the next start delivers them" in said

@@ -36,9 +36,9 @@ def test_chunks_go_over_segments_and_leave_out_keys(tmp_path: Path) -> None:
     reader = Reader(lambda: desk.store.segments)
     assert everything(reader) == [f"id-{n}" for n in (1, 2, 3, 4, 5, 7, 8, 9, 10)]
     assert everything(reader, rows=1, without=["k1", "other"]) == [f"id-{n}" for n in (2, 3, 5, 8, 9)]
-    assert reader.oldest_pending_ns(ROUTE, 1) == 1000
-    assert reader.oldest_pending_ns(ROUTE, 0) == 1000
-    assert reader.oldest_pending_ns("other", 0) == 0
+    assert reader.oldest_pending(ROUTE, 1) == (1, 1000)
+    assert reader.oldest_pending(ROUTE, 0) == (1, 1000)
+    assert reader.oldest_pending("other", 0) == (0, 0)
     reader.close()
     desk.store.close()
 

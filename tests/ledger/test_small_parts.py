@@ -1,9 +1,6 @@
-"""Bulk statements, backlog, turns, back-off, gate: one part at a time."""
+"""Bulk statements, backlog, turns, back-off: one part at a time."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import apsw
 import pytest
@@ -13,7 +10,6 @@ from hypothesis import strategies as st
 from proxy.ledger.backlog import Backlog
 from proxy.ledger.backoff import Backoff
 from proxy.ledger.bulk import Bulk
-from proxy.ledger.gate import FAILURES_IN_A_ROW, Gate
 from proxy.ledger.marks import MOST, Marks, create
 from proxy.ledger.turns import Place, Turns
 from tests.ledger.support import ROUTE, FakeMarks
@@ -143,155 +139,3 @@ def test_waits_grow_with_jitter_up_to_the_longest() -> None:
         assert least <= min(waits)
         assert max(waits) <= most
         assert len(set(waits)) > 1 or failures == 1
-
-
-# gate
-
-
-class FakeTimer:
-    def __init__(self, seconds: float, call: Callable[[], None]) -> None:
-        self.seconds = seconds
-        self.call = call
-        self.is_cancelled = False
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-
-
-class GateScript:
-    """A gate with timers that a test fires."""
-
-    def __init__(self, concurrency: int = 4) -> None:
-        self.timers: list[FakeTimer] = []
-        self.opened: list[Gate] = []
-        self.gate = Gate("new", concurrency, Backoff(0.1, 1.0), self.call_later, self.opened.append)
-
-    def call_later(self, seconds: float, call: Callable[[], None]) -> Any:
-        self.timers.append(FakeTimer(seconds, call))
-        return self.timers[-1]
-
-    def fire(self) -> None:
-        timer = self.timers[-1]
-        assert not timer.is_cancelled
-        timer.call()
-
-    def fly(self, *, fails: bool = False) -> None:
-        assert self.gate.may_start()
-        self.gate.started()
-        self.gate.ended()
-        if fails:
-            self.gate.failed()
-        else:
-            self.gate.succeeded()
-
-
-def test_an_open_gate_lets_so_many_through() -> None:
-    gate = GateScript(concurrency=2).gate
-    gate.started()
-    gate.started()
-    assert not gate.may_start()
-    gate.ended()
-    assert gate.may_start()
-
-
-def test_a_pause_ends_with_one_trial() -> None:
-    script = GateScript()
-    gate = script.gate
-    gate.pause("refused", shown=False)
-    assert not gate.may_start()
-    assert gate.paused == ""
-    script.fire()
-    assert script.opened == [gate]
-    assert gate.may_start()
-    gate.started()
-    assert not gate.may_start(), "one at a time"
-    gate.ended()
-    assert gate.succeeded()
-    assert gate.may_start()
-    assert gate.is_open
-
-
-def test_a_failed_trial_pauses_longer() -> None:
-    script = GateScript()
-    script.gate.pause("refused", shown=False)
-    for _ in range(4):
-        script.fire()
-        script.gate.started()
-        script.gate.ended()
-        script.gate.pause("refused", shown=False)
-    assert len(script.timers) == 5
-    assert script.timers[-1].seconds > script.timers[0].seconds
-
-
-def test_failures_that_arrive_during_a_pause_do_not_prolong_it() -> None:
-    script = GateScript()
-    for _ in range(4):
-        script.gate.started()
-    for _ in range(4):
-        script.gate.ended()
-        script.gate.pause("refused", shown=False)
-    assert len(script.timers) == 1
-
-
-def test_a_person_must_mend_a_wrong_credential() -> None:
-    script = GateScript()
-    script.gate.pause("status 403", shown=True)
-    assert script.gate.paused == "status 403"
-    script.gate.try_now()
-    assert not script.gate.may_start(), "a healthy probe says nothing about our credential"
-    script.fire()
-    script.gate.started()
-    script.gate.ended()
-    script.gate.succeeded()
-    assert script.gate.paused == ""
-
-
-def test_a_sign_of_life_ends_a_pause_early() -> None:
-    script = GateScript()
-    script.gate.try_now()
-    assert script.opened == [], "it is open"
-    script.gate.pause("refused", shown=False)
-    script.gate.try_now()
-    assert script.timers[0].is_cancelled
-    assert script.gate.may_start()
-
-
-def test_many_failures_in_a_row_are_the_backends() -> None:
-    script = GateScript()
-    for _ in range(FAILURES_IN_A_ROW - 1):
-        script.fly(fails=True)
-    script.fly()
-    for _ in range(FAILURES_IN_A_ROW):
-        assert script.gate.is_open
-        script.fly(fails=True)
-    assert not script.gate.is_open
-
-
-def test_live_answers_between_failures_keep_the_gate_open() -> None:
-    script = GateScript()
-    for _ in range(3 * FAILURES_IN_A_ROW):
-        script.fly(fails=True)
-        script.gate.saw_live(2)
-    assert script.gate.is_open
-    assert script.gate.successes == 6 * FAILURES_IN_A_ROW
-
-
-def test_a_trial_that_fails_while_live_events_are_taken_failed_by_itself() -> None:
-    script = GateScript()
-    script.gate.pause("refused", shown=False)
-    script.gate.saw_live(1)
-    assert script.timers[0].is_cancelled
-    script.fly(fails=True)
-    assert script.gate.is_open
-    script.gate.pause("refused", shown=False)
-    script.fire()
-    script.fly(fails=True)
-    assert not script.gate.is_open, "nothing was taken since this pause"
-
-
-def test_a_closed_gate_starts_nothing() -> None:
-    script = GateScript()
-    script.gate.pause("refused", shown=False)
-    script.gate.close()
-    assert script.timers[0].is_cancelled
-    assert not script.gate.may_start()

@@ -17,7 +17,7 @@ from proxy.core.owed import DEAD, DEFERRED, DELIVERED, PENDING, RELEASED
 from proxy.ledger import segment
 from proxy.ledger.schema import APPLICATION_ID, SCHEMA_VERSION
 from proxy.ledger.segment import LedgerBroken, Segment
-from proxy.ledger.store import Moved
+from proxy.ledger.store import Moved, check_directory
 from tests.ledger.support import ROUTE, Desk, bucket, counted, event, frame, rows
 
 
@@ -77,6 +77,48 @@ def _unknown_old(path: Path) -> None:
     connection = apsw.Connection(str(path))
     connection.execute("PRAGMA user_version = 0; PRAGMA journal_mode = DELETE")
     connection.close()
+
+
+def _of_the_version_before(path: Path) -> None:
+    """As schema 1 was: without the table of what was received."""
+    connection = apsw.Connection(str(path))
+    connection.execute("DROP TABLE received; PRAGMA user_version = 1; PRAGMA journal_mode = DELETE")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+
+
+def _of_a_later_version_that_may_be_taken_back(path: Path) -> None:
+    """Schema 3 with a table and a column that 2 knows nothing of, and that 2 may pass over."""
+    connection = apsw.Connection(str(path))
+    number = SCHEMA_VERSION + 1 | SCHEMA_VERSION << 16
+    connection.execute(f"CREATE TABLE later (n INTEGER); PRAGMA user_version = {number}")
+    connection.execute("ALTER TABLE receipt ADD COLUMN later INTEGER DEFAULT 7")
+    connection.close()
+
+
+@pytest.mark.parametrize("age", [_of_the_version_before, _of_a_later_version_that_may_be_taken_back])
+def test_debts_of_another_version_are_paid_and_its_file_stays_its_own(
+    tmp_path: Path, age: Callable[[Path], None]
+) -> None:
+    desk = Desk(tmp_path / "ledger")
+    settle(desk, 1, 1, 2, sides=1)
+    desk.store.close()
+    path = path_of(tmp_path / "ledger")
+    age(path)
+    (number,) = rows(path, "PRAGMA user_version")
+    desk.open()
+    assert desk.states() == {"id-1": ("delivered", "pending"), "id-2": ("delivered", "pending")}
+    assert desk.bodies() == {"id-1", "id-2"}
+    desk.book.take_frame(desk.book.hello("s1", 0), frame(2, [event(3)], [(1, 1, DELIVERED, 200)]))
+    desk.commit()
+    assert desk.states()["id-3"] == ("pending", "pending")
+    balance = desk.store.balance()
+    desk.store.close()
+    check_directory(tmp_path / "ledger")
+    assert rows(path, "PRAGMA user_version") == [number], "the version that made it may have it back"
+    desk.open()
+    assert desk.store.balance() == balance
+    desk.store.close()
 
 
 def _truncated(path: Path) -> None:

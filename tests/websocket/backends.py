@@ -17,6 +17,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 from websockets.utils import accept_key
 
+from proxy.demo.children import free_port
 from tests.http.wire import PATIENCE
 from tests.websocket.byhand import BINARY, CLOSE, PING, PONG, TEXT, Got, next_frame, sent
 
@@ -52,7 +53,7 @@ class WsBackend(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.port = 0
+        self.port = free_port()  # while it does not listen nobody else gets it
         self.got: list[str | bytes] = []
         self.requests: list[Handshake] = []
         self.refusal: int | None = None

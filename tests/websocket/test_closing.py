@@ -7,12 +7,13 @@ made anew. Codes that must not be on the wire are broken frames of whoever sends
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
 import pytest
 
 from tests.http.wire import until
 from tests.websocket.byhand import CLOSE, CONTINUATION, TEXT, closing, sent
-from tests.websocket.clients import Closed
+from tests.websocket.clients import Client, Closed
 from tests.websocket.rig import Opens, by_hand, make_route, text
 
 pytestmark = pytest.mark.asyncio
@@ -224,3 +225,20 @@ async def test_a_session_that_ended_leaves_nothing_behind(paired: Opens) -> None
         await until(lambda: not rig.sessions.open and not rig.old.connections, "nobody is left")
         assert rig.rig.service.others == 0
         assert rig.rig.plane.budget.held == 0
+
+
+async def test_farewells_are_spread_over_the_time_that_a_drain_has(crossed: Opens) -> None:
+    async with crossed() as rig:
+        clients = [await rig.opened() for _ in range(3)]
+        rig.sessions.stop(over=0.3)
+        left = await asyncio.gather(*map(gone_at, clients))
+        assert max(left) - min(left) >= 0.15, "one after the other"
+        await until(lambda: not rig.sessions.open, "nobody is there")
+        rig.sessions.stop(over=0.1)
+
+
+async def gone_at(client: Client) -> float:
+    with pytest.raises(Closed) as closed:
+        await client.recv()
+    assert closed.value.code == 1001
+    return monotonic()

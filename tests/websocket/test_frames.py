@@ -332,6 +332,22 @@ def test_one_byte_at_a_time_too(data: bytes, runs: bool) -> None:
 
 
 @MANY
+@given(streams, cuts, st.booleans(), st.booleans())
+def test_another_reader_goes_on_where_one_has_stopped(data: bytes, cut: list[int], is_client: bool, runs: bool) -> None:
+    """At every cut; what has ended for one is not gone on with."""
+    frames = reader(is_client=is_client, runs=runs)
+    places = sorted({min(place, len(data)) for place in cut} | {0, len(data)})
+    items: list[Item] = []
+    for start, stop in pairwise(places):
+        items += frames.feed(data[start:stop])
+        if not items or not isinstance(items[-1], Broken | Closing):
+            before, frames = frames, reader(is_client=is_client, runs=runs)
+            frames.go_on(before.begun())
+            assert (frames.held, frames.is_between) == (before.held, before.is_between)
+    assert shown(items) == read(data, is_client=is_client, runs=runs)
+
+
+@MANY
 @given(streams, st.booleans())
 def test_runs_hold_the_same_messages(data: bytes, is_client: bool) -> None:
     """Put together again, runs are the messages' bytes; only what is wrong with a text is not seen."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from config.model import ReplyRule, Route, WebSocket
+from config.model import Route, WebSocket
+from config.replies import ReplyRule
 from proxy.core.event import DELIVERED, REFUSED, RETRY, Outcome
 from proxy.websocket.replies import Replies, Reply
 from tests.http.rig import LIVE, OFF, key_for
@@ -84,6 +85,8 @@ async def test_the_authoritys_reply_is_the_clients_and_both_settle(paired: Opens
         await until(lambda: rig.rig.story("m1") == ("D", "D"), "settled by their replies")
         assert held(rig) == 0
         assert rig.counted("websocket_messages_dropped") == 1
+        (plain,) = rig.rig.plane.routes
+        assert [sum(figures.body_bytes for figures in side) for side in plain.figures] == [len(text(1))] * 2
 
 
 async def test_a_reply_waits_until_its_message_is_safe(paired: Opens) -> None:
@@ -267,4 +270,4 @@ async def test_a_courier_whose_backend_does_not_reply_tries_again() -> None:
         one = event(1)
         one.body = text(1).encode()
         [outcome] = await rig.deliver(one)
-        assert outcome == Outcome(RETRY, 0, "no receipt within 0.2 s")
+        assert outcome == Outcome(RETRY, 0, "no receipt within 0.2 s", is_own=True)

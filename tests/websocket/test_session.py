@@ -26,6 +26,9 @@ async def test_messages_reach_both_sides_byte_for_byte_and_in_order(crossed: Ope
         await until(
             lambda: all(rig.rig.story(f"m{n}") == ("D", "D") for n in range(200) if n not in (7, 9)), "receipts"
         )
+        (route,) = rig.rig.plane.routes
+        size = sum(len(each.encode() if isinstance(each, str) else each) for each in sent)
+        assert [sum(figures.body_bytes for figures in side) for side in route.figures] == [size, size]
 
 
 @pytest.mark.parametrize(

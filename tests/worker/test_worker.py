@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import pickle
 import shutil
 import socket
 import tempfile
 from array import array
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -23,16 +24,24 @@ from proxy.control.link import (
     Applied,
     BackendHealth,
     BackendRecovered,
+    Drain,
     FromSupervisor,
     Register,
     RouteSpread,
+    RunSource,
+    SetFaults,
     SetRouting,
+    SetSettings,
+    SourceProgress,
+    SourceStopped,
+    StopSource,
     ToSupervisor,
     WorkerStats,
     to_supervisor,
 )
 from proxy.control.link_client import pack
 from proxy.core.choose import BUCKETS
+from proxy.core.drill import Fault
 from proxy.core.routing import Dials, Routing
 from proxy.ledger import marks
 from proxy.ledger.marks import RESTORED, Marks
@@ -42,6 +51,7 @@ from tests.http.backend import Backend, BackendConnection, reply
 from tests.http.fake_ledger import FakeLedger
 from tests.http.rig import event_bytes
 from tests.http.wire import Wire, until
+from tests.sources.fake_home import TOKEN, FakeHome
 
 M = TypeVar("M")
 
@@ -80,7 +90,9 @@ class Supervisor(asyncio.Protocol):
 class Scene:
     """A worker and everything around it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, sources: tuple[object, ...] = (), route: Mapping[str, Any] | None = None
+    ) -> None:
         self.old, self.new = Backend(), Backend()
         self.settings = Settings.model_validate(
             {
@@ -98,8 +110,10 @@ class Scene:
                         "key": "header:X-Key",
                         "event_time": "header:X-Time",
                         "identities": ("cookie:c",),
+                        **(route or {}),
                     },
                 ),
+                "sources": sources,
                 "stop_grace": "5s",
             }
         )
@@ -119,9 +133,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
+async def scene(**changes: Any) -> AsyncIterator[Scene]:
     directory = Path(tempfile.mkdtemp(prefix="cf-", dir="/tmp"))
-    found = Scene(directory)
+    found = Scene(directory, **changes)
     control = await asyncio.get_running_loop().create_unix_server(lambda: found.supervisor, str(found.control))
     try:
         await found.fake.start()
@@ -193,7 +207,7 @@ async def test_a_worker_tells_its_figures() -> None:
         await serving(found)
         wire = await Wire.open(found.port)
         found.new.behave = lambda seen, connection: connection.write(reply(500))
-        assert (await wire.ask(event_bytes("e1"))).status == 200
+        assert (await wire.ask(event_bytes("e1", field="value"))).status == 200
         assert (await wire.ask(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", "GET")).status == 404
         await until(lambda: any(stats.accepted["events"] == 1 for stats in found.supervisor.all(WorkerStats)), "told")
         stats = found.supervisor.all(WorkerStats)[-1]
@@ -204,6 +218,9 @@ async def test_a_worker_tells_its_figures() -> None:
             ("new", "copy"): {"5xx": 1},
         }
         assert sum(stats.requests[0].latency.values()) == 1
+        assert {r.backend: r.body_bytes for r in stats.requests} == {"old": len(b'{"field":"value"}'), "new": 0}, (
+            "new failed"
+        )
         assert stats.breakers == {"old": "closed", "new": "closed"}
         assert stats.open_connections == {"old": 1, "new": 1}
         assert stats.counters["handed"] == 1
@@ -272,6 +289,33 @@ async def test_a_backend_that_the_ledger_found_well_needs_no_trial() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_drill_fails_copies_and_tells_the_guard_as_if_new_did() -> None:
+    async with scene() as found:
+        await serving(found)
+        found.supervisor.say(SetFaults({"events": Fault("dead", 60.0)}))
+        await until(lambda: found.worker.plane.routes[0].fault is not None, "heard")
+        wire = await Wire.open(found.port)
+        for number in range(5):
+            assert (await wire.ask(event_bytes(f"e{number}"))).status == 200
+        assert found.new.seen == []
+
+        def told() -> bool:
+            stats = found.supervisor.all(WorkerStats)[-1]
+            failed = {(r.backend, r.role): r.code_classes for r in stats.requests}.get(("new", "copy"))
+            return (stats.breakers, failed) == ({"old": "closed", "new": "open"}, {"error": 5})
+
+        await until(told, "told")
+        assert found.worker.plane.upstreams["new"].breaker.is_closed
+        found.supervisor.say(SetFaults({}))
+        await until(lambda: found.worker.plane.routes[0].fault is None, "it is over")
+        assert (await wire.ask(event_bytes("after"))).status == 200
+        await until(lambda: found.new.ids() == ["after"], "a copy")
+        await until(lambda: found.supervisor.all(WorkerStats)[-1].breakers["new"] == "closed", "told")
+        wire.close()
+        await found.worker.stop()
+
+
+@pytest.mark.asyncio
 async def test_a_stopping_worker_answers_what_is_on_its_way_and_makes_the_record_durable() -> None:
     async with scene() as found:
         await serving(found)
@@ -311,3 +355,105 @@ async def test_a_stop_takes_no_longer_than_its_grace(caplog: pytest.LogCaptureFi
         assert "clients cut at the end of the grace time" in caplog.messages
         wire.reset()
         await until(lambda: not found.worker.service.clients, "gone")
+
+
+@pytest.mark.asyncio
+async def test_a_worker_goes_by_other_live_keys_without_touching_a_connection() -> None:
+    async with scene() as found:
+        await serving(found)
+        (register,) = found.supervisor.all(Register)
+        wire = await Wire.open(found.port)
+        first = await wire.ask(event_bytes("e1"))
+        assert "x-backend" not in first.headers
+        route = found.settings.routes[0].model_copy(update={"backend_header": "X-Backend", "copy_wait": 0.5})
+        backend = found.settings.backends["old"].model_copy(update={"response_timeout": 0.05})
+        backends = found.settings.backends | {"old": backend}
+        other = found.settings.model_copy(update={"routes": (route,), "backends": backends})
+        found.supervisor.say(SetSettings("second", ["somebody else's"], pickle.dumps(other)))
+        found.supervisor.say(SetSettings("third", [register.configuration], pickle.dumps(other)))
+        await until(lambda: found.worker.plane.routes[0].settings.copy_wait == 0.5, "other settings")
+        again = await wire.ask(event_bytes("e2"))  # on the same connection
+        assert again.headers["x-backend"] == "old"
+        assert found.worker.plane.routes[0].accepted == 2, "it is the same route, and counts on"
+        assert found.worker.plane.upstreams["old"].settings.response_timeout == 0.05
+        await until(lambda: found.supervisor.all(WorkerStats)[-1].configuration == "third", "its word")
+        wire.close()
+        await found.worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_backend_that_is_probed_no_more_is_not_unhealthy_for_ever() -> None:
+    async with scene() as found:
+        await serving(found)
+        (register,) = found.supervisor.all(Register)
+        found.supervisor.say(BackendHealth({"old": False, "of another file": False}))
+        await until(lambda: not found.worker.plane.upstreams["old"].is_healthy, "what the probe says")
+        found.supervisor.say(SetSettings("second", [register.configuration], pickle.dumps(found.settings)))
+        await until(lambda: found.worker.plane.upstreams["old"].is_healthy, "nobody's word")
+        await found.worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_drain_closes_with_the_next_answer_and_takes_new_clients() -> None:
+    async with scene() as found:
+        await serving(found)
+        before = await Wire.open(found.port)
+        assert "connection" not in (await before.ask(event_bytes("e1"))).headers
+        found.supervisor.say(Drain())
+        await until(lambda: found.worker.service.is_draining, "it is told")
+        last = await before.ask(event_bytes("e2"))
+        assert (last.status, last.headers["connection"]) == (200, "close")
+        later = await Wire.open(found.port)
+        answer = await later.ask(event_bytes("e3"))
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        before.close()
+        later.close()
+        await until(lambda: not found.worker.service.clients, "both are gone")
+        await found.worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_source_runs_where_the_supervisor_says_and_stops_with_its_worker() -> None:
+    home = FakeHome()
+    await home.start()
+    source = {"name": "home", "route": "events", "home_assistant": {"url": home.url, "token": TOKEN}}
+    async with scene(sources=(source,), route={"key": "json:/entity_id"}) as found:
+        await serving(found)
+        assert home.attempts == 0, "not before it is told to"
+        found.supervisor.say(RunSource("home", 4))
+        await until(lambda: found.supervisor.all(SourceProgress), "the first snapshot is taken")
+        home.change("sensor.a", "1")
+        await until(lambda: found.old.seen, "the event is there")
+        wanted = {"sensor.a": home.states["sensor.a"]["last_updated"]}
+        await until(lambda: found.supervisor.all(SourceProgress)[-1].states == wanted, "it is told how far it is")
+        await until(lambda: any(stats.sources for stats in found.supervisor.all(WorkerStats)), "and how it is")
+        (stats,) = found.supervisor.all(WorkerStats)[-1].sources
+        assert (stats.name, stats.generation, stats.state, stats.trouble) == ("home", 4, "connected", "")
+        await found.worker.stop()
+        assert found.supervisor.all(SourceStopped) == [SourceStopped("home", 4)]
+        assert found.supervisor.all(SourceProgress)[-1].states == wanted
+        assert found.supervisor.all(WorkerStats)[-1].counters["source:home:accepted"] == 1
+        await until(lambda: not home.sessions, "it has left")
+    await home.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_lease_that_is_over_ends_a_source_and_the_worker_serves_on() -> None:
+    home = FakeHome()
+    await home.start()
+    source = {"name": "home", "route": "events", "home_assistant": {"url": home.url, "token": TOKEN}}
+    async with scene(sources=(source,), route={"key": "json:/entity_id"}) as found:
+        await serving(found)
+        found.supervisor.say(RunSource("home", 4))
+        await until(lambda: home.sessions, "it runs")
+        found.supervisor.say(RunSource("home", 4))
+        found.supervisor.say(StopSource("home", 3))
+        await asyncio.sleep(0.05)
+        assert (home.attempts, len(home.sessions)) == (1, 1), "it goes on"
+        found.supervisor.say(StopSource("home", 4))
+        await until(lambda: found.supervisor.all(SourceStopped) == [SourceStopped("home", 4)], "it has stopped")
+        assert not home.sessions
+        found.supervisor.say(RunSource("home", 5))
+        await until(lambda: home.sessions, "it runs again")
+        await found.worker.stop()
+    await home.stop()

@@ -1,0 +1,186 @@
+"""The retiring worker's side of a handover: what is offered, what became of it, and what was left behind.
+
+Movable --freeze--> Offer --Accepted--> Release, depart
+                      +---Refused, no answer, nobody there any more--> thaw: it stays
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Final, Protocol
+
+from proxy.fanout.relay import Relay
+from proxy.http.downstream import Client
+from proxy.websocket.kept import Kept
+from proxy.websocket.session import Session
+from proxy.worker.handover import (
+    VERSION,
+    Accepted,
+    Channel,
+    Greeting,
+    Lost,
+    Offer,
+    Refused,
+    Release,
+    Settled,
+    ToPredecessor,
+    Withdraw,
+)
+
+log = logging.getLogger(__name__)
+
+ANSWER_WAIT: Final = 2.0
+"""Seconds in which a successor answers an offer: as long, a connection stands still."""
+AT_A_TIME: Final = 32
+"""Offers without an answer."""
+
+
+class Movable(Protocol):
+    """A connection, or some that belong together, which may go to another worker."""
+
+    @property
+    def kind(self) -> str:
+        """What it speaks."""
+
+    @property
+    def connection(self) -> Client | Session | Relay:
+        """What it is here."""
+
+    def freeze(self) -> tuple[bytes, list[int]]:
+        """Touch it no more; its state, and its descriptors."""
+
+    @property
+    def is_there(self) -> bool:
+        """Is it as it was then?"""
+
+    def thaw(self) -> None:
+        """It stays: go on with it."""
+
+    def depart(self, number: int) -> None:
+        """It is another worker's, under the number of its offer: close our descriptors, and tell nobody."""
+
+
+def call(path: Path) -> socket.socket | None:
+    """A connection to the worker that listens there; None without one."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        return None
+    return connection
+
+
+class Offers:
+    """To one successor. numbers: for offers, never used before; refused: called with what it does not take.
+
+    count: called with a counter's name; wake: called when something was answered
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        headers: frozenset[bytes],
+        kept: Kept,
+        numbers: Iterator[int],
+        *,
+        refused: Callable[[Movable], None],
+        count: Callable[[str], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._kept = kept
+        self._numbers = numbers
+        self._refused = refused
+        self._count = count
+        self._wake = wake
+        self._offered: dict[int, tuple[Movable, float]] = {}
+        self._reasons: set[str] = set()
+        self._channel = Channel(connection, loop, is_successor=False, hear=self._hear, lost=self._successor_gone)
+        self._channel.put(Greeting(VERSION, sorted(headers)))
+
+    @property
+    def is_open(self) -> bool:
+        """Is anybody there?"""
+        return self._channel.is_open
+
+    @property
+    def has_room(self) -> bool:
+        """May something be offered now?"""
+        return self._channel.is_open and len(self._offered) < AT_A_TIME
+
+    @property
+    def is_idle(self) -> bool:
+        """Was every offer answered?"""
+        return not self._offered
+
+    def offer(self, movable: Movable) -> bool:
+        """Offer something; false when that cannot be said now, and it goes on as before."""
+        state, descriptors = movable.freeze()
+        number = next(self._numbers)
+        if not self._channel.offer(Offer(number, movable.kind, state, len(descriptors)), descriptors):
+            movable.thaw()
+            return False
+        self._offered[number] = (movable, monotonic())
+        return True
+
+    def check_time(self, now: float) -> None:
+        """Let go of a successor that does not answer."""
+        if self._offered and now - next(iter(self._offered.values()))[1] > ANSWER_WAIT:
+            self._channel.close(f"no answer within {ANSWER_WAIT:g} s")
+
+    def _hear(self, message: ToPredecessor) -> None:
+        if type(message) is Lost:
+            self._kept.lost(message.number, message.side)
+        elif type(message) is Settled:
+            self._kept.settled(message.number, message.side)
+        elif type(message) is Accepted or type(message) is Refused:
+            self._answered(message)
+
+    def _answered(self, message: Accepted | Refused) -> None:
+        movable, _ = self._offered.pop(message.number, (None, 0.0))
+        if movable is None:
+            return
+        if type(message) is Refused:
+            self._tell_refused(movable, message.reason)
+            movable.thaw()
+            self._refused(movable)
+        elif movable.is_there and self._channel.put(Release(message.number)):
+            movable.depart(message.number)
+            self._count(f"moved_out_{movable.kind}")
+        else:
+            self._channel.put(Withdraw(message.number))
+            movable.thaw()
+        self._wake()
+
+    def _tell_refused(self, movable: Movable, reason: str) -> None:
+        self._count(f"moves_refused_{movable.kind}")
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            log.warning("the successor does not take some connections", extra={"kind": movable.kind, "reason": reason})
+
+    def withdraw(self) -> None:
+        """Keep whatever was not released."""
+        offered, self._offered = self._offered, {}
+        for number, (movable, _) in offered.items():
+            self._channel.put(Withdraw(number))
+            movable.thaw()
+
+    def _successor_gone(self, why: str) -> None:
+        if self._offered:
+            log.warning("the successor is gone", extra={"reason": why, "offered": len(self._offered)})
+        offered, self._offered = self._offered, {}
+        for movable, _ in offered.values():
+            movable.thaw()
+        self._kept.all_lost()
+        self._wake()
+
+    def close(self) -> None:
+        """End the conversation."""
+        self._channel.close()

@@ -1,0 +1,75 @@
+"""The access log: which answers have a line, and what is never in one."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from config.log import Access
+from proxy.core.routing import Dials
+from proxy.http.access import AccessLog, shown_target
+from tests.http.backend import always, reply
+from tests.http.rig import DUAL, event_bytes, running
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("/events", "/events"),
+        ("/events?", "/events?..."),
+        ("/events?token=SECRET&b=SECRET=SECRET", "/events?token=...&b=..."),
+        ("/events?SECRET;a=SECRET?SECRET", "/events?...&a=..."),
+    ],
+)
+def test_a_query_without_its_values(target: str, shown: str) -> None:
+    assert shown_target(target, with_values=False) == shown
+    assert shown_target(target, with_values=True) == target
+
+
+async def lines(
+    caplog: pytest.LogCaptureFixture, settings: dict[str, Any], dials: Dials = DUAL, status: int = 200
+) -> list[logging.LogRecord]:
+    """What is logged of an event."""
+    async with running(dials=dials) as rig:
+        rig.plane.access = AccessLog(Access.model_validate(settings))
+        rig.old.behave = always(reply(status))
+        data = event_bytes("e", key="k", password="SECRET").replace(b"/events", b"/events?token=SECRET", 1)
+        await rig.ask(data.replace(b"Host: a\r\n", b"Host: a\r\nAuthorization: SECRET\r\n"))
+        await rig.settled()
+    return [record for record in caplog.records if record.name == "proxy.http.access"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", [200, 422, 503])
+async def test_a_line_for_an_answer(caplog: pytest.LogCaptureFixture, status: int) -> None:
+    (line,) = await lines(caplog, {"sample": "100%"}, status=status)
+    found = vars(line)
+    assert (found["route"], found["method"], found["target"]) == ("events", "POST", "/events?token=...")
+    assert (found["id"], found["authority"], found["status"]) == ("e", "old", 202 if status == 503 else status)
+    assert found["handed"] == (["old"] if status == 503 else [])
+    assert 0 < found["ms"] < 60_000
+    assert "SECRET" not in repr(found)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("settings", "count"), [({"slow": "1h"}, 0), ({"slow": "0s"}, 1), ({"slow": "1h", "sample": "100%"}, 1)]
+)
+async def test_those_that_are_wanted(caplog: pytest.LogCaptureFixture, settings: dict[str, Any], count: int) -> None:
+    assert len(await lines(caplog, settings)) == count
+
+
+@pytest.mark.asyncio
+async def test_none_by_default(caplog: pytest.LogCaptureFixture) -> None:
+    async with running() as rig:
+        assert rig.plane.access is None
+        await rig.ask(event_bytes("e", key="k"))
+    assert [record for record in caplog.records if record.name == "proxy.http.access"] == []
+
+
+def test_values_are_shown_where_that_is_wanted() -> None:
+    with pytest.raises(ValueError, match="needs sample, slow or both"):
+        Access.model_validate({"query": "show"})
+    assert Access.model_validate({"slow": "500ms"}).slow == 0.5
