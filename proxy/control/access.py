@@ -1,7 +1,8 @@
 """Who may do what with the admin API.
 
 Unix socket     its mode (0600) has decided already: always operator
-TCP             a change needs an operator's token; a read needs any token as soon as one exists
+TCP             a change needs an operator's token; a read needs a viewer's or an operator's as soon as any exists
+                a hook needs a token of the role hook, which may do nothing else, or an operator's
 both            Host must be one of ours (DNS rebinding), and a browser's Origin must be the same as Host
 """
 
@@ -15,11 +16,14 @@ from proxy.control.operations import Access
 from proxy.control.problems import Problem
 from proxy.control.tokens import Tokens
 
-HOW_TO_GET_ONE = "a token is needed: proxyctl token create NAME --role operator, on the machine of the instance"
+HOW_TO_GET_ONE = "a token is needed: proxyctl token create NAME --role {role}, on the machine of the instance"
+_MAY = {"viewer": ("viewer",), "operator": ("viewer", "operator", "hook"), "hook": ("hook",)}
+"""By role, what its token opens."""
+_WHOSE = {"viewer": "a viewer's", "operator": "an operator's", "hook": "a hook's"}
 
 
 class Caller(NamedTuple):
-    """Who calls. name: the token's, empty without one; role: viewer or operator."""
+    """Who calls. name: the token's, empty without one; role: viewer, operator or hook."""
 
     name: str
     role: str
@@ -40,13 +44,14 @@ def check_caller(
     if authorization is None:
         if access == "viewer" and not tokens.any:
             return Caller("", "viewer")
-        raise Problem(401, HOW_TO_GET_ONE, admin_socket=socket)
+        role = "hook" if access == "hook" else "operator"
+        raise Problem(401, HOW_TO_GET_ONE.format(role=role), admin_socket=socket)
     scheme, _, secret = authorization.partition(" ")
     token = tokens.find(secret.strip()) if scheme.lower() == "bearer" else None
     if token is None:
         raise Problem(401, "this token is not known here, or it was revoked")
-    if access == "operator" and token.role != "operator":
-        raise Problem(403, f"the token {token.name} is a viewer's; this needs an operator's")
+    if access not in _MAY[token.role]:
+        raise Problem(403, f"the token {token.name} is {_WHOSE[token.role]}; this needs {_WHOSE[access]}")
     return Caller(token.name, token.role)
 
 

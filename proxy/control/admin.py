@@ -1,18 +1,19 @@
 """The admin API's HTTP side: every request is checked here before a handler sees it.
 
-request --> host, origin --> token, role --> content type --> body, query --> handler --> JSON
-                |                |               |                |             |
-                +------ 403 -----+---- 401 ------+----- 415 ------+---- 422 ----+--> problem+json
+request --> host, origin --> token, role --> a hook's limit --> content type, body, query --> handler --> JSON
+                |                |                 |                    |                     |
+                +------ 403 -----+------ 401 ------+------- 429 --------+----- 415, 422 ------+--> problem+json
 """
 
 from __future__ import annotations
 
-import json
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +26,9 @@ from proxy.control.access import Caller, check_caller, check_origin, is_loopback
 from proxy.control.changes import Who
 from proxy.control.inherit import places_of
 from proxy.control.instance import Instance
+from proxy.control.json_body import is_text, read_body
 from proxy.control.operations import OPERATIONS, Operation
+from proxy.control.pages import add_pages
 from proxy.control.problems import Problem, problem_of, respond
 from proxy.control.sockets import address_text, listen_tcp, listen_unix
 from proxy.core.errors import RefuseToStart
@@ -37,13 +40,18 @@ SHUTDOWN: Final = 1.0
 
 @dataclass(frozen=True)
 class Call:
-    """One checked request. body: of the operation's type, or None; query: only parameters that it has."""
+    """One checked request. body: of the operation's type, or None; query: only parameters that it has; token: its
+    name, empty for who came without one; role: what he may do; may_still: whether he still may, for what takes long.
+    """
 
     operation: Operation
     path: Mapping[str, str]
     query: Mapping[str, str]
     body: Any
     who: Who
+    token: str = ""
+    role: str = "operator"
+    may_still: Callable[[], bool] = lambda: True
 
     def integer(self, name: str, default: int, least: int, most: int) -> int:
         """A whole number of the query; raises Problem 422."""
@@ -53,6 +61,16 @@ class Call:
         if not text.isascii() or not text.isdigit() or len(text) > 18 or not least <= int(text) <= most:
             raise Problem(422, f"{name} must be a whole number from {least} to {most}, not {text!r}")
         return int(text)
+
+    def moment(self, name: str) -> float | None:
+        """A time of the query, seconds since 1970, None without it; raises Problem 422."""
+        text = self.query.get(name)
+        if text is None:
+            return None
+        seconds = nanoseconds(text, name) / 1e9
+        if not 0 <= seconds < 1e11:
+            raise Problem(422, f"{name} is no time of this world: {text!r}")
+        return seconds
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str | None:
         """One of some words of the query; raises Problem 422."""
@@ -65,8 +83,8 @@ class Call:
 Handler = Callable[[Call], Awaitable[Any]]
 
 
-def nanoseconds(moment: float | str) -> int:
-    """`2026-01-31T12:00:00Z`, or seconds since 1970, as nanoseconds since 1970; raises Problem 422."""
+def nanoseconds(moment: float | str, name: str = "since") -> int:
+    """`2026-01-31T12:00:00Z`, or seconds since 1970, as nanoseconds since 1970; raises Problem 422 that names it."""
     try:
         try:
             seconds = float(moment)
@@ -75,7 +93,7 @@ def nanoseconds(moment: float | str) -> int:
             seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
         return int(seconds * 1e9)
     except (ValueError, OverflowError):
-        raise Problem(422, f"since must be an ISO 8601 moment or seconds since 1970, not {moment!r}") from None
+        raise Problem(422, f"{name} must be an ISO 8601 moment or seconds since 1970, not {moment!r}") from None
 
 
 def build(instance: Instance, handlers: Mapping[str, Handler], *, trusted: bool) -> web.Application:
@@ -92,6 +110,7 @@ def build(instance: Instance, handlers: Mapping[str, Handler], *, trusted: bool)
         return response
 
     app = web.Application(middlewares=[problems], client_max_size=MAX_BODY)
+    add_pages(app)
     for operation in OPERATIONS:
         app.router.add_route(
             operation.method, operation.path, _endpoint(instance, operation, handlers[operation.name], trusted)
@@ -104,20 +123,32 @@ def _endpoint(
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     known = {each.name for each in operation.parameters if each.place == "query"}
 
-    async def endpoint(request: web.Request) -> web.StreamResponse:
-        caller = check_caller(
+    def caller_of(request: web.Request) -> Caller:
+        return check_caller(
             operation.access,
             trusted=trusted,
             authorization=request.headers.get("Authorization"),
             tokens=instance.tokens,
             socket=str(places_of(instance.settings).admin_socket.resolve()),
         )
+
+    def may_still(request: web.Request, caller: Caller) -> bool:
+        try:
+            return caller_of(request) == caller
+        except Problem:
+            return False
+
+    async def endpoint(request: web.Request) -> web.StreamResponse:
+        caller = caller_of(request)
         unknown = sorted(set(request.query) - known)
         if unknown and operation.access != "open":
             raise Problem(422, f"unknown parameter {unknown[0]}; this takes {', '.join(sorted(known)) or 'none'}")
-        body = await _body(request, operation)
-        call = Call(operation, request.match_info, request.query, body, _who(request, caller, body))
-        result = await handler(call)
+        with _limited(instance, operation, caller):
+            body = await read_body(request, operation)
+            who = _who(request, caller, body)
+            again = partial(may_still, request, caller)
+            call = Call(operation, request.match_info, request.query, body, who, caller.name, caller.role, again)
+            result = await handler(call)
         if isinstance(result, web.StreamResponse):
             return result
         return web.Response(status=operation.status, body=msgspec.json.encode(result), content_type="application/json")
@@ -125,25 +156,17 @@ def _endpoint(
     return endpoint
 
 
-async def _body(request: web.Request, operation: Operation) -> Any:
-    if operation.body is None:
-        return None
-    data = await request.read()
-    if not data:
-        data = b"{}"
-    elif request.content_type != "application/json":
-        raise Problem(415, "the body must be application/json")
-    try:
-        # json reads NaN, which is no JSON, so that it can be refused as the weight that it is meant to be.
-        return msgspec.convert(json.loads(data), operation.body)
-    except (msgspec.ValidationError, OverflowError) as error:
-        raise Problem(422, str(error)) from None
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, f"the body is not JSON: {error}") from None
+def _limited(instance: Instance, operation: Operation, caller: Caller) -> AbstractContextManager[None]:
+    """What hooks take has a limit, which a notification enters before it is read; raises Problem 429."""
+    if operation.access != "hook":
+        return nullcontext()
+    return instance.hook_limits.entered(operation.name.removeprefix("hook_"), caller.name)
 
 
 def _who(request: web.Request, caller: Caller, body: Any) -> Who:
     said = request.headers.get("X-Actor", "")
+    if not is_text(said):
+        raise Problem(400, "X-Actor must be UTF-8")
     name = f"token {caller.name}" if caller.name else ""
     # Without a token it came over the Unix socket: no change gets here otherwise.
     actor = f"{name} ({said})" if name and said else name or said or "unix socket"

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -19,6 +21,7 @@ from proxy.control.files import append_line
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 _CHUNK: Final = 64 * 2**10
 MAX_TEXT: Final = 1000
 """Characters kept of what a person writes: reason and actor."""
@@ -48,6 +51,11 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _next_millisecond(seconds: float) -> str:
+    """The first moment that an entry can bear which is not before this one."""
+    return iso(-(-round(seconds * 1e6) // 1000) / 1000)
+
+
 class Audit:
     """`audit.jsonl`. clock: seconds since 1970."""
 
@@ -55,6 +63,10 @@ class Audit:
         self._path = path
         self._clock = clock
         self._order = asyncio.Lock()
+        self._writer = ThreadPoolExecutor(1, "audit")
+        """Of writes alone: nobody who reads or hangs elsewhere may hold a revert up."""
+        self.listeners: list[Callable[[Entry], None]] = []
+        """Each gets every entry once it is durable, in order. They neither wait nor raise."""
         self.damaged = 0
         """Lines that could not be read when last asked."""
 
@@ -64,36 +76,70 @@ class Audit:
             entry, at=iso(self._clock()), reason=entry.reason[:MAX_TEXT], actor=entry.actor[:MAX_TEXT]
         )
         async with self._order:
-            await asyncio.to_thread(append_line, self._path, msgspec.json.encode(stamped))
+            line = msgspec.json.encode(stamped)
+            await asyncio.get_running_loop().run_in_executor(self._writer, append_line, self._path, line)
+            for listener in self.listeners:
+                listener(stamped)
         log.info("%s", stamped.action, extra={"route": stamped.route, "actor": stamped.actor, "epoch": stamped.epoch})
         return stamped
 
-    async def history(self, limit: int, route: str | None = None, action: str | None = None) -> list[Entry]:
-        """The newest entries first, at most `limit`, of one route and one action when given."""
-        return await asyncio.to_thread(self._history, limit, route, action)
+    def close(self) -> None:
+        """No more writes. One that is under way ends, and the process does not end before it."""
+        self._writer.shutdown(wait=False)
 
-    def _history(self, limit: int, route: str | None, action: str | None) -> list[Entry]:
-        found: list[Entry] = []
+    async def history(
+        self,
+        limit: int,
+        route: str | None = None,
+        action: str | None = None,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        offset: int = 0,
+    ) -> list[Entry]:
+        """The newest entries first, at most `limit` after the first `offset`; of one route and one action when given.
+
+        since, until: seconds since 1970, only what was written from then on, and before.
+        """
+        # All are looked at: a clock that was set back leaves entries that are not in the order of their times.
+        begin, end = (None if each is None else _next_millisecond(each) for each in (since, until))
+
+        def look(entries: Iterator[Entry]) -> list[Entry]:
+            found = (
+                entry
+                for entry in entries
+                if (route is None or entry.route == route)
+                and (action is None or entry.action == action)
+                and (begin is None or entry.at >= begin)
+                and (end is None or entry.at < end)
+            )
+            return list(islice(found, offset, offset + limit))
+
+        return await self.read(look)
+
+    async def read(self, look: Callable[[Iterator[Entry]], T]) -> T:
+        """What `look` makes of the entries, newest first; it runs in a thread, and reads as far as it wants to."""
+        return await asyncio.to_thread(lambda: look(self._entries()))
+
+    def _entries(self) -> Iterator[Entry]:
         damaged = 0
-        for line in lines_backwards(self._path):
-            try:
-                entry = msgspec.json.decode(line, type=Entry)
-            except msgspec.DecodeError:
-                damaged += 1
-                continue
-            if (route is None or entry.route == route) and (action is None or entry.action == action):
-                found.append(entry)
-                if len(found) >= limit:
-                    break
-        if damaged > self.damaged:
-            log.warning("%s has %d damaged lines", self._path, damaged)
-        self.damaged = damaged
-        return found
+        try:
+            for line in lines_backwards(self._path):
+                try:
+                    entry = msgspec.json.decode(line, type=Entry)
+                except msgspec.DecodeError:
+                    damaged += 1
+                else:
+                    yield entry
+        finally:  # also where the reader has seen enough
+            if damaged > self.damaged:
+                log.warning("%s has %d damaged lines", self._path, damaged)
+            self.damaged = damaged
 
     def last_epoch(self) -> int:
         """The epoch of the newest entry; 0 without one."""
-        newest = self._history(1, None, None)
-        return newest[0].epoch if newest else 0
+        newest = next(self._entries(), None)
+        return newest.epoch if newest is not None else 0
 
 
 def lines_backwards(path: Path) -> Iterator[bytes]:

@@ -11,14 +11,17 @@ import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from proxy.control.files import write_whole
-from proxy.control.state import STATE_SCHEMA, Conflict, LiveState, RouteState
+from proxy.control.state import OLDEST_STATE_SCHEMA, READABLE_FROM, STATE_SCHEMA, Conflict, LiveState, RouteState
 from proxy.core.errors import BadChange, RefuseToStart
 from proxy.core.routing import check_weight
+from proxy.core.versions import can_read
 
 
 def read_state(path: Path) -> LiveState | None:
@@ -36,17 +39,31 @@ def read_state(path: Path) -> LiveState | None:
         raise RefuseToStart(
             f"{path} is not a Crossfade state file; move it away to start from the configuration"
         ) from None
-    if schema != STATE_SCHEMA:
+    try:
+        is_readable = can_read(schema, head.get("readable_from", schema), ours=STATE_SCHEMA, oldest=OLDEST_STATE_SCHEMA)
+    except TypeError:
+        is_readable = False
+    if not is_readable:
         raise RefuseToStart(
             f"{path} has schema {schema!r}, this version reads {STATE_SCHEMA}; start the version that wrote it"
         )
     try:
-        state = msgspec.convert(head, LiveState)
+        state = msgspec.convert(head if schema <= STATE_SCHEMA else _known(head), LiveState)
         for route in state.routes.values():
             check_weight(route.weight)
     except (msgspec.ValidationError, BadChange) as error:
         raise RefuseToStart(f"{path} is damaged: {error}") from None
     return state
+
+
+def _known(head: dict[str, Any]) -> dict[str, Any]:
+    """A later version's state without what this one does not know."""
+    members, of_a_route = (frozenset(each.__struct_fields__) for each in (LiveState, RouteState))
+    routes = {
+        name: {key: value for key, value in route.items() if key in of_a_route}
+        for name, route in head.get("routes", {}).items()
+    }
+    return {key: value for key, value in head.items() if key in members} | {"routes": routes}
 
 
 class FileStore:
@@ -61,6 +78,8 @@ class FileStore:
         self.floor = floor
         self._state = read_state(path)
         self._changed = asyncio.Condition()
+        self._writer = ThreadPoolExecutor(1, "routing")
+        """Of writes alone, as that of the audit trail."""
 
     async def get(self) -> LiveState | None:
         """The present state."""
@@ -72,11 +91,15 @@ class FileStore:
             current = self._state.revision if self._state is not None else 0
             if current != expected:
                 raise Conflict(current)
-            state = LiveState(STATE_SCHEMA, max(expected, self.floor) + 1, dict(routes))
-            await asyncio.to_thread(self._write, expected, state)
+            state = LiveState(STATE_SCHEMA, max(expected, self.floor) + 1, dict(routes), READABLE_FROM)
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._write, expected, state)
             self._state = state
             self._changed.notify_all()
             return state
+
+    def close(self) -> None:
+        """No more writes. One that is under way ends, and the process does not end before it."""
+        self._writer.shutdown(wait=False)
 
     def _write(self, expected: int, state: LiveState) -> None:
         """Under a lock between processes: the supervisor of a dying instance may still be there."""

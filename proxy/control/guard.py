@@ -1,25 +1,30 @@
 """The guard: looks at new with every report of a worker or the checker, and reverts a route that fails.
 
 It looks whenever new has traffic: at weight 0 with copies there is nothing to revert, and a new that fails is known
-before the first percent. A change of weight or copy starts everything anew, because the traffic is another one then.
-What it looks at is in `proxy.control.watches`.
+before the first percent. A change of weight or copy, and a drill that begins or ends, starts everything anew, because
+the traffic is another one then. What it looks at is in `proxy.control.watches`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
 from config.model import Route, Settings
 from proxy.control.changes import OWN_ACTOR, Changes, Who
+from proxy.control.drills import Drills, said_of_cause
+from proxy.control.onset import Onset
 from proxy.control.probes import Probes
+from proxy.control.reverts import Reverts
 from proxy.control.state import LiveState, RouteState
 from proxy.control.tally import Tally
-from proxy.control.watches import Cause, Watches
-from proxy.core.errors import CrossfadeError
+from proxy.control.watch import Cause
+from proxy.control.watches import Watches
 from proxy.core.event import NEW, OLD, SIDES
-from proxy.core.routing import COPY_NONE, rolled_back
+from proxy.core.routing import COPY_NONE
 from proxy.core.verdict import NOTHING_YET, Verdict
 
 log = logging.getLogger(__name__)
@@ -31,28 +36,47 @@ class Watched:
     def __init__(self, route: Route, tally: Tally, probes: Probes) -> None:
         self.route = route
         self.watches = Watches(route, tally, probes)
-        self.position: tuple[float, str] | None = None
-        """Weight and copy to which the figures belong; None before they were seen."""
+        self.onset = Onset(route, tally)
+        self.position: tuple[float, str, int, int] | None = None
+        """Weight and copy to which the figures belong, by how many turns of them and of drills: there and back again
+        between two looks is another position. None before they were seen.
+        """
         self.reverting: asyncio.Task[None] | None = None
 
-    def judge(self, state: RouteState, epoch: int, now: float) -> tuple[Verdict, Cause | None]:
-        """What is thought of new, and for what the weight should go back if it is above 0."""
-        position = state.weight, state.copy
+    def judge(self, state: RouteState, epoch: int, turns: tuple[int, int], now: float) -> tuple[Verdict, Cause | None]:
+        """What is thought of new, and for what the weight should go back if it is above 0.
+
+        turns: of this route's dials, and drills of it that began or ended, all in all.
+        """
+        position = state.weight, state.copy, *turns
         if position != self.position:
             self.position = position
             self.watches.begin(epoch)
-        if position == (0.0, COPY_NONE):
+            self.onset.begin(now)
+        self.onset.look(now)
+        if position[:2] == (0.0, COPY_NONE):
             return NOTHING_YET, None
         return self.watches.judge(now)
 
 
 class Guard:
-    """Watches all routes of an instance."""
+    """Watches all routes of an instance. wall: seconds since 1970."""
 
-    def __init__(self, settings: Settings, changes: Changes, tally: Tally, probes: Probes) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        changes: Changes,
+        tally: Tally,
+        probes: Probes,
+        drills: Drills,
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._drills = drills
         self._watched = [Watched(route, tally, probes) for route in settings.routes]
-        self._changes = changes
+        self._reverts = Reverts(changes, tally, settings.workers)
         self._tally = tally
+        self._wall = wall
         self._newcomers = 0
 
     def look(self, state: LiveState | None, now: float) -> None:
@@ -64,11 +88,18 @@ class Guard:
             for watched in self._watched:
                 watched.position = None  # what a worker had counted before it was first heard is not of now
         for watched in self._watched:
-            route = state.routes[watched.route.name]
-            self._tally.verdicts[watched.route.name], cause = watched.judge(route, state.revision, now)
+            name = watched.route.name
+            route = state.routes[name]
+            turns = self._tally.turns[name], self._drills.turns(name)
+            self._tally.verdicts[name], cause = watched.judge(route, state.revision, turns, now)
+            if cause is not None:
+                self._drills.noticed(name, cause.text, now)
             if cause is None or route.weight == 0 or (watched.reverting is not None and not watched.reverting.done()):
                 continue
             evidence = cause.evidence | self._figures(watched.route, route.weight, now)
+            drill = self._drills.running(name)
+            seconds = watched.onset.seconds(cause, now, self._wall()) if drill is None else round(now - drill.begun, 3)
+            evidence["seconds_to_detect"] = seconds
             watched.reverting = asyncio.create_task(self._revert(watched.route, cause, evidence))
 
     async def settle(self) -> None:
@@ -89,20 +120,11 @@ class Guard:
         return figures
 
     async def _revert(self, route: Route, cause: Cause, evidence: dict[str, Any]) -> None:
-        log.warning("reverting: %s", cause.text, extra={"route": route.name})
-        try:
-            changed = await self._changes.turn(
-                route.name,
-                "revert",
-                lambda dials: rolled_back(dials, latch=True) if dials.weight > 0 else dials,
-                Who(OWN_ACTOR, cause.text),
-                latch_reason=cause.text,
-                evidence={"trigger": cause.kind, **evidence},
-            )
-        except (CrossfadeError, OSError):
-            # The next report judges again, so a revert that could not be written is tried again.
-            self._tally.own["reverts_failed"] += 1
-            log.exception("the revert could not be written; trying again", extra={"route": route.name})
-            return
-        if changed.is_change:
-            self._tally.own[f"reverts:{cause.kind}"] += 1
+        """What could not be written is tried again: the next report judges again."""
+        text, drill = cause.text, self._drills.running(route.name)
+        if drill is not None:
+            text = f"{text}; {said_of_cause(drill)}"
+            evidence |= {"drill": {"fault": drill.fault.kind, "actor": drill.actor}}
+        changed = await self._reverts.revert(route.name, cause.kind, Who(OWN_ACTOR, text), evidence)
+        if changed is not None and changed.is_change:
+            self._drills.reverted(route.name, changed.epoch)

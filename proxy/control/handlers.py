@@ -14,42 +14,71 @@ from config.model import Route
 from proxy.control import views
 from proxy.control.admin import Call, Handler
 from proxy.control.audit import Entry, iso
-from proxy.control.bodies import SetStage, SetWeight
-from proxy.control.changes import Changed, Turn, position
+from proxy.control.bodies import Drain, RecordBaseline, Reload, Restore, Rollback, SetStage, SetWeight
+from proxy.control.changes import OWN_ACTOR, Changed, Turn, position
 from proxy.control.check_handlers import CheckHandlers
-from proxy.control.instance import VERSION, Instance
+from proxy.control.decommission_handlers import DecommissionHandlers
+from proxy.control.doctor_handlers import DoctorHandlers
+from proxy.control.drill_handlers import DrillHandlers
+from proxy.control.event_stream import EventStream
+from proxy.control.figure_handlers import FigureHandlers, OneReader
+from proxy.control.freeze_handlers import FreezeHandlers
+from proxy.control.hook_handlers import HookHandlers
+from proxy.control.hooks import Hooks
+from proxy.control.instance import Instance
 from proxy.control.ledger_handlers import LedgerHandlers
-from proxy.control.metrics import exposition, registry_of
+from proxy.control.metrics import Exposition
 from proxy.control.notes import next_command, notes, trouble_at_new
 from proxy.control.operations import OPERATIONS, openapi
+from proxy.control.past import dials_at
 from proxy.control.problems import Problem
+from proxy.control.reloads import Reloads
 from proxy.control.rollout_handlers import RolloutHandlers
 from proxy.control.rollouts import Rollouts
 from proxy.control.spreads import moves_view
 from proxy.control.state import Conflict
 from proxy.control.status import status, worst_breaker
+from proxy.control.streams import MOST_WATCHERS, Streams
+from proxy.control.switch_handlers import SwitchHandlers
+from proxy.control.version import VERSION
 from proxy.core.choose import plan
-from proxy.core.routing import rearmed, rolled_back, with_stage, with_weight
+from proxy.core.errors import BadChange
+from proxy.core.routing import lowered, rearmed, restored, rolled_back, with_stage, with_weight
 
+_PROCESSES: Final = ("worker", "ledger", "checker")
+_SUPERVISOR: Final = "supervisor"
 WEIGHT_RANGE: Final = "weight must be between 0 and 100 percent, not "
 
 
 class Handlers:
-    """The handlers of one instance, beside those of rollouts, the ledger and checks."""
+    """The handlers of one instance, beside those of rollouts, freezes, drills, hooks, the ledger and checks."""
 
-    def __init__(self, instance: Instance, rollouts: Rollouts) -> None:
+    def __init__(
+        self, instance: Instance, rollouts: Rollouts, hooks: Hooks, reloads: Reloads, streams: Streams
+    ) -> None:
         self._instance = instance
+        self._reloads = reloads
         self._rollouts = rollouts
-        self._registry = registry_of(instance)
+        self._hooks = hooks
+        self._streams = streams
+        self._exposition = Exposition(instance)
         self._openapi = openapi(VERSION)
 
     def table(self) -> Mapping[str, Handler]:
         """Every operation's handler by the operation's name."""
+        reader = OneReader()
         families = (
             self,
             RolloutHandlers(self._instance, self._rollouts, self._route),
+            FreezeHandlers(self._instance, self._route),
+            DrillHandlers(self._instance, self._route),
+            DoctorHandlers(self._instance),
+            HookHandlers(self._hooks),
             LedgerHandlers(self._instance, self.record),
             CheckHandlers(self._instance, self.record),
+            SwitchHandlers(self._instance, self.record),
+            FigureHandlers(self._instance, self._route, reader),
+            DecommissionHandlers(self._instance, self._route, reader),
         )
         return {
             each.name: next(getattr(family, each.name) for family in families if hasattr(family, each.name))
@@ -90,7 +119,8 @@ class Handlers:
 
     async def metrics(self, _call: Call) -> web.Response:
         """Prometheus exposition."""
-        return web.Response(body=exposition(self._registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+        self._instance.scraped_at = self._instance.clock()
+        return web.Response(body=self._exposition.text(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def openapi(self, _call: Call) -> dict[str, Any]:
         """The description of this API."""
@@ -99,6 +129,12 @@ class Handlers:
     async def status(self, _call: Call) -> views.Status:
         """Everything at a glance."""
         return status(self._instance)
+
+    async def status_stream(self, call: Call) -> web.StreamResponse:
+        """The same again and again, as it changes."""
+        if self._streams.is_full:
+            raise Problem(429, f"{MOST_WATCHERS} streams are open, which is the most: close one", retry_after=5)
+        return EventStream(self._streams, views.Welcome(call.role, call.token), call.may_still)
 
     async def routes(self, _call: Call) -> views.Routes:
         """The settings of all routes."""
@@ -110,17 +146,46 @@ class Handlers:
     async def history(self, call: Call) -> views.History:
         """The audit trail, newest first."""
         audit = self._instance.audit
-        entries = await audit.history(call.integer("limit", 50, 1, 1000), call.query.get("route"))
+        entries = await audit.history(
+            call.integer("limit", 50, 1, 1000),
+            call.query.get("route"),
+            since=call.moment("since"),
+            until=call.moment("until"),
+            offset=call.integer("offset", 0, 0, 10**9),
+        )
         return views.History(entries, audit.damaged)
 
     async def why(self, call: Call) -> views.Why:
         """The last revert of a route, and whether its latch still holds."""
         route = self._route(call.query.get("route", "-"))
-        found = await self._instance.audit.history(1, route.name, "revert")
+        audit, state = self._instance.audit, self._instance.state
+        found = await audit.history(1, route.name, "revert")
         entry = found[0] if found else None
-        state = self._instance.state
+        applied = await audit.history(1, route.name, "revert-applied") if entry is not None else []
+        detect, recover = lasted(entry, applied[0] if applied else None)
         latched = state is not None and state.routes[route.name].latched
-        return views.Why(route.name, entry, latched, explain(route.name, entry, latched))
+        return views.Why(route.name, entry, detect, recover, latched, explain(route.name, entry, latched))
+
+    async def baseline(self, call: Call) -> views.BaselineView:
+        """What old's answers were like."""
+        return self._baseline(self._route(call.path["route"]).name)
+
+    async def record_baseline(self, call: Call) -> views.BaselineView:
+        """Record what old's answers are like from now on."""
+        body: RecordBaseline = call.body
+        route = self._route(call.path["route"]).name
+        self._instance.baselines.check(route, body.seconds)
+        await self.record(call, "record-baseline", {"seconds": body.seconds}, route)
+        if not call.who.dry_run:
+            self._instance.baselines.begin(route, body.seconds, self._instance.epoch)
+        return self._baseline(route)
+
+    def _baseline(self, route: str) -> views.BaselineView:
+        baselines = self._instance.baselines
+        left = baselines.left(route)
+        return views.BaselineView(
+            route, None if left is None else round(left, 1), baselines.of(route), baselines.trouble.get(route)
+        )
 
     # --- routing -------------------------------------------------------------------------------------------
 
@@ -137,16 +202,32 @@ class Handlers:
         return await self._turn(call, "stage", lambda dials: with_stage(dials, body.stage, weight))
 
     async def rollback(self, call: Call) -> views.RoutingChanged:
-        """Weight 0 at once; the latch stays as it is."""
-        return await self._turn(call, "rollback", rolled_back)
+        """Weight 0 at once, or a part of the way; the latch stays as it is."""
+        body: Rollback = call.body
+        if body.weight is None:
+            return await self._turn(call, "rollback", rolled_back)
+        weight = number(body.weight)
+        return await self._turn(call, "rollback", lambda dials: lowered(dials, weight))
+
+    async def restore(self, call: Call) -> views.RoutingChanged:
+        """Both dials as they were at an earlier epoch."""
+        body: Restore = call.body
+        instance, route = self._instance, self._route(call.path["route"]).name
+        if instance.state is None:
+            raise BadChange("there is no live state yet")
+        present, epoch = instance.state.routes[route].dials, instance.epoch
+        past = await instance.audit.read(lambda entries: dials_at(entries, route, present, epoch, body.epoch))
+        return await self._turn(call, "restore", lambda dials: restored(dials, past), {"restored_epoch": body.epoch})
 
     async def rearm(self, call: Call) -> views.RoutingChanged:
         """Open the latch."""
         return await self._turn(call, "rearm", rearmed)
 
-    async def _turn(self, call: Call, action: str, turn: Turn) -> views.RoutingChanged:
+    async def _turn(
+        self, call: Call, action: str, turn: Turn, evidence: Mapping[str, Any] | None = None
+    ) -> views.RoutingChanged:
         route = self._route(call.path["route"])
-        changed = await self._instance.changes.turn(route.name, action, turn, call.who)
+        changed = await self._instance.changes.turn(route.name, action, turn, call.who, evidence=evidence)
         return self._describe(action, changed)
 
     def _describe(self, action: str, changed: Changed) -> views.RoutingChanged:
@@ -193,13 +274,41 @@ class Handlers:
 
     # --- the instance --------------------------------------------------------------------------------------
 
+    async def config(self, _call: Call) -> views.ConfigView:
+        """Which configuration is served."""
+        return self._reloads.view()
+
+    async def reload(self, call: Call) -> views.ReloadView:
+        """Read the file again; what is different, what stands against it, and whether it is applied."""
+        body: Reload = call.body
+        if call.who.dry_run:
+            return await self._reloads.would(call.who, leave_owed=body.leave_owed)
+        return await self._reloads.ask(call.who, leave_owed=body.leave_owed)
+
     async def drain(self, call: Call) -> views.Draining:
         """Not ready from now on; the launcher stops everything gracefully."""
-        await self.record(call, "drain", {})
+        body: Drain = call.body
+        await self.record(call, "drain", {"until_empty": True} if body.until_empty else {})
         if not call.who.dry_run:
             self._instance.draining = True
+            self._instance.until_empty = body.until_empty
             self._instance.stop()
         return views.Draining(self._instance.draining, call.who.dry_run)
+
+    async def log_level(self, call: Call) -> views.LogLevelSet:
+        """Log more, or less, for a while."""
+        instance, body, level = self._instance, call.body, call.body.level or ""
+        kinds = (*_PROCESSES, _SUPERVISOR) if body.process == "all" else (body.process,)
+        evidence = {"level": level or instance.log_level.usual, "process": body.process, "seconds": body.seconds}
+        await self.record(call, "log-level", evidence)
+        told = 0
+        if not call.who.dry_run:
+            told = instance.peers.set_log_level(kinds, level, body.seconds)
+            if _SUPERVISOR in kinds:
+                instance.log_level.set(level, body.seconds)
+                told += 1
+        until = iso(instance.wall() + body.seconds) if level else None
+        return views.LogLevelSet(level or instance.log_level.usual, body.process, told, until, call.who.dry_run)
 
     async def tokens(self, _call: Call) -> views.TokenList:
         """All tokens without their secrets."""
@@ -239,12 +348,21 @@ def number(value: Any) -> float:
         raise Problem(422, WEIGHT_RANGE + "a number of hundreds of digits") from None
 
 
+def lasted(revert: Entry | None, applied: Entry | None) -> tuple[float | None, float | None]:
+    """Seconds to detect and to recover, as far as they are on record. applied: the newest line of its kind."""
+    detect = revert.evidence.get("seconds_to_detect") if revert is not None else None
+    is_its = revert is not None and applied is not None and applied.epoch == revert.epoch
+    recover = applied.evidence.get("seconds_to_recover") if applied is not None and is_its else None
+    return detect, recover
+
+
 def explain(route: str, entry: Entry | None, latched: bool) -> str:
     """The last revert in words."""
     if entry is None:
         return f"No revert of {route} is recorded."
+    who = "the proxy" if entry.actor == OWN_ACTOR else entry.actor
     text = (
-        f"At {entry.at} the proxy moved the weight of {route} from {entry.before.get('weight', 0):g} % to 0 % "
+        f"At {entry.at} {who} moved the weight of {route} from {entry.before.get('weight', 0):g} % to 0 % "
         f"(epoch {entry.previous_epoch} to {entry.epoch}): {entry.reason}."
     )
     if latched:

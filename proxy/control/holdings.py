@@ -10,20 +10,22 @@ import errno
 import fcntl
 import logging
 import os
-import pickle
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+import msgspec
 
 from config.model import Settings
-from proxy.control import descriptors
-from proxy.control.inherit import places_of
+from proxy.control import descriptors, sealed
 from proxy.control.places import Places
+from proxy.control.plan import Address, Terms
 from proxy.control.salt import check_salt
-from proxy.control.sockets import address_text, listen_tcp
+from proxy.control.sockets import address_text, is_at, listen_tcp
+from proxy.control.version import VERSION
 from proxy.core.errors import RefuseToStart
 from proxy.ledger import marks
 from proxy.net.client_tls import client_tls
@@ -40,8 +42,42 @@ _OF_THE_FILE_SYSTEM: Final = "lost+found"
 """Lies in every new ext4 volume that is mounted as a state directory."""
 
 
+class Held(NamedTuple):
+    """A listening socket. address: as `listen` names it; is_ours: no service manager holds it, too."""
+
+    address: Address
+    socket: socket.socket
+    is_ours: bool
+
+    def refuse(self) -> None:
+        """Refuse new clients, whoever else has the descriptor. A service manager's keeps its queue for the next."""
+        if self.is_ours:
+            with suppress(OSError):  # not connected: it was shut down before
+                self.socket.shutdown(socket.SHUT_RD)
+
+
+class HeldDescriptors(msgspec.Struct):
+    """What a launcher holds, by the numbers of its descriptors. listeners: address, descriptor, is_ours."""
+
+    lock_fd: int
+    marks_fd: int
+    config_fd: int
+    lifeline_fd: int
+    lifeline_end: int
+    ready_read_fd: int
+    ready_fd: int
+    listeners: list[tuple[Address, int, bool]]
+
+    def numbers(self) -> list[int]:
+        """All of them."""
+        of_fields = [value for value in msgspec.structs.astuple(self) if isinstance(value, int)]
+        return [*of_fields, *(fd for _, fd, _ in self.listeners)]
+
+
 class Holdings:
     """Acquired at once by the constructor, which raises RefuseToStart; let go by `close`.
+
+    activated: listening sockets that a service manager passed.
 
     clock and sleep are given by tests.
     """
@@ -54,38 +90,137 @@ class Holdings:
         wait: float = WAIT,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        activated: Sequence[socket.socket] = (),
     ) -> None:
-        self.settings = settings
-        self.config_path = path.resolve()
-        self.places = places_of(settings)
-        self._wait, self._clock, self._sleep = wait, clock, sleep
-        self._descriptors: list[int] = []
-        self.sockets: list[socket.socket] = []
+        # By the name that it was given: links on the way to it are turned, and lead elsewhere when it is read again.
+        self._begin(Terms.of(settings), Path(os.path.abspath(path)), wait, clock, sleep)
+        left = list(activated)
         try:
-            self._acquire()
+            self._acquire(settings, left)
         except BaseException:
+            for each in left:
+                each.close()
             self.close()
             raise
 
-    def _acquire(self) -> None:
-        descriptors.check(self.settings, descriptors.limit())
+    def _begin(
+        self,
+        terms: Terms,
+        path: Path,
+        wait: float = WAIT,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.terms = terms
+        self.config_path = path
+        self.places = Places(Path(terms.state_dir), terms.admin_socket)
+        self._wait, self._clock, self._sleep = wait, clock, sleep
+        self._descriptors: list[int] = []
+        self.listeners: list[Held] = []
+
+    @classmethod
+    def adopted(cls, held: HeldDescriptors, terms: Terms, path: Path) -> Holdings:
+        """What another launcher held before it became this one. Nothing is opened, so nothing can be lost."""
+        self = cls.__new__(cls)
+        self._begin(terms, path)
+        for name in ("lock_fd", "marks_fd", "config_fd", "lifeline_fd", "lifeline_end", "ready_read_fd", "ready_fd"):
+            descriptor: int = getattr(held, name)
+            os.set_inheritable(descriptor, False)
+            setattr(self, name, self._keep(descriptor))
+        self.listeners = [Held(each, socket.socket(fileno=fd), ours) for each, fd, ours in held.listeners]
+        for listener in self.listeners:
+            listener.socket.set_inheritable(False)
+        return self
+
+    @property
+    def held(self) -> HeldDescriptors:
+        """The descriptors, for `adopted`."""
+        return HeldDescriptors(
+            lock_fd=self.lock_fd,
+            marks_fd=self.marks_fd,
+            config_fd=self.config_fd,
+            lifeline_fd=self.lifeline_fd,
+            lifeline_end=self.lifeline_end,
+            ready_read_fd=self.ready_read_fd,
+            ready_fd=self.ready_fd,
+            listeners=[(each.address, each.socket.fileno(), each.is_ours) for each in self.listeners],
+        )
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The listening sockets, in the order of `listen`."""
+        return [each.socket for each in self.listeners]
+
+    def _acquire(self, settings: Settings, activated: list[socket.socket]) -> None:
+        descriptors.check(settings, descriptors.limit())
         prepare_directories(self.places)
         self.lock_fd, waited = self._take_lock()
-        for name, backend in self.settings.backends.items():
+        for name, backend in settings.backends.items():
             if client_tls(name, backend) is not None and backend.tls.insecure:
                 log.warning("%s: any certificate is believed (tls.insecure): its events are not safe on the way", name)
-        for each in self.settings.listen:
+        for each in settings.listen:
             if each.tls is not None:
                 ServerTls(each.tls, each.address)  # found here, it is the last line on stderr and nothing was started
-            self.sockets.append(self._listen(each.address, patient=waited))
-        check_salt(self.places.salt, self.settings.salt)  # last: what could not start binds no salt to its state
-        self.marks_fd = self._keep(marks.create(len(self.settings.routes)))
+        for address in self.terms.listen:
+            self.listeners.append(self._held(address, activated, patient=waited))
+        if activated:
+            raise RefuseToStart(
+                f"the service manager passed sockets that `listen` does not name: "
+                f"{', '.join(address_text(each) for each in activated)}; "
+                "name them there, or take them from the socket unit"
+            )
+        check_salt(self.places.salt, settings.salt)  # last: what could not start binds no salt to its state
+        self.marks_fd = self._keep(marks.create(len(settings.routes)))
         self.config_fd = self._keep(os.memfd_create("crossfade-config"))
-        os.write(self.config_fd, pickle.dumps(self.settings))
-        self.lifeline_fd, lifeline_end = (self._keep(fd) for fd in os.pipe())
-        del lifeline_end  # open in this process alone, for as long as it lives: that is its whole meaning
+        os.write(self.config_fd, sealed.seal(settings, VERSION))
+        # Its end is open in this process alone, for as long as it lives: that is its whole meaning.
+        self.lifeline_fd, self.lifeline_end = (self._keep(fd) for fd in os.pipe())
         self.ready_read_fd, self.ready_fd = (self._keep(fd) for fd in os.pipe())
         os.set_blocking(self.ready_read_fd, False)
+
+    def _held(self, address: Address, activated: list[socket.socket], *, patient: bool) -> Held:
+        """The socket of an address: the one that the service manager passed, which leaves the list, or one of ours."""
+        found = next((each for each in activated if is_at(each, address.address)), None)
+        if found is None:
+            return Held(address, self._listen(address.address, patient=patient), is_ours=True)
+        activated.remove(found)
+        return Held(address, found, is_ours=False)
+
+    def listeners_for(self, listen: Sequence[Address]) -> list[Held]:
+        """The sockets for other addresses: those that are there already, and new ones; raises RefuseToStart.
+
+        Nothing changes until `take`; what is new is to be closed when that does not come.
+        """
+        there = {each.address.address: each for each in self.listeners}
+        found: list[Held] = []
+        try:
+            for address in listen:
+                known = there.get(address.address)
+                if known is not None:
+                    found.append(Held(address, known.socket, known.is_ours))
+                else:
+                    found.append(Held(address, self._listen(address.address, patient=False), is_ours=True))
+        except BaseException:
+            self.drop(found)
+            raise
+        return found
+
+    def drop(self, listeners: Sequence[Held]) -> None:
+        """Close those of these sockets that are not in use."""
+        used = set(self.sockets)
+        for each in listeners:
+            if each.socket not in used:
+                each.refuse()
+                each.socket.close()
+
+    def take(self, terms: Terms, config_fd: int, listeners: Sequence[Held]) -> None:
+        """These hold from now on; sockets that are not among them refuse clients and are closed."""
+        before, self.listeners = self.listeners, list(listeners)
+        self.drop(before)
+        self.terms = terms
+        self._descriptors.remove(self.config_fd)
+        os.close(self.config_fd)
+        self.config_fd = self._keep(config_fd)
 
     def _keep(self, descriptor: int) -> int:
         self._descriptors.append(descriptor)
@@ -141,7 +276,7 @@ class Holdings:
     @property
     def urls(self) -> list[str]:
         """The same with what is spoken there."""
-        schemes = ["https" if each.tls is not None else "http" for each in self.settings.listen]
+        schemes = ["https" if each.tls else "http" for each in self.terms.listen]
         return [f"{scheme}://{address}" for scheme, address in zip(schemes, self.addresses, strict=True)]
 
     def stop_listening(self) -> None:
@@ -150,9 +285,8 @@ class Holdings:
         Closing our descriptors would not: children hold them too, and clients would wait in the
         queue of a listener that nobody serves, to be reset when the last holder ends.
         """
-        for each in self.sockets:
-            with suppress(OSError):  # not connected: it was shut down before
-                each.shutdown(socket.SHUT_RD)
+        for each in self.listeners:
+            each.refuse()
 
     def stopped_cleanly(self) -> None:
         """Every child has ended: a successor need not wait for anybody."""
@@ -160,9 +294,9 @@ class Holdings:
 
     def close(self) -> None:
         """Let go of everything; the lock last, so that a successor finds the rest free."""
-        for each in self.sockets:
-            each.close()
-        self.sockets.clear()
+        for each in self.listeners:
+            each.socket.close()
+        self.listeners.clear()
         for descriptor in reversed(self._descriptors):
             with suppress(OSError):  # closed already: nothing is held then
                 os.close(descriptor)

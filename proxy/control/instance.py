@@ -4,47 +4,54 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 from config.model import Route, Settings
 from proxy.control.audit import Audit
+from proxy.control.availability import Availability
+from proxy.control.baselines import Baselines
 from proxy.control.changes import APPLY_WAIT, Changes
+from proxy.control.configuration import Configuration
+from proxy.control.drills import Drills
+from proxy.control.freezes import Freezes
+from proxy.control.hook_limit import HookLimits
+from proxy.control.inherit import places_of
+from proxy.control.logs import LogLevel
 from proxy.control.peers import Peers
 from proxy.control.probes import Probes
+from proxy.control.source_leases import SourceLeases
+from proxy.control.splits import Splits
 from proxy.control.spreads import Spreads
 from proxy.control.state import LiveState
+from proxy.control.switches import Switches
 from proxy.control.tally import Tally
 from proxy.control.tokens import Tokens
+from proxy.control.views import ReceiverView
 from proxy.core.rollout import Rollout
 from proxy.ledger.marks import FAILED, LOW_DISK, Marks
 
-
-def _version() -> str:
-    try:
-        return version("crossfade")
-    except PackageNotFoundError:  # run from an unpacked source tree
-        return "unreleased"
-
-
-VERSION: Final = _version()
 SILENCE: Final = 3.0
 """Seconds without a report, four of which are due each second, after which a process counts as hanging."""
 
 
 @dataclass
 class Instance:
-    """The parts. clock: monotonic seconds; wall: seconds since 1970; stop: asks the launcher to stop everything.
+    """The parts. clock: monotonic seconds; wall: seconds since 1970; ask_launcher: sends it a signal.
 
-    changed_at: when the live state came, on the clock.
+    changed_at: when the live state came, scraped_at: when somebody read the metrics last, on the clock.
+    figures_path: of past figures; figures_trouble: why they are not kept at the moment, or empty.
     """
 
     settings: Settings
     config_path: Path
+    configuration: Configuration
     changes: Changes
+    freezes: Freezes
+    drills: Drills
     audit: Audit
     tokens: Tokens
     peers: Peers
@@ -54,16 +61,60 @@ class Instance:
     started_ns: int
     clock: Callable[[], float]
     wall: Callable[[], float]
-    stop: Callable[[], None]
+    ask_launcher: Callable[[signal.Signals], None]
+    figures_path: Path
     state: LiveState | None = None
     changed_at: float = 0.0
+    scraped_at: float | None = None
     draining: bool = False
+    until_empty: bool = False
+    """What is pending is to be delivered before the ledger ends."""
+    figures_trouble: str = ""
     spreads: Spreads = field(default_factory=Spreads)
+    splits: Splits = field(default_factory=Splits)
     rollouts: dict[str, Rollout] = field(default_factory=dict)
     """The last rollout of each route that had one."""
     routes: dict[str, Route] = field(init=False)
+    baselines: Baselines = field(init=False)
+    availability: Availability = field(init=False)
+    hook_limits: HookLimits = field(init=False)
+    receivers: Callable[[], list[ReceiverView]] = list
+    """How it stands with those that are told of changes."""
+    sources: SourceLeases = field(init=False)
+    """Set by the supervisor, whose peers they need."""
+    switches: Switches = field(init=False)
+    crew_path: Path = field(init=False)
+    """Of what the launcher says of processes that died."""
+    began: tuple[float, float] = field(default_factory=lambda: (time.time(), time.monotonic()))
+    """When this was made, by the wall clock and by the monotonic one."""
+    log_level: LogLevel = field(init=False)
+    """This process's own."""
+    loop_lag: float = 0.0
+    """Seconds that the supervisor's loop was late by lately, at most."""
+    traces_trouble: Callable[[], str] = str
+    """Why traces cannot be sent, or empty."""
+    hooks_trouble: Callable[[], str] = str
+    """Why what hooks get is not acted on, or empty."""
 
     def __post_init__(self) -> None:
+        self.log_level = LogLevel(self.settings.log)
+        places, clock, wall = places_of(self.settings), self.clock, self.wall
+        self.baselines = Baselines(
+            places.baselines, self.tally, self.audit, clock=clock, wall=wall, gates=self.settings.gates
+        )
+        self.availability = Availability(
+            places.availability, self.started_ns, lambda: not self.not_ready(), self.tally.own, clock=clock, wall=wall
+        )
+        self.switches = Switches(
+            places.switch,
+            self.audit,
+            self.tally.own,
+            self.ask_launcher,
+            lambda: self.epoch,
+            self.configuration.has_told,
+        )
+        self.crew_path = places.crew
+        self.hook_limits = HookLimits(self.tally.own, clock)
         self.routes = {route.name: route for route in self.settings.routes}
 
     def take(self, state: LiveState) -> None:
@@ -75,6 +126,10 @@ class Instance:
         """The present epoch; 0 before there is one."""
         return self.state.revision if self.state is not None else 0
 
+    def stop(self) -> None:
+        """Ask the launcher to stop everything."""
+        self.ask_launcher(signal.SIGTERM)
+
     def not_ready(self) -> list[str]:
         """Why traffic should not come now; empty when it may."""
         reasons = []
@@ -85,10 +140,14 @@ class Instance:
         # Workers that are just about to apply a change serve well meanwhile: readiness must not flicker for it.
         epoch = 1 if self.clock() - self.changed_at < APPLY_WAIT else self.epoch
         applied, wanted = self.peers.applied(epoch), self.settings.workers
-        if applied < wanted:
+        # One process after the other is replaced, and the rest serve: whoever sends clients need not hear of it.
+        is_switching = applied > 0 and (switch := self.switches.state) is not None and switch.runs
+        if applied < wanted and not is_switching:
             reasons.append(f"{applied} of {wanted} workers have applied epoch {self.epoch}")
         ledger = self.peers.ledger
-        if ledger is None:
+        if ledger is None and is_switching:
+            pass
+        elif ledger is None:
             reasons.append("the ledger is not connected")
         elif self.clock() - ledger.heard_at > SILENCE:
             reasons.append(f"the ledger (process {ledger.pid}) hangs: it has said nothing for {SILENCE:g} s")
@@ -107,11 +166,11 @@ class Instance:
         return [f"worker {index} sheds: {stats.sheds}" for index, stats in self.tally.present() if stats.sheds]
 
 
-def ask_launcher_to_stop(launcher_pid: int) -> Callable[[], None]:
-    """The `stop` of an instance. A launcher that died is nobody's parent, so no stranger gets the signal."""
+def launcher(pid: int) -> Callable[[signal.Signals], None]:
+    """The `ask_launcher` of an instance. One that died is nobody's parent, so no stranger gets the signal."""
 
-    def stop() -> None:
-        if os.getppid() == launcher_pid:
-            os.kill(launcher_pid, signal.SIGTERM)
+    def ask(number: signal.Signals) -> None:
+        if os.getppid() == pid:
+            os.kill(pid, number)
 
-    return stop
+    return ask

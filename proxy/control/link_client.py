@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.control.link import FromSupervisor, Register, ToSupervisor, encoder, from_supervisor
+from proxy.control.link import FromSupervisor, Register, ToSupervisor, encoder, from_supervisor, known
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,9 @@ class LinkClient:
                 length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
                 if length > MAX_MESSAGE:
                     raise msgspec.DecodeError(f"announced message of {length} bytes")
-                self._take(from_supervisor.decode(await reader.readexactly(length)))
+                message = known(from_supervisor, await reader.readexactly(length))
+                if message is not None:
+                    self._take(message)
         except (asyncio.IncompleteReadError, OSError) as error:
             log.warning("the supervisor closed the control link (%s)", type(error).__name__)
         except msgspec.DecodeError as error:

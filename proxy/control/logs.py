@@ -6,16 +6,22 @@ client can choose (an event id, a path) is escaped, so that it cannot forge a li
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from config.model import Log
+from config.log import Log
+
+log = logging.getLogger(__name__)
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_NOISY: Final = ("aiohttp.access", "asyncio")
+_NOISY: Final = ("aiohttp.access", "asyncio", "websockets")
+"""Libraries that tell too much below a warning: the last one headers and messages, hence tokens."""
+_OURS: Final = ("proxy", "consistency", "config", "__main__")
+"""Who may log at debug: what libraries would tell there, nobody has looked through for secrets."""
 
 
 def _iso(seconds: float) -> str:
@@ -79,7 +85,33 @@ def setup_logging(settings: Log, role: str, stream: TextIO | None = None) -> Non
     handler.setFormatter(JsonLines(role) if settings.format == "json" else TextLines(role))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.level.upper())
-    for name in _NOISY:
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    _set_level(settings.level)
     logging.captureWarnings(True)
+
+
+def _set_level(name: str) -> None:
+    level = logging.getLevelNamesMapping()[name.upper()]
+    root = max(level, logging.INFO)
+    logging.getLogger().setLevel(root)
+    for ours in _OURS:
+        logging.getLogger(ours).setLevel(level)
+    for noisy in _NOISY:
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root))
+
+
+class LogLevel:
+    """The level of one process, which may be another one for a while. Of the access log it says nothing."""
+
+    def __init__(self, settings: Log) -> None:
+        self.usual = settings.level
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, level: str, seconds: float) -> None:
+        """Use this level for so many seconds; an empty one: the configured one from now on. To be called in a loop."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        _set_level(level or self.usual)
+        if level:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self.set, "", 0.0)
+        log.info("log level %s", level or self.usual, extra={"seconds": seconds} if level else None)

@@ -8,9 +8,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from proxy.control import bodies, views
+from proxy.core.alerts import Notification
 
 PREFIX: Final = "/api/v1"
-Access = Literal["open", "viewer", "operator"]
+Access = Literal["open", "viewer", "operator", "hook"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Parameter:
 class Operation:
     """One operation. name: its handler and operationId; access: open to all, or the least role.
 
-    body: type of the request body, None without one; result: type of the answer, None for plain text.
+    body: type of the request body, None without one; result: type of the answer, None for plain text; misfit: status
+    for a body that is JSON and not of that type; media: type of the answer where that is not None.
     """
 
     method: str
@@ -39,6 +41,8 @@ class Operation:
     body: type | None = None
     status: int = 200
     parameters: tuple[Parameter, ...] = ()
+    misfit: int = 422
+    media: str = "application/json"
 
 
 _STRING: Final = {"type": "string"}
@@ -61,6 +65,20 @@ _LIVE: Final = Parameter(
 _CLASS: Final = Parameter("class", "query", _STRING, "only events of this class, such as lost or different")
 _FIELD: Final = Parameter("field", "query", _STRING, "only events that differ there or beneath, a JSON pointer")
 _OF_CHECK: Final = (_ROUTE, _FROM, _UNTIL, _FULL, _LIMIT)
+_FIGURES_FROM: Final = Parameter("since", "query", _MOMENT, "an hour before the end when absent")
+_FIGURES_TO: Final = Parameter("until", "query", _MOMENT, "now when absent")
+_POINTS: Final = Parameter(
+    "points", "query", {"type": "integer", "minimum": 1, "maximum": 1000}, "at most so many; 200 when absent"
+)
+_QUIET: Final = Parameter(
+    "quiet",
+    "query",
+    {"type": "integer", "minimum": 0, "maximum": 2_592_000},
+    "seconds without an event to old that are wanted; 60 when absent",
+)
+_WRITTEN_SINCE: Final = Parameter("since", "query", _MOMENT, "only what was written then or later")
+_WRITTEN_BEFORE: Final = Parameter("until", "query", _MOMENT, "only what was written before")
+_OFFSET: Final = Parameter("offset", "query", {"type": "integer", "minimum": 0}, "leave out so many of the newest")
 _TOKEN: Final = Parameter("name", "path", _STRING, "name of a token")
 _EVENT: Final = Parameter("id", "path", _STRING, "event id")
 
@@ -84,11 +102,72 @@ OPERATIONS: Final = (
     Operation("GET", "/metrics", "metrics", "Prometheus exposition", "open", None),
     Operation("GET", f"{PREFIX}/openapi.json", "openapi", "This description", "viewer", dict),
     Operation("GET", f"{PREFIX}/status", "status", "Everything at a glance", "viewer", views.Status),
+    Operation("GET", f"{PREFIX}/doctor", "doctor", "What may be wrong, and what to change", "viewer", views.Diagnosis),
+    Operation(
+        "GET",
+        f"{PREFIX}/status/stream",
+        "status_stream",
+        "Server-sent events: welcome (who is asking), then snapshot twice a second and history with each change",
+        "viewer",
+        views.Snapshot,
+        media="text/event-stream",
+    ),
     Operation("GET", f"{PREFIX}/routes", "routes", "Settings of all routes", "viewer", views.Routes),
     _change("PUT", "weight", "set_weight", "Turn the weight", bodies.SetWeight),
     _change("PUT", "stage", "set_stage", "Set both dials to a named position", bodies.SetStage),
-    _change("POST", "rollback", "rollback", "Weight 0 at once; always allowed", bodies.Change),
+    _change("POST", "rollback", "rollback", "Weight 0 at once, or down to one; always allowed", bodies.Rollback),
+    _change("POST", "restore", "restore", "Both dials as they were at an earlier epoch", bodies.Restore),
     _change("POST", "rearm", "rearm", "Open the latch that a revert closed", bodies.Change),
+    Operation(
+        "GET",
+        f"{PREFIX}/routes/{{route}}/drill",
+        "drill",
+        "The last drill of a route",
+        "viewer",
+        views.DrillView,
+        parameters=(_ROUTE_PATH,),
+    ),
+    Operation(
+        "POST",
+        f"{PREFIX}/routes/{{route}}/drill",
+        "drill_begin",
+        "Let the copies to new fail for a time, as if new did",
+        "operator",
+        views.DrillView,
+        bodies.Drill,
+        status=201,
+        parameters=(_ROUTE_PATH,),
+    ),
+    Operation(
+        "DELETE",
+        f"{PREFIX}/routes/{{route}}/drill",
+        "drill_end",
+        "End that",
+        "operator",
+        views.DrillView,
+        bodies.Change,
+        parameters=(_ROUTE_PATH,),
+    ),
+    Operation(
+        "GET",
+        f"{PREFIX}/routes/{{route}}/baseline",
+        "baseline",
+        "What old's answers were like",
+        "viewer",
+        views.BaselineView,
+        parameters=(_ROUTE_PATH,),
+    ),
+    Operation(
+        "POST",
+        f"{PREFIX}/routes/{{route}}/baseline",
+        "record_baseline",
+        "Record what old's answers are like from now on",
+        "operator",
+        views.BaselineView,
+        bodies.RecordBaseline,
+        status=202,
+        parameters=(_ROUTE_PATH,),
+    ),
     Operation(
         "GET",
         f"{PREFIX}/routes/{{route}}/rollout",
@@ -114,7 +193,41 @@ OPERATIONS: Final = (
     _rollout("promote", "To the next step at once"),
     _rollout("abort", "End it, and weight 0"),
     Operation(
-        "GET", f"{PREFIX}/history", "history", "Audit trail", "viewer", views.History, parameters=(_LIMIT, _ROUTE)
+        "PUT",
+        f"{PREFIX}/freeze",
+        "freeze",
+        "No change of the routing but back, for a time",
+        "operator",
+        views.FreezeChanged,
+        bodies.Freeze,
+    ),
+    Operation("DELETE", f"{PREFIX}/freeze", "unfreeze", "End that", "operator", views.FreezeChanged, bodies.Unfreeze),
+    Operation(
+        "GET",
+        f"{PREFIX}/routes/{{route}}/figures",
+        "figures",
+        "Figures of the last month: every 10 s of a day, then every minute",
+        "viewer",
+        views.FiguresView,
+        parameters=(_ROUTE_PATH, _FIGURES_FROM, _FIGURES_TO, _POINTS),
+    ),
+    Operation(
+        "GET",
+        f"{PREFIX}/decommission",
+        "decommission",
+        "What still depends on old",
+        "viewer",
+        views.DecommissionView,
+        parameters=(_ROUTE, _QUIET),
+    ),
+    Operation(
+        "GET",
+        f"{PREFIX}/history",
+        "history",
+        "Audit trail, newest first",
+        "viewer",
+        views.History,
+        parameters=(_LIMIT, _ROUTE, _WRITTEN_SINCE, _WRITTEN_BEFORE, _OFFSET),
     ),
     Operation("GET", f"{PREFIX}/why", "why", "The last revert", "viewer", views.Why, parameters=(_ROUTE,)),
     Operation("GET", f"{PREFIX}/ledger", "ledger", "Balance of the record", "viewer", views.LedgerSummary),
@@ -233,7 +346,58 @@ OPERATIONS: Final = (
         bodies.Backfill,
     ),
     Operation(
-        "POST", f"{PREFIX}/drain", "drain", "Stop gracefully", "operator", views.Draining, bodies.Change, status=202
+        "POST",
+        f"{PREFIX}/hooks/alertmanager",
+        "hook_alertmanager",
+        "Alerts that pause or revert a route, as an Alertmanager posts them (version 4)",
+        "hook",
+        views.HookDone,
+        Notification,
+        misfit=400,
+    ),
+    Operation(
+        "POST",
+        f"{PREFIX}/hooks/webhook",
+        "hook_webhook",
+        "Pause or revert a route",
+        "hook",
+        views.HookDone,
+        bodies.Hook,
+        misfit=400,
+    ),
+    Operation("GET", f"{PREFIX}/config", "config", "Which configuration is served", "viewer", views.ConfigView),
+    Operation("GET", f"{PREFIX}/switch", "switch", "The last replacement of processes", "viewer", views.SwitchView),
+    Operation(
+        "POST",
+        f"{PREFIX}/upgrade",
+        "upgrade",
+        "Let the code on the disk take over, process by process",
+        "operator",
+        views.SwitchView,
+        bodies.Change,
+        status=202,
+    ),
+    Operation(
+        "POST",
+        f"{PREFIX}/reload",
+        "reload",
+        "Read the configuration file again, and apply it",
+        "operator",
+        views.ReloadView,
+        bodies.Reload,
+        status=202,
+    ),
+    Operation(
+        "PUT",
+        f"{PREFIX}/log-level",
+        "log_level",
+        "Log more, or less, for a while",
+        "operator",
+        views.LogLevelSet,
+        bodies.LogLevel,
+    ),
+    Operation(
+        "POST", f"{PREFIX}/drain", "drain", "Stop gracefully", "operator", views.Draining, bodies.Drain, status=202
     ),
     Operation("GET", f"{PREFIX}/tokens", "tokens", "All tokens, without their secrets", "viewer", views.TokenList),
     Operation(
@@ -283,7 +447,7 @@ def _describe(operation: Operation, refs: dict[type, dict[str, Any]]) -> dict[st
     problem = {"application/problem+json": {"schema": refs[views.ProblemView]}}
     result: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
     if operation.result is not None:
-        result = {"application/json": {"schema": refs.get(operation.result, {"type": "object"})}}
+        result = {operation.media: {"schema": refs.get(operation.result, {"type": "object"})}}
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,

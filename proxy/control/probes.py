@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp
 
@@ -41,6 +42,16 @@ class Finding:
         self.detail = detail
 
 
+class ProbeTrouble(NamedTuple):
+    """Why an endpoint is not well. detail: of its last failure; failures: so many in a row; lasts: seconds since the
+    first of them began.
+    """
+
+    detail: str
+    failures: int
+    lasts: float
+
+
 class Standing:
     """Healthy or not, with patience. is_healthy: None before the first verdict."""
 
@@ -48,16 +59,25 @@ class Standing:
         self._needed = {True: healthy, False: unhealthy}
         self._last: bool | None = None
         self._row = 0
+        self._detail = ""
+        self._since = 0.0
+        """When the first of the row began."""
         self.is_healthy: bool | None = None
 
-    def take(self, ok: bool) -> bool:
-        """Take one finding; true when the verdict changed."""
-        self._row = self._row + 1 if ok == self._last else 1
-        self._last = ok
+    def take(self, ok: bool, detail: str = "", begun: float = 0.0) -> bool:
+        """Take one finding, of a probe that began then (monotonic seconds); true when the verdict changed."""
+        if ok != self._last:
+            self._row, self._since = 0, begun
+        self._row += 1
+        self._last, self._detail = ok, detail
         if ok == self.is_healthy or self._row < self._needed[ok]:
             return False
         self.is_healthy = ok
         return True
+
+    def trouble(self, now: float) -> ProbeTrouble | None:
+        """Why the last ones failed; None where the very last did not."""
+        return ProbeTrouble(self._detail, self._row, now - self._since) if self._last is False else None
 
 
 @dataclass
@@ -87,6 +107,10 @@ class Probes:
             name: {} for name, backend in settings.backends.items() if backend.health is not None
         }
         """By backend, then by the address of its endpoint."""
+        self.answers: dict[str, bool] = {}
+        """By backend, whether one of its endpoints was well when they were asked last, without any patience."""
+        self.failures: Counter[str] = Counter()
+        """By backend, how often none of them was."""
         self.dependencies = [
             Dependency(backend, name, address)
             for backend, each in settings.backends.items()
@@ -106,6 +130,15 @@ class Probes:
             name: {address: each.is_healthy for address, each in found.items() if each.is_healthy is not None}
             for name, found in self.standings.items()
         }
+
+    def trouble(self, name: str, now: float) -> ProbeTrouble | None:
+        """Of a backend's endpoints, what the one that fails for the shortest time has: with it the backend was down.
+
+        None where one of them was well when it was asked last.
+        """
+        found = [each.trouble(now) for each in self.standings.get(name, {}).values()]
+        troubles = [each for each in found if each is not None]
+        return min(troubles, key=lambda each: each.lasts) if troubles and len(troubles) == len(found) else None
 
     async def start(self) -> list[asyncio.Task[None]]:
         """Begin to probe; the tasks, none of which ever ends by itself."""
@@ -135,17 +168,29 @@ class Probes:
                 names.check(time.monotonic())
                 self._tls[name].live.look()
                 before = self.healthy.get(name)
-                addresses = names.addresses
+                addresses, begun = names.addresses, time.monotonic()
                 findings = await asyncio.gather(
                     *(self._ask_endpoint(name, backend, health, each) for each in addresses)
                 )
+                if findings:
+                    self.answered(name, any(finding.ok for finding in findings))
                 found = {address.text: finding for address, finding in zip(addresses, findings, strict=True)}
-                if self._take(name, health, found):
+                if self._take(name, health, found, begun):
                     self._tell(name, before)
                 # The first lookup is not waited for as long as a probe: until it is over nothing can be asked.
                 await asyncio.sleep(health.interval if names.is_known else min(health.interval, _FIRST_LOOKUP))
         finally:
             names.close()
+
+    def answered(self, name: str, is_well: bool) -> None:
+        """A backend was asked: one of its endpoints was well, or none."""
+        self.answers[name] = is_well
+        self.failures[name] += not is_well
+
+    def patience(self, name: str) -> int:
+        """How many failures in a row make an endpoint of this backend unhealthy."""
+        health = self._backends[name].health
+        return 1 if health is None else health.unhealthy
 
     def _tell(self, name: str, before: bool | None) -> None:
         after = self.healthy.get(name)
@@ -162,15 +207,17 @@ class Probes:
             f"https://{address.text}{health.path}", health.timeout, self._tls[name], server_name, host
         )
 
-    def _take(self, name: str, health: Health, findings: dict[str, Finding]) -> bool:
-        """Take what was found at each address; true when a verdict changed or an address is gone."""
+    def _take(self, name: str, health: Health, findings: dict[str, Finding], begun: float) -> bool:
+        """Take what was found at each address; true when a verdict changed or an address is gone. begun: when they were
+        asked, monotonic seconds.
+        """
         standings = self.standings[name]
         has_changed = False
         for address in standings.keys() - findings.keys():
             has_changed |= standings.pop(address).is_healthy is not None
         for address, finding in findings.items():
             standing = standings.setdefault(address, Standing(health.healthy, health.unhealthy))
-            if standing.take(finding.ok):
+            if standing.take(finding.ok, finding.detail, begun):
                 has_changed = True
                 level = logging.INFO if finding.ok else logging.WARNING
                 said = "healthy" if finding.ok else "unhealthy"

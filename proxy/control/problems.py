@@ -3,7 +3,8 @@
 What we raise ourselves, and what it becomes:
 
 Problem             its own status
-BadChange           422, or 423 when a latch stands in the way
+BadPlan             422, with the place in the plan
+BadChange           422, or 423 when a latch, a freeze or a drill stands in the way
 Conflict            409 with the present epoch
 LedgerUnavailable   503
 LedgerRefused       422
@@ -21,18 +22,19 @@ from aiohttp import web
 
 from proxy.control.peers import LedgerRefused, LedgerUnavailable
 from proxy.control.state import Conflict
-from proxy.core.errors import BadChange
+from proxy.core.errors import BadChange, BadPlan, Drilled, Frozen, NoDrill
 
 log = logging.getLogger(__name__)
 
 
 class Problem(Exception):
-    """An answer that is an error. more: further members of the problem object."""
+    """An answer that is an error. retry_after: seconds; more: further members of the problem object."""
 
-    def __init__(self, status: int, detail: str, **more: Any) -> None:
+    def __init__(self, status: int, detail: str, *, retry_after: int | None = None, **more: Any) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.retry_after = retry_after
         self.more = more
 
 
@@ -43,6 +45,14 @@ def problem_of(error: Exception) -> Problem:
             return error
         case Conflict():
             return Problem(409, f"{error}; look at what changed and try again", epoch=error.current)
+        case BadPlan():
+            return Problem(422, str(error), at=list(error.at))
+        case Frozen():
+            return Problem(423, str(error), frozen=error.route)
+        case Drilled():
+            return Problem(423, str(error), drilled=error.route)
+        case NoDrill():
+            return Problem(423, str(error), drilled=None)
         case BadChange():
             return Problem(423 if error.blocked else 422, str(error))
         case LedgerUnavailable():
@@ -67,10 +77,13 @@ def respond(problem: Problem) -> web.Response:
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
-        "detail": problem.detail,
+        # It may quote what somebody sent, which need not be text that can be written.
+        "detail": problem.detail.encode(errors="backslashreplace").decode(),
         **problem.more,
     }
     headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
     return web.Response(
         status=problem.status,
         body=msgspec.json.encode(body),

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+
+import msgspec
 
 from config.model import Route
+from config.plan import Plan
 from proxy.control import views
 from proxy.control.admin import Call
-from proxy.control.bodies import StartRollout
+from proxy.control.bodies import Quantiles, RolloutStep, StartRollout
 from proxy.control.changes import Who
 from proxy.control.instance import Instance
 from proxy.control.problems import Problem
+from proxy.control.rollout_view import rollout_view
 from proxy.control.rollouts import Rollouts
 from proxy.core import rollout
-from proxy.core.rollout import Rollout
-from proxy.core.routing import COPY_NONE
-
-NO_COPY: Final = "copy is none: old does not get what new answers; for that, proxyctl stage dualwrite before it begins"
+from proxy.core.rollout import Latency, Rollout
 
 
 class RolloutHandlers:
@@ -40,10 +40,38 @@ class RolloutHandlers:
         """Begin one."""
         route, body = self._find(call.path["route"]).name, call.body
         assert isinstance(body, StartRollout)
-        steps = tuple(rollout.Step(float(step.weight), float(step.hold), step.samples) for step in body.steps)
-        plan = rollout.Plan(steps, body.auto_promote)
+        if body.steps is None:
+            body = self._configured(route, body.from_step)
+        steps, told = tuple(map(_step, body.steps or ())), tuple(body.on_revert)
+        plan = rollout.Plan(steps, body.auto_promote, told, self._latency(route, body))
+        if not call.who.dry_run:  # a plan may be made while the route is frozen
+            self._instance.freezes.allow(route, "rollout-start")
+            self._instance.drills.allow(route, "rollout-start")
         found = await self._rollouts.start(route, plan, body.from_step - 1, call.who)
         return self._view(route, found, dry_run=call.who.dry_run)
+
+    def _configured(self, route: str, from_step: int) -> StartRollout:
+        """The plan of the configuration, or the usual one."""
+        settings = self._instance.routes[route].rollout or Plan()
+        return msgspec.convert(settings.as_request() | {"from_step": from_step}, StartRollout)
+
+    def _latency(self, route: str, body: StartRollout) -> Latency:
+        """The limits: those that were typed, or what the baseline says. Raises Problem."""
+        if body.improvement is None:
+            typed = body.latency or Quantiles()
+            return Latency(typed.p50, typed.p95)
+        baseline = self._instance.baselines.of(route)
+        if body.latency is not None:
+            raise Problem(422, "latency and improvement are two ways to say the same: give one")
+        if baseline is None:
+            raise Problem(422, f"there is no baseline of {route} to improve on: proxyctl record-baseline")
+        better = body.improvement
+        if any(share is not None and not share < 1 for share in (better.p50, better.p95)):
+            raise Problem(422, "an improvement is less than 100 %")
+        return Latency(
+            None if better.p50 is None else baseline.p50 * (1 - better.p50),
+            None if better.p95 is None else baseline.p95 * (1 - better.p95),
+        )
 
     async def rollout_pause(self, call: Call) -> views.RolloutView:
         """Stay where it is."""
@@ -66,29 +94,10 @@ class RolloutHandlers:
         return self._view(route, await act(route, call.who), dry_run=call.who.dry_run)
 
     def _view(self, route: str, found: Rollout, *, dry_run: bool) -> views.RolloutView:
-        plan, progress = found.plan, found.progress
-        state = self._instance.state
-        has_copy = state is not None and state.routes[route].copy != COPY_NONE
-        window = self._instance.tally.window(self._instance.clock())
-        rate = window.sums.accepted[route] / window.seconds if window.seconds > 0 else 0.0
-        predicted = rollout.predicted(plan, 0, rate, has_copy=has_copy)
-        return views.RolloutView(
-            route=route,
-            phase=progress.phase,
-            step=progress.step + 1,
-            held_s=round(progress.held, 1),
-            reason=progress.reason,
-            auto_promote=plan.auto_promote,
-            started_at=found.started_at,
-            actor=found.actor,
-            dry_run=dry_run,
-            steps=[
-                views.RolloutStepView(step.weight, step.hold, step.samples, _rounded(each.seconds))
-                for step, each in zip(plan.steps, predicted, strict=True)
-            ],
-            notes=[] if has_copy or progress.is_over else [NO_COPY],
-        )
+        return rollout_view(self._instance, self._rollouts, route, found, dry_run=dry_run)
 
 
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 1)
+def _step(step: RolloutStep) -> rollout.Step:
+    return rollout.Step(
+        float(step.weight), float(step.hold), step.samples, tuple(step.before), tuple(step.gates), tuple(step.after)
+    )

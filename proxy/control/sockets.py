@@ -72,3 +72,15 @@ def address_text(listener: socket.socket) -> str:
     """`127.0.0.1:8080` or `[::1]:8080`."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_at(listener: socket.socket, address: str) -> bool:
+    """Does a TCP socket listen on `host:port`? A name stands for the first address that it has."""
+    host, port = parse_address(address)
+    try:
+        family, _, _, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        )[0]
+    except OSError:
+        return False
+    return listener.family == family and listener.getsockname()[:2] == where[:2]

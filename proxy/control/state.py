@@ -16,6 +16,9 @@ from proxy.core.errors import BadChange, CrossfadeError, RefuseToStart
 from proxy.core.routing import COPY_NONE, Dials, Routing, with_stage
 
 STATE_SCHEMA: Final = 1
+OLDEST_STATE_SCHEMA: Final = 1
+READABLE_FROM: Final = 1
+"""The oldest schema whose readers may go on with what this version writes."""
 
 
 class RouteState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,11 +58,12 @@ def leaves_old_incomplete(dials: Dials, *, carry_over: bool) -> bool:
 
 
 class LiveState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that is live. revision: from 1, never reused."""
+    """Everything that is live. revision: from 1, never reused; readable_from: see `proxy.core.versions`."""
 
     schema: int
     revision: int
     routes: dict[str, RouteState]
+    readable_from: int = 0
 
     @property
     def routing(self) -> Routing:

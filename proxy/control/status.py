@@ -7,23 +7,35 @@ from typing import Final
 
 from config.consistency import Check
 from config.model import Route, Settings
+from proxy.control import crew_state, source_status
 from proxy.control.audit import iso
-from proxy.control.instance import VERSION, Instance
+from proxy.control.drills import Drill, said_of
+from proxy.control.instance import Instance
 from proxy.control.link import CertificateStats, LedgerStats, SideStats
-from proxy.control.state import RouteState
+from proxy.control.reloads import trouble_view
+from proxy.control.state import RouteState, initial
 from proxy.control.sums import Answers, Sums
+from proxy.control.switch_handlers import switch_view
 from proxy.control.tally import Window, empty_balance
+from proxy.control.version import VERSION
 from proxy.control.views import (
     AnswersView,
+    AvailabilityView,
     CertificateView,
     CheckView,
+    ConsumerView,
+    DeathsView,
     DependencyView,
+    DrillView,
     EndpointView,
+    FilePosition,
+    FreezeView,
     LedgerCounts,
     LedgerView,
     ProbeView,
     RolloutAtAGlance,
     RouteView,
+    ServedView,
     SessionsView,
     SideView,
     Status,
@@ -34,6 +46,7 @@ from proxy.control.views import (
 from proxy.core.answers import AnswerStats
 from proxy.core.checked import MISMATCHES, CheckStats, ProbeStats
 from proxy.core.event import NEW, OLD, SIDES
+from proxy.core.freeze import Freeze
 from proxy.core.owed import STATE_NAMES
 from proxy.core.rollout import Rollout, target
 from proxy.core.routing import COPY_NONE
@@ -61,6 +74,7 @@ def status(instance: Instance) -> Status:
     routes = [_route(instance, name, states[name], window, total, now) for name in instance.routes if name in states]
     workers = [_worker(instance, index) for index in range(instance.settings.workers)]
     ledger = _ledger(instance)
+    sources = source_status.sources(instance, window, total.counters)
     return Status(
         version=VERSION,
         epoch=instance.epoch,
@@ -72,23 +86,61 @@ def status(instance: Instance) -> Status:
         default=instance.settings.default,
         passed_through=total.counters["passed_through"],
         workers=workers,
+        switch=switch_view(state) if (state := instance.switches.state) is not None else None,
+        deaths=deaths(instance),
         sessions=_sessions(instance, total),
         ledger=ledger,
         consistency=checks(instance),
         answers=answers_of(instance),
+        sources=sources,
         dependencies=[
             DependencyView(each.backend, each.name, each.address, each.healthy, each.detail)
             for each in instance.probes.dependencies
         ],
         certificates=certificates(instance),
+        availability=_availability(instance),
+        scraped_s=None if instance.scraped_at is None else round(now - instance.scraped_at, 1),
+        notifications=instance.receivers(),
+        configuration=_served(instance),
         counters=counters(instance, total),
-        warnings=warnings(instance, routes, workers, ledger),
+        warnings=warnings(instance, routes, workers, ledger) + source_status.troubles(sources),
     )
+
+
+def _served(instance: Instance) -> ServedView:
+    served = instance.configuration
+    return ServedView(
+        file=str(served.file),
+        digest=served.digest,
+        loaded_at=served.loaded,
+        workers=instance.peers.serving(served.digest),
+        of=instance.settings.workers,
+        trouble=trouble_view(served.trouble),
+    )
+
+
+def _file_position(route: Route) -> FilePosition:
+    dials = initial(route).dials
+    return FilePosition(dials.stage, dials.weight)
+
+
+def deaths(instance: Instance) -> list[DeathsView]:
+    """Processes that have died since the instance started, as the launcher says it."""
+    return [
+        DeathsView(each.name, each.died, each.loops, each.short_lives, each.last_end)
+        for each in crew_state.read(instance.crew_path)
+    ]
+
+
+def _availability(instance: Instance) -> AvailabilityView:
+    found = instance.availability
+    ratio = found.ratio
+    return AvailabilityView(round(found.observed, 1), round(found.down, 1), None if ratio is None else round(ratio, 6))
 
 
 def counters(instance: Instance, total: Sums) -> dict[str, int]:
     """Every counter by name: the workers' plain, the ledger's with `ledger_`, the supervisor's with `control_`."""
-    named = dict(total.counters)
+    named = {name: count for name, count in total.counters.items() if not name.startswith(source_status.PREFIX)}
     named |= {f"ledger_{name}": count for name, count in instance.tally.ledger_counters().items()}
     own = dict(instance.tally.own) | {
         "audit_damaged_lines": instance.audit.damaged,
@@ -248,11 +300,43 @@ def _route(instance: Instance, name: str, state: RouteState, window: Window, tot
         latched=state.latched,
         latch_reason=state.latch_reason or None,
         old_incomplete_since=state.old_incomplete_since or None,
+        frozen=freeze_view(instance.freezes.of(name)),
+        drill=drill_view(instance.drills.running(name), instance.epoch),
         rate=_rate(window.sums.accepted[name], window),
         accepted_total=total.accepted[name],
-        verdict=VerdictView(found.name, list(found.reasons), found.samples),
+        verdict=VerdictView(found.name, list(found.reasons), found.samples, found.failed),
         rollout=_rollout(instance.rollouts.get(name)),
+        baseline=instance.baselines.of(name),
+        file=_file_position(route),
         sides={SIDES[side]: _side(instance, name, side, (route.old, route.new)[side], window) for side in (OLD, NEW)},
+    )
+
+
+def freeze_view(found: Freeze | None) -> FreezeView | None:
+    """A freeze as the API tells it."""
+    return None if found is None else FreezeView(iso(found.since), iso(found.until), found.actor, found.reason)
+
+
+def drill_view(found: Drill | None, epoch: int) -> DrillView | None:
+    """A drill as the API tells it. epoch: the present one."""
+    if found is None:
+        return None
+    fault = found.fault
+    return DrillView(
+        route=found.route,
+        running=not found.is_over,
+        fault=fault.kind,
+        seconds=fault.seconds,
+        delay_s=fault.delay,
+        actor=found.actor,
+        reason=found.reason,
+        began_at=iso(found.began_at),
+        ended_at=iso(found.ended_at) if found.ended_at else None,
+        noticed_s=found.noticed,
+        cause=found.cause,
+        reverted_epoch=found.reverted,
+        epoch=epoch,
+        dry_run=False,
     )
 
 
@@ -260,7 +344,15 @@ def _rollout(found: Rollout | None) -> RolloutAtAGlance | None:
     if found is None:
         return None
     plan, progress = found.plan, found.progress
-    return RolloutAtAGlance(progress.phase, progress.step + 1, len(plan.steps), target(plan, progress), progress.reason)
+    return RolloutAtAGlance(
+        progress.phase,
+        progress.step + 1,
+        len(plan.steps),
+        target(plan, progress),
+        progress.reason,
+        found.paused_by or None,
+        found.paused_at or None,
+    )
 
 
 def _side(instance: Instance, route: str, side: int, backend: str, window: Window) -> SideView:
@@ -284,7 +376,14 @@ def _side(instance: Instance, route: str, side: int, backend: str, window: Windo
             marked_buckets=ledger.marked if ledger is not None else 0,
         ),
         endpoints=endpoints(instance, backend),
+        consumer=_consumer(instance, backend),
     )
+
+
+def _consumer(instance: Instance, backend: str) -> ConsumerView | None:
+    ledger = instance.tally.ledger
+    found = next((each for each in ledger.consumers if each.backend == backend), None) if ledger is not None else None
+    return ConsumerView(found.is_fed, found.seconds, found.told) if found is not None else None
 
 
 def _rate(count: int, window: Window) -> float:
@@ -368,12 +467,28 @@ def _ledger(instance: Instance) -> LedgerView:
     )
 
 
+def left_owed(instance: Instance) -> list[str]:
+    """What is owed to routes that the configuration has no more."""
+    said = []
+    for side in instance.tally.ledger.sides if instance.tally.ledger is not None else ():
+        owed = side.balance.get("pending", 0) + side.balance.get("deferred", 0)
+        if owed and side.route not in instance.routes:
+            how = f"are delivered to {side.backend}" if side.backend else "wait until the configuration has it again"
+            said.append(f"{owed} events are owed to {SIDES[side.side]} of {side.route}, which is gone: they {how}")
+    return said
+
+
 def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerView], ledger: LedgerView) -> list[str]:
     """What a person should know although it is in the figures already."""
     not_ready = instance.not_ready()
     said = [f"not ready: {reason}" for reason in not_ready]
     said += [reason for reason in instance.shedding() if reason not in not_ready]
     said += [f"worker {worker.index} is down" for worker in workers if not worker.alive]
+    said += [
+        f"{each.name} keeps dying: {each.short_lives} short lives in a row, the last one {each.last_end}"
+        for each in deaths(instance)
+        if each.crash_loop
+    ]
     if not ledger.balanced:
         said.append("the ledger's balance does not add up: keep its files and report this")
     if ledger.gaps:
@@ -383,12 +498,17 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
         f"deliveries to {backend} are paused: {why}; mend its address or its credentials, they go on by themselves"
         for backend, why in sorted(paused.items())
     ]
+    said += left_owed(instance)
     if instance.settings.needs_checker and not live_checks(instance.settings) and instance.peers.checker is None:
         said.append("the checker, which compares answers, is down; the launcher starts it again")
     for check in checks(instance):
         said += [f"consistency of {', '.join(check.routes)}: {what}" for what in _check_warnings(check)]
     said += [f"{name}: {what}" for name, found in sorted(instance.tally.verdicts.items()) for what in found.alerts]
+    splits = {route.name: instance.splits.doubt(route.name, instance.clock()) for route in routes}
+    said += [f"{name}: {doubt}" for name, doubt in splits.items() if doubt]
     for route in routes:
+        if (drill := instance.drills.running(route.name)) is not None:
+            said.append(said_of(drill))
         if route.latched:
             said.append(f"{route.name} is latched: {route.latch_reason}")
         if route.old_incomplete_since:
@@ -419,6 +539,12 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
     dropped = instance.tally.ledger_counters()["dedupe_ids_dropped"]
     if dropped:
         said.append(f"dedupe: {dropped} ids were forgotten before their time; raise dedupe_ids of the route")
+    if instance.figures_trouble:
+        said.append(f"figures are not kept: {instance.figures_trouble}")
+    if instance.traces_trouble():
+        said.append(f"traces are not sent: {instance.traces_trouble()}")
+    if instance.hooks_trouble():
+        said.append(f"hooks: {instance.hooks_trouble()}; it is taken when it is sent again")
     if instance.audit.damaged:
         said.append(f"{instance.audit.damaged} damaged lines in the audit trail")
     return said

@@ -10,7 +10,8 @@ from proxy.control.link import Requests, WorkerStats
 from proxy.core.event import NEW, OLD
 from proxy.core.sketch import Sketch
 
-FAILURES: Final = ("5xx", "error")
+NO_ANSWER: Final = "error"
+FAILURES: Final = ("5xx", NO_ANSWER)
 """Code classes that count as failures of a backend; a 4xx is the client's."""
 
 
@@ -24,18 +25,25 @@ class Series(NamedTuple):
 
 
 class Answers:
-    """Answers of one series: counts by code class and a sketch of the latencies."""
+    """Answers of one series: counts by code class, a sketch of the latencies, and bytes of accepted bodies."""
 
     def __init__(self) -> None:
         self.classes: Counter[str] = Counter()
         self.latency: Counter[int] = Counter()
+        self.body_bytes = 0
 
     def add(self, requests: Requests, sign: int) -> None:
         """Add (1) or take away (-1) what a worker said."""
         for name, count in requests.code_classes.items():
             self.classes[name] += sign * count
-        for index, count in requests.latency.items():
-            self.latency[index] += sign * count
+        latency = self.latency
+        if not latency and sign == 1:
+            latency.update(requests.latency)  # at once: a whole exposition adds up tens of thousands of these
+        else:
+            get = latency.get
+            for index, count in requests.latency.items():
+                latency[index] = get(index, 0) + sign * count
+        self.body_bytes += sign * requests.body_bytes
 
     @property
     def total(self) -> int:
@@ -61,6 +69,8 @@ class Sums:
         self.chosen: dict[str, list[int]] = {}
         self.requests: dict[Series, Answers] = {}
         self.counters: Counter[str] = Counter()
+        self.left_out: dict[str, list[list[int]]] = {}
+        """By route, then by side: answers, and failures among them, that the test of failures leaves out."""
         for each in stats:
             self.add(each)
 
@@ -76,6 +86,11 @@ class Sums:
             self.requests.setdefault(Series(each.route, each.side, each.backend, each.role), Answers()).add(each, sign)
         for name, count in stats.counters.items():
             self.counters[name] += sign * count
+        for route, sides in stats.left_out.items():
+            left_out = self.left_out.setdefault(route, [[0, 0], [0, 0]])
+            for side in (OLD, NEW):
+                for i in (0, 1):
+                    left_out[side][i] += sign * sides[side][i]
 
     def side(self, route: str, side: int) -> Answers:
         """All roles of one side of a route together."""
@@ -84,6 +99,7 @@ class Sums:
             if series.route == route and series.side == side:
                 together.classes.update(answers.classes)
                 together.latency.update(answers.latency)
+                together.body_bytes += answers.body_bytes
         return together
 
     def as_stats(self) -> WorkerStats:
@@ -93,7 +109,7 @@ class Sums:
             accepted=dict(self.accepted),
             chosen={route: (old, new) for route, (old, new) in self.chosen.items()},
             requests=[
-                Requests(*series, code_classes=dict(answers.classes), latency=dict(answers.latency))
+                Requests(*series, dict(answers.classes), dict(answers.latency), answers.body_bytes)
                 for series, answers in self.requests.items()
             ],
             breakers={},
@@ -101,4 +117,5 @@ class Sums:
             clients=0,
             in_flight=0,
             counters=dict(self.counters),
+            left_out={route: ((a, b), (c, d)) for route, ((a, b), (c, d)) in self.left_out.items()},
         )

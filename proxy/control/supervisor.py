@@ -14,34 +14,65 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pickle
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import uvloop
 
+from proxy.control import switch_state
 from proxy.control.admin import AdminServer
 from proxy.control.audit import Audit
 from proxy.control.changes import Changes
 from proxy.control.completeness import Completeness
+from proxy.control.configuration import Configuration
+from proxy.control.drills import Drills
+from proxy.control.duty import Duty, relief_of
+from proxy.control.figures_file import FiguresFile
 from proxy.control.file_store import FileStore
+from proxy.control.freezes import Freezes
 from proxy.control.guard import Guard
 from proxy.control.handlers import Handlers
-from proxy.control.inherit import EXIT_REFUSED, Inherited, say_refusal, stop_requested
-from proxy.control.instance import Instance, ask_launcher_to_stop
-from proxy.control.link import CheckerStats, LedgerStats, RouteSpread, WorkerStats
+from proxy.control.hooks import Hooks
+from proxy.control.inherit import EXIT_REFUSED, RELIEVED, Inherited, say_refusal, stop_requested
+from proxy.control.instance import Instance, launcher
+from proxy.control.link import (
+    STATS_INTERVAL,
+    CheckerStats,
+    LedgerStats,
+    ProposeSettings,
+    RouteSpread,
+    SetSettings,
+    SourceProgress,
+    SourceStopped,
+    Spans,
+    WorkerStats,
+)
 from proxy.control.logs import setup_logging
+from proxy.control.notifier import Notifier
 from proxy.control.peers import Peer, Peers
 from proxy.control.probes import Probes
+from proxy.control.recorder import Recorder
+from proxy.control.reloads import Reloads
 from proxy.control.rollouts import Rollouts
+from proxy.control.snapshot import newest, snapshot
 from proxy.control.sockets import listen_unix
+from proxy.control.source_leases import SourceLeases
+from proxy.control.span_export import SpanExport, encoder_of
 from proxy.control.state import LiveState
+from proxy.control.streams import Streams
 from proxy.control.tally import Tally
 from proxy.control.tokens import Tokens
-from proxy.core.choose import takes_back
+from proxy.control.version import VERSION
+from proxy.core.choose import plan, takes_back
 from proxy.core.errors import RefuseToStart
+from proxy.core.loop_lag import LoopLag
 from proxy.ledger.marks import Marks
 
 log = logging.getLogger(__name__)
@@ -72,11 +103,23 @@ class Supervisor:
         self._store = FileStore(places.routing, floor=audit.last_epoch())
         self._tally = Tally(places.control_socket.parent / "counters", inherited.started_ns)
         self._peers = Peers(settings.workers, self, clock=clock)
-        changes = Changes(settings, self._store, audit, self._peers, self._tally, clock=clock)
+        freezes = Freezes(places.freezes, wall)
+        self._notifier = Notifier(
+            settings.notifications, settings.instance or socket.gethostname(), self._tally.own, clock=clock, wall=wall
+        )
+        audit.listeners.append(self._notifier.take)
+        self._traces = self._span_export()
+        drills = Drills(audit, self._peers, self._tally.own, clock=clock, wall=wall, epoch=lambda: self.instance.epoch)
+        file = Path(os.path.abspath(inherited.config_path))  # without following links: they are turned
+        configuration = Configuration(places.configuration, settings, file, wall)
+        changes = Changes(settings, self._store, audit, self._peers, self._tally, freezes, drills, clock=clock)
         self.instance = Instance(
             settings=settings,
-            config_path=inherited.config_path.resolve(),
+            config_path=file,
+            configuration=configuration,
             changes=changes,
+            freezes=freezes,
+            drills=drills,
             audit=audit,
             tokens=Tokens(places.tokens),
             peers=self._peers,
@@ -86,16 +129,46 @@ class Supervisor:
             started_ns=inherited.started_ns,
             clock=clock,
             wall=wall,
-            stop=ask_launcher_to_stop(inherited.launcher_pid),
+            ask_launcher=launcher(inherited.launcher_pid),
+            figures_path=places.figures,
+            receivers=self._notifier.health,
+        )
+        if self._traces is not None:
+            self.instance.traces_trouble = self._traces.why
+        self.instance.sources = SourceLeases(
+            settings.sources,
+            self._peers,
+            audit,
+            places.sources,
+            self._tally.own,
+            workers=settings.workers,
+            clock=clock,
+            epoch=lambda: self.instance.epoch,
+            is_draining=lambda: self.instance.draining,
         )
         self._completeness = Completeness(self.instance.routes, self._tally, wall)
-        self._guard = Guard(settings, changes, self._tally, self.instance.probes)
+        self._guard = Guard(settings, changes, self._tally, self.instance.probes, drills, wall=wall)
         self._rollouts = Rollouts(self.instance, places.rollouts)
-        self.admin = AdminServer(self.instance, Handlers(self.instance, self._rollouts).table())
+        self.recorder = Recorder(self.instance, FiguresFile(places.figures))
+        self._reloads = Reloads(self.instance)
+        self._hooks = Hooks(self.instance, self._rollouts, places.hooks)
+        self._streams = Streams(lambda: snapshot(self.instance, self._rollouts), partial(newest, audit))
+        audit.listeners.append(self._streams.written)
+        handlers = Handlers(self.instance, self._rollouts, self._hooks, self._reloads, self._streams)
+        self.admin = AdminServer(self.instance, handlers.table())
         self._tasks: list[asyncio.Task[None]] = []
+        self._telling: list[asyncio.Task[None]] = []
+        """Beside the others, for they have a moment more when everything stops."""
         self._said_ready = False
         self._failing: set[str] = set()
         """Backends to which the ledger makes no deliveries now."""
+
+    def _span_export(self) -> SpanExport | None:
+        settings = self._inherited.settings
+        if settings.tracing is None:
+            return None
+        encoder = encoder_of(settings, settings.instance or socket.gethostname(), VERSION)
+        return SpanExport(settings.tracing, encoder, self._tally.own, clock=self._clock)
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -104,17 +177,37 @@ class Supervisor:
         places = self._inherited.places
         # First all that may refuse, so that a refusal has changed nothing that others see.
         self.admin.bind(places.admin_socket)
-        state = await self.instance.changes.reconcile()
+        configuration = self.instance.configuration
+        state = await self.instance.changes.reconcile(configuration)
+        configuration.serve()
+        switch = switch_state.read(places.switch)
+        if switch is not None and (switch.kind, switch.phase) == ("reload", "putting-back"):
+            configuration.put_back(switch.reason)
         self._note(state)
+        self.recorder.start()
+        self._peers.set_settings(
+            SetSettings(configuration.digest, configuration.instead_of, pickle.dumps(self.instance.settings))
+        )
         self._peers.set_routing(state.routing)
+        self._peers.set_faults({})  # a drill ends with the supervisor that knew of it
         await self._peers.start(listen_unix(places.control_socket))
         await self.admin.serve()
         self._tasks = [
             asyncio.create_task(self._follow_state()),
             asyncio.create_task(self._save_counters()),
+            asyncio.create_task(self.recorder.run()),
             asyncio.create_task(self._rollouts.run()),
+            asyncio.create_task(self.instance.availability.run()),
+            asyncio.create_task(self.instance.sources.run()),
+            asyncio.create_task(self._reloads.watch()),
+            asyncio.create_task(self._follow_file()),
+            asyncio.create_task(self.instance.switches.run()),
+            asyncio.create_task(self._watch_loop()),
             *await self.instance.probes.start(),
         ]
+        self._telling = self._notifier.start()
+        if self._traces is not None:
+            self._telling.append(self._traces.start())
         log.info("supervisor serves", extra={"epoch": self.instance.epoch, "admin": self.admin.tcp or "unix alone"})
 
     async def close(self) -> None:
@@ -122,36 +215,62 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reloads.close()
         await self._guard.settle()
+        await self.instance.drills.close()
+        await self._rollouts.close()
+        await self.instance.baselines.close()
+        self.instance.availability.save()
+        self._streams.close()
         await self.admin.close()
         await self.instance.probes.close()
         await self._peers.close()
+        await self.instance.sources.close()
+        await self.recorder.close()
+        await self._notifier.close()
+        if self._traces is not None:
+            await self._traces.close()
         self._save()
+        self._store.close()
+        self.instance.audit.close()
 
-    async def run(self) -> None:
-        """Serve until told to stop. An orphan stays until workers and ledger are gone, so that they are seen to end."""
+    async def run(self, serving: Callable[[], object] = bool) -> str:
+        """Serve until told to stop; why. serving: called when the API is there.
+
+        An orphan stays until workers and ledger are gone, so that they are seen to end.
+        """
         loop = asyncio.get_running_loop()
-        stopping = asyncio.create_task(stop_requested(self._inherited))
+        stopping = asyncio.create_task(stop_requested(self._inherited, relief_of("supervisor")))
         loop.add_signal_handler(signal.SIGUSR1, self._drain)
         try:
             await self.start()
+            serving()
             # None of the others ever ends by itself: if one does, it is with an error that must be seen.
-            await asyncio.wait((stopping, *self._tasks), return_when=asyncio.FIRST_COMPLETED)
-            for task in self._tasks:
+            others = (*self._tasks, *self._telling)
+            await asyncio.wait((stopping, *others), return_when=asyncio.FIRST_COMPLETED)
+            for task in others:
                 if task.done():
                     task.result()
             why = stopping.result()
-            self._drain()
+            if why != RELIEVED:
+                self._drain()
             log.info("stopping: %s", why)
             if why == "the launcher died":
                 self._peers.stop_listening()
                 await self._peers.wait_empty(self._inherited.settings.stop_grace + ORPHAN_GRACE)
+            return why
         finally:
             stopping.cancel()
             await self.close()
 
     def _drain(self) -> None:
         self.instance.draining = True
+        self._peers.drain(self._inherited.settings.stop_grace if self.instance.until_empty else 0.0)
+
+    async def _follow_file(self) -> None:
+        """Positions that the file has moved; then there is nothing to do."""
+        await self.instance.changes.follow_file(self.instance.configuration)
+        await asyncio.Event().wait()
 
     # --- what the peers do and say -------------------------------------------------------------------------
 
@@ -161,32 +280,57 @@ class Supervisor:
         if peer.kind == "ledger":
             self._tally.ledger_joined(peer.life)
         elif peer.kind == "worker":
-            self._tally.joined(peer.index, peer.life)
+            self._tally.joined(peer.index, peer.life, has_place=self._peers.workers.get(peer.index) is peer)
 
     def peer_left(self, peer: Peer) -> None:
         """Its link ended."""
-        level = logging.INFO if self.instance.draining else logging.WARNING
+        was_replaced = peer.kind == "worker" and peer.index in self._peers.workers
+        level = logging.INFO if self.instance.draining or was_replaced else logging.WARNING
         log.log(level, "%s %d left", peer.kind, peer.index, extra={"peer": peer.pid})
         if peer.kind == "ledger":
             self._tally.ledger_left()
             self._failing.clear()  # a new ledger says nothing of what the last one waited for
         elif peer.kind == "worker":
-            self._tally.left(peer.index)
+            self._tally.left(peer.index, peer.life)
+        elif peer.kind == "checker":
+            self._tally.checker = None
 
     def worker_said(self, peer: Peer, stats: WorkerStats) -> None:
         """A worker's figures: count them, judge the routes."""
         now = self._clock()
-        slot = self._tally.slot(peer.index)
+        slot = self._tally.slot(peer.index, peer.life)
         if self._completeness.heard(peer.index, slot.latest if slot is not None else None, stats):
             self._save()
-        self._tally.take(peer.index, stats, now)
+        self._tally.take(peer.index, stats, now, peer.life)
+        self.instance.sources.heard(peer, stats.sources)
         self._guard.look(self.instance.state, now)
         self._say_ready()
 
     def worker_spread(self, peer: Peer, spread: RouteSpread) -> None:
-        """Where a route's events lay."""
-        if spread.route in self.instance.routes:
-            self.instance.spreads.take(peer.index, spread, self._clock())
+        """Where a route's events lay, and whether they went where they were to."""
+        route, state, now = self.instance.routes.get(spread.route), self.instance.state, self._clock()
+        if route is None:
+            return
+        self.instance.spreads.take(peer.index, spread, now)
+        if state is not None and spread.epoch == state.revision:
+            wanted = plan(state.routes[spread.route].dials, carry_over=route.carry_over)
+            wrong = self.instance.splits.take(peer.index, spread, wanted, now)
+            if wrong:
+                self._tally.own["misplaced_events"] += wrong
+                log.error("%d events went to the wrong side", wrong, extra={"route": route.name, "worker": peer.index})
+
+    def source_progressed(self, peer: Peer, progress: SourceProgress) -> None:
+        """How far a source is."""
+        self.instance.sources.progress(peer, progress)
+
+    def source_stopped(self, peer: Peer, stopped: SourceStopped) -> None:
+        """Another worker may have it."""
+        self.instance.sources.stopped(peer, stopped)
+
+    def spans_said(self, _peer: Peer, spans: Spans) -> None:
+        """What is told of traces."""
+        if self._traces is not None:
+            self._traces.take(spans.spans, spans.dropped)
 
     def ledger_said(self, _peer: Peer, stats: LedgerStats) -> None:
         """The ledger's figures."""
@@ -200,8 +344,13 @@ class Supervisor:
 
     def checker_said(self, _peer: Peer, stats: CheckerStats) -> None:
         """The live checker's figures: judge the routes by them."""
+        self._tally.checker = stats
         self._tally.checks, self._tally.answers = stats.checks, stats.answers
         self._guard.look(self.instance.state, self._clock())
+
+    def settings_proposed(self, peer: Peer, proposal: ProposeSettings) -> None:
+        """The file was read again."""
+        self._reloads.proposed(peer, proposal)
 
     def _say_ready(self) -> None:
         """Tell the launcher once that traffic may come, and where the admin API is."""
@@ -242,11 +391,20 @@ class Supervisor:
     def _note(self, state: LiveState) -> None:
         self.instance.take(state)
         self._completeness.take(state)
+        self._streams.changed()
 
     async def _save_counters(self) -> None:
         while True:
             await asyncio.sleep(SAVE_EVERY)
             self._save()
+
+    async def _watch_loop(self) -> None:
+        """How late this loop is: real time, whatever the clock is."""
+        lag = LoopLag()
+        while True:
+            lag.expect(time.monotonic() + STATS_INTERVAL)
+            await asyncio.sleep(STATS_INTERVAL)
+            self.instance.loop_lag = lag.ran(time.monotonic())
 
     def _save(self) -> None:
         try:
@@ -256,8 +414,8 @@ class Supervisor:
             log.warning("the counters could not be saved: %s", error)
 
 
-async def _main(inherited: Inherited) -> None:
-    await Supervisor(inherited).run()
+async def _main(inherited: Inherited, serving: Callable[[], None]) -> str:
+    return await Supervisor(inherited).run(serving)
 
 
 def main() -> int:
@@ -265,12 +423,12 @@ def main() -> int:
     try:
         inherited = Inherited.from_environment()
         setup_logging(inherited.settings.log, "supervisor")
-        uvloop.run(_main(inherited))
+        duty = Duty(inherited, "supervisor")
+        return duty.run(lambda inherited: uvloop.run(_main(inherited, duty.serving)))
     except RefuseToStart as refusal:
         log.error("refusing to start: %s", refusal)
         say_refusal(refusal)
         return EXIT_REFUSED
-    return 0
 
 
 if __name__ == "__main__":

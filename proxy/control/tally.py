@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,9 +20,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from proxy.control.files import write_whole
-from proxy.control.link import LedgerStats, WorkerStats
+from proxy.control.link import CheckerStats, LedgerStats, WorkerStats
 from proxy.control.state import RouteState
-from proxy.control.sums import FAILURES, Sums
+from proxy.control.sums import FAILURES, NO_ANSWER, Sums
 from proxy.core.answers import AnswerStats
 from proxy.core.checked import CheckStats
 from proxy.core.event import NEW, OLD
@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 WINDOW: Final = 10.0
 """Seconds that rates, quantiles and the observed weight look back."""
 _SAMPLE_EVERY: Final = 0.9
+_ENDED: Final = 16
+"""Workers that are kept apart although they seem to have ended, in case they come back."""
+FRESH: Final = 2.0
+"""Seconds after which a report tells nothing of the present: its worker hangs, or its link does."""
 
 
 class Sample(NamedTuple):
@@ -52,13 +56,17 @@ class Slot:
         self.restarts = restarts
         self.is_unknown = False
         """It may have counted for long before it was first heard."""
+        self.is_saved = False
+        """An earlier supervisor knew it: whether it has ended is not known."""
         self.connected = True
         self.latest: WorkerStats | None = None
+        self.heard_at = 0.0
+        """When that was said, monotonic seconds."""
         self.samples: deque[Sample] = deque()
 
     def take(self, stats: WorkerStats, now: float, *, keep: bool) -> None:
         """Remember new figures; a sample about once a second is enough, and one whenever `keep` says."""
-        self.latest = stats
+        self.latest, self.heard_at = stats, now
         samples = self.samples
         if keep or not samples or now - samples[-1].at >= _SAMPLE_EVERY:
             samples.append(Sample(now, stats))
@@ -113,6 +121,7 @@ class _Saved(msgspec.Struct):
     climbs: dict[str, dict[str, Climb]]
     own: dict[str, int]
     old_incomplete: dict[str, str] = {}
+    parting: list[_SavedSlot] = []
 
 
 class Tally:
@@ -123,14 +132,20 @@ class Tally:
         self._instance = instance
         self._base = Sums()
         self._slots: dict[int, Slot] = {}
+        self._parting: dict[str, Slot] = {}
+        """By life, workers that another one has taken the place of, and that may count on."""
         self._cuts: dict[str, float] = {}
+        self.turns: Counter[str] = Counter()
+        """By route, how often its weight or its copy was changed."""
         self._keep: set[int] = set()
         self._ledger_life = ""
         self._ledger_base: Counter[str] = Counter()
         self.ledger: LedgerStats | None = None
         """The ledger's figures while it is connected."""
         self._ledger_last: dict[str, int] = {}
-        self._climbs: dict[str, dict[str, Climb]] = {"owed": {}, "delivered": {}}
+        self._climbs: dict[str, dict[str, Climb]] = {"owed": {}, "delivered": {}, "bytes": {}}
+        self.checker: CheckerStats | None = None
+        """What the checker said last, while it is there."""
         self.checks: list[CheckStats] = []
         """What the live checker said last; it keeps its counts itself."""
         self.answers: list[AnswerStats] = []
@@ -139,6 +154,9 @@ class Tally:
         """The supervisor's own counters, by name."""
         self.newcomers = 0
         """How many workers were heard of which no earlier life and no saved figures were known."""
+        self.heard: set[int] = set()
+        """Workers that have said something to this account. What others counted after it was saved is not in it yet."""
+        self.has_heard_ledger = False
         self.verdicts: dict[str, Verdict] = {}
         """By route, what the guard thinks of new."""
         self.old_incomplete: dict[str, str] = {}
@@ -147,34 +165,70 @@ class Tally:
 
     # --- workers -------------------------------------------------------------------------------------------
 
-    def joined(self, index: int, life: str) -> None:
-        """A worker registered; an earlier life of its index goes into the base."""
+    def joined(self, index: int, life: str, *, has_place: bool = True) -> None:
+        """A worker registered. has_place: no later one has taken its place."""
         slot = self._slots.get(index)
         if slot is not None and slot.life == life:
             slot.connected = True
             return
-        if slot is not None and slot.latest is not None:
+        known = self._parting.get(life)
+        if not has_place:
+            self._parting.setdefault(life, Slot(life)).connected = True
+            return
+        if slot is not None:
+            self._part(slot)
+        present = self._slots[index] = self._parting.pop(life) if known is not None else Slot(life)
+        # One whose predecessor is there still was put beside it on purpose: nothing was restarted.
+        present.restarts = slot.restarts + (not slot.connected) if slot is not None else 0
+        present.is_unknown = slot is None and known is None
+        present.connected = True
+
+    def _part(self, slot: Slot) -> None:
+        """Another one has its place. It may count on, unless its link ended before."""
+        if slot.connected or slot.is_saved:
+            self._parting[slot.life] = slot
+            ended = [life for life, each in self._parting.items() if not each.connected]
+            for life in ended[:-_ENDED]:
+                self._fold(self._parting.pop(life))
+        else:
+            self._fold(slot)
+
+    def _fold(self, slot: Slot) -> None:
+        """It counts no more."""
+        if slot.latest is not None:
             self._base.add(slot.latest)
-        self._slots[index] = Slot(life, restarts=slot.restarts + 1 if slot is not None else 0)
-        self._slots[index].is_unknown = slot is None
 
-    def left(self, index: int) -> None:
-        """A worker's link ended. Its figures stay; they no longer tell of the present."""
-        slot = self._slots[index]
-        slot.connected = False
-        slot.samples.clear()
+    def left(self, index: int, life: str | None = None) -> None:
+        """A worker's link ended. Its figures stay; they no longer tell of the present. life: see `take`."""
+        slot = self._slots.get(index)
+        if slot is not None and life in (None, slot.life):
+            slot.connected = False
+            slot.samples.clear()
+        elif life is not None and life in self._parting:
+            self._parting[life].connected = False  # it may come back, so it is kept for a while
+            self._parting[life].samples.clear()
 
-    def take(self, index: int, stats: WorkerStats, now: float) -> None:
-        """New figures of a worker."""
-        if self._slots[index].is_unknown:
-            self._slots[index].is_unknown = False
+    def take(self, index: int, stats: WorkerStats, now: float, life: str | None = None) -> None:
+        """New figures of a worker. life: which one, where two have an index; who has the place if None."""
+        slot = self.slot(index, life)
+        if slot is None:
+            return
+        if slot.is_unknown:
+            slot.is_unknown = False
             self.newcomers += 1
-        self._slots[index].take(stats, now, keep=index in self._keep)
+        self.heard.add(index)
+        slot.take(stats, now, keep=index in self._keep)
         self._keep.discard(index)
 
-    def slot(self, index: int) -> Slot | None:
-        """What is known of a worker index."""
+    def slot(self, index: int, life: str | None = None) -> Slot | None:
+        """What is known of a worker index; of one that another has taken the place of by its life."""
+        if life in self._parting:
+            return self._parting[life]
         return self._slots.get(index)
+
+    def _all(self) -> Iterator[Slot]:
+        yield from self._slots.values()
+        yield from self._parting.values()
 
     def present(self) -> Iterator[tuple[int, WorkerStats]]:
         """The latest figures of each connected worker."""
@@ -184,21 +238,48 @@ class Tally:
 
     def total(self) -> Sums:
         """Everything since the instance first started."""
-        return Sums([self._base.as_stats(), *(slot.latest for slot in self._slots.values() if slot.latest is not None)])
+        return Sums([self._base.as_stats(), *(slot.latest for slot in self._all() if slot.latest is not None)])
 
     def answered(self, route: str, side: int) -> tuple[int, int]:
         """Answers of one side and how many were failures, ever. Cheap: the trigger asks with every report."""
         total = failed = 0
+        for classes in self._classes(route, side):
+            total += sum(classes.values())
+            failed += sum(classes.get(name, 0) for name in FAILURES)
+        return total, failed
+
+    def judged(self, route: str, side: int) -> tuple[int, int]:
+        """The same without what `proxy.core.contribution` leaves out: what the test of failures goes by."""
+        total, failed = self.answered(route, side)
+        for left_out in self._left_out(route):
+            total -= left_out[side][0]
+            failed -= left_out[side][1]
+        return total, failed
+
+    def replies(self, route: str, side: int) -> int:
+        """How often one side has said anything at all, be it a failure, ever."""
+        return sum(sum(classes.values()) - classes.get(NO_ANSWER, 0) for classes in self._classes(route, side))
+
+    def outstanding(self, route: str, side: int, now: float) -> int:
+        """Events that one side has not answered, in workers that have reported just now."""
+        fresh = [slot for slot in self._connected() if slot.latest is not None and now - slot.heard_at <= FRESH]
+        return sum(slot.latest.outstanding.get(route, (0, 0))[side] for slot in fresh if slot.latest is not None)
+
+    def _classes(self, route: str, side: int) -> Iterator[Mapping[str, int]]:
         for series, answers in self._base.requests.items():
             if series.route == route and series.side == side:
-                total += answers.total
-                failed += answers.failed
-        for slot in self._slots.values():
+                yield answers.classes
+        for slot in self._all():
             for each in slot.latest.requests if slot.latest is not None else ():
                 if each.route == route and each.side == side:
-                    total += sum(each.code_classes.values())
-                    failed += sum(each.code_classes.get(name, 0) for name in FAILURES)
-        return total, failed
+                    yield each.code_classes
+
+    def _left_out(self, route: str) -> Iterator[Sequence[Sequence[int]]]:
+        if route in self._base.left_out:
+            yield self._base.left_out[route]
+        for slot in self._all():
+            if slot.latest is not None and route in slot.latest.left_out:
+                yield slot.latest.left_out[route]
 
     def latencies(self, route: str, side: int) -> Sketch:
         """The latencies of one side's answers to whole events, ever."""
@@ -206,23 +287,23 @@ class Tally:
         for series, answers in self._base.requests.items():
             if series.route == route and series.side == side and series.role != "stream":
                 sketch.merge(answers.sketch)
-        for slot in self._slots.values():
+        for slot in self._all():
             for each in slot.latest.requests if slot.latest is not None else ():
                 if each.route == route and each.side == side and each.role != "stream":
                     sketch.merge(Sketch(each.latency))
         return sketch
 
-    def window(self, now: float) -> Window:
-        """What the connected workers counted lately."""
-        sums, seconds = Sums(), 0.0
+    def window(self, now: float, seconds: float = WINDOW) -> Window:
+        """What the connected workers counted lately: in the last seconds, about, WINDOW at most."""
+        sums, moment, spent = Sums(), now - seconds - 1.0, 0.0
         for slot in self._connected():
-            first = slot.since(now - WINDOW - 1.0)
+            first = slot.since(moment)
             if first is None or slot.latest is None:
                 continue
             sums.add(slot.latest)
             sums.add(first.stats, -1)
-            seconds = max(seconds, now - first.at)
-        return Window(sums, seconds)
+            spent = max(spent, now - first.at)
+        return Window(sums, spent)
 
     def cut(self, route: str, now: float) -> None:
         """The weight of a route changed: what was chosen and judged before says nothing about it."""
@@ -245,7 +326,7 @@ class Tally:
         return wilson(chosen[NEW], chosen[OLD] + chosen[NEW])
 
     def _connected(self) -> Iterator[Slot]:
-        return (slot for slot in self._slots.values() if slot.connected)
+        return (slot for slot in self._all() if slot.connected)
 
     def dated(self, route: str, state: RouteState) -> RouteState:
         """A route's state with what is known of old's completeness."""
@@ -260,6 +341,8 @@ class Tally:
             self._ledger_base.update(self._ledger_last)
             self._ledger_last = {}
             self._ledger_life = life
+            for climb in self._climbs["bytes"].values():
+                climb.last = 0  # the others are of the record, this is of the process
 
     def ledger_left(self) -> None:
         """The ledger's link ended."""
@@ -267,11 +350,12 @@ class Tally:
 
     def take_ledger(self, stats: LedgerStats) -> None:
         """New figures of the ledger."""
-        self.ledger = stats
+        self.ledger, self.has_heard_ledger = stats, True
         self._ledger_last = stats.counters
         for side in stats.sides:
             for name, climbs in self._climbs.items():
-                climbs.setdefault(f"{side.route}\n{side.side}\n{side.backend}", Climb()).take(side.balance.get(name, 0))
+                value = side.delivered_bytes if name == "bytes" else side.balance.get(name, 0)
+                climbs.setdefault(f"{side.route}\n{side.side}\n{side.backend}", Climb()).take(value)
 
     def ledger_counters(self) -> Counter[str]:
         """The ledger's counters over all its lives."""
@@ -284,6 +368,11 @@ class Tally:
             by_backend[key.split("\n")[2]] += climb.total
         return by_backend
 
+    def ledger_bytes(self, route: str, side: int) -> int:
+        """Bodies that the ledger ever delivered to a side, bytes."""
+        begins = f"{route}\n{side}\n"
+        return sum(climb.total for key, climb in self._climbs["bytes"].items() if key.startswith(begins))
+
     # --- the saved account ---------------------------------------------------------------------------------
 
     def save(self) -> None:
@@ -292,6 +381,7 @@ class Tally:
             instance=self._instance,
             base=self._base.as_stats(),
             slots={i: _SavedSlot(slot.life, slot.restarts, slot.latest) for i, slot in self._slots.items()},
+            parting=[_SavedSlot(slot.life, 0, slot.latest) for slot in self._parting.values()],
             ledger_life=self._ledger_life,
             ledger_base=dict(self._ledger_base),
             ledger_last=self._ledger_last,
@@ -314,8 +404,11 @@ class Tally:
         self._base.add(saved.base)
         for index, each in saved.slots.items():
             slot = Slot(each.life, each.restarts if same else -1)
-            slot.latest, slot.connected = each.stats, False
+            slot.latest, slot.connected, slot.is_saved = each.stats, False, True
             self._slots[index] = slot
+        for each in saved.parting:
+            slot = self._parting[each.life] = Slot(each.life)
+            slot.latest, slot.connected, slot.is_saved = each.stats, False, True
         self._ledger_life = saved.ledger_life
         self._ledger_base.update(saved.ledger_base)
         self._ledger_last = saved.ledger_last

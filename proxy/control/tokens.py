@@ -18,7 +18,7 @@ from proxy.control.files import write_whole
 from proxy.core.errors import RefuseToStart
 
 TOKENS_SCHEMA: Final = 1
-Role = Literal["viewer", "operator"]
+Role = Literal["viewer", "operator", "hook"]
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from proxy.control.audit import Entry
+from proxy.control.baselines import Baseline
+from proxy.control.doctor.finding import Finding
 
 
 class LedgerCounts(msgspec.Struct):
@@ -42,10 +44,21 @@ class EndpointView(msgspec.Struct):
     trouble: str | None
 
 
+class ConsumerView(msgspec.Struct):
+    """A backend that connects itself. for_s: seconds since it is fed, or is not; told: events that it has had since the
+    ledger's process began.
+    """
+
+    connected: bool
+    for_s: float
+    told: int
+
+
 class SideView(msgspec.Struct):
     """One side of a route over the last ten seconds.
 
-    error_rate and quantiles are null without an event in that time, healthy without a probe's verdict.
+    error_rate and quantiles are null without an event in that time, healthy without a probe's verdict, consumer for a
+    backend with a url, and while the ledger is away.
     """
 
     backend: str
@@ -60,31 +73,73 @@ class SideView(msgspec.Struct):
     paused: str
     ledger: LedgerCounts
     endpoints: list[EndpointView]
+    consumer: ConsumerView | None = None
 
 
 class VerdictView(msgspec.Struct):
-    """What the guard thinks of new. name: pass, fail, inconclusive or nodata; samples: answers of new since weight or
-    copy was changed last.
+    """What the guard thinks of new. name: pass, fail, inconclusive or nodata; samples, failed: answers of new since
+    weight or copy was changed last, and those of them that were failures.
     """
 
     name: str
     reasons: list[str]
     samples: int
+    failed: int
+
+
+class FreezeView(msgspec.Struct):
+    """A freeze: until then the routing of a route only goes back. actor: who began it, and why."""
+
+    since: str
+    until: str
+    actor: str
+    reason: str
+
+
+class DrillView(msgspec.Struct):
+    """The last drill of a route. running: it fails copies, or what it failed is not all told of yet; delay_s: that
+    copies are held back, 0 but for `slow`; ended_at: null before; noticed_s: seconds until the guard saw cause for a
+    revert, cause: which; reverted_epoch: of the revert, null where there was none.
+    """
+
+    route: str
+    running: bool
+    fault: str
+    seconds: float
+    delay_s: float
+    actor: str
+    reason: str
+    began_at: str
+    ended_at: str | None
+    noticed_s: float | None
+    cause: str | None
+    reverted_epoch: int | None
+    epoch: int
+    dry_run: bool
 
 
 class RolloutAtAGlance(msgspec.Struct):
-    """How far the last staged plan is. step: from 1, of so many."""
+    """How far the last staged plan is. step: from 1, of so many; paused_by, paused_at: null while it is not paused."""
 
     phase: str
     step: int
     of: int
     weight: float
     reason: str
+    paused_by: str | None
+    paused_at: str | None
+
+
+class FilePosition(msgspec.Struct):
+    """Where the configuration file says that a route begins."""
+
+    stage: str
+    weight: float
 
 
 class RouteView(msgspec.Struct):
     """One route. weight_observed and its 95 % interval are null without events since the last change, rollout before
-    the first one.
+    the first one, frozen while it is not, drill without one under way. file: where the configuration says it begins.
     """
 
     name: str
@@ -96,27 +151,89 @@ class RouteView(msgspec.Struct):
     latched: bool
     latch_reason: str | None
     old_incomplete_since: str | None
+    frozen: FreezeView | None
+    drill: DrillView | None
     rate: float
     accepted_total: int
     verdict: VerdictView
     rollout: RolloutAtAGlance | None
+    baseline: Baseline | None
+    file: FilePosition
     sides: dict[str, SideView]
+
+
+class BaselineView(msgspec.Struct):
+    """What old's answers were like. left_s: seconds until what is being recorded is known, or null; trouble: why the
+    last recording kept nothing, or null.
+    """
+
+    route: str
+    left_s: float | None
+    baseline: Baseline | None
+    trouble: str | None
+
+
+class ReceiverView(msgspec.Struct):
+    """A receiver of notifications, since the supervisor began. waiting: entries that it has not been told yet.
+
+    last_success, last_failure: of tries, null without any; trouble: why the last one failed, null when it did not
+    """
+
+    name: str
+    kind: str
+    waiting: int
+    delivered: int
+    dropped: int
+    last_success: str | None
+    last_failure: str | None
+    trouble: str | None
+
+
+class AvailabilityView(msgspec.Struct):
+    """How much of the time clients could be served. observed_s: seconds; down_s: of these; ratio: 0-1, null before
+    anything was seen.
+    """
+
+    observed_s: float
+    down_s: float
+    ratio: float | None
 
 
 class RolloutStepView(msgspec.Struct):
     """One stop. weight: percent; hold_s: seconds at it; samples: answers of new that it takes; predicted_s: how long it
-    lasts at the present rate of events, null when no events come.
+    lasts at the present rate of events, null when no events come; before, gates, after: names of gates.
     """
 
     weight: float
     hold_s: float
     samples: int
     predicted_s: float | None
+    before: tuple[str, ...]
+    gates: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+class LatencyView(msgspec.Struct):
+    """Seconds that new's quantiles may have at a step; null: any."""
+
+    p50: float | None
+    p95: float | None
+
+
+class GateView(msgspec.Struct):
+    """A gate of the present step. answer: yes, no, or no answer; text: in its own words; on_fail: what a no does."""
+
+    name: str
+    answer: str
+    text: str
+    on_fail: str
 
 
 class RolloutView(msgspec.Struct):
-    """The last rollout of a route. phase: moving, holding, waiting, paused, done, reverted or aborted; step: from 1;
-    held_s: seconds at it; reason: what it waits for, or why it ended; notes: what a person should know of it.
+    """The last rollout of a route. phase: preparing, moving, applying, holding, waiting, paused, reverting, done,
+    reverted or aborted; step: from 1; held_s: seconds at it, before it was paused; reason: what it waits for, or why it
+    ended; gates: what those of the present step said last; on_revert: those that are told of one; notes: what a person
+    should know of it; paused_by, paused_at: null while it is not paused.
     """
 
     route: str
@@ -125,11 +242,16 @@ class RolloutView(msgspec.Struct):
     held_s: float
     reason: str
     auto_promote: bool
+    latency: LatencyView
     started_at: str
     actor: str
     dry_run: bool
     steps: list[RolloutStepView]
+    gates: list[GateView]
+    on_revert: tuple[str, ...]
     notes: list[str]
+    paused_by: str | None
+    paused_at: str | None
 
 
 class TrialView(msgspec.Struct):
@@ -247,6 +369,49 @@ class WorkerView(msgspec.Struct):
     sheds: str | None
 
 
+class ProcessView(msgspec.Struct):
+    """A process in a switch. state: waits, starts, done, failed, put-back (its predecessor serves again) or kept."""
+
+    name: str
+    state: str
+    pid: int
+    reason: str
+
+
+class SwitchView(msgspec.Struct):
+    """The replacement of processes that runs, or ran last; number 0 where there was none.
+
+    kind: upgrade or reload; phase: checking, replacing, watching, launcher, putting-back or ended; result: empty while
+    it runs, else done, refused, put-back or failed; detail: what it shows of itself.
+    """
+
+    number: int
+    kind: str
+    phase: str
+    result: str
+    reason: str
+    began_at: str | None
+    ended_at: str | None
+    version_before: str
+    version_after: str
+    processes: list[ProcessView]
+    detail: dict[str, Any]
+    dry_run: bool
+
+
+class DeathsView(msgspec.Struct):
+    """A process that has died. died: how often since the instance started; last_end: how, the last time.
+
+    crash_loop: it dies soon after each start, and waits longer each time; short_lives: how often in a row.
+    """
+
+    name: str
+    died: int
+    crash_loop: bool
+    short_lives: int
+    last_end: str
+
+
 class SessionsView(msgspec.Struct):
     """WebSocket sessions of all routes. open: at the moment; the others: messages so far.
 
@@ -301,11 +466,125 @@ class CertificateView(msgspec.Struct):
     trouble: str | None
 
 
+class SourceView(msgspec.Struct):
+    """A source. kind: home_assistant or websocket; state: connected, connecting, unhealthy, or waiting for a worker.
+
+    trouble: why it is not well, or null; worker: that runs it, null when none does; rate: accepted events per second
+    over the last ten; unaccepted: read and not accepted yet. The others are totals: of accepted events those that a
+    snapshot told are recovered; refused: for good, by the route's authority; repeated: told before; retried: tries
+    beyond the first; gaps: connections behind the first one; unreadable: messages that could not be read, and unknown
+    ones.
+    """
+
+    name: str
+    kind: str
+    route: str
+    state: str
+    trouble: str | None
+    worker: int | None
+    rate: float
+    unaccepted: int
+    accepted: int
+    recovered: int
+    refused: int
+    repeated: int
+    retried: int
+    gaps: int
+    unreadable: int
+
+
+class FileErrorView(msgspec.Struct):
+    """Something that is wrong with a configuration file. line, column: from 1, 0 where the whole file is meant."""
+
+    path: str
+    line: int
+    column: int
+    message: str
+    suggestion: str
+
+
+class TroubleView(msgspec.Struct):
+    """Why the configuration file, as it was looked at last, is not served. errors: in it; refused: what stands against
+    it.
+    """
+
+    since: str
+    errors: list[FileErrorView]
+    refused: list[str]
+
+
+class LastSwitch(msgspec.Struct):
+    """The replacement of processes that runs, or ran last. kind: upgrade or reload; result: empty while it runs."""
+
+    number: int
+    kind: str
+    phase: str
+    result: str
+    reason: str
+
+
+class ConfigView(msgspec.Struct):
+    """Which configuration is served. digest: names it; actor, reason: who had it applied, null for the first one.
+
+    workers: how many go by it, of how many; reload: when the file is read again; trouble: why it is not served as it is
+    now, or null; switch: the last replacement of processes, or null; settings: every key, with secrets hidden.
+    """
+
+    file: str
+    digest: str
+    loaded_at: str
+    epoch: int
+    actor: str | None
+    reason: str | None
+    workers: int
+    of: int
+    reload: str
+    trouble: TroubleView | None
+    switch: LastSwitch | None
+    settings: dict[str, str]
+
+
+class ServedView(msgspec.Struct):
+    """Which configuration is served, at a glance; as in `ConfigView`."""
+
+    file: str
+    digest: str
+    loaded_at: str
+    workers: int
+    of: int
+    trouble: TroubleView | None
+
+
+class KeyChangeView(msgspec.Struct):
+    """A key with another value. kind: live, startup or fixed; why: of a fixed one, why, and what to do instead."""
+
+    key: str
+    before: str
+    after: str
+    kind: str
+    why: str | None
+
+
+class ReloadView(msgspec.Struct):
+    """What a reload changes. refused: what stands against it; begun: it is being applied: the configuration of `digest`
+    is served soon, under an epoch after `epoch`.
+    """
+
+    file: str
+    digest: str
+    epoch: int
+    changes: list[KeyChangeView]
+    refused: list[str]
+    dry_run: bool
+    begun: bool
+
+
 class Status(msgspec.Struct):
     """Everything at a glance. not_ready: why /readyz says no.
 
     default: the backend that gets what fits no route, null when that is answered with 404; passed_through: how much;
-    sessions: null when no route takes any.
+    sessions: null when no route takes any; scraped_s: seconds since somebody read the metrics, null when nobody did;
+    switch: the last replacement of processes, null before there was one; deaths: of processes that have died.
     """
 
     version: str
@@ -318,14 +597,39 @@ class Status(msgspec.Struct):
     default: str | None
     passed_through: int
     workers: list[WorkerView]
+    switch: SwitchView | None
+    deaths: list[DeathsView]
     sessions: SessionsView | None
     ledger: LedgerView
     consistency: list[CheckView]
     answers: list[AnswersView]
+    sources: list[SourceView]
     dependencies: list[DependencyView]
     certificates: list[CertificateView]
+    availability: AvailabilityView
+    scraped_s: float | None
+    notifications: list[ReceiverView]
+    configuration: ServedView
     counters: dict[str, int]
     warnings: list[str]
+
+
+class Lately(msgspec.Struct):
+    """One side of a route over the last two seconds or three; null without an answer in that time."""
+
+    rate: float
+    error_rate: float | None
+    p50: float | None
+    p99: float | None
+
+
+class Snapshot(msgspec.Struct):
+    """What a stream tells again and again. lately: by route and side; rollouts: by route, the last one it had."""
+
+    at: str
+    status: Status
+    lately: dict[str, dict[str, Lately]]
+    rollouts: dict[str, RolloutView]
 
 
 class Position(msgspec.Struct):
@@ -397,6 +701,115 @@ class RoutingChanged(msgspec.Struct):
     moves: MovesView | None = None
 
 
+class RouteFreeze(msgspec.Struct):
+    """A route's freeze before and after a change; null: not frozen."""
+
+    route: str
+    before: FreezeView | None
+    after: FreezeView | None
+    changed: bool
+
+
+class FreezeChanged(msgspec.Struct):
+    """Freezes that were begun or ended; the epoch stands, for the routing is the same."""
+
+    routes: list[RouteFreeze]
+    epoch: int
+    changed: bool
+    dry_run: bool
+    notes: list[str]
+
+
+class FiguresOfSide(msgspec.Struct):
+    """One side of a route over some past time.
+
+    answers, failed: of the backend, and those that were failures; error_rate and quantiles are null without answers
+    body_bytes: of events that it has accepted; pending, oldest_age_s: the most that the ledger had for it in that time,
+    null while the ledger was not connected
+    """
+
+    answers: int
+    failed: int
+    error_rate: float | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    body_bytes: int
+    pending: int | None
+    oldest_age_s: float | None
+
+
+class FiguresPoint(msgspec.Struct):
+    """A route from `at` on. seconds: how much of the time is counted here; what is missing was not watched.
+
+    epoch, weight_target: at its end; verdict: the worst in it, null before there was one; mismatches: by class, of all
+    routes whose stores are checked together, null while no checker was heard; sessions: open WebSocket sessions of all
+    routes, the most in it
+    """
+
+    at: str
+    seconds: float
+    epoch: int
+    weight_target: float
+    weight_observed: float | None
+    verdict: str | None
+    accepted: int
+    rate: float
+    sides: dict[str, FiguresOfSide]
+    mismatches: dict[str, int] | None
+    sessions: int
+
+
+class FiguresView(msgspec.Struct):
+    """What was counted of a route in a span. began: when its history begins, null without one.
+
+    step_s: of the points; those of which nothing is known are left out; finest_s: what is kept of the last day;
+    total: all points together, null without any.
+    """
+
+    route: str
+    since: str
+    until: str
+    began: str | None
+    step_s: int
+    finest_s: int
+    points: list[FiguresPoint]
+    total: FiguresPoint | None
+
+
+class DependentView(msgspec.Struct):
+    """Something that still needs old. route: empty where it is no route's; kind: in a word; detail: what was seen;
+    remedy: what ends it.
+    """
+
+    route: str
+    kind: str
+    detail: str
+    remedy: str
+
+
+class LastEventView(msgspec.Struct):
+    """When old of a route was sent an event last, to ten seconds. at, ago_s: null when none is on record; since: when
+    that record, of a month at most, begins, null without one.
+    """
+
+    route: str
+    backend: str
+    at: str | None
+    ago_s: float | None
+    since: str | None
+
+
+class DecommissionView(msgspec.Struct):
+    """May old be switched off? clear: nothing depends on it; quiet_s: how long it was to have had no event."""
+
+    clear: bool
+    epoch: int
+    quiet_s: float
+    dependents: list[DependentView]
+    last_events: list[LastEventView]
+
+
 class History(msgspec.Struct):
     """Audit entries, newest first. damaged_lines: lines that could not be read."""
 
@@ -404,11 +817,24 @@ class History(msgspec.Struct):
     damaged_lines: int
 
 
+class Welcome(msgspec.Struct):
+    """The first event of a stream. role: what its caller may do, viewer or operator; token: its name, empty without."""
+
+    role: str
+    token: str
+
+
 class Why(msgspec.Struct):
-    """The last revert of a route, if any."""
+    """The last revert of a route, if any.
+
+    seconds_to_detect: from the first that went wrong, as far as that is known, to the decision; at most
+    seconds_to_recover: from there until every worker had applied it; each is null where nobody knows
+    """
 
     route: str
     entry: Entry | None
+    seconds_to_detect: float | None
+    seconds_to_recover: float | None
     latched: bool
     text: str
 
@@ -491,10 +917,47 @@ class Moved(msgspec.Struct):
     dry_run: bool
 
 
+class Diagnosis(msgspec.Struct):
+    """What the doctor found. result: the worst state of a finding, ok, warn or fail."""
+
+    result: str
+    version: str
+    findings: list[Finding]
+
+
+class LogLevelSet(msgspec.Struct):
+    """The log level that processes have meanwhile. told: how many heard of it; until: null for the configured one."""
+
+    level: str
+    process: str
+    told: int
+    until: str | None
+    dry_run: bool
+
+
 class Draining(msgspec.Struct):
     """The instance is on its way out."""
 
     draining: bool
+    dry_run: bool
+
+
+class HookOutcome(msgspec.Struct):
+    """What became of a trigger at a route. outcome: reverted, paused or nothing."""
+
+    route: str
+    action: str
+    outcome: str
+    detail: str
+
+
+class HookDone(msgspec.Struct):
+    """What a hook did. idle: how many alerts did nothing, by the reason: resolved, unmatched, known (they did it
+    before) or ignored (older than max_age).
+    """
+
+    outcomes: list[HookOutcome]
+    idle: dict[str, int]
     dry_run: bool
 
 

@@ -7,11 +7,17 @@ weight changes.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from config.model import Route
+from proxy.control.downtime_watch import DowntimeWatch
+from proxy.control.lag_watch import LagWatch
+from proxy.control.link import LedgerStats
 from proxy.control.probes import Probes
+from proxy.control.silence_watch import SilenceWatch
 from proxy.control.tally import Tally, wilson
+from proxy.control.watch import Cause, Watch, run_of_failures
+from proxy.core.breaker import BreakerTrouble
 from proxy.core.checked import CheckStats
 from proxy.core.event import NEW, OLD
 from proxy.core.sequential import CountedTest, Counts, Suspicion
@@ -26,38 +32,16 @@ SLOWER: Final = "slower"
 LOST: Final = "lost"
 MISMATCH_RATE: Final = "mismatch-rate"
 PROBE: Final = "probe"
+WAITING: Final = 3
+"""Events that wait for new behind a shut gate: it is not one that is never taken."""
 
 _LOOK_AT_LATENCY: Final = 1.0
 """Seconds between looks at latencies."""
 _LOOK_BACK: Final = 600.0
 _LOOK_CLOSE: Final = 0.2
 """Seconds of old's answers that are known, and how closely."""
-SILENCE: Final = 60.0
+QUIET: Final = 60.0
 """Seconds without an answer of new after which nothing is known of it."""
-
-
-class Cause(NamedTuple):
-    """What is wrong. kind: one of the words above; text: for people; is_alert: a person should know, and nothing is
-    reverted for it.
-    """
-
-    kind: str
-    text: str
-    evidence: dict[str, Any]
-    is_alert: bool = False
-
-
-class Watch(Protocol):
-    """One kind of trouble."""
-
-    def begin(self, epoch: int) -> None:
-        """The weight is another one, since this epoch."""
-
-    def judge(self, now: float) -> Cause | None:
-        """What the figures say now (monotonic seconds)."""
-
-    def doubts(self) -> list[str]:
-        """What was not enough for a cause when it judged last, and is no reason to go on either."""
 
 
 class Watches:
@@ -68,8 +52,11 @@ class Watches:
         self._errors = ErrorWatch(route, tally)
         breaker: list[Watch] = [BreakerWatch(route, tally)] if trigger.on_breaker else []
         health: list[Watch] = [HealthWatch(route, probes)] if trigger.on_health else []
+        down: list[Watch] = [DowntimeWatch(route, probes)] if trigger.on_health and trigger.downtime else []
+        silence: list[Watch] = [SilenceWatch(route, tally, probes)] if trigger.silence else []
         latency: list[Watch] = [LatencyWatch(route, tally)] if trigger.slower else []
-        self._all = [*breaker, *health, self._errors, CheckWatch(route, tally), *latency]
+        lag: list[Watch] = [LagWatch(route, tally)] if trigger.lag_age else []
+        self._all = [*breaker, *health, *silence, *down, self._errors, CheckWatch(route, tally), *latency, *lag]
         """In the order in which causes are named."""
 
     def begin(self, epoch: int) -> None:
@@ -84,14 +71,21 @@ class Watches:
         alerts = [cause.text for cause in causes if cause.is_alert]
         doubts = [doubt for watch in self._all for doubt in watch.doubts()]
         found = verdict([cause.text for cause in failed], alerts, doubts, self._errors.samples)
-        return found, failed[0] if failed else None
+        return found._replace(failed=self._errors.failed), failed[0] if failed else None
+
+
+class _Opened(NamedTuple):
+    """An open breaker. workers: none where it is the ledger's; trouble: of the one that fails longest, None unknown."""
+
+    workers: list[int]
+    trouble: BreakerTrouble | None
 
 
 class BreakerWatch:
-    """New's breakers: as soon as one is open."""
+    """New's breakers: as soon as one is open. Where one of old is open as well, going back is no help."""
 
     def __init__(self, route: Route, tally: Tally) -> None:
-        self._new = route.new
+        self._old, self._new = route.old, route.new
         self._tally = tally
 
     def begin(self, epoch: int) -> None:
@@ -99,14 +93,42 @@ class BreakerWatch:
 
     def judge(self, now: float) -> Cause | None:
         """By what the processes that are there said last."""
-        open_in = [index for index, stats in self._tally.present() if stats.breakers.get(self._new) == "open"]
-        if open_in:
-            workers = ", ".join(str(index) for index in open_in)
-            return Cause(BREAKER, f"the breaker of {self._new} is open in worker {workers}", {"workers": open_in})
-        # With few keys workers soon hand everything to the ledger, and it alone still sees that new is down.
-        if self._tally.ledger is not None and self._tally.ledger.breakers.get(self._new) == "open":
-            return Cause(BREAKER, f"the breaker of {self._new} is open in the ledger", {"workers": []})
+        found = self._opened(self._new)
+        if found is None:
+            return None
+        where = f"worker {', '.join(map(str, found.workers))}" if found.workers else "the ledger"
+        text = f"the breaker of {self._new} is open in {where}"
+        evidence: dict[str, Any] = {"workers": found.workers}
+        if found.trouble is not None:
+            text = f"{text}: {found.trouble.reason}"
+            evidence |= run_of_failures(found.trouble.reason, found.trouble.failures, found.trouble.lasts)
+        if self._opened(self._old) is not None:
+            text = f"{text}; one of {self._old} as well, so nothing is reverted"
+            return Cause(BREAKER, text, evidence, is_alert=True)
+        return Cause(BREAKER, text, evidence)
+
+    def _opened(self, backend: str) -> _Opened | None:
+        """Where a backend's breaker is open, and why; None where it is not."""
+        reports = {index: stats for index, stats in self._tally.present() if stats.breakers.get(backend) == "open"}
+        if reports:
+            troubles = [stats.breaker_troubles.get(backend) for stats in reports.values()]
+            known = [trouble for trouble in troubles if trouble is not None]
+            return _Opened([*reports], max(known, key=lambda trouble: trouble.lasts, default=None))
+        ledger = self._tally.ledger
+        if ledger is not None and self._is_open_in(ledger, backend):
+            return _Opened([], ledger.breaker_troubles.get(backend))
         return None
+
+    def _is_open_in(self, ledger: LedgerStats, backend: str) -> bool:
+        """With few keys workers soon hand everything to the ledger, and it alone still sees that a backend is down.
+
+        Its breaker hears of what it delivers itself, which may be one event that is never taken, again and again. So
+        its gate must be shut as well, which hears of the events that workers deliver, too, and knows how many failed;
+        with few keys that may be one event, while others wait behind it.
+        """
+        shut = [side for side in ledger.sides if side.backend == backend and not side.is_open]
+        is_certain = any(side.is_failing or side.balance.get("pending", 0) >= WAITING for side in shut)
+        return is_certain and ledger.breakers.get(backend) == "open"
 
     def doubts(self) -> list[str]:
         """A breaker that is not closed yet."""
@@ -129,10 +151,15 @@ class HealthWatch:
         healthy = self._probes.healthy
         if healthy.get(self._new) is not False:
             return None
-        text = f"the health probe of {self._new} fails"
+        text, evidence = f"the health probe of {self._new} fails", dict[str, Any]()
+        trouble = self._probes.trouble(self._new, now)
+        if trouble is not None:
+            text = f"{text}: {trouble.detail} ({trouble.failures} in a row, for {trouble.lasts:.1f} s)"
+            evidence = run_of_failures(trouble.detail, trouble.failures, trouble.lasts)
         if healthy.get(self._old) is False:
-            return Cause(HEALTH, f"{text}; that of {self._old} as well, so nothing is reverted", {}, is_alert=True)
-        return Cause(HEALTH, text, {})
+            text = f"{text}; that of {self._old} as well, so nothing is reverted"
+            return Cause(HEALTH, text, evidence, is_alert=True)
+        return Cause(HEALTH, text, evidence)
 
     def doubts(self) -> list[str]:
         """What new depends on and is not well."""
@@ -171,11 +198,10 @@ class ErrorWatch:
         """By the answers of both sides."""
         found = {}
         for side, test in self._tests.items():
-            total, failed = self._tally.answered(self._route, side)
-            counts = Counts(now, total, failed)
+            counts = Counts(now, *self._tally.judged(self._route, side))
             found[side] = test.observe(counts)
             if side == NEW:
-                self._count(counts)
+                self._count(Counts(now, *self._tally.answered(self._route, side)))
             elif not self._old or now - self._old[-1].at >= _LOOK_CLOSE:
                 self._old.append(counts)
                 while self._old[0].at < now - _LOOK_BACK:
@@ -203,7 +229,7 @@ class ErrorWatch:
 
     def _old_at_most(self, since: float, alarm: Suspicion | None) -> float:
         """The share of old's events that fail at most, by those since then, and by its own alarm; 0 without any."""
-        total, failed = self._tally.answered(self._route, OLD)
+        total, failed = self._tally.judged(self._route, OLD)
         first = next((each for each in reversed(self._old) if each.at < since), self._old[0])
         since_then = wilson(failed - first.failed, total - first.total)
         by_alarm = wilson(alarm.failed, alarm.total) if alarm is not None and since_then is not None else None
@@ -218,7 +244,7 @@ class ErrorWatch:
         if self._tests[NEW].is_suspected and not self._is_alarm:
             found.append("more events fail at new than should, as it looks; that is not certain yet")
         silent = self._now - self._answered_at
-        if self.samples and silent > SILENCE:
+        if self.samples and silent > QUIET:
             found.append(f"new has answered nothing for {silent:.0f} s")
         return found
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from tests.control.fakes import Plane
 from tests.control.helpers import make_settings
+from tests.control.web_server import Server
 
 
 @pytest.fixture
@@ -47,3 +49,17 @@ async def make_plane(state_dir: Path) -> AsyncIterator[MakePlane]:
     yield make
     for each in made:
         await each.close()
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", made.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield made
+    await runner.cleanup()

@@ -21,12 +21,15 @@ from proxy.control.link import (
     BackendHealth,
     BackendRecovered,
     CheckerStats,
+    Drain,
     FromSupervisor,
     LedgerStats,
     Register,
     Reply,
     Requests,
+    SetFaults,
     SetRouting,
+    SetSettings,
     SideStats,
     WorkerStats,
 )
@@ -34,6 +37,7 @@ from proxy.control.link_client import LinkClient
 from proxy.control.supervisor import Supervisor
 from proxy.core.answers import AnsweredPair
 from proxy.core.checked import CheckStats, Trial
+from proxy.core.drill import Fault
 from proxy.core.owed import STATE_NAMES
 from proxy.core.sketch import Sketch
 from proxy.ledger import marks
@@ -108,15 +112,20 @@ def ledger_stats(old: dict[str, int] | None = None, new: dict[str, int] | None =
 class FakeWorker:
     """Registers, applies every routing (unless told not to) and reports what it is given."""
 
-    def __init__(self, path: Path, index: int, life: str = "", *, kind: str = "worker", applies: bool = True) -> None:
+    def __init__(
+        self, path: Path, index: int, life: str = "", *, kind: str = "worker", applies: bool = True, since: float = 0.0
+    ) -> None:
         self.index = index
         self.applies = applies
         self.routings: list[SetRouting] = []
         self.health: list[BackendHealth] = []
         self.recovered: list[list[str]] = []
+        self.faults: list[dict[str, Fault]] = []
         self.pairs: list[AnsweredPair] = []
-        register = Register(kind, index, os.getpid(), life or f"{kind}-{index}")
-        self.link = LinkClient(path, register, self.take)
+        self.settings: list[SetSettings] = []
+        self.drains: list[Drain] = []
+        self.register = Register(kind, index, os.getpid(), life or f"{kind}-{index}", since)
+        self.link = LinkClient(path, self.register, self.take)
 
     def take(self, message: FromSupervisor) -> None:
         match message:
@@ -126,10 +135,16 @@ class FakeWorker:
                     self.link.send(Applied(routing.epoch))
             case BackendHealth():
                 self.health.append(message)
+            case SetFaults(faults):
+                self.faults.append(faults)
             case BackendRecovered(backends):
                 self.recovered.append(backends)
             case AnsweredPairs(pairs):
                 self.pairs += pairs
+            case SetSettings():
+                self.settings.append(message)
+            case Drain():
+                self.drains.append(message)
 
     @property
     def epoch(self) -> int:
@@ -140,7 +155,8 @@ class FakeWorker:
         await eventually(lambda: self.routings and self.health, "routing and health")
 
     def say(self, **changes: Any) -> None:
-        assert self.link.send(worker_stats(epoch=self.epoch, **changes))
+        given = {"epoch": self.epoch, "configuration": self.register.configuration}
+        assert self.link.send(worker_stats(**(given | changes)))
 
 
 class FakeLedger(FakeWorker):
@@ -248,9 +264,10 @@ class Plane:
     async def until_ready(self) -> None:
         await eventually(lambda: not self.supervisor.instance.not_ready(), "readiness")
 
-    async def restart(self) -> None:
-        """Another supervisor takes over; workers and ledger stay."""
+    async def restart(self, between: Callable[[], object] = lambda: None) -> None:
+        """Another supervisor takes over; workers and ledger stay. between: done while there is none."""
         await self.supervisor.close()
+        between()
         self.supervisor = self._make()
         await self.supervisor.start()
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from config.model import Settings
@@ -17,8 +20,8 @@ CHECK = {
     },
 }
 """A consistency check of the one route, whose stores nobody opens."""
-PATIENCE = 20.0
-"""Seconds until a test gives up on something that should have happened."""
+PATIENCE = float(os.environ.get("CROSSFADE_PATIENCE", "40"))
+"""Seconds until a test gives up on something that should have happened; more where the machine is busy."""
 
 
 def make_settings(state_dir: Any, **changes: Any) -> Settings:
@@ -39,14 +42,28 @@ def make_settings(state_dir: Any, **changes: Any) -> Settings:
     return Settings.model_validate(document, strict=False)
 
 
-def wait_for(condition: Callable[[], Any], what: str = "it") -> Any:
-    """Poll until the condition holds; its value. Fails the test after PATIENCE seconds."""
-    deadline = time.monotonic() + PATIENCE
+def wait_for(condition: Callable[[], Any], what: str = "it", patience: float = PATIENCE) -> Any:
+    """Poll until the condition holds; its value. Fails the test after `patience` seconds."""
+    deadline = time.monotonic() + patience
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not happen within {PATIENCE:g} s")
+            raise AssertionError(f"{what} did not happen within {patience:g} s")
         time.sleep(0.01)
     return value
+
+
+@contextmanager
+def stuck_pool() -> Iterator[None]:
+    """Every thread of the running loop's default pool hangs meanwhile, and so does whoever is to be next."""
+    go_on = threading.Event()
+    loop = asyncio.get_running_loop()
+    stuck = [loop.run_in_executor(None, go_on.wait, 60) for _ in range(64)]
+    try:
+        yield
+    finally:
+        go_on.set()
+        for each in stuck:
+            each.cancel()
 
 
 async def eventually(condition: Callable[[], Any], what: str = "it") -> Any:

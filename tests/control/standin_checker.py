@@ -2,4 +2,5 @@
 
 from tests.control.standin import main
 
-main("checker")
+if __name__ == "__main__":
+    main("checker")

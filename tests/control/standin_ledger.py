@@ -2,4 +2,5 @@
 
 from tests.control.standin import main
 
-main("ledger")
+if __name__ == "__main__":
+    main("ledger")

@@ -2,4 +2,5 @@
 
 from tests.control.standin import main
 
-main("supervisor")
+if __name__ == "__main__":
+    main("supervisor")

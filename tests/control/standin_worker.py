@@ -4,4 +4,5 @@ import sys
 
 from tests.control.standin import main
 
-main("worker" + sys.argv[2])
+if __name__ == "__main__":
+    main("worker" + sys.argv[2])

@@ -9,7 +9,9 @@ import pytest
 from proxy.control.access import check_caller, check_origin, is_believed
 from proxy.control.operations import Access
 from proxy.control.problems import Problem
-from proxy.control.tokens import Tokens
+from proxy.control.tokens import Role, Tokens
+
+ROLES: tuple[Role, ...] = ("viewer", "operator", "hook")
 
 
 def status_of(access: Access, *, tokens: Tokens, trusted: bool = False, header: str | None = None) -> int:
@@ -21,27 +23,28 @@ def status_of(access: Access, *, tokens: Tokens, trusted: bool = False, header: 
 
 
 @pytest.mark.parametrize(
-    ("who", "open_", "viewer", "operator"),
+    ("who", "open_", "viewer", "operator", "hook"),
     [
-        ("unix", 200, 200, 200),
-        ("unix with a wrong token", 200, 200, 200),
-        ("nobody, no tokens", 200, 200, 401),
-        ("wrong, no tokens", 200, 401, 401),
-        ("nobody", 200, 401, 401),
-        ("wrong", 200, 401, 401),
-        ("empty", 200, 401, 401),
-        ("basic", 200, 401, 401),
-        ("viewer", 200, 200, 403),
-        ("operator", 200, 200, 200),
-        ("lower case scheme", 200, 200, 200),
-        ("revoked", 200, 401, 401),
+        ("unix", 200, 200, 200, 200),
+        ("unix with a wrong token", 200, 200, 200, 200),
+        ("nobody, no tokens", 200, 200, 401, 401),
+        ("wrong, no tokens", 200, 401, 401, 401),
+        ("nobody", 200, 401, 401, 401),
+        ("wrong", 200, 401, 401, 401),
+        ("empty", 200, 401, 401, 401),
+        ("basic", 200, 401, 401, 401),
+        ("viewer", 200, 200, 403, 403),
+        ("operator", 200, 200, 200, 200),
+        ("hook", 200, 403, 403, 200),
+        ("lower case scheme", 200, 200, 200, 200),
+        ("revoked", 200, 401, 401, 401),
     ],
 )
-def test_the_table(state_dir: Path, who: str, open_: int, viewer: int, operator: int) -> None:
+def test_the_table(state_dir: Path, who: str, open_: int, viewer: int, operator: int, hook: int) -> None:
     tokens = Tokens(state_dir / "tokens.json")
-    secrets = {}
+    secrets: dict[str, str] = {}
     if "no tokens" not in who:
-        secrets = {role: tokens.create(role, role, "") for role in ("viewer", "operator")}
+        secrets = {role: tokens.create(role, role, "") for role in ROLES}
         secrets["revoked"] = tokens.create("revoked", "operator", "")
         tokens.revoke("revoked")
     headers = {
@@ -56,9 +59,9 @@ def test_the_table(state_dir: Path, who: str, open_: int, viewer: int, operator:
     }
     header = headers.get(who, "Bearer cf_wrong")
     trusted = who.startswith("unix")
-    asked: tuple[Access, ...] = ("open", "viewer", "operator")
+    asked: tuple[Access, ...] = ("open", "viewer", "operator", "hook")
     found = tuple(status_of(access, tokens=tokens, trusted=trusted, header=header) for access in asked)
-    assert found == (open_, viewer, operator)
+    assert found == (open_, viewer, operator, hook)
 
 
 def test_the_caller_has_the_tokens_name(state_dir: Path) -> None:

@@ -71,6 +71,7 @@ async def test_access_of_every_operation(tcp: Tcp) -> None:
         "open": (None, None, None, None),
         "viewer": (None, 401, 401, None),
         "operator": (401, 401, 401, 403),
+        "hook": (401, 401, 401, 403),
     }
     assert tcp.plane.ledger is not None
     tcp.plane.ledger.answers = {
@@ -185,6 +186,9 @@ async def test_unknown_paths_methods_and_parameters_are_problems(plane: Plane) -
         ("GET", "/api/v1/history?limit=0", 422),
         ("GET", "/api/v1/history?limit=x", 422),
         ("GET", "/api/v1/history?limit=1001", 422),
+        ("GET", "/api/v1/history?offset=-1", 422),
+        ("GET", "/api/v1/history?since=never", 422),
+        ("GET", "/api/v1/history?until=1e300", 422),
     ):
         found, problem = await plane.ask(method, path)
         assert found == status, path

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.control import file_store
 from proxy.control.probes import Dependency, Standing
+from proxy.core.breaker import BreakerTrouble
 from tests.control.conftest import MakePlane
 from tests.control.fakes import Plane, balance, ledger_stats, requests
 from tests.control.helpers import eventually
@@ -55,15 +56,116 @@ async def test_an_open_breaker_reverts_and_latches(plane: Plane) -> None:
     assert 'crossfade_reverts_total{reason="breaker"} 1.0' in await plane.get("/metrics")
 
 
-async def test_a_breaker_that_only_the_ledger_sees_open_reverts_too(plane: Plane) -> None:
+async def test_a_breaker_says_why_it_is_open_and_since_when(plane: Plane) -> None:
     await plane.change("stage", stage="live", weight=25)
+    await say(plane, 0)
+    plane.clock.now += 60
+    await say(plane, 0, breakers=OPEN, breaker_troubles={"new": BreakerTrouble("no answer within 10 s", 5, 10.2)})
+    await eventually(lambda: weight(plane) == 0, "the revert")
+    route = (await plane.get("/api/v1/status"))["routes"][0]
+    assert route["latch_reason"] == "the breaker of new is open in worker 0: no answer within 10 s"
+    why = await plane.get("/api/v1/why")
+    evidence = why["entry"]["evidence"]
+    assert (evidence["last_failure"], evidence["in_a_row"], evidence["lasts"]) == ("no answer within 10 s", 5, 10.2)
+    assert why["seconds_to_detect"] == 10.2
+
+
+async def test_of_several_open_breakers_the_one_that_fails_longest_says_why(plane: Plane) -> None:
+    await plane.change("stage", stage="dualwrite")
+    for index, trouble in enumerate((BreakerTrouble("status 503", 5, 1.0), BreakerTrouble("status 500", 9, 2.0))):
+        await say(plane, index, breakers=OPEN, breaker_troubles={"new": trouble})
+    assert (await verdict(plane))["reasons"] == ["the breaker of new is open in worker 0, 1: status 500"]
+
+
+async def test_how_long_a_revert_took_is_recorded(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane, 1, requests=[requests(ok=3)])
+    plane.clock.now += 10
+    await say(plane, 1, requests=[requests(ok=3, error=2)])
+    plane.clock.now += 1.5
+    await say(plane, 1, breakers=OPEN, requests=[requests(ok=3, error=5)])
+    await eventually(lambda: weight(plane) == 0, "the revert")
+    await plane.supervisor._guard.settle()
+    applied, revert = (await plane.get("/api/v1/history?limit=2"))["entries"]
+    assert (revert["action"], revert["evidence"]["seconds_to_detect"]) == ("revert", 1.75)
+    assert (applied["action"], applied["epoch"], applied["actor"]) == ("revert-applied", revert["epoch"], "crossfade")
+    assert applied["evidence"] == {"seconds_to_recover": 0.0, "workers": 2, "of": 2}
+    why = await plane.get("/api/v1/why")
+    assert (why["seconds_to_detect"], why["seconds_to_recover"]) == (1.75, 0.0)
+    assert why["entry"]["action"] == "revert"
+
+
+async def test_a_revert_that_not_all_have_applied_has_not_recovered(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    monkeypatch.setattr("proxy.control.changes.APPLY_WAIT", 0.05)
+    plane.workers[0].applies = False
+    await say(plane, 1, breakers=OPEN)
+    await eventually(lambda: weight(plane) == 0, "the revert")
+    await plane.supervisor._guard.settle()
+    why = await plane.get("/api/v1/why")
+    assert (why["seconds_to_detect"], why["seconds_to_recover"]) == (None, None)
+    (applied,) = (await plane.get("/api/v1/history?limit=1"))["entries"]
+    assert applied["evidence"] == {"seconds_to_recover": None, "workers": 1, "of": 2}
+
+
+async def test_a_revert_stands_when_its_time_cannot_be_recorded(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    await plane.change("stage", stage="live", weight=25)
+    monkeypatch.setattr("proxy.control.changes.Changes.note", full)
+    await say(plane, 1, breakers=OPEN)
+    await eventually(lambda: weight(plane) == 0, "the revert")
+    await plane.supervisor._guard.settle()
+    status = await plane.get("/api/v1/status")
+    assert status["counters"]["control_reverts_not_timed"] == 1
+    assert status["routes"][0]["latched"] is True
+
+
+async def test_where_old_is_open_as_well_going_back_is_no_help(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=50)
+    await say(plane, 1, breakers={"old": "open", "new": "open"})
+    await plane.supervisor._guard.settle()
+    route = (await plane.get("/api/v1/status"))["routes"][0]
+    assert (route["weight_target"], route["verdict"]["name"]) == (50, "inconclusive")
+    said = "the breaker of new is open in worker 1; one of old as well, so nothing is reverted"
+    assert f"events: {said}" in (await plane.get("/api/v1/status"))["warnings"]
+    await say(plane, 1, breakers={"old": "closed", "new": "open"})
+    await eventually(lambda: weight(plane) == 0, "the revert, once old is well")
+
+
+async def ledger_says(plane: Plane, *, is_failing: bool, pending: int = 1) -> None:
+    """New's breaker is open in the ledger, and the gate of its deliveries shut. is_failing: not by one event alone."""
     assert plane.ledger is not None
-    plane.ledger.tell(ledger_stats(new=balance(pending=3), breakers=OPEN))
+    troubles = {"new": BreakerTrouble("connection refused", 7, 3.0)}
+    stats = ledger_stats(new=balance(pending=pending), breakers=OPEN, breaker_troubles=troubles)
+    stats.sides[1].is_open = False
+    stats.sides[1].is_failing = is_failing
+    plane.ledger.tell(stats)
     await eventually(lambda: plane.supervisor.instance.tally.ledger is not None, "the ledger's figures")
+
+
+async def test_one_event_that_new_never_takes_reverts_nothing(plane: Plane) -> None:
+    """The ledger tries it again and again, and its breaker hears of nothing else; workers get others through."""
+    await plane.change("stage", stage="live", weight=25)
+    await ledger_says(plane, is_failing=False, pending=2)
+    await say(plane, requests=[requests(ok=1000, failed=1)])
+    await plane.supervisor._guard.settle()
+    assert weight(plane) == 25
+
+
+@pytest.mark.parametrize(("is_failing", "pending"), [(True, 1), (False, 3)], ids=["several failed", "others wait"])
+async def test_a_breaker_that_only_the_ledger_sees_open_reverts_too(
+    plane: Plane, is_failing: bool, pending: int
+) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    await ledger_says(plane, is_failing=is_failing, pending=pending)
     await say(plane)
     await eventually(lambda: weight(plane) == 0, "the revert")
     route = (await plane.get("/api/v1/status"))["routes"][0]
-    assert route["latch_reason"] == "the breaker of new is open in the ledger"
+    assert route["latch_reason"] == "the breaker of new is open in the ledger: connection refused"
     assert route["sides"]["new"]["breaker"] == "open"
 
 
@@ -104,6 +206,48 @@ async def test_more_failures_than_the_limit_revert(plane: Plane) -> None:
     value = evidence["test"].pop("value")
     assert evidence["test"] == {"total": 115, "failed": 25, "seconds": 3.0, "limit": 0.01}
     assert value >= 1e6
+
+
+@pytest.mark.parametrize(
+    ("stage", "apart"), [("live", 60 / 17), ("split", 4 * 60 / 17)], ids=["with copies", "a quarter in split"]
+)
+@pytest.mark.parametrize("good", [0, 1, 3000])
+async def test_at_17_events_a_minute_new_that_fails_is_reverted_within_90_seconds(
+    plane: Plane, stage: str, apart: float, good: int
+) -> None:
+    """By failures alone: two workers share them, so that no breaker opens. apart: seconds between two events at new."""
+    await plane.change("stage", stage=stage, weight=25)
+    await say(plane, requests=[requests(ok=0)])
+    for number in range(1, good + 1, 100):
+        plane.clock.now += 100 * apart
+        await say(plane, requests=[requests(ok=number)])
+    assert weight(plane) == 25
+    began = plane.clock.now
+    for failed in range(1, 100):
+        plane.clock.now += apart
+        await say(plane, requests=[requests(ok=good, failed=failed)])
+        await plane.supervisor._guard.settle()
+        if weight(plane) == 0:
+            break
+    assert weight(plane) == 0
+    assert plane.clock.now - began <= 90
+
+
+@pytest.mark.parametrize("left_out", [0, 495])
+async def test_failures_that_are_left_out_do_not_revert(plane: Plane, left_out: int) -> None:
+    """They are one connection's, and count among new's failures all the same: the verdict is no `pass`."""
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane, requests=[requests(ok=100)])
+    plane.clock.now += 1
+    out = {"events": ((0, 0), (left_out, left_out))}
+    await say(plane, requests=[requests(ok=1000, failed=499)], left_out=out)
+    plane.clock.now += 3
+    await say(plane, requests=[requests(ok=1000, failed=500)], left_out=out)
+    await plane.supervisor._guard.settle()
+    assert weight(plane) == (25 if left_out else 0)
+    if left_out:
+        verdict = (await plane.get("/api/v1/status"))["routes"][0]["verdict"]
+        assert (verdict["name"], verdict["samples"], verdict["failed"]) == ("inconclusive", 1400, 500)
 
 
 async def test_a_share_at_the_limit_never_reverts(plane: Plane) -> None:
@@ -248,7 +392,7 @@ async def test_what_workers_counted_before_they_were_heard_is_not_of_now(plane: 
     await plane.change("stage", stage="live", weight=25)
     await say(plane, 0, requests=[requests(ok=100_000)])
     await say(plane, 1, requests=[requests(ok=50_000, failed=50_000)])
-    assert await verdict(plane) == {"name": "nodata", "reasons": [], "samples": 0}
+    assert await verdict(plane) == {"name": "nodata", "reasons": [], "samples": 0, "failed": 0}
     assert weight(plane) == 25
 
 
@@ -292,10 +436,10 @@ async def verdict(plane: Plane) -> dict[str, Any]:
 
 async def test_without_traffic_at_new_there_is_no_verdict(plane: Plane) -> None:
     await say(plane, requests=[requests(ok=0)], breakers=OPEN)
-    assert await verdict(plane) == {"name": "nodata", "reasons": [], "samples": 0}
+    assert await verdict(plane) == {"name": "nodata", "reasons": [], "samples": 0, "failed": 0}
     await plane.change("stage", stage="dualwrite")
     await say(plane, requests=[requests(ok=0)])
-    assert await verdict(plane) == {"name": "nodata", "reasons": [], "samples": 0}
+    assert await verdict(plane) == {"name": "nodata", "reasons": [], "samples": 0, "failed": 0}
 
 
 async def test_a_new_that_fails_at_copies_is_known_before_the_first_percent(plane: Plane) -> None:
@@ -303,7 +447,7 @@ async def test_a_new_that_fails_at_copies_is_known_before_the_first_percent(plan
     await say(plane, requests=[requests(role="copy", ok=50)])
     plane.clock.now += 1
     await say(plane, requests=[requests(role="copy", ok=150)])
-    assert await verdict(plane) == {"name": "pass", "reasons": [], "samples": 100}
+    assert await verdict(plane) == {"name": "pass", "reasons": [], "samples": 100, "failed": 0}
     for number in range(1, 5):
         plane.clock.now += 1
         await say(plane, requests=[requests(role="copy", ok=150, failed=10 * number)])
@@ -318,7 +462,7 @@ async def test_a_new_that_fails_at_copies_is_known_before_the_first_percent(plan
     await say(plane, requests=[requests(role="copy", ok=250, failed=40)])
     plane.clock.now += 1
     await say(plane, requests=[requests(role="copy", ok=350, failed=40)])
-    assert await verdict(plane) == {"name": "pass", "reasons": [], "samples": 100}
+    assert await verdict(plane) == {"name": "pass", "reasons": [], "samples": 100, "failed": 0}
     assert weight(plane) == 10
 
 
@@ -332,6 +476,7 @@ async def test_a_few_failures_hold_and_do_not_revert(plane: Plane) -> None:
         "name": "inconclusive",
         "reasons": ["4 of 500 events failed at new since the weight was changed (0.80%, and 0.10% holds)"],
         "samples": 500,
+        "failed": 4,
     }
     plane.clock.now += 1
     await say(plane, requests=[requests(ok=5000, failed=4)])
@@ -349,6 +494,20 @@ async def test_a_change_of_weight_starts_the_window_anew(plane: Plane) -> None:
     plane.clock.now += 1
     await say(plane, requests=[requests(role="copy", ok=100, error=1000)])
     assert weight(plane) == 25
+
+
+async def test_there_and_back_between_two_reports_starts_anew_as_well(plane: Plane) -> None:
+    """A revert that was re-armed at once would be followed by another one for the same failures."""
+    await plane.change("stage", stage="live", weight=50)
+    await say(plane, requests=[requests(ok=1000)])
+    plane.clock.now += 1
+    await say(plane, requests=[requests(ok=1040, failed=5)])
+    plane.clock.now += 3
+    for weight_then in (0, 50):
+        await plane.change("weight", weight=weight_then)
+    await say(plane, requests=[requests(ok=1090, failed=25)])
+    await plane.supervisor._guard.settle()
+    assert weight(plane) == 50
 
 
 async def test_a_worker_that_is_gone_is_not_judged_by_its_breaker(
@@ -379,7 +538,7 @@ async def test_breaker_and_probe_can_be_left_out(make_plane: MakePlane) -> None:
 def health(plane: Plane, **healthy: bool) -> None:
     for name, is_healthy in healthy.items():
         standing = Standing(1, 1)
-        standing.take(is_healthy)
+        standing.take(is_healthy, "status 503 after 5 ms", plane.clock.now)
         plane.supervisor.instance.probes.standings[name] = {"127.0.0.1:9": standing}
 
 
@@ -388,11 +547,16 @@ async def test_a_failed_health_probe_reverts(plane: Plane) -> None:
     health(plane, old=True, new=True)
     await say(plane)
     assert weight(plane) == 25
+    plane.clock.now += 60
     health(plane, new=False)
+    plane.clock.now += 4
     await say(plane)
     await eventually(lambda: weight(plane) == 0, "the revert")
     why = await plane.get("/api/v1/why")
-    assert (why["entry"]["reason"], why["entry"]["evidence"]["trigger"]) == ("the health probe of new fails", "health")
+    evidence = why["entry"]["evidence"]
+    assert why["entry"]["reason"] == "the health probe of new fails: status 503 after 5 ms (1 in a row, for 4.0 s)"
+    assert (evidence["trigger"], evidence["last_failure"]) == ("health", "status 503 after 5 ms")
+    assert (evidence["in_a_row"], evidence["lasts"], why["seconds_to_detect"]) == (1, 4.0, 4.0)
 
 
 async def test_where_old_is_unhealthy_as_well_it_is_an_alert(plane: Plane) -> None:
@@ -400,9 +564,8 @@ async def test_where_old_is_unhealthy_as_well_it_is_an_alert(plane: Plane) -> No
     health(plane, old=False, new=False)
     await say(plane)
     assert weight(plane) == 25
-    assert (await verdict(plane))["reasons"] == [
-        "the health probe of new fails; that of old as well, so nothing is reverted"
-    ]
+    said = "the health probe of new fails: status 503 after 5 ms (1 in a row, for 0.0 s)"
+    assert (await verdict(plane))["reasons"] == [f"{said}; that of old as well, so nothing is reverted"]
 
 
 async def test_what_new_depends_on_is_a_doubt(plane: Plane) -> None:

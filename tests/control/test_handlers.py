@@ -321,3 +321,17 @@ async def test_what_the_checker_asks_reaches_the_ledger(plane: Plane) -> None:
 )
 async def test_bad_questions_of_a_checker(plane: Plane, path: str) -> None:
     assert (await plane.ask("GET", f"/api/v1/ledger/{path}"))[0] == 422
+
+
+async def test_the_history_of_a_time_in_pages(plane: Plane) -> None:
+    for weight in (10, 20, 30, 40):
+        plane.clock.now += 1
+        await plane.change("stage", stage="live", weight=weight)
+    path = "/api/v1/history?since=2023-11-14T22:30:02Z&until=1700001004"
+
+    async def weights(query: str = "") -> list[float]:
+        return [each["after"]["weight"] for each in (await plane.get(path + query))["entries"]]
+
+    assert await weights() == [30.0, 20.0]
+    assert await weights("&limit=1&offset=1") == [20.0]
+    assert await weights("&offset=2") == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pickle
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from config.model import Settings
 from proxy.control.holdings import Holdings, prepare_directories
 from proxy.control.inherit import places_of, read_all
+from proxy.control.sealed import unseal
 from proxy.control.sockets import address_text
 from proxy.core.errors import RefuseToStart
 from tests.control.helpers import make_settings
@@ -42,13 +42,14 @@ class Clock:
 
 def test_takes_everything_with_tight_modes(state_dir: Path) -> None:
     root = state_dir / "state"
-    holdings = take(make_settings(root))
+    settings = make_settings(root)
+    holdings = take(settings)
     try:
         assert root.stat().st_mode & 0o777 == 0o700
         assert (root / "run").stat().st_mode & 0o777 == 0o700
         assert (root / "lock").stat().st_mode & 0o777 == 0o600
         assert (root / "lock").read_text() == f"{os.getpid()}\n"
-        assert pickle.loads(read_all(holdings.config_fd)) == holdings.settings
+        assert unseal(read_all(holdings.config_fd)) == settings
         with socket.create_connection(holdings.sockets[0].getsockname()[:2]):
             pass
         assert sorted(os.listdir(root)) == ["lock", "run", "salt.json"]

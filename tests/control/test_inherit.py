@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from proxy.control.code_place import NAMED
 from proxy.control.holdings import Holdings
 from proxy.control.inherit import Inherited, read_all, say_refusal, stop_requested
-from proxy.control.launcher import environment_of
+from proxy.control.outfit import outfit_of
 from proxy.core.errors import RefuseToStart
 from tests.control.helpers import make_settings
 
@@ -25,6 +26,10 @@ backends: {old: {url: "http://127.0.0.1:9"}, new: {url: "http://127.0.0.1:9"}}
 routes: [{name: events, match: {path: /e}}]
 admin: {tcp: off}
 """
+
+
+def environment_of(holdings: Holdings) -> dict[str, str]:
+    return dict(outfit_of(holdings, NAMED, started_ns=1).environment)
 
 
 @pytest.fixture
@@ -98,7 +103,7 @@ def _with_lifeline(inherited: Inherited, descriptor: int) -> Inherited:
 def test_a_refusal_reaches_the_launcher_on_one_line(holdings: Holdings) -> None:
     say_refusal("no\nroom " + "x" * 5000, environment_of(holdings))
     said = os.read(holdings.ready_read_fd, 10_000)
-    assert said.startswith(b"refused no\\nroom xxx")
+    assert said.startswith(f"refused {os.getpid()} no\\nroom xxx".encode())
     assert (said.count(b"\n"), said[-1:]) == (1, b"\n")
     assert len(said) < 4096
 

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from proxy.control import switch_state
 from proxy.control.holdings import Holdings
-from proxy.control.launcher import Child, Launcher, reap_strangers
+from proxy.control.launcher import Launcher, reap_strangers
 from proxy.control.sockets import address_text
+from proxy.control.switch_state import SwitchState
 from tests.control.helpers import make_settings, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -24,10 +26,12 @@ import sys
 from pathlib import Path
 from proxy.control.launcher import launch
 from tests.control.helpers import CHECK, make_settings
-settings = make_settings(sys.argv[1], listen=[sys.argv[2]], stop_grace=sys.argv[3], consistency=[CHECK])
+settings = make_settings(
+    sys.argv[1], listen=[sys.argv[2]], stop_grace=sys.argv[3], consistency=[CHECK], drain={"accept_for": sys.argv[4]}
+)
 sys.exit(launch(settings, Path("crossfade.yaml"), modules=MODULES))
 """.replace(
-    "MODULES", repr(tuple(f"tests.control.standin_{name}" for name in ("ledger", "supervisor", "worker", "checker")))
+    "MODULES", repr({name: f"tests.control.standin_{name}" for name in ("ledger", "supervisor", "worker", "checker")})
 )
 
 
@@ -37,7 +41,14 @@ CHILDREN = ("ledger", "supervisor", "worker0", "worker1", "checker")
 class Instance:
     """One launcher in a process of its own, with its journal and its stderr."""
 
-    def __init__(self, state_dir: Path, address: str = "127.0.0.1:0", grace: str = "5s", **behaviour: str) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        address: str = "127.0.0.1:0",
+        grace: str = "5s",
+        accept_for: str = "0s",
+        **behaviour: str,
+    ) -> None:
         self.journal_path = state_dir / "journal"
         self.stderr_path = state_dir / "stderr"
         environment = os.environ | {
@@ -47,7 +58,7 @@ class Instance:
         }
         with self.stderr_path.open("ab") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", MAIN, str(state_dir / "state"), address, grace],
+                [sys.executable, "-c", MAIN, str(state_dir / "state"), address, grace, accept_for],
                 env=environment,
                 stderr=stderr,
                 cwd=state_dir,
@@ -222,6 +233,83 @@ def test_signals_within_a_second_are_one_request(state_dir: Path) -> None:
         holdings.close()
 
 
+def last_switch(state_dir: Path) -> SwitchState | None:
+    return switch_state.read(state_dir / "state" / "run" / "switch.json")
+
+
+def looked_at(state_dir: Path, number: int) -> bool:
+    state = last_switch(state_dir)
+    return state is not None and state.number == number and not state.runs
+
+
+def test_a_hangup_has_the_file_looked_at(state_dir: Path, instances: list[Instance]) -> None:
+    instance = Instance(state_dir)
+    instances.append(instance)
+    instance.wait_ready()
+    os.kill(instance.process.pid, signal.SIGHUP)
+    wait_for(lambda: looked_at(state_dir, 1), "the look")
+    state = last_switch(state_dir)
+    assert state is not None
+    assert (state.kind, state.result) == ("reload", "refused")
+    assert "the supervisor could not be asked" in state.reason  # the stand-in hears no proposals
+    assert [len(instance.pids(name)) for name in CHILDREN] == [1] * len(CHILDREN), "nobody was replaced"
+
+
+def test_a_hangup_while_the_file_is_looked_at_has_it_looked_at_again(
+    state_dir: Path, instances: list[Instance]
+) -> None:
+    instance = Instance(state_dir)
+    instances.append(instance)
+    instance.wait_ready()
+    os.kill(instance.process.pid, signal.SIGHUP)
+    wait_for(lambda: "reload 1 begins" in instance.stderr, "the first look")
+    os.kill(instance.process.pid, signal.SIGHUP)
+    wait_for(lambda: instance.stderr.count("SIGHUP: looking") == 2, "the second signal")
+    wait_for(lambda: looked_at(state_dir, 2), "the second look")
+
+
+def test_a_hangup_during_the_start_is_not_lost(state_dir: Path, instances: list[Instance]) -> None:
+    (state_dir / "supervisor.does").write_text("never-serve")
+    instance = Instance(state_dir)
+    instances.append(instance)
+    wait_for(lambda: "supervisor started" in instance.journal, "its start")
+    for _ in range(3):
+        os.kill(instance.process.pid, signal.SIGHUP)
+    wait_for(lambda: "SIGHUP: looking" in instance.stderr, "the signals")
+    assert last_switch(state_dir) is None, "there is nobody yet who could be asked"
+    (state_dir / "supervisor.does").unlink()
+    os.kill(instance.pids("supervisor")[0], signal.SIGKILL)
+    instance.wait_ready()
+    wait_for(lambda: looked_at(state_dir, 1), "the look")
+
+
+def test_a_terminated_instance_takes_clients_for_a_while(state_dir: Path, instances: list[Instance]) -> None:
+    instance = Instance(state_dir, accept_for="60s")
+    instances.append(instance)
+    instance.wait_ready()
+    instance.process.terminate()
+    wait_for(lambda: "supervisor SIGUSR1" in instance.journal, "readiness is withdrawn")
+    os.kill(instance.pids("worker0")[0], signal.SIGKILL)
+    instance.wait_starts("worker0", 2)  # clients still come
+    assert "worker1 SIGTERM" not in instance.journal
+
+    def ask_again() -> bool:
+        instance.process.terminate()
+        return "no further clients" in instance.stderr
+
+    wait_for(ask_again, "the second signal's effect")
+    wait_for(lambda: "worker1 SIGTERM" in instance.journal, "the end of the workers")
+    assert instance.process.wait(20) == 0, "in order, and nobody was killed"
+
+
+def test_nobody_sends_clients_to_a_terminal(state_dir: Path, instances: list[Instance]) -> None:
+    instance = Instance(state_dir, accept_for="60s")
+    instances.append(instance)
+    instance.wait_ready()
+    instance.process.send_signal(signal.SIGINT)
+    assert instance.process.wait(20) == 0
+
+
 def test_the_lock_outlives_the_launcher_with_the_ledger(state_dir: Path, instances: list[Instance]) -> None:
     first = Instance(state_dir, ledger="linger")
     instances.append(first)
@@ -253,7 +341,6 @@ def test_a_folder_named_like_ours_does_not_shadow_it(state_dir: Path, instances:
 
 
 def test_process_one_reaps_strangers_but_not_its_children() -> None:
-    assert not Child("x", (), ()).is_running
     stranger = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
     os.waitid(os.P_PID, stranger.pid, os.WEXITED | os.WNOWAIT)
     reap_strangers({stranger.pid})

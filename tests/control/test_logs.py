@@ -9,19 +9,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from config.model import Log
-from proxy.control.logs import setup_logging
+from config.log import Log
+from proxy.control import logs
+from proxy.control.logs import LogLevel, setup_logging
+from tests.control.helpers import eventually
 
-log = logging.getLogger("tests.control.logs")
+log = logging.getLogger("proxy.tests")
 
 
 @pytest.fixture(autouse=True)
 def keep_logging() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers = root.handlers[:]
+    levels = {name: logging.getLogger(name).level for name in ("root", *logs._OURS, *logs._NOISY)}
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
     logging.captureWarnings(False)
 
 
@@ -49,6 +53,16 @@ def test_a_forged_line_break_stays_inside_its_line(format_: str) -> None:
     lines = written(settings, lambda: log.warning("id %s", "a\nlevel=error\r\x1b[31m", extra={"x": "b\nc"}))
     assert len(lines) == 1
     assert "\x1b" not in lines[0]
+
+
+def test_no_library_tells_what_it_sends() -> None:
+    def emit() -> None:
+        for library in ("websockets.client", "urllib3.connectionpool", "asyncpg"):
+            logging.getLogger(library).debug("> TEXT %s", "a-token")
+        log.debug("this one is ours")
+
+    (line,) = written(Log(format="text", level="debug"), emit)
+    assert "ours" in line
 
 
 @pytest.mark.parametrize("format_", ["json", "text"])
@@ -86,3 +100,22 @@ def test_python_warnings_go_to_the_log() -> None:
     setup_logging(Log(), "ledger", io.StringIO())
     assert logging.getLogger("py.warnings").isEnabledFor(logging.WARNING)
     assert warnings.showwarning.__module__ == "logging"
+
+
+@pytest.mark.asyncio
+async def test_another_level_falls_back_by_itself() -> None:
+    stream = io.StringIO()
+    settings = Log(level="warning", format="text")
+    setup_logging(settings, "ledger", stream)
+    level = LogLevel(settings)
+    level.set("debug", 60.0)
+    log.debug("first")
+    level.set("debug", 0.01)
+    log.debug("second")
+    await eventually(lambda: not log.isEnabledFor(logging.INFO), "the end")
+    log.info("third")
+    level.set("info", 60.0)
+    level.set("", 0.0)
+    log.info("fourth")
+    text = stream.getvalue()
+    assert [word in text for word in ("first", "second", "third", "fourth")] == [True, True, False, False]

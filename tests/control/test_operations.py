@@ -16,17 +16,29 @@ GET /readyz
 GET /metrics
 GET /api/v1/openapi.json
 GET /api/v1/status
+GET /api/v1/doctor
+GET /api/v1/status/stream
 GET /api/v1/routes
 PUT /api/v1/routes/{route}/weight
 PUT /api/v1/routes/{route}/stage
 POST /api/v1/routes/{route}/rollback
+POST /api/v1/routes/{route}/restore
 POST /api/v1/routes/{route}/rearm
+GET /api/v1/routes/{route}/drill
+POST /api/v1/routes/{route}/drill
+DELETE /api/v1/routes/{route}/drill
+GET /api/v1/routes/{route}/baseline
+POST /api/v1/routes/{route}/baseline
 GET /api/v1/routes/{route}/rollout
 POST /api/v1/routes/{route}/rollout
 POST /api/v1/routes/{route}/rollout/pause
 POST /api/v1/routes/{route}/rollout/resume
 POST /api/v1/routes/{route}/rollout/promote
 POST /api/v1/routes/{route}/rollout/abort
+PUT /api/v1/freeze
+DELETE /api/v1/freeze
+GET /api/v1/routes/{route}/figures
+GET /api/v1/decommission
 GET /api/v1/history
 GET /api/v1/why
 GET /api/v1/ledger
@@ -45,6 +57,13 @@ GET /api/v1/consistency/diff
 GET /api/v1/consistency/suggest
 POST /api/v1/consistency/repair
 POST /api/v1/consistency/backfill
+POST /api/v1/hooks/alertmanager
+POST /api/v1/hooks/webhook
+GET /api/v1/config
+GET /api/v1/switch
+POST /api/v1/upgrade
+POST /api/v1/reload
+PUT /api/v1/log-level
 POST /api/v1/drain
 GET /api/v1/tokens
 POST /api/v1/tokens
@@ -56,9 +75,10 @@ def test_the_operations_are_those_that_clients_rely_on() -> None:
     assert [f"{each.method} {each.path}" for each in OPERATIONS] == CONTRACT.split("\n")[1:-1]
 
 
-def test_reads_read_and_changes_need_an_operator() -> None:
+def test_reads_read_and_changes_need_an_operator_or_are_a_hooks() -> None:
     for each in OPERATIONS:
-        assert (each.access == "operator") == (each.method != "GET"), each.name
+        assert (each.access in ("operator", "hook")) == (each.method != "GET"), each.name
+        assert (each.access == "hook") == ("/hooks/" in each.path), each.name
         assert (each.body is not None) == (each.method != "GET"), each.name
 
 

@@ -7,14 +7,33 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
-from proxy.control.link import Applied, CheckerStats, LedgerStats, Register, Reply, RouteSpread, WorkerStats
+from proxy.control.link import (
+    Applied,
+    CheckerStats,
+    Decided,
+    Drain,
+    LedgerStats,
+    ProposeSettings,
+    Register,
+    Reply,
+    RouteSpread,
+    SetSettings,
+    SourceProgress,
+    SourceStopped,
+    Spans,
+    WorkerStats,
+)
 from proxy.control.link_client import pack
 from proxy.control.peers import LedgerRefused, LedgerUnavailable, Peer, Peers
+from proxy.control.reload import NobodyDecides, propose
 from proxy.control.sockets import listen_unix
+from proxy.core.drill import Fault
 from proxy.core.routing import Dials, Routing
+from proxy.core.trace import Span
 from tests.control.fakes import FakeChecker, FakeLedger, FakeWorker, worker_stats
 from tests.control.helpers import eventually
 
@@ -29,6 +48,9 @@ class Heard:
         self.left: list[str] = []
         self.stats: list[WorkerStats | LedgerStats | CheckerStats] = []
         self.spreads: list[RouteSpread] = []
+        self.spans: list[Span] = []
+        self.sources: list[SourceProgress | SourceStopped] = []
+        self.proposals: list[ProposeSettings] = []
 
     def peer_joined(self, peer: Peer) -> None:
         self.joined.append(peer.life)
@@ -42,11 +64,24 @@ class Heard:
     def worker_spread(self, _peer: Peer, spread: RouteSpread) -> None:
         self.spreads.append(spread)
 
+    def spans_said(self, _peer: Peer, spans: Spans) -> None:
+        self.spans += spans.spans
+
+    def source_progressed(self, _peer: Peer, progress: SourceProgress) -> None:
+        self.sources.append(progress)
+
+    def source_stopped(self, _peer: Peer, stopped: SourceStopped) -> None:
+        self.sources.append(stopped)
+
     def ledger_said(self, _peer: Peer, stats: LedgerStats) -> None:
         self.stats.append(stats)
 
     def checker_said(self, _peer: Peer, stats: CheckerStats) -> None:
         self.stats.append(stats)
+
+    def settings_proposed(self, peer: Peer, proposal: ProposeSettings) -> None:
+        self.proposals.append(proposal)
+        peer.send(Decided(["not today"]))
 
 
 class Scene:
@@ -139,16 +174,46 @@ async def test_workers_do_not_wait_for_ever_for_a_ledger(scene: Scene, monkeypat
     await eventually(lambda: worker.epoch == ledger.epoch == 2)
 
 
-async def test_a_new_life_takes_the_place_of_the_old(scene: Scene) -> None:
-    scene.worker(0, "a")
+async def test_a_later_life_takes_the_place_of_one_that_is_there_still(scene: Scene) -> None:
+    old = scene.worker(0, "a", since=1.0)
     await eventually(lambda: 0 in scene.peers.workers)
-    before = scene.peers.workers[0]
-    other = scene.worker(0, "b")
+    new = scene.worker(0, "b", since=2.0)
     await eventually(lambda: scene.heard.joined == ["a", "b"])
-    assert scene.heard.left == ["a"]
-    assert scene.peers.workers[0] is not before
-    await other.link.close()
-    await eventually(lambda: "b" in scene.heard.left)
+    assert (scene.peers.workers[0].life, [peer.life for peer in scene.peers.parting]) == ("b", ["a"])
+    assert scene.heard.left == []
+    scene.peers.set_routing(routing(1))
+    await eventually(lambda: old.epoch == new.epoch == 1)  # one that drains has events still
+    await old.link.close()
+    await eventually(lambda: scene.heard.left == ["a"])
+    assert (scene.peers.workers[0].life, scene.peers.parting) == ("b", [])
+
+
+async def test_an_earlier_life_that_comes_back_does_not_take_the_place(scene: Scene) -> None:
+    scene.worker(0, "new", since=2.0)
+    await eventually(lambda: 0 in scene.peers.workers)
+    scene.worker(0, "old", since=1.0)  # both of them register with a supervisor that is new
+    await eventually(lambda: scene.heard.joined == ["new", "old"])
+    assert (scene.peers.workers[0].life, [peer.life for peer in scene.peers.parting]) == ("new", ["old"])
+
+
+async def test_who_had_the_place_has_it_again_when_the_later_one_ends(scene: Scene) -> None:
+    scene.worker(0, "a", since=1.0)
+    await eventually(lambda: 0 in scene.peers.workers)
+    new = scene.worker(0, "b", since=2.0)
+    await eventually(lambda: scene.peers.workers[0].life == "b")
+    await new.link.close()
+    await eventually(lambda: scene.peers.workers[0].life == "a")
+    assert (scene.heard.joined, scene.heard.left) == (["a", "b", "a"], ["b"])
+    assert await scene.peers.wait_applied(0, 0.0) == 1
+
+
+async def test_a_worker_that_is_not_expected_any_more_is_heard_until_it_ends(scene: Scene) -> None:
+    surplus = scene.worker(5, "s")
+    await eventually(lambda: scene.heard.joined == ["s"])
+    assert (scene.peers.workers, scene.peers.garbage) == ({}, 0)
+    await surplus.link.close()
+    await eventually(lambda: scene.heard.left == ["s"])
+    assert scene.peers.parting == []
 
 
 async def test_a_peer_that_ends_is_gone(scene: Scene) -> None:
@@ -206,6 +271,23 @@ async def test_an_answer_that_comes_too_late_is_nobodys(scene: Scene) -> None:
     assert await scene.peers.ask("summary", {}) == 1
 
 
+class Later(msgspec.Struct, tag="later"):
+    """A message that only a later version knows."""
+
+    n: int = 1
+
+
+async def test_a_message_of_a_later_version_is_passed_over(scene: Scene) -> None:
+    worker = scene.worker(0)
+    await eventually(lambda: 0 in scene.peers.workers)
+    worker.link.send(Later())  # type: ignore[arg-type]
+    scene.peers.workers[0].send(Later())  # type: ignore[arg-type]
+    worker.say()
+    scene.peers.set_routing(routing(1))
+    await eventually(lambda: scene.heard.stats and worker.epoch == 1)
+    assert (scene.peers.garbage, worker.link.connections) == (0, 1)
+
+
 @pytest.mark.parametrize(
     "garbage",
     [
@@ -213,7 +295,6 @@ async def test_an_answer_that_comes_too_late_is_nobodys(scene: Scene) -> None:
         (2**30).to_bytes(4, "big"),
         b"\x00\x00\x00\x01\xc1",
         pack(Applied(1)),
-        pack(Register("worker", 2, 1, "x")),
         pack(Register("worker", -1, 1, "x")),
         pack(Register("intruder", 0, 1, "x")),
         pack(Register("ledger", 0, 1, "x")) + pack(worker_stats()),
@@ -256,3 +337,78 @@ async def test_a_checker_gets_every_routing_and_says_its_figures(scene: Scene) -
     assert scene.peers.workers == {}
     checker.say()
     await eventually(lambda: scene.peers.garbage == 1, "a worker's figures are none of a checker's")
+
+
+async def test_drills_are_told_to_workers_and_the_ledger_those_that_come_later_too(scene: Scene) -> None:
+    now = 100.0
+    scene.peers._clock = lambda: now
+    before = scene.worker(0)
+    await eventually(lambda: 0 in scene.peers.workers)
+    scene.peers.set_faults({"events": Fault("slow", 60.0, 0.5)})
+    await eventually(lambda: before.faults == [{"events": Fault("slow", 60.0, 0.5)}])
+    now = 145.0
+    later, ledger, checker = scene.worker(1), scene.ledger(), scene.checker()
+    await eventually(lambda: later.faults == ledger.faults == [{"events": Fault("slow", 15.0, 0.5)}])
+    now = 160.0
+    again = scene.worker(1, "again")
+    await eventually(lambda: again.faults == [{}], "nothing is left of it")
+    await eventually(lambda: scene.peers.checker is not None)
+    scene.peers.set_faults({})
+    await eventually(lambda: before.faults[-1] == ledger.faults[-1] == {})
+    assert checker.faults == []
+
+
+async def test_how_far_sources_are_is_passed_on_and_only_workers_say_it(scene: Scene) -> None:
+    worker, ledger = scene.worker(0), scene.ledger()
+    progress, stopped = SourceProgress("home", 1, True, True, True, {"a": "v"}), SourceStopped("home", 1)
+    await eventually(lambda: len(scene.heard.joined) == 2)
+    assert worker.link.send(progress)
+    assert worker.link.send(stopped)
+    await eventually(lambda: scene.heard.sources == [progress, stopped])
+    assert ledger.link.send(stopped)
+    await eventually(lambda: scene.peers.garbage == 1)
+    assert scene.heard.sources == [progress, stopped]
+
+
+async def test_live_keys_are_told_to_workers_whose_settings_may_be_followed(scene: Scene) -> None:
+    follows, differs = scene.worker(0), scene.worker(1)
+    follows.register.configuration, differs.register.configuration = "first", "another"
+    await eventually(lambda: set(scene.peers.workers) == {0, 1})
+    other = SetSettings("second", ["first"], b"pickled")
+    scene.peers.set_settings(other)
+    scene.peers.set_routing(routing(1))
+    await eventually(lambda: follows.epoch == differs.epoch == 1)
+    assert (follows.settings, differs.settings) == ([other], [])
+    assert scene.peers.serving("second") == 0
+    follows.register.configuration = "second"
+    follows.say()
+    await eventually(lambda: scene.peers.serving("second") == 1, "its word that it goes by them")
+    again = scene.worker(1, "again")
+    again.register.configuration = "first"
+    await eventually(lambda: again.settings == [other], "one that comes later is told, too")
+
+
+async def test_a_proposal_is_passed_on_and_what_was_decided_comes_back(scene: Scene) -> None:
+    proposal = ProposeSettings("crossfade.yaml", "abc", "second")
+    decided = await asyncio.to_thread(propose, scene.path, proposal)
+    assert decided == Decided(["not today"])
+    assert scene.heard.proposals == [proposal]
+    assert scene.heard.joined == [], "it is none of the instance's processes"
+    worker = scene.worker(0)
+    await eventually(lambda: scene.peers.workers)
+    assert worker.link.send(proposal)
+    await eventually(lambda: scene.peers.garbage == 1, "no worker proposes settings")
+
+
+async def test_nobody_decides_where_there_is_no_supervisor(scene: Scene) -> None:
+    with pytest.raises(NobodyDecides, match="try again in a moment"):
+        await asyncio.to_thread(propose, scene.path.with_name("nobody.sock"), ProposeSettings("f", "t"))
+
+
+async def test_a_drain_is_told_to_workers_and_the_ledger_those_that_come_later_too(scene: Scene) -> None:
+    worker, ledger, checker = scene.worker(0), scene.ledger(), scene.checker()
+    await eventually(lambda: len(scene.heard.joined) == 3)
+    scene.peers.drain(5.0)
+    later = scene.worker(1)
+    await eventually(lambda: worker.drains == ledger.drains == later.drains == [Drain(5.0)])
+    assert checker.drains == []

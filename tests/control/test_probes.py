@@ -13,7 +13,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from config.model import BackendTls
-from proxy.control.probes import Probes, Standing
+from proxy.control.probes import Probes, ProbeTrouble, Standing
 from proxy.control.sockets import address_text, listen_tcp
 from proxy.net.client_tls import ClientTls
 from tests.control.helpers import eventually, make_settings
@@ -34,6 +34,30 @@ def test_a_standing_needs_answers_in_a_row() -> None:
 def test_a_standing_tells_of_changes_alone() -> None:
     standing = Standing(healthy=1, unhealthy=1)
     assert [standing.take(ok) for ok in (True, True, False, False, True)] == [True, False, True, False, True]
+
+
+def test_a_standing_says_why_it_fails_how_often_and_since_when() -> None:
+    standing = Standing(healthy=1, unhealthy=3)
+    standing.take(True, "status 200 after 1 ms", 1.0)
+    assert standing.trouble(2.0) is None
+    for begun, detail in ((3.0, "status 503 after 5 ms"), (4.0, "no answer within 2 s")):
+        standing.take(False, detail, begun)
+    assert standing.trouble(6.0) == ProbeTrouble("no answer within 2 s", 2, 3.0)
+    standing.take(True, "status 200 after 1 ms", 7.0)
+    assert standing.trouble(8.0) is None
+
+
+def test_a_backend_is_down_since_the_last_of_its_endpoints_is() -> None:
+    looking = probes("127.0.0.1:9", [], health=HEALTH)
+    first, second = Standing(1, 1), Standing(1, 1)
+    looking.standings["new"] = {"127.0.0.1:9": first, "127.0.0.2:9": second}
+    assert looking.trouble("new", 1.0) is None
+    first.take(False, "status 500", 2.0)
+    second.take(True, "status 200", 2.0)
+    assert looking.trouble("new", 3.0) is None
+    second.take(False, "status 503", 4.0)
+    assert looking.trouble("new", 5.0) == ProbeTrouble("status 503", 1, 1.0)
+    assert looking.trouble("old", 5.0) is None
 
 
 class Backend:
@@ -102,6 +126,21 @@ async def test_silence_and_refusal_are_failures(backend: Backend) -> None:
             assert not refused.ok
             assert refused.detail
         assert (await looking.ask(f"tcp://{backend.address}", 5.0)).ok
+    finally:
+        await looking.close()
+
+
+@pytest.mark.asyncio
+async def test_what_was_found_last_is_known_before_the_verdict_is(backend: Backend) -> None:
+    looking = probes(backend.address, [], health=HEALTH | {"unhealthy": 1000})
+    await looking.start()
+    try:
+        await eventually(lambda: looking.healthy == {"new": True} and looking.answers == {"new": True})
+        backend.status = 503
+        await eventually(lambda: looking.answers == {"new": False})
+        assert looking.healthy == {"new": True}
+        backend.status = 200
+        await eventually(lambda: looking.answers == {"new": True})
     finally:
         await looking.close()
 

@@ -145,7 +145,10 @@ async def test_a_new_ledger_does_not_vouch_for_a_backend(plane: Plane) -> None:
 
 
 async def test_every_operation_has_a_handler(plane: Plane) -> None:
-    handlers = Handlers(plane.supervisor.instance, plane.supervisor._rollouts)
+    supervisor = plane.supervisor
+    handlers = Handlers(
+        supervisor.instance, supervisor._rollouts, supervisor._hooks, supervisor._reloads, supervisor._streams
+    )
     assert set(handlers.table()) == {each.name for each in OPERATIONS}
 
 

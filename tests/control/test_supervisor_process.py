@@ -26,8 +26,8 @@ from pathlib import Path
 from config.loader import load
 from proxy.control.launcher import launch
 path = Path(sys.argv[1])
-standins = "tests.control.standin_ledger", "proxy.control.supervisor", "tests.control.standin_worker", "-"
-sys.exit(launch(load(path), path, modules=standins))
+standins = {name: f"tests.control.standin_{name}" for name in ("ledger", "worker", "checker")}
+sys.exit(launch(load(path), path, modules=standins | {"supervisor": "proxy.control.supervisor"}))
 """
 CONFIG = """\
 version: 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proxy.control.link import LedgerStats
 from proxy.control.sums import Sums
 from proxy.control.tally import Observed, Tally, wilson
 from proxy.core.event import NEW, OLD
@@ -56,6 +57,7 @@ def test_another_supervisor_goes_on_with_the_account(state_dir: Path) -> None:
     tally = make(state_dir)
     tally.joined(0, "a")
     say(tally, 0, 1.0, accepted={"events": 100}, requests=[requests(ok=100)])
+    tally.left(0)
     tally.joined(0, "b")
     say(tally, 0, 2.0, accepted={"events": 10}, requests=[requests(ok=10)])
     tally.ledger_joined("l1")
@@ -78,6 +80,50 @@ def test_another_supervisor_goes_on_with_the_account(state_dir: Path) -> None:
     slot = heir.slot(0)
     assert slot is not None
     assert slot.restarts == 1
+
+
+def test_a_worker_that_another_takes_the_place_of_counts_on(state_dir: Path) -> None:
+    tally = make(state_dir)
+    tally.joined(0, "a")
+    say(tally, 0, 1.0, accepted={"events": 5})
+    tally.joined(0, "b")
+    say(tally, 0, 2.0, accepted={"events": 1})
+    tally.take(0, worker_stats(accepted={"events": 7}), 2.0, "a")
+    assert tally.total().accepted["events"] == 8
+    tally.left(0, "a")
+    assert tally.total().accepted["events"] == 8
+    tally.joined(0, "a", has_place=False)  # its link was lost for a moment
+    tally.take(0, worker_stats(accepted={"events": 9}), 3.0, "a")
+    tally.save()
+    for account in (tally, make(state_dir)):
+        assert account.total().accepted["events"] == 10
+    slot = tally.slot(0)
+    assert slot is not None
+    assert (slot.life, slot.restarts) == ("b", 0)
+
+
+def test_both_workers_of_a_place_come_back_to_a_new_supervisor(state_dir: Path) -> None:
+    tally = make(state_dir)
+    tally.joined(0, "a")
+    say(tally, 0, 1.0, accepted={"events": 5})
+    tally.save()
+    heir = make(state_dir)
+    heir.joined(0, "b")
+    heir.joined(0, "a", has_place=False)
+    heir.take(0, worker_stats(accepted={"events": 6}), 2.0, "a")
+    assert heir.total().accepted["events"] == 6
+
+
+def test_lives_that_ended_long_ago_are_folded_into_the_account(state_dir: Path) -> None:
+    tally = make(state_dir)
+    for number in range(50):
+        tally.joined(0, str(number))
+        say(tally, 0, 1.0, accepted={"events": 1})
+        tally.joined(0, f"{number} b")
+        tally.left(0, str(number))
+        tally.left(0, f"{number} b")
+    assert tally.total().accepted["events"] == 50
+    assert len(tally._parting) < 20
 
 
 def test_a_new_instance_keeps_counters_and_forgets_restarts(state_dir: Path) -> None:
@@ -111,6 +157,36 @@ def test_delivered_never_falls_when_a_person_replays(state_dir: Path) -> None:
         seen.append(tally.climbed("delivered")["new"])
     assert seen == [100, 100, 160, 170]
     assert tally.climbed("owed")["new"] == 110
+
+
+def test_bytes_of_the_ledger_add_up_over_its_lives(state_dir: Path) -> None:
+    def delivered(size: int) -> LedgerStats:
+        stats = ledger_stats()
+        stats.sides[1].delivered_bytes = size
+        return stats
+
+    tally = make(state_dir)
+    tally.ledger_joined("l1")
+    tally.take_ledger(delivered(400))
+    tally.ledger_joined("l1")  # the link was lost for a moment
+    tally.take_ledger(delivered(500))
+    tally.save()
+    heir = make(state_dir)
+    heir.ledger_joined("l2")
+    heir.take_ledger(delivered(30))
+    assert (heir.ledger_bytes("events", 1), heir.ledger_bytes("events", 0)) == (530, 0)
+    assert heir.ledger_bytes("event", 1) == 0, "another route"
+
+
+def test_bytes_of_workers_add_up_over_their_lives(state_dir: Path) -> None:
+    tally = make(state_dir)
+    for life, size in (("a", 100), ("b", 20)):
+        tally.joined(0, life)
+        said = requests(ok=1)
+        said.body_bytes = size
+        say(tally, 0, 1.0, requests=[said])
+    tally.save()
+    assert make(state_dir).total().side("events", 1).body_bytes == 120
 
 
 def test_the_window_looks_back_ten_seconds(state_dir: Path) -> None:
@@ -171,6 +247,7 @@ def test_wilson() -> None:
 
 def test_sums_said_again_are_the_same() -> None:
     stats = worker_stats(accepted={"a": 1}, chosen={"a": (1, 2)}, requests=[requests(ok=3)], counters={"x": 4})
+    stats.left_out = {"events": ((1, 0), (3, 2))}
     sums = Sums([stats, stats])
     again = Sums([sums.as_stats()])
     assert again.as_stats() == sums.as_stats()

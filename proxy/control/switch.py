@@ -1,0 +1,367 @@
+"""A switch: processes are replaced one by one while traffic flows, or everything is put back.
+
+    supervisor, ledger, checker            worker
+      successor stands by                    successor serves, beside its predecessor
+      predecessor is relieved, stands by     ... for a moment that shows whether it lives
+      successor goes, serves                 predecessor is relieved: hands over, drains, stands by
+
+What was relieved stays, with its code in memory, until all successors have served for a while: only then it is
+dismissed. So whatever fails before, the predecessors go on, even where their code is gone from the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.control.crew import Child, Crew, Life
+from proxy.control.outfit import Outfit
+from proxy.control.plan import KINDS, Plan, Terms
+from proxy.control.switch_state import Phase, Place, SwitchState
+from proxy.core.errors import CrossfadeError
+
+log = logging.getLogger(__name__)
+
+WATCH: Final = 2.0
+"""Seconds that the first new worker serves beside its predecessor before that is relieved, and that all successors
+must have lived for before their predecessors are dismissed."""
+TRIAL: Final = 0.2
+"""The same of the workers after the first."""
+MARGIN: Final = 5.0
+"""Seconds beyond a process's own times until it is killed."""
+
+
+class SwitchFailed(CrossfadeError):
+    """A process did not take its place; the message says which one, and why."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A place that was given to another life. before: who had it, in which outfit; after: None where it is no more.
+
+    is_new: the place was not there before.
+    """
+
+    child: Child
+    before: Life | None
+    outfit: Outfit
+    after: Life | None
+    is_new: bool = False
+
+
+class Switch:
+    """One switch. outfit: of the successors; terms: in force until now; modules: of children that are new; told: called
+    with each change of state.
+
+    `run` does it; its result stands in `state`, whose `reason` says what failed.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        outfit: Outfit,
+        plan: Plan,
+        terms: Terms,
+        modules: dict[str, str],
+        state: SwitchState,
+        told: Callable[[], None],
+    ) -> None:
+        self._crew = crew
+        self._outfit = outfit
+        self._plan = plan
+        self._modules = modules
+        self._state = state
+        self._told = told
+        self._steps: list[Step] = []
+        self._timeout = plan.terms.upgrade_timeout
+        # Predecessors go by their own times, whatever the next file says.
+        self._drain_timeout = max(terms.drain_timeout, plan.terms.drain_timeout)
+        self._stop_grace = max(terms.stop_grace, plan.terms.stop_grace)
+        self._tried = False
+
+    async def run(self) -> bool:
+        """Replace everything; true when that is done, false when it was put back."""
+        wanted, surplus = self._wanted(), self._surplus()
+        for child in (*wanted, *surplus):
+            self._state.of(child.name)
+        self._phase("replacing")
+        try:
+            for child in wanted:
+                await self._replace(child)
+            for child in surplus:
+                await self._retire(child)
+            self._phase("watching")
+            await self._watch(WATCH)
+        except SwitchFailed as failure:
+            self._state.reason = str(failure)
+            log.error("%s failed: %s; putting back", self._plan.kind, failure)
+            await self._put_back()
+            return False
+        except Exception as error:
+            self._state.reason = f"{type(error).__name__}: {error}"
+            log.exception("%s failed; putting back", self._plan.kind)
+            await self._put_back()
+            return False
+        return True
+
+    def commit(self) -> None:
+        """There is no way back from here: those that were relieved end."""
+        for step in self._steps:
+            if step.before is not None:
+                self._let_go(step.before)
+            if step.after is not None:
+                step.after.on_trial = False
+                if not step.after.runs:
+                    self._crew.start(step.child)
+
+    def _wanted(self) -> list[Child]:
+        """The places that get another life, in order, with those that are new."""
+        terms, crew = self._plan.terms, self._crew
+        wanted = []
+        for kind in KINDS:
+            count = {"worker": terms.workers, "checker": int(terms.needs_checker)}.get(kind, 1)
+            there = crew.of(kind)
+            new = [Child(kind, index, self._modules[kind], self._outfit) for index in range(len(there), count)]
+            wanted += [*(there[:count] if kind in self._plan.replaces else []), *new]
+        return wanted
+
+    def _surplus(self) -> list[Child]:
+        terms = self._plan.terms
+        return [*self._crew.of("worker")[terms.workers :], *self._crew.of("checker")[int(terms.needs_checker) :]]
+
+    # --- one by one ----------------------------------------------------------------------------------------
+
+    async def _replace(self, child: Child) -> None:
+        self._process(child, "starts")
+        try:
+            if child.kind == "worker":
+                await self._beside(child)
+            else:
+                await self._in_turn(child)
+        except SwitchFailed as failure:
+            self._process(child, "failed", str(failure))
+            raise
+        self._process(child, "done")
+
+    async def _beside(self, child: Child) -> None:
+        """A worker: the successor serves before the predecessor is relieved."""
+        is_held = self._predecessor(child) is not None
+        after = self._launch(child, after=is_held)
+        after.go(after=is_held)
+        try:
+            await self._until(after, after.serving, "serve")
+            await self._lives(after, TRIAL if self._tried else WATCH)
+            self._tried = True
+        except SwitchFailed:
+            self._kill(after)
+            self._resume(child)
+            raise
+        before = await self._able(child)
+        self._place(child, before, after)
+        if before is not None:
+            before.relieve()
+
+    async def _in_turn(self, child: Child) -> None:
+        """One of which there is only one: the successor is ready when the predecessor makes room."""
+        after = self._launch(child)
+        try:
+            await self._until(after, after.standby, "start")
+        except SwitchFailed:
+            self._kill(after)
+            self._resume(child)
+            raise
+        before = await self._able(child)
+        if before is not None:
+            before.on_trial = True  # if it dies of this, nobody is started in its place but the successor
+            before.relieve()
+            await self._relieved(before)
+        self._place(child, before, after)
+        after.go()
+        await self._until(after, after.serving, "serve")
+
+    async def _relieved(self, before: Life) -> None:
+        """Wait until it has made room; one that does not is killed, for nobody else can begin before."""
+        waiting = [asyncio.ensure_future(each.wait()) for each in (before.standby, before.gone)]
+        await asyncio.wait(waiting, timeout=self._stop_grace + MARGIN, return_when=asyncio.FIRST_COMPLETED)
+        for each in waiting:
+            each.cancel()
+        if before.runs and not before.standby.is_set():
+            log.warning("%s did not make room in time: killing it", before.name)
+            self._kill(before)
+            await before.gone.wait()
+
+    async def _retire(self, child: Child) -> None:
+        """A place that is no more."""
+        before = await self._able(child)
+        self._crew.children.remove(child)
+        self._steps.append(Step(child, before, child.outfit, None))
+        child.life = None
+        if before is not None:
+            self._crew.leaving.add(before)
+            before.relieve()
+        self._process(child, "done", "not needed any more")
+
+    def _launch(self, child: Child, *, after: bool = False) -> Life:
+        try:
+            life = self._crew.launch(child, self._outfit, after=after)
+        except OSError as error:
+            raise SwitchFailed(f"{child.name} could not be started: {error}") from None
+        life.on_trial = True
+        self._crew.leaving.add(life)
+        self._state.of(child.name).pid = life.pid
+        self._told()
+        return life
+
+    def _predecessor(self, child: Child) -> Life | None:
+        """Who has the place now; nobody starts there meanwhile."""
+        self._crew.cancel_restart(child)
+        return child.life if child.is_running else None
+
+    async def _able(self, child: Child) -> Life | None:
+        """Who has the place now and can be relieved; one that does not serve ends."""
+        before = self._predecessor(child)
+        if before is None or before.serving.is_set():
+            return before
+        before.on_trial = True  # nobody is started in its place
+        await self._crew.end([before], MARGIN)
+        return None
+
+    def _place(self, child: Child, before: Life | None, after: Life) -> None:
+        """The successor has the place."""
+        is_new = child not in self._crew.children
+        self._steps.append(Step(child, before, child.outfit, after, is_new))
+        if is_new:
+            self._crew.children.append(child)
+        self._crew.cancel_restart(child)
+        if before is not None and before.runs:
+            self._crew.leaving.add(before)
+        self._crew.leaving.discard(after)
+        child.life, child.outfit = after, self._outfit
+
+    def _resume(self, child: Child) -> None:
+        """Nothing came of it: who had the place keeps it, and one that was about to be started again is."""
+        if child in self._crew.children and not child.is_running and child.restart is None:
+            self._crew.start(child)
+
+    def _kill(self, life: Life) -> None:
+        life.dismiss()
+        life.signal(signal.SIGKILL)
+
+    # --- waiting -------------------------------------------------------------------------------------------
+
+    async def _until(self, life: Life, event: asyncio.Event, what: str, more: float = 0.0) -> None:
+        """Wait for what a process is to do; raises SwitchFailed when it dies or takes too long. more: seconds more."""
+        waiting = [asyncio.ensure_future(each.wait()) for each in (event, life.gone)]
+        try:
+            await asyncio.wait(waiting, timeout=self._timeout + more, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+        if not life.runs:
+            raise SwitchFailed(f"{life.name} (process {life.pid}) {life.how}")
+        if not event.is_set():
+            raise SwitchFailed(f"{life.name} (process {life.pid}) did not {what} within {self._timeout + more:g} s")
+
+    async def _lives(self, life: Life, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await life.gone.wait()
+        except TimeoutError:
+            return
+        raise SwitchFailed(f"{life.name} (process {life.pid}) {life.how} after it had begun to serve")
+
+    async def _watch(self, seconds: float) -> None:
+        """Every successor must live on."""
+        lives = [step.after for step in self._steps if step.after is not None]
+        waiting = [asyncio.ensure_future(self._lives(life, seconds)) for life in lives]
+        if not waiting:
+            return
+        try:
+            await asyncio.gather(*waiting)
+        finally:
+            for each in waiting:
+                each.cancel()
+
+    # --- back ----------------------------------------------------------------------------------------------
+
+    async def _put_back(self) -> None:
+        """Predecessors serve again, the last one that was relieved first."""
+        self._phase("putting-back")
+        for each in self._state.processes:
+            if each.state == "waits":
+                each.state = "kept"
+        failed = []
+        for step in reversed(self._steps):
+            try:
+                await self._undo(step)
+                self._process(step.child, "put-back")
+            except (SwitchFailed, OSError) as failure:  # one place that stays empty must not keep the others from it
+                log.error("%s", failure)
+                self._process(step.child, "failed", str(failure))
+                failed.append(str(failure))
+        self._state.result = "failed" if failed else "put-back"
+        if failed:
+            self._state.reason += "; and back: " + "; ".join(failed)
+
+    async def _undo(self, step: Step) -> None:
+        """Give a place back to who had it; raises SwitchFailed when the predecessor does not serve again."""
+        child, after = step.child, step.after
+        if after is not None and child.kind != "worker":  # there may be only one
+            await self._crew.end([after], self._stop_grace + MARGIN)
+        self._crew.cancel_restart(child)
+        child.outfit, child.life = step.outfit, None
+        if step.is_new:
+            self._crew.children.remove(child)
+        elif child not in self._crew.children:
+            self._crew.children.append(child)
+        try:
+            if step.before is not None and step.before.runs:
+                await self._resume_life(child, step.before, after)
+            elif not step.is_new:
+                self._crew.start(child)
+        finally:
+            if after is not None and after.runs:  # a worker's: its connections go back
+                self._crew.leaving.add(after)
+                after.relieve()
+                self._let_go(after)
+
+    async def _resume_life(self, child: Child, before: Life, after: Life | None) -> None:
+        """Let a predecessor go again, from its memory."""
+        if not before.standby.is_set() and not self._somebody_serves(child.kind):
+            # It drains still, and clients have nobody: the code on the disk is quicker than the rest of the drain.
+            self._crew.start(child)
+            self._let_go(before)
+            return
+        child.life, before.on_trial = before, False
+        self._crew.leaving.discard(before)
+        before.go(after=child.kind == "worker" and after is not None and after.runs)
+        try:
+            await self._until(before, before.serving, "serve again", more=self._drain_timeout)
+        except SwitchFailed:
+            if before.runs:
+                self._kill(before)  # it is started anew then, as any other that dies
+            raise
+
+    def _somebody_serves(self, kind: str) -> bool:
+        if kind != "worker":
+            return True  # a predecessor makes room before its successor begins, hence it stands by
+        return any(each.life is not None and each.life.serving.is_set() for each in self._crew.of(kind))
+
+    def _let_go(self, life: Life) -> None:
+        self._crew.let_go(life, self._drain_timeout + self._stop_grace + MARGIN)
+
+    # --- telling -------------------------------------------------------------------------------------------
+
+    def _phase(self, phase: Phase) -> None:
+        self._state.phase = phase
+        self._told()
+
+    def _process(self, child: Child, state: Place, reason: str = "") -> None:
+        found = self._state.of(child.name)
+        found.state, found.reason = state, reason
+        found.pid = child.life.pid if child.life is not None else 0
+        self._told()
