@@ -12,6 +12,6 @@ they start when they are called. Nothing heavy is imported at the top of a modul
     instances.py   one command on one or several instances
     output.py      text, JSON and YAML; figures for people
     waiting.py     until every worker has applied an epoch, until nothing is pending
-    routing.py gradual.py status.py status_view.py records.py audit.py tokens.py local.py drain.py context.py
+    routing.py gradual.py status.py status_view.py records.py audit.py tokens.py local.py reload.py drain.py context.py
     completion.py completion_tables.py completion_scripts.py load.py load_route.py load_view.py own_address.py
 """

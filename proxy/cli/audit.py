@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from proxy.cli.evidence import detected, facts
 from proxy.cli.instances import on_each
 from proxy.cli.options import Commands
-from proxy.cli.output import age, clean, count, percent, position, seconds, table, words
+from proxy.cli.output import age, clean, position, seconds, table, words
 from proxy.cli.values import at_least_one
 
 if TYPE_CHECKING:
     from proxy.cli.client import Json
 
-_CLASSES = {"error": "without an answer"}
 _ENTRY = ["at", "epoch", "who", "did", "route", "before", "after", "reason"]
 
 
@@ -73,31 +73,21 @@ def _dials(value: object) -> str:
 def render_why(answer: Json) -> str:
     """The account of the last revert, which says whether it is latched, and its evidence."""
     evidence = (answer.get("entry") or {}).get("evidence") or {}
-    return "\n".join([clean(answer.get("text")), *(f"  {line}" for line in _evidence(evidence))])
+    return "\n".join([clean(answer.get("text")), *(f"  {line}" for line in [*_lasted(answer), *_evidence(evidence)])])
+
+
+def _lasted(answer: Json) -> list[str]:
+    """`detected after 1.50 s at most, applied by ...`; nothing of what is not known."""
+    detect, recover = answer.get("seconds_to_detect"), answer.get("seconds_to_recover")
+    parts = [] if detect is None else [f"detected after {detected(answer.get('entry'), detect)}"]
+    parts += [] if recover is None else [f"applied by every worker {_span(recover)} after the decision"]
+    return [", ".join(parts)] if parts else []
+
+
+def _span(value: float) -> str:
+    return seconds(value) if value < 60 else age(value)
 
 
 def _evidence(evidence: Json) -> list[str]:
-    """What the trigger saw, a line for each figure; what this version does not know as it is."""
-    rest = dict(evidence)
-    lines = []
-    if "trigger" in rest:
-        workers = rest.pop("workers", None)
-        lines.append(f"trigger: {clean(rest.pop('trigger'))}{f', in worker {words(workers)}' if workers else ''}")
-    if "weight" in rest:
-        lines.append(f"weight then: {percent(rest.pop('weight'))}")
-    window = rest.pop("window_seconds", None)
-    sides = [name for name in ("old", "new") if isinstance(rest.get(name), dict)]
-    lines += [_side(name, rest.pop(name), window) for name in sides]
-    return lines + [f"{clean(name)}: {words(value)}" for name, value in rest.items()]
-
-
-def _side(name: str, figures: Json, window: float | None) -> str:
-    """`new (shop-b): 1,204 answers in the 10 s before, 1,200 2xx, 4 5xx, p99 5.6 ms`."""
-    classes: dict[str, int] = figures.get("code_classes") or {}
-    total = sum(classes.values())
-    before = "" if window is None else f" in the {age(window)} before"
-    parts = [f"{name} ({clean(figures.get('backend'))}): {count(total) if total else 'no'} answers{before}"]
-    parts += [f"{count(number)} {_CLASSES.get(each, clean(each))}" for each, number in classes.items()]
-    if total:
-        parts.append(f"p99 {seconds(figures.get('p99'))}")
-    return ", ".join(parts)
+    """What the trigger saw, a line for each figure."""
+    return [f"{name}: {said}" for name, said in facts(evidence)]

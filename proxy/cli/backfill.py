@@ -69,6 +69,8 @@ def render(answer: Json) -> str:
         )
     if answer["waiting"]:
         lines.append(f"waiting     {count(answer['waiting'])} rows are left to the ledger, which still owes them")
+    if left_out := answer.get("left_out_s"):
+        lines.append(f"left out    what is younger than {left_out:g} s; the same command gets it later")
     if answer["error"]:
         lines.append(red(f"{clean(answer['error'])}"))
         lines.append(f"done until  {clean(answer['done_until'])}; the same command goes on from there")

@@ -187,7 +187,13 @@ def _hint(status: int, problem: Json) -> str:
         )
     if status == 409 and "epoch" in problem:
         return f"the epoch is {problem['epoch']} now; see what changed it: proxyctl history"
-    if status == 423:
+    if status == 423 and problem.get("frozen"):
+        return f"it ends by itself; to end it now: proxyctl freeze --off --route {problem['frozen']}"
+    if status == 423 and problem.get("drilled"):
+        return f"it ends by itself; to end it now: proxyctl rehearse --end --route {problem['drilled']}"
+    if status == 423 and "switch" in problem:
+        return "see how far it is: proxyctl status -w"
+    if status == 423 and "drilled" not in problem:
         return "see why: proxyctl why; then: proxyctl rearm"
     return ""
 

@@ -25,6 +25,12 @@ def add(commands: Commands) -> None:
         run=drain,
         example="drain --wait --timeout 1m\ndrain --yes --reason 'kernel update'",
     )
+    parser.add_argument(
+        "--until-empty",
+        action="store_true",
+        help="let the ledger deliver what is pending first, for `stop_grace` at most; without it that stays owed, and "
+        "the next start delivers it",
+    )
     change_options(parser, route=False, wait="the instance has stopped")
     confirm_options(parser)
 
@@ -37,7 +43,8 @@ def drain(args: argparse.Namespace) -> int:
 
 def stop(admin: Admin, args: argparse.Namespace, clock: Clock | None = None) -> Json:
     """Ask for the drain; with --wait until the admin API is gone, which is the last thing to go."""
-    answer = admin.change("POST", "/api/v1/drain", change_body(args), args.if_epoch)
+    more = {"until_empty": True} if args.until_empty else {}
+    answer = admin.change("POST", "/api/v1/drain", change_body(args, **more), args.if_epoch)
     stopped = False
     if args.wait and not args.dry_run:
         clock = clock or Clock()

@@ -1,15 +1,16 @@
-"""rollback --gradual: down in steps, and to 0 at once when new fails.
+"""rollback --gradual: down in steps, and to 0 at once when new fails. A step waits while old is not well.
 
-The steps are taken from here, one set-weight after the other, each only if the epoch is still the one
+The steps are taken from here, one rollback to a lower weight after the other, each only if the epoch is still the one
 that the step before has made: whoever changes the routing meanwhile is not overruled.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from proxy.cli.failure import CONFLICT, ROLLED_BACK, Failure
+from proxy.cli.failure import CONFLICT, ROLLED_BACK, TIMEOUT, Failure
 from proxy.cli.instances import on_each
 from proxy.cli.output import clean, percent
 from proxy.cli.routing import change_body, change_dials, render_change, route_path
@@ -22,6 +23,10 @@ STEPS = (75.0, 50.0, 25.0, 10.0)
 HOLD = 60.0
 LOOK = 1.0
 """Seconds from one look at new to the next."""
+PATIENCE = 600.0
+"""Seconds for which a step waits for old to be well, beyond its own time."""
+OLD_FAILS = 0.01
+"""Share of events that fail at old from which on it is given no more of them."""
 
 
 def rollback_gradually(args: argparse.Namespace) -> int:
@@ -64,11 +69,11 @@ def _take(
     """
     hold = HOLD if args.hold is None else args.hold
     for step in ahead:
-        change = admin.change("PUT", route_path(name, "weight"), change_body(args, weight=step), args.if_epoch)
+        change = admin.change("POST", route_path(name, "rollback"), change_body(args, weight=step), args.if_epoch)
         args.if_epoch = epoch = change["epoch"]
         taken.append(step)
         _say(args, admin, f"{clean(change['route'])}: weight {percent(step)} for {hold:g} s, epoch {epoch}")
-        trouble = _watch(admin, change["route"], epoch, hold, clock)
+        trouble = _watch(admin, change["route"], epoch, hold, clock, lambda line: _say(args, admin, line))
         if trouble:
             return trouble
     return ""
@@ -81,12 +86,14 @@ def _route(status: Json, name: str | None) -> Json:
     return meant[0] if meant else {"name": name or "-", "weight_target": 100.0}
 
 
-def _watch(admin: Admin, name: str, epoch: int, hold: float, clock: Clock) -> str:
-    """Look at new until the step is over; what is wrong with it, or nothing.
+def _watch(admin: Admin, name: str, epoch: int, hold: float, clock: Clock, say: Callable[[str], None]) -> str:
+    """Look at new until the step is over and old can take more; what is wrong with new, or nothing.
 
-    Raises Failure (exit 5) when the epoch is another one and new is well: that was a person.
+    Raises Failure: exit 5 when the epoch is another one and new is well, for that was a person; 4 when old stays
+    unwell.
     """
     end = clock.now() + hold
+    said = ""
     while True:
         status = look(admin)  # None while the supervisor restarts: the next look or the next step tells
         trouble = failure_of_new(_route(status, name)) if status else ""
@@ -99,9 +106,17 @@ def _watch(admin: Admin, name: str, epoch: int, hold: float, clock: Clock) -> st
                 hint="see what changed it: proxyctl history; to go on at once: proxyctl rollback",
             )
         left = end - clock.now()
-        if left <= 0:
+        unwell = failure_of_old(_route(status, name)) if status else said
+        if left <= 0 and not unwell:
             return ""
-        clock.sleep(min(LOOK, left))
+        if left <= -PATIENCE:
+            raise Failure(
+                TIMEOUT, f"{clean(unwell)}: the weight goes no further down", hint="at once: proxyctl rollback"
+            )
+        if left <= 0 and unwell != said:
+            said = unwell
+            say(f"{clean(name)}: {clean(unwell)}; waiting until it can take more")
+        clock.sleep(min(LOOK, left) if left > 0 else LOOK)
 
 
 def failure_of_new(route: Json) -> str:
@@ -115,6 +130,18 @@ def failure_of_new(route: Json) -> str:
         return "new is unhealthy"
     if new.get("error_rate"):
         return f"{new['error_rate'] * 100:.2g} % of the events fail at new"
+    return ""
+
+
+def failure_of_old(route: Json) -> str:
+    """What is wrong with old in a status: breaker, probe, or more failed events than a few; empty when nothing is."""
+    old = route.get("sides", {}).get("old", {})
+    if old.get("breaker") == "open":
+        return "breaker open at old"
+    if old.get("healthy") is False:
+        return "old is unhealthy"
+    if (old.get("error_rate") or 0.0) > OLD_FAILS:
+        return f"{old['error_rate'] * 100:.2g} % of the events fail at old"
     return ""
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from proxy.cli.failure import FAILED, OK, USAGE, Failure
+from proxy.cli.failure import OK, USAGE, Failure
+from proxy.cli.files import write_file
 from proxy.cli.options import FORMATS, Commands, output_option
 from proxy.cli.output import clean, emit
 
 if TYPE_CHECKING:
     from config.errors import ConfigErrors
+    from config.hooks import Hooks
     from config.model import Settings
 
 DEFAULT_FILE = "crossfade.yaml"
@@ -94,31 +95,15 @@ def init(args: argparse.Namespace) -> int:
     if args.file == "-":
         print(text, end="")
         return OK
-    _write(args.file, text, force=args.force)
+    write_file(args.file, text, force=args.force)
     result = {"file": args.file, "next": [f"proxyctl check {args.file}", f"proxyctl run {args.file}"]}
     emit(args.output, result, lambda _: f"wrote {clean(args.file)}\nnext: {clean(result['next'][0])}")
     return OK
 
 
-def _write(file: str, text: str, *, force: bool) -> None:
-    """Write a new file, or with `force` put it whole in the place of another."""
-    written = f"{file}.new" if force else file
-    try:
-        with open(written, "w" if force else "x", encoding="utf-8") as stream:
-            stream.write(text)
-        if force:
-            os.replace(written, file)
-    except FileExistsError:
-        raise Failure(
-            USAGE, f"{file} exists and is left as it is", hint="--force overwrites it, -o FILE writes another"
-        ) from None
-    except OSError as error:
-        raise Failure(FAILED, f"cannot write {file}: {error.strerror}") from None
-
-
 def check(args: argparse.Namespace) -> int:
     """`check FILE`."""
-    settings = _load(args.file)
+    settings = _load(args.file, with_outside=True)
     emit(args.output, _summary(args.file, settings), _summary_text)
     return OK
 
@@ -131,8 +116,11 @@ def run(args: argparse.Namespace) -> int:
     return launch(settings, Path(args.file))
 
 
-def _load(file: str) -> Settings:
-    """The settings in a file; Failure (exit 2) with everything that is wrong."""
+def _load(file: str, *, with_outside: bool = False) -> Settings:
+    """The settings in a file; Failure (exit 2) with everything that is wrong.
+
+    with_outside: that commands of gates can be run, and files of secrets read, is looked at, too.
+    """
     from config.document import MAX_BYTES
     from config.errors import ConfigErrors
     from config.loader import load
@@ -145,7 +133,7 @@ def _load(file: str) -> Settings:
             USAGE, f"cannot read {file}: {error.strerror}", hint="write one with: proxyctl init --old URL --new URL"
         ) from None
     try:
-        return load(file, text=text)
+        return load(file, text=text, with_outside=with_outside)
     except ConfigErrors as errors:
         raise invalid(file, errors) from None
 
@@ -191,14 +179,42 @@ def _summary(file: str, settings: Settings) -> dict[str, object]:
             }
             for each in settings.consistency
         ],
+        "sources": [
+            {
+                "name": each.name,
+                "kind": "home_assistant" if each.home_assistant is not None else "websocket",
+                "url": each.kind.url.partition("?")[0],
+                "route": each.route,
+            }
+            for each in settings.sources
+        ],
+        "gates": [{"name": each.name, "kind": each.kind, "on_fail": each.on_fail} for each in settings.gates],
+        "hooks": _hooks(settings.hooks),
+        "notifications": [
+            {"name": each.name, "kind": each.kind, "events": list(each.events)} for each in settings.notifications
+        ],
         "next": f"proxyctl run {file}",
     }
 
 
+def _hooks(hooks: Hooks) -> dict[str, object]:
+    """By the name of each that may be called, what it may do; neither is there by itself."""
+    alertmanager, webhook = hooks.alertmanager, hooks.webhook
+    found: dict[str, object] = {}
+    if alertmanager is not None:
+        found["alertmanager"] = [
+            {"labels": rule.labels, "route": rule.route, "action": rule.action} for rule in alertmanager.rules
+        ]
+    if webhook is not None:
+        found["webhook"] = {"routes": list(webhook.routes), "actions": list(webhook.actions)}
+    return found
+
+
 def _summary_text(summary: dict[str, object]) -> str:
     backends, routes, listen = summary["backends"], summary["routes"], summary["listen"]
-    checks = summary["consistency"]
+    checks, sources = summary["consistency"], summary["sources"]
     assert isinstance(checks, list)
+    assert isinstance(sources, list)
     assert isinstance(backends, dict)
     assert isinstance(routes, list)
     assert isinstance(listen, list)
@@ -210,6 +226,7 @@ def _summary_text(summary: dict[str, object]) -> str:
     for r in routes:
         what = " ".join(r["methods"]) if r["takes"] == "requests" else "WebSocket"
         lines.append(f"route     {r['name']}: {what} {clean(r['path'])} by {clean(r['key'])}, stage {r['stage']}")
+    lines += [f"source    {each['name']} -> {each['route']}: {each['kind']} {clean(each['url'])}" for each in sources]
     rest = f"passed through to {clean(summary['default'])}" if summary["default"] else "answered with 404"
     lines.append(f"the rest  {rest}")
     for each in checks:
@@ -219,5 +236,29 @@ def _summary_text(summary: dict[str, object]) -> str:
         if each["probe_every"] is not None:
             probe = f", probed every {each['probe_every']:g} s"
         lines.append(f"compared  {', '.join(each['routes'])}: stores {kinds}, {how}{probe}")
+    lines += _outside(summary)
     lines.append(f"next: {clean(summary['next'])}")
     return "\n".join(lines)
+
+
+def _outside(summary: dict[str, Any]) -> list[str]:
+    """Who is asked, who may call, and who is told."""
+    lines = [f"gate      {each['name']}: {each['kind']}, a no: {each['on_fail']}" for each in summary["gates"]]
+    hooks = summary["hooks"]
+    for rule in hooks.get("alertmanager", ()):
+        labels = ", ".join(f"{name}={value}" for name, value in rule["labels"].items())
+        lines.append(f"hook      alertmanager: {rule['action']} {_route(rule['route'])} on {labels}")
+    if "webhook" in hooks:
+        actions, routes = (hooks["webhook"][name] for name in ("actions", "routes"))
+        lines.append(f"hook      webhook: {' or '.join(actions)} {', '.join(routes) or 'any route'}")
+    lines += [
+        f"notified  {each['name']}: {each['kind']}, of {', '.join(each['events']) or 'everything'}"
+        for each in summary["notifications"]
+    ]
+    return [clean(line) for line in lines]
+
+
+def _route(name: str) -> str:
+    from config.hooks import EVERY_ROUTE
+
+    return "every route" if name == EVERY_ROUTE else name

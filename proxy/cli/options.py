@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from proxy.cli.failure import USAGE, Failure
@@ -35,18 +35,26 @@ class Commands:
         self._children = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
 
     def add(
-        self, name: str, summary: str, *, run: Handler, example: str, shared: bool = True, several: bool = True
+        self,
+        name: str,
+        summary: str,
+        *,
+        run: Handler,
+        example: str,
+        shared: bool = True,
+        several: bool = True,
+        files: Sequence[str] = (),
     ) -> argparse.ArgumentParser:
         """A command. example: command lines without `proxyctl`. shared: whether it takes --admin, --token and -o.
 
-        several: whether it acts on all instances of several --admin.
+        several: whether it acts on all instances of several --admin; files: ends of names that -o takes, too.
         """
         parser: argparse.ArgumentParser = self._children.add_parser(
             name, help=summary, description=_sentence(summary), epilog=examples(example)
         )
         parser.set_defaults(run=run)
         if shared:
-            shared_options(parser, self._level, several=several)
+            shared_options(parser, self._level, several=several, files=files)
         return parser
 
     def group(self, name: str, summary: str, *, example: str) -> Commands:
@@ -67,7 +75,9 @@ def examples(lines: str) -> str:
     return "examples:\n" + "\n".join(f"  proxyctl {line.strip()}" for line in lines.strip().splitlines())
 
 
-def shared_options(parser: argparse.ArgumentParser, level: int, *, several: bool = True) -> None:
+def shared_options(
+    parser: argparse.ArgumentParser, level: int, *, several: bool = True, files: Sequence[str] = ()
+) -> None:
     """--admin, --context, --token, --token-file and -o.
 
     Without defaults of their own, because argparse would overwrite what stands before the command with them.
@@ -88,7 +98,24 @@ def shared_options(parser: argparse.ArgumentParser, level: int, *, several: bool
     )
     group.add_argument("--token", default=argparse.SUPPRESS, help="bearer token (better: PROXYCTL_TOKEN)")
     group.add_argument("--token-file", default=argparse.SUPPRESS, metavar="FILE", help="file that holds the token")
-    output_option(group, "-o", "--output")
+    if files:
+        _output_or_file(group, files)
+    else:
+        output_option(group, "-o", "--output")
+
+
+def _output_or_file(parser: argparse._ActionsContainer, files: Sequence[str]) -> None:
+    """-o text|json|yaml, or a file whose name ends in one of these."""
+    known = f"{', '.join(FORMATS)}, or a file that ends in {' or '.join(files)}"
+
+    def form_or_file(text: str) -> str:
+        if text in FORMATS or text.endswith(tuple(files)):
+            return text
+        raise argparse.ArgumentTypeError(f"expected {known}, not {text}")
+
+    parser.add_argument(
+        "-o", "--output", type=form_or_file, default=argparse.SUPPRESS, metavar="FILE", help=f"{known} (default: text)"
+    )
 
 
 def output_option(parser: argparse._ActionsContainer, *names: str) -> None:

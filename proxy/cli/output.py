@@ -9,19 +9,22 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from proxy.cli.failure import Failure
+from proxy.report.texts import printable
 
 Render = Callable[[Any], str]
+WIDTH = 100
+"""Characters of a line that is wrapped."""
 _RED, _BOLD, _PLAIN = "\x1b[31m", "\x1b[1m", "\x1b[0m"
 
 
 def clean(value: object) -> str:
     """The value as one line of printable text; `-` for nothing."""
-    text = "-" if value is None or value == "" else str(value)
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "-" if value is None or value == "" else printable(str(value))
 
 
 def words(value: object) -> str:
@@ -75,6 +78,18 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], indent: str =
     return [
         indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
     ]
+
+
+def wrapped(start: str, text: str) -> list[str]:
+    """Lines of WIDTH characters at most: the text behind its start, and further ones below it. A word stays whole."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def is_colourful() -> bool:

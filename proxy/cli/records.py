@@ -226,6 +226,8 @@ def _state(receipt: Json, side: str) -> str:
     if not owed:
         return "-"
     status = f" {owed['status']}" if owed.get("status") else ""
+    if owed.get("reason"):
+        status = f" {owed['reason']}"
     attempts = f" x{owed['attempts']}" if (owed.get("attempts") or 0) > 1 else ""
     star = "*" if receipt.get("authority") == side else ""
     return f"{owed.get('state')}{status}{attempts}{star}"

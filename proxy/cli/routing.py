@@ -1,4 +1,4 @@
-"""The two dials: set-weight, stage, rollback, rearm."""
+"""The two dials: set-weight, stage, rollback, restore, rearm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from proxy.cli.failure import USAGE, Failure
 from proxy.cli.instances import on_each
 from proxy.cli.options import Commands, change_options
 from proxy.cli.output import age, clean, count, percent, position, rate, seconds, share
-from proxy.cli.values import duration, steps, weight
+from proxy.cli.values import at_least_one, duration, steps, weight
 from proxy.cli.waiting import behind, look, until
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _APPLIED = "every worker has applied it"
 
 
 def add(commands: Commands) -> None:
-    """Add set-weight, stage, rollback and rearm to the parser."""
+    """Add set-weight, stage, rollback, restore and rearm to the parser."""
     parser = commands.add(
         "set-weight",
         "set the percent of keys whose authority is new; copy stays as it is",
@@ -41,6 +41,16 @@ def add(commands: Commands) -> None:
     parser.add_argument("--weight", type=weight, metavar="PERCENT", help="for live and split; else the present one")
     change_options(parser, wait=_APPLIED)
     _add_rollback(commands)
+    parser = commands.add(
+        "restore",
+        "set both dials as they were at an earlier epoch",
+        run=restore,
+        example="restore --epoch 7 --dry-run\nrestore --epoch 7 --route events --reason 'it was well then'",
+    )
+    parser.add_argument(
+        "--epoch", type=at_least_one, required=True, metavar="N", help="an epoch that proxyctl history shows"
+    )
+    change_options(parser, wait=_APPLIED)
     add_rearm(commands)
 
 
@@ -94,6 +104,11 @@ def rollback(args: argparse.Namespace) -> int:
     return on_each(args, lambda admin: change_dials(admin, args, "POST", "rollback"), render_change)
 
 
+def restore(args: argparse.Namespace) -> int:
+    """`restore --epoch N`."""
+    return on_each(args, lambda admin: change_dials(admin, args, "POST", "restore", epoch=args.epoch), render_change)
+
+
 def rearm(args: argparse.Namespace) -> int:
     """`rearm` and `rollout rearm`."""
     return on_each(args, lambda admin: change_dials(admin, args, "POST", "rearm"), render_change)
@@ -106,6 +121,17 @@ def change_body(args: argparse.Namespace, **values: Any) -> Json:
     if args.dry_run:
         values["dry_run"] = True
     return values
+
+
+def one_route(status: Json, name: str | None) -> Json:
+    """A route of a status; without a name the only one. Raises Failure when there is none, or are several."""
+    routes: dict[str, Json] = {route["name"]: route for route in status["routes"]}
+    if name is None and len(routes) == 1:
+        return next(iter(routes.values()))
+    if name is None or name not in routes:
+        said = f"there is no route {name!r}" if name is not None else "there are several routes"
+        raise Failure(USAGE, f"{said}: {', '.join(routes)}", hint="name one with --route")
+    return routes[name]
 
 
 def route_path(route: str | None, what: str) -> str:

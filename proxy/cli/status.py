@@ -6,10 +6,11 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from proxy.cli.failure import OK, TIMEOUT, UNREACHABLE, USAGE, Failure
+from proxy.cli.failure import FAILED, OK, TIMEOUT, UNREACHABLE, USAGE, Failure
 from proxy.cli.instances import Act, admins, at_once, on_each
 from proxy.cli.options import Commands, timeout_option
 from proxy.cli.output import clean, emit, encode
+from proxy.cli.top import is_watched, live
 from proxy.cli.waiting import Clock, unsettled, until
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ def add(commands: Commands) -> None:
         "status",
         "show weights, both sides, the ledger and the workers",
         run=status,
-        example="status -w\nstatus --wait --timeout 5m\nstatus -o json --route events",
+        example="status -w\nstatus --wait --timeout 5m\nstatus -o json --route events\nstatus --ready",
     )
     parser.add_argument("--route", metavar="R", help="this route alone")
-    parser.add_argument("-w", "--watch", action="store_true", help="again every second until Ctrl-C")
+    parser.add_argument("--ready", action="store_true", help="say only whether clients can be served; exit 1 when not")
+    parser.add_argument("-w", "--watch", action="store_true", help="again every second, until Ctrl-C; see top")
     parser.add_argument(
         "--wait", action="store_true", help="return when every worker has applied the epoch and nothing is pending"
     )
@@ -38,6 +40,14 @@ def add(commands: Commands) -> None:
 
 def status(args: argparse.Namespace) -> int:
     """`status`."""
+    if args.ready:
+        if args.watch or args.wait or args.route:
+            raise Failure(
+                USAGE, "--ready is of the whole instance, at this moment: without --watch, --wait and --route"
+            )
+        return on_each(args, _ready, lambda found: f"{clean(found['admin'])} is ready")
+    if args.watch and not args.wait and args.output == "text" and is_watched():
+        return live(args)
     if args.watch:
         return watch(args)
     return on_each(args, lambda admin: _status(admin, args), _render)
@@ -46,6 +56,15 @@ def status(args: argparse.Namespace) -> int:
 def _status(admin: Admin, args: argparse.Namespace) -> Json:
     found = until(admin, unsettled, args.timeout) if args.wait else admin.get("/api/v1/status")
     return _only(found, args.route) | {"admin": admin.address}
+
+
+def _ready(admin: Admin) -> Json:
+    """For health checks of containers. Raises Failure with the reasons."""
+    found = admin.get("/api/v1/status")
+    if not found["ready"]:
+        reasons = [clean(reason) for reason in found["not_ready"]]
+        raise Failure(FAILED, f"not ready: {'; '.join(reasons)}", not_ready=found["not_ready"])
+    return {"admin": admin.address, "ready": True}
 
 
 def _only(found: Json, route: str | None) -> Json:

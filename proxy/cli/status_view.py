@@ -15,8 +15,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from proxy.cli.freeze import frozen_text
 from proxy.cli.output import age, bold, clean, count, percent, rate, red, seconds, share, size, table
+from proxy.cli.reload import trouble_lines
+from proxy.cli.rollout import paused_text, resume_text
 from proxy.cli.routing import observed_text
+from proxy.cli.upgrade import progress, summary, versions
 
 if TYPE_CHECKING:
     from proxy.cli.client import Json
@@ -30,16 +34,19 @@ _WORKER = ["worker", "pid", "epoch", "in-flight", "clients", "sessions", "memory
 
 def render(status: Json) -> str:
     """The whole status as text."""
-    lines = [_head(status)]
+    lines = [_head(status), *_configuration(status.get("configuration") or {})]
     for route in status.get("routes", []):
         lines += ["", *_route(route)]
     if status.get("default"):
         lines += ["", f"the rest -> {clean(status['default'])}: {count(status.get('passed_through'))} passed"]
+    lines += _switch(status.get("switch"))
     lines += ["", *_workers(status), *_sessions(status.get("sessions")), "", *_ledger(status.get("ledger") or {})]
     lines += _checks(status.get("consistency") or [])
     lines += _answers(status.get("answers") or [])
     lines += _certificates(status.get("certificates", []))
+    lines += _sources(status.get("sources") or [])
     lines += _dependencies(status.get("dependencies", []))
+    lines += _receivers(status.get("notifications") or [])
     lines += [red(f"warning: {clean(warning)}") for warning in status.get("warnings", [])]
     return "\n".join(lines)
 
@@ -50,7 +57,48 @@ def _head(status: Json) -> str:
         state = red("DRAINING")
     up = _up(status.get("started_at"))
     where = f" at {clean(status['admin'])}" if status.get("admin") else ""
-    return f"crossfade {clean(status.get('version'))}{where}: {state}, epoch {clean(status.get('epoch'))}, up {up}"
+    available = (status.get("availability") or {}).get("ratio")
+    served = f", clients served {share(available)} of the time" if available is not None else ""
+    version, epoch = clean(status.get("version")), clean(status.get("epoch"))
+    return f"crossfade {version}{where}: {state}, epoch {epoch}, up {up}{served}"
+
+
+def _configuration(served: Json) -> list[str]:
+    """Which configuration is served, where there is something to say of that."""
+    if not served:
+        return []
+    trouble = served.get("trouble")
+    if trouble:
+        return trouble_lines(trouble)
+    if served.get("workers", 0) < served.get("of", 0):
+        of = f"{count(served.get('workers'))} of {count(served.get('of'))} workers go by the one of"
+        return [red(f"configuration  {clean(served.get('file'))}: {of} {clean(served.get('loaded_at'))}")]
+    return [f"configuration  {clean(served.get('file'))}, loaded {clean(served.get('loaded_at'))}"]
+
+
+def _by(route: Json) -> str:
+    """Whose the position is, where it is not the file's: ` (by command; file says dualwrite, 0 %)`."""
+    file = route.get("file") or {}
+    here, there = (route.get("stage"), route.get("weight_target")), (file.get("stage"), file.get("weight"))
+    if not file or here == there:
+        return ""
+    rollout = (route.get("rollout") or {}).get("phase")
+    is_rollouts = rollout not in (None, "done", "aborted", "reverted")
+    by = "reverted" if route.get("latched") else "by its rollout" if is_rollouts else "by command"
+    said = percent(file.get("weight"))
+    return f" ({by}; file says {said if here[0] == there[0] else f'{clean(there[0])}, {said}'})"
+
+
+def _switch(switch: Json | None) -> list[str]:
+    """The replacement of processes that runs, or ran last."""
+    if not switch:
+        return []
+    head = f"{summary(switch)}, {versions(switch)}"
+    if switch["phase"] != "ended":
+        return ["", bold(f"{head}: {progress(switch)}")]
+    reason = f": {clean(switch['reason'])}" if switch["reason"] else ""
+    line = f"{head}{reason}, at {clean(switch['ended_at'])}"
+    return ["", line if switch["result"] == "done" else red(line)]
 
 
 def _up(started_at: str | None) -> str:
@@ -65,18 +113,23 @@ def _up(started_at: str | None) -> str:
 def _route(route: Json) -> list[str]:
     name = clean(route.get("name"))
     seen = observed_text(route.get("weight_observed"), route.get("weight_observed_interval"))
-    dial = f"weight {percent(route.get('weight_target'))} (observed {seen})  copy {clean(route.get('copy'))}"
+    dial = (
+        f"weight {percent(route.get('weight_target'))}{_by(route)} (observed {seen})  copy {clean(route.get('copy'))}"
+    )
     traffic = f"{rate(route.get('rate'))}, {count(route.get('accepted_total'))} accepted"
     lines = [f"{bold(name)}  {bold(clean(route.get('stage')))}  {dial}  {traffic}"]
     if route.get("latched"):
         lines.append(red(f"  LATCHED at weight 0: {clean(route.get('latch_reason'))}"))
         lines.append(f"  see: proxyctl why --route {name}    when new is well again: proxyctl rearm --route {name}")
+    if route.get("frozen"):
+        lines.append(red(f"  FROZEN {frozen_text(route['frozen'])}"))
     lines += _verdict(route.get("verdict") or {})
-    lines += _rollout(route.get("rollout"))
+    lines += _rollout(name, route.get("rollout"))
     sides = route.get("sides", {})
     lines += table(_SIDE, [_side(which, sides[which]) for which in ("old", "new") if which in sides], "  ")
     for which, side in sides.items():
         lines += _endpoints(which, side)
+        lines += _consumer(which, side)
         lines += _trouble(which, side)
     return lines
 
@@ -91,14 +144,16 @@ def _verdict(verdict: Json) -> list[str]:
     return lines + [f"    {clean(reason)}" for reason in verdict.get("reasons", [])]
 
 
-def _rollout(rollout: Json | None) -> list[str]:
+def _rollout(route: str, rollout: Json | None) -> list[str]:
     """How far the staged plan is; nothing where there never was one."""
     if not rollout:
         return []
     phase, reason = clean(rollout.get("phase")), rollout.get("reason")
     at = f"step {count(rollout.get('step'))} of {count(rollout.get('of'))}, {percent(rollout.get('weight'))}"
-    line = f"  rollout {phase} at {at}{f': {clean(reason)}' if reason else ''}"
-    return [red(line) if phase in ("reverted", "paused") else line]
+    by = paused_text(rollout) if phase == "paused" else ""
+    line = f"  rollout {phase}{by} at {at}{f': {clean(reason)}' if reason else ''}"
+    lines = [red(line) if phase in ("reverted", "paused") else line]
+    return [*lines, f"    {resume_text(route)}"] if phase == "paused" else lines
 
 
 def _side(which: str, side: Json) -> list[str]:
@@ -134,6 +189,17 @@ def _endpoint(which: str, endpoint: Json) -> str:
     if trouble:
         line += f"; {clean(trouble)}"
     return line if state == "up" else red(line)
+
+
+def _consumer(which: str, side: Json) -> list[str]:
+    """Of a backend that connects itself."""
+    consumer, ledger = side.get("consumer"), side.get("ledger") or {}
+    if not consumer:
+        return []
+    state = "connected for" if consumer.get("connected") else "AWAY for"
+    figures = f"{count(consumer.get('told'))} told, {count(ledger.get('pending'))} pending"
+    line = f"  {which} consumer {clean(side.get('backend'))}: {state} {age(consumer.get('for_s'))}, {figures}"
+    return [line if consumer.get("connected") else red(line)]
 
 
 def _trouble(which: str, side: Json) -> list[str]:
@@ -253,6 +319,24 @@ def _certificates(certificates: list[Json]) -> list[str]:
     ]
 
 
+def _sources(sources: list[Json]) -> list[str]:
+    lines = []
+    for each in sources:
+        at = f" in worker {count(each['worker'])}" if each.get("worker") is not None else ""
+        traffic = f"{rate(each.get('rate'))}, {count(each.get('accepted'))} accepted"
+        told = [
+            f"{count(each[name])} {name}"
+            for name in ("recovered", "refused", "repeated", "gaps", "unreadable", "unaccepted")
+            if each.get(name)
+        ]
+        state = clean(each.get("state"))
+        state = state if state == "connected" else red(state.upper())
+        name = f"{clean(each.get('name'))} -> {clean(each.get('route'))}"
+        line = f"source  {name}: {state}{at}, {', '.join([traffic, *told])}"
+        lines.append(f"{line}; {red(clean(each['trouble']))}" if each.get("trouble") else line)
+    return lines
+
+
 def _dependencies(dependencies: list[Json]) -> list[str]:
     lines = []
     for entry in dependencies:
@@ -261,4 +345,22 @@ def _dependencies(dependencies: list[Json]) -> list[str]:
             lines.append(f"dependency  {what}: healthy")
         else:
             lines.append(red(f"dependency  {what}: UNHEALTHY, {clean(entry.get('detail'))}"))
+    return lines
+
+
+def _receivers(receivers: list[Json]) -> list[str]:
+    """Those that fail now, or were not told of something since the start; the others are in `-o json`."""
+    lines = []
+    for each in receivers:
+        trouble, dropped = each.get("trouble"), each.get("dropped")
+        if not trouble and not dropped:
+            continue
+        last = each.get("last_success")
+        told = f"told last at {clean(last)}" if last else "told of nothing since the start"
+        figures = f"{count(each.get('waiting'))} waiting, {count(dropped)} dropped"
+        name = clean(each.get("name"))
+        if trouble:
+            lines.append(red(f"notifications  {name}: FAILS, {clean(trouble)}; {figures}, {told}"))
+        else:
+            lines.append(f"notifications  {name}: {'well again' if last else 'not tried yet'}; {figures}, {told}")
     return lines

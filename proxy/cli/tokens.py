@@ -15,7 +15,7 @@ from proxy.cli.routing import change_body
 if TYPE_CHECKING:
     from proxy.cli.client import Admin, Json
 
-ROLES = ("viewer", "operator")
+ROLES = ("viewer", "operator", "hook")
 
 
 def add(commands: Commands) -> None:
@@ -28,7 +28,12 @@ def add(commands: Commands) -> None:
         example="token create grafana --role viewer\ntoken create ci --role operator --reason deploys",
     )
     parser.add_argument("name", metavar="NAME", help="who or what it is for")
-    parser.add_argument("--role", choices=ROLES, required=True, help="viewer reads, operator changes too")
+    parser.add_argument(
+        "--role",
+        choices=ROLES,
+        required=True,
+        help="viewer reads, operator changes too, hook may post alerts and nothing else",
+    )
     change_options(parser, route=False)
     tokens.add("ls", "list tokens", run=ls, example="token ls")
     parser = tokens.add("revoke", "make a token worthless", run=revoke, example="token revoke grafana")

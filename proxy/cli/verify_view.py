@@ -17,6 +17,8 @@ def render_verify(answer: Json) -> str:
     lines.append(f"span        {clean(answer['from'])} to {clean(answer['to'])}, {clean(answer['record'])}")
     if "judged_until" in answer:
         lines.append(f"judged      until {clean(answer['judged_until'])}")
+    if left_out := answer.get("left_out_s"):
+        lines.append(f"left out    what is younger than {left_out:g} s: a store may not show it yet")
     windows = answer["windows"]
     lines.append(
         f"windows     {', '.join(f'{count(number)} {name}' for name, number in windows.items() if number) or '0'}"
@@ -41,7 +43,7 @@ def render_verify(answer: Json) -> str:
             f"{count(answer['timeless_events'])} events have no time of their own to be believed: their arrival's"
         )
     if answer["result"] == "nodata":
-        lines.append("nothing is there: what is younger than 5 s is not looked at; is `time_unit` that of the stores?")
+        lines.append("nothing is there in that span: is `time_unit` that of the stores?")
     lines += [f"rule that matched nothing: {clean(each)}" for each in answer["unused_rules"]]
     if answer["findings"]:
         lines += ["", *table(["time", "class", "by", "identity", "what"], map(_finding, answer["findings"]))]

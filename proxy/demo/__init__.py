@@ -8,6 +8,7 @@
     admin.py     its admin API                      backends.py    a toy backend (a process)
     children.py  processes with a log, free ports   faults.py      what can be wrong with it
     toy.py       a toy backend seen from outside    store.py       its SQLite file
+    control.py   the port at which faults are set
 
 The end to end tests use the same backends, load and comparison.
 """

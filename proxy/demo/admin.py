@@ -51,13 +51,16 @@ class SideLedger(msgspec.Struct):
 
 
 class Side(msgspec.Struct):
-    """One side of a route. rate: events/s; error_rate: 0-1, None without events; p99: seconds."""
+    """One side of a route. rate: events/s; error_rate: 0-1, None without events; p99: seconds; healthy: None without a
+    verdict of its probe.
+    """
 
     breaker: str
     rate: float
     error_rate: float | None
     p99: float | None
     ledger: SideLedger
+    healthy: bool | None = None
 
 
 class RouteStatus(msgspec.Struct):
@@ -130,6 +133,24 @@ class AnswersStatus(msgspec.Struct):
     fields: dict[str, dict[str, float | None]]
 
 
+class SourceStatus(msgspec.Struct):
+    """A source. rate: accepted events/s; unaccepted: read and not accepted yet; the others are totals, of which
+    recovered are those that a snapshot told.
+    """
+
+    name: str
+    state: str
+    trouble: str | None
+    rate: float
+    unaccepted: int
+    accepted: int
+    recovered: int
+    refused: int
+    retried: int
+    gaps: int
+    unreadable: int
+
+
 class Status(msgspec.Struct):
     """GET /api/v1/status, as far as it is used here."""
 
@@ -140,6 +161,7 @@ class Status(msgspec.Struct):
     ledger: LedgerStatus
     consistency: list[CheckStatus] = []
     answers: list[AnswersStatus] = []
+    sources: list[SourceStatus] = []
 
     def pending(self, side: str) -> int:
         """Events of all routes that a side is still owed."""

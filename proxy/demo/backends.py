@@ -4,10 +4,7 @@
     GET  /api/v1/stream    WebSocket: each message is an event, named by the `id` in it; the answer is who stored it
     GET  /health           200, or the fault's
 
-On a second port, which no fault touches:
-
-    POST /control          {"fault": "errors", ...}: the fields of `Fault`
-    GET  /control          the fault, and how many rows are stored
+On a second port, which no fault touches, `proxy.demo.control`.
 
 Started as `python -m proxy.demo.backends --name old --db FILE --port N --control-port N`.
 """
@@ -16,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import tempfile
 from pathlib import Path
 
@@ -24,7 +20,8 @@ import msgspec
 import uvloop
 from aiohttp import web
 
-from proxy.demo.faults import Door, Fault, bind, decode_fault
+from proxy.demo import control
+from proxy.demo.control import Present
 from proxy.demo.store import Arrival, Store
 
 EVENTS_PATH = "/api/v1/events"
@@ -33,31 +30,22 @@ MAX_BODY = 64 * 2**20
 
 
 class Backend:
-    """The event port's handlers and the present fault."""
+    """The event port's handlers. present: its fault."""
 
     def __init__(self, name: str, store: Store) -> None:
         self._name = name
         self._store = store
         self._batch: list[tuple[Arrival, asyncio.Future[None]]] = []
-        self._events = 0
-        self.fault = Fault("none")
-        self._over = asyncio.Event()
-
-    def set_fault(self, fault: Fault) -> None:
-        """From the next event on; what is stalled goes on."""
-        self.fault = fault
-        self._over.set()
-        self._over = asyncio.Event()
+        self.present = Present(name)
 
     async def health(self, request: web.Request) -> web.Response:
         """GET /health."""
-        while self.fault.kind == "stall":
-            await self._over.wait()
+        await self.present.stalled()
         return web.json_response({"status": "ok"})
 
     async def event(self, request: web.Request) -> web.StreamResponse:
         """POST /api/v1/events."""
-        fault = self._next_fault()
+        fault = self.present.next(request.headers.get("X-Event-Id", ""))
         if fault.kind == "early":
             return await self._answer_early(request, fault.status or 201)
         arrival = Arrival(
@@ -71,7 +59,7 @@ class Backend:
         if fault.kind == "errors":
             return web.json_response({"error": "injected fault"}, status=fault.status or 503)
         if fault.kind == "stall":
-            await self._stalled()
+            await self.present.stalled()
         if fault.kind != "forget":
             await self._commit(arrival)
         if fault.kind == "slow":
@@ -91,9 +79,9 @@ class Backend:
             if message.type not in (web.WSMsgType.TEXT, web.WSMsgType.BINARY):
                 break
             body = message.data if isinstance(message.data, bytes) else message.data.encode()
-            fault = self._next_fault()
+            fault = self.present.next()
             if fault.kind == "stall":
-                await self._stalled()
+                await self.present.stalled()
             elif fault.kind == "errors":
                 await socket.close(code=1011)
                 break
@@ -108,14 +96,6 @@ class Backend:
                 await asyncio.sleep(fault.seconds)
             await socket.send_str(f'{{"stored":"{id}","by":"{self._name}"}}')
         return socket
-
-    def _next_fault(self) -> Fault:
-        self._events += 1
-        return self.fault if self._events % self.fault.every == 0 else Fault("none")
-
-    async def _stalled(self) -> None:
-        while self.fault.kind == "stall":
-            await self._over.wait()
 
     async def _answer_early(self, request: web.Request, status: int) -> web.StreamResponse:
         body = b'{"early":true,"by":"%s"}' % self._name.encode()
@@ -149,64 +129,16 @@ class Backend:
                 committed.set_result(None)
 
 
-class Control:
-    """The control port's handlers."""
-
-    def __init__(self, backend: Backend, door: Door, store: Store) -> None:
-        self._backend = backend
-        self._door = door
-        self._store = store
-
-    async def read(self, request: web.Request) -> web.Response:
-        """GET /control."""
-        return web.json_response({"fault": self._backend.fault.kind, "stored": self._store.count()})
-
-    async def change(self, request: web.Request) -> web.Response:
-        """POST /control; 422 for what is not a `Fault`."""
-        try:
-            fault = decode_fault(await request.read())
-        except msgspec.DecodeError as error:
-            return web.json_response({"error": str(error)}, status=422)
-        if fault.every < 1 or fault.seconds <= 0:
-            return web.json_response({"error": "every is at least 1, seconds above 0"}, status=422)
-        self._backend.set_fault(fault)
-        await self._door.follow(fault)
-        return await self.read(request)
-
-
-async def serve(name: str, db: Path, port: int, control_port: int) -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def serve(name: str, db: Path, port: int, control_port: int, host: str = "127.0.0.1") -> None:
+    """Serve until SIGTERM or SIGINT. host: of the events."""
     store = Store(db)
     backend = Backend(name, store)
     events = web.Application(client_max_size=MAX_BODY)
     events.add_routes(
         [web.post(EVENTS_PATH, backend.event), web.get(STREAM_PATH, backend.stream), web.get("/health", backend.health)]
     )
-    runner = web.AppRunner(events, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    door = Door(runner, port)
-    await door.open()
-
-    control = Control(backend, door, store)
-    app = web.Application()
-    app.add_routes([web.get("/control", control.read), web.post("/control", control.change)])
-    control_runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await control_runner.setup()
-    await web.SockSite(control_runner, await bind(control_port)).start()
-
-    await _told_to_stop()
-    await door.follow(Fault("down"))
-    await runner.cleanup()
-    await control_runner.cleanup()
+    await control.serve(events, backend.present, store.count, port, control_port, host)
     store.close()
-
-
-async def _told_to_stop() -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
 
 
 def main() -> None:
@@ -217,11 +149,14 @@ def main() -> None:
         "--db", type=Path, help="SQLite file to store events in (default: a new one in a temporary folder)"
     )
     parser.add_argument("--port", type=int, required=True, help="port for events")
+    parser.add_argument("--host", default="127.0.0.1", help="address for events (default: 127.0.0.1)")
     parser.add_argument("--control-port", type=int, default=0, help="port for faults (default: any free one)")
     arguments = parser.parse_args()
     db = arguments.db or Path(tempfile.mkdtemp(prefix=f"crossfade-{arguments.name}-"), "events.db")
-    print(f"{arguments.name} takes events at http://127.0.0.1:{arguments.port} and stores them in {db}", flush=True)
-    uvloop.run(serve(arguments.name, db, arguments.port, arguments.control_port))
+    print(
+        f"{arguments.name} takes events at http://{arguments.host}:{arguments.port} and stores them in {db}", flush=True
+    )
+    uvloop.run(serve(arguments.name, db, arguments.port, arguments.control_port, arguments.host))
 
 
 if __name__ == "__main__":

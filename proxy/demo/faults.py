@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 from aiohttp import web
 
+Kind = Literal["none", "errors", "stall", "down", "slow", "flap", "half-close", "forget", "early"]
 _REBIND_SECONDS = 5.0
 
 
@@ -25,13 +26,16 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"ki
     forget      answers as it should and stores nothing
     early       answers `status` (201) after the head; stores the body if that is a 2xx, else hangs up
 
-    every: only each n-th event has the fault (not down, flap).
+    every: only each n-th event has the fault (not down, flap); share: and of these so many, 0 to 1, by chance;
+    only: the request with this X-Event-Id, as often as it comes, and no other.
     """
 
-    kind: Literal["none", "errors", "stall", "down", "slow", "flap", "half-close", "forget", "early"]
+    kind: Kind
     status: int | None = None
     seconds: float = 0.5
     every: int = 1
+    share: float = 1.0
+    only: str = ""
 
 
 decode_fault = msgspec.json.Decoder(Fault).decode
@@ -40,8 +44,9 @@ decode_fault = msgspec.json.Decoder(Fault).decode
 class Door:
     """The event port's listener, which faults close and open."""
 
-    def __init__(self, runner: web.AppRunner, port: int) -> None:
+    def __init__(self, runner: web.AppRunner, port: int, host: str = "127.0.0.1") -> None:
         self._runner = runner
+        self._host = host
         self._port = port
         self._site: web.SockSite | None = None
         self._flapping: asyncio.Task[None] | None = None
@@ -62,7 +67,7 @@ class Door:
     async def open(self) -> None:
         """Listen, unless it does already."""
         if self._site is None:
-            site = web.SockSite(self._runner, await bind(self._port), backlog=1024)
+            site = web.SockSite(self._runner, await bind(self._port, self._host), backlog=1024)
             await site.start()
             self._site = site
 
@@ -84,7 +89,7 @@ class Door:
             await asyncio.sleep(seconds)
 
 
-async def bind(port: int) -> socket.socket:
+async def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
     """Bind the port; the listener that was closed a moment ago may still be on its way out."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _REBIND_SECONDS
@@ -92,7 +97,7 @@ async def bind(port: int) -> socket.socket:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind(("127.0.0.1", port))
+            listener.bind((host, port))
             return listener
         except OSError:
             listener.close()

@@ -44,6 +44,8 @@ class _Parts:
     new: ToyBackend
     instance: Instance
     clients: Clients
+    console: str
+    """The address of the page that shows it all."""
 
     @classmethod
     def make(cls, directory: Path, pace: Pace) -> _Parts:
@@ -53,10 +55,11 @@ class _Parts:
         config["consistency"] = [consistency_of(directory)]
         for route in config["routes"]:
             route["trigger"] = TRIGGER
-        config["admin"] = {"tcp": f"127.0.0.1:{free_port()}"}
+        admin = f"127.0.0.1:{free_port()}"
+        config["admin"] = {"tcp": admin}
         instance = Instance(directory, config)
         clients = Clients(instance.address, requests=pace.requests, messages=pace.messages)
-        return cls(directory, old, new, instance, clients)
+        return cls(directory, old, new, instance, clients, f"http://{admin}/")
 
     async def start(self) -> None:
         await self.old.ready()
@@ -120,6 +123,7 @@ async def _run_in(directory: Path, fast: bool, keep: bool, output: str, injectio
         view.say("starting two toy backends, and the proxy with two workers before them")
         await parts.start()
         view.say(f"ready at {_url(parts)}: stage off, old would get everything")
+        view.say(f"the console, in a browser on this machine: {parts.console}")
         redraw = asyncio.create_task(_redraw(parts, view))
         try:
             await story.play()
@@ -198,6 +202,8 @@ async def _keep(parts: _Parts, view: View) -> None:
     for line in (
         "",
         f"everything keeps running, with {2 * _KEEP_RATE:g} events/s, until Ctrl-C. Try in another terminal:",
+        f"  {parts.console}    # in a browser: the same on one page",
+        f"  {admin} token create me --role operator    # for that page, to act there",
         f"  {admin} status -w",
         f"  {admin} set-weight 50 --route events    # the sessions' route is called stream",
         f"""  curl -d '{{"fault": "errors"}}' {parts.new.control_url}    # break new; "none" mends it""",

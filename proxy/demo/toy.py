@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,28 @@ from proxy.demo.children import Child, free_port, python
 from proxy.demo.store import Stored, damage_store, read_store
 
 _START_SECONDS = 15.0
+_KILLED_SECONDS = 10.0
 _CONTROL_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
-class ToyBackend:
-    """One `proxy.demo.backends` process; its file and log lie in `directory`."""
+class Breakable:
+    """One process that takes events at a port, and faults at another one; its log lies in `directory`.
 
-    def __init__(self, name: str, directory: Path) -> None:
+    command: the words that start it, but for the options of its two ports.
+    """
+
+    def __init__(self, name: str, command: list[str], directory: Path) -> None:
         self.name = name
         self.address = Address("127.0.0.1", free_port())
         self.url = f"http://{self.address.host}:{self.address.port}"
-        self._db = directory / f"{name}.db"
         self._log = directory / f"{name}.log"
-        self._control = free_port()
-        self.control_url = f"http://127.0.0.1:{self._control}/control"
+        control = free_port()
+        self._command = [*command, "--port", str(self.address.port), "--control-port", str(control)]
+        self.control_url = f"http://127.0.0.1:{control}/control"
         self.child = self._start()
 
     def _start(self) -> Child:
-        ports = ["--port", str(self.address.port), "--control-port", str(self._control)]
-        command = python("proxy.demo.backends", "--name", self.name, "--db", str(self._db), *ports)
-        return Child(f"backend {self.name}", command, self._log)
+        return Child(f"backend {self.name}", self._command, self._log)
 
     async def ready(self) -> None:
         """Wait until it serves; raises ChildError."""
@@ -46,12 +49,12 @@ class ToyBackend:
         return True
 
     async def state(self) -> dict[str, Any]:
-        """Its fault, and how many rows it has."""
+        """Its fault, when an event met it first (`met_at`, monotonic seconds or None), and how many rows it has."""
         return await self._request("GET", None)
 
-    async def fault(self, kind: str, **fields: float) -> None:
-        """Inject a fault of `proxy.demo.backends.Fault`; `none` ends it."""
-        await self._request("POST", {"fault": kind} | fields)
+    async def fault(self, kind: str, **fields: float | str) -> None:
+        """Inject a fault of `proxy.demo.faults.Fault`; `none` ends it."""
+        await self._request("POST", {"fault": kind, **fields})
 
     async def _request(self, method: str, body: dict[str, Any] | None) -> dict[str, Any]:
         async with (
@@ -63,14 +66,6 @@ class ToyBackend:
                 raise CrossfadeError(f"backend {self.name} refused {body}: {result}")
             return result
 
-    def stored(self) -> list[Stored]:
-        """Every row, in order of arrival, read from the file itself."""
-        return read_store(self._db)
-
-    def damage(self, lost: int, different: int) -> None:
-        """Delete so many of the newest events from the file and spoil the bodies of so many others."""
-        damage_store(self._db, lost, different)
-
     async def restart(self) -> None:
         """Start a stopped backend again with the same file and ports."""
         self.child = self._start()
@@ -79,3 +74,25 @@ class ToyBackend:
     async def stop(self) -> None:
         """End the process."""
         await self.child.stop()
+
+    async def kill(self) -> None:
+        """kill -9."""
+        self.child.signal(signal.SIGKILL)
+        await self.child.ended(_KILLED_SECONDS)
+
+
+class ToyBackend(Breakable):
+    """One `proxy.demo.backends` process; its file lies in `directory` as well. host: where it takes events, too."""
+
+    def __init__(self, name: str, directory: Path, host: str = "127.0.0.1") -> None:
+        self._db = directory / f"{name}.db"
+        options = ["--name", name, "--db", str(self._db), "--host", host]
+        super().__init__(name, python("proxy.demo.backends", *options), directory)
+
+    def stored(self) -> list[Stored]:
+        """Every row, in order of arrival, read from the file itself."""
+        return read_store(self._db)
+
+    def damage(self, lost: int, different: int) -> None:
+        """Delete so many of the newest events from the file and spoil the bodies of so many others."""
+        damage_store(self._db, lost, different)

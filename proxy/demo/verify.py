@@ -10,6 +10,7 @@ import orjson
 
 from proxy.core.checked import MISMATCHES
 from proxy.core.errors import CrossfadeError
+from proxy.demo.backends import EVENTS_PATH
 from proxy.demo.children import python
 
 _SECONDS: Final = 60.0
@@ -30,8 +31,21 @@ def consistency_of(directory: Path) -> dict[str, Any]:
         }
         for name in ("old", "new")
     }
+    probe = {
+        "path": EVENTS_PATH,
+        "headers": {"Content-Type": "application/json"},
+        "body": '{"entity_id": "sensor.probe", "state": "{{id}}"}',
+        "expect": {"/body/entity_id": "sensor.probe"},
+    }
     # Each toy notes when it stored an event, which differs by nature.
-    return {"routes": ["events", "stream"], **stores, "json_fields": ["body"], "time": "ignore", "window": "2s"}
+    return {
+        "routes": ["events", "stream"],
+        **stores,
+        "json_fields": ["body"],
+        "time": "ignore",
+        "window": "2s",
+        "probe": probe,
+    }
 
 
 async def verify(config: Path, begun_ns: int, ended_ns: int, top: int) -> dict[str, Any]:

@@ -1,1 +1,3 @@
-"""Reports for people as one HTML file: a page of sections, plots, and what each kind of report puts on it."""
+"""Reports for people: a page of sections, how it is drawn as one HTML file or written in Markdown, and what a check
+puts on it.
+"""

@@ -44,6 +44,8 @@ def _facts(answer: Json) -> Facts:
         ("looked at", "every row" if answer["depth"] == "rows" else "sums of both stores, and rows where they differ"),
         ("took", f"{answer['duration_s']:g} s"),
     ]
+    if left_out := answer.get("left_out_s"):
+        rows.append(("left out", f"what was younger than {left_out:g} s: a store may not have shown it yet"))
     if "judged_until" in answer:
         rows.append(("judged until", answer["judged_until"]))
     return Facts(rows)
@@ -100,13 +102,14 @@ def _fields(answer: Json) -> list[Block]:
 
 
 def _findings(answer: Json) -> list[Block]:
-    blocks: list[Block] = [_pair(each) for each in answer["findings"]]
+    blocks: list[Block] = [pair(each) for each in answer["findings"]]
     if answer["findings_untold"]:
         blocks.append(Text(f"And {answer['findings_untold']:,} more, which are not listed."))
     return blocks or [Text("There is none to be named.")]
 
 
-def _pair(finding: Json) -> Pair:
+def pair(finding: Json) -> Pair:
+    """An event of which both stores say something else."""
     by = f" by {' and '.join(finding['by'])}" if finding["by"] else ""
     ids = f"; id {', '.join(finding['ids'])}" if finding["ids"] else ""
     rows = [(each["path"], _value(each["old"]), _value(each["new"]), each["reason"]) for each in finding["differences"]]

@@ -6,11 +6,13 @@ from clients and databases, so everything is escaped, and plots are pictures, in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from proxy.report.texts import printable
 
 
 class Facts(NamedTuple):
@@ -34,6 +36,22 @@ class Plot(NamedTuple):
     uri: str
 
 
+class Chart(NamedTuple):
+    """Values along a line of time, which a page draws (`plots.drawn`) and Markdown writes.
+
+    times: their names; series: by name, a value for each time, None where nothing is known; written: makes it text
+    top: where the scale ends, None for the greatest value
+    overall: by name, the value of the whole time; None where there is no such thing, and the one at its end is told
+    """
+
+    title: str
+    times: Sequence[str]
+    series: Mapping[str, Sequence[float | None]]
+    written: Callable[[float], str]
+    top: float | None = None
+    overall: Mapping[str, float | None] | None = None
+
+
 class Pair(NamedTuple):
     """Something that both sides have, field by field. rows: field, old, new, what differs."""
 
@@ -48,7 +66,7 @@ class Text(NamedTuple):
     text: str
 
 
-Block = Facts | Table | Plot | Pair | Text
+Block = Facts | Table | Plot | Chart | Pair | Text
 
 
 class Section(NamedTuple):
@@ -69,7 +87,7 @@ class Page(NamedTuple):
 
 
 def html(page: Page) -> str:
-    """The whole file."""
+    """The whole file. Charts have to be drawn already."""
     return _template().render(page=page, kind_of=lambda block: type(block).__name__)
 
 
@@ -81,5 +99,6 @@ def _template() -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable(value) if isinstance(value, str) else value,
     )
     return environment.get_template("page.html")

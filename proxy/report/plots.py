@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
-from proxy.report.page import Plot
+from proxy.report.page import Chart, Page, Plot, Section
 
 LONGEST_LABEL: Final = 50
 """Characters."""
@@ -16,21 +16,47 @@ LABELS: Final = 6
 COLOURS: Final = ("#b3261e", "#e08a00", "#6750a4", "#00696d", "#4a6fa5", "#7d8894", "#8c5000", "#386a20")
 
 
+def drawn(page: Page) -> Page:
+    """The page with plots in the place of its charts."""
+    sections = [
+        Section(title, [lines(block) if isinstance(block, Chart) else block for block in blocks])
+        for title, blocks in page.sections
+    ]
+    return page._replace(sections=sections)
+
+
+def lines(chart: Chart) -> Plot:
+    """Lines that end where nothing is known."""
+    return _along_time(
+        partial(library().Line, show_dots=False, allow_interruptions=True, range=_range(chart)),
+        chart.title,
+        chart.times,
+        chart.series,
+        chart.written,
+    )
+
+
+def _range(chart: Chart) -> tuple[float, float]:
+    """From 0, so that what hardly changes does not look as if it did."""
+    known = [value for values in chart.series.values() for value in values if value is not None]
+    return 0.0, chart.top or max(known, default=0.0) or 1.0
+
+
 def over_time(title: str, times: Sequence[str], series: Mapping[str, Sequence[float]]) -> Plot:
     """Numbers that add up, as bars along a line of time. series: by name, one number for each time."""
-    return _along_time(_pygal().StackedBar, title, times, series, lambda value: f"{value:,.0f}")
+    return _along_time(library().StackedBar, title, times, series, lambda value: f"{value:,.0f}")
 
 
 def seconds_over_time(title: str, times: Sequence[str], seconds: Mapping[str, Sequence[float]]) -> Plot:
     """Durations, as bars along a line of time."""
-    return _along_time(_pygal().Bar, title, times, seconds, lambda value: f"{value:g} s")
+    return _along_time(library().Bar, title, times, seconds, lambda value: f"{value:g} s")
 
 
 def shares(title: str, by_name: Mapping[str, float]) -> Plot:
     """Shares from 0 to 1 as bars beside their names, the first one at the top."""
     names = [_label(name) for name in by_name][::-1]
     chart = _chart(
-        _pygal().HorizontalBar,
+        library().HorizontalBar,
         height=90 + 26 * len(names),
         show_legend=False,
         value_formatter=lambda value: f"{value * 100:.3g} %",
@@ -45,7 +71,7 @@ def _along_time(
     kind: Callable[..., Any],
     title: str,
     times: Sequence[str],
-    series: Mapping[str, Sequence[float]],
+    series: Mapping[str, Sequence[float | None]],
     written: Callable[[float], str],
 ) -> Plot:
     chart = _chart(
@@ -83,7 +109,8 @@ def _label(text: str) -> str:
 
 
 @cache
-def _pygal() -> Any:
+def library() -> Any:
+    """pygal, which is loaded by whoever draws."""
     import pygal
 
     # Its finder of maps, which nobody has, would be asked for every module that is imported from now on.
@@ -93,7 +120,7 @@ def _pygal() -> Any:
 
 @cache
 def _style() -> Any:
-    return _pygal().style.Style(
+    return library().style.Style(
         background="transparent",
         plot_background="transparent",
         foreground="#1c2128",

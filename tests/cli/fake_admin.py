@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from proxy.core.errors import BadChange
-from proxy.core.routing import Dials, rearmed, rolled_back, with_stage, with_weight
+from proxy.core.routing import Dials, lowered, rearmed, restored, rolled_back, with_stage, with_weight
 
 Json = dict[str, Any]
 Answer = tuple[int, Json]
@@ -49,14 +49,42 @@ def receipt(seq: int, **values: Any) -> Json:
     return head | {"authority": "old"} | body | rest | {"old": dict(sent), "new": dict(sent)} | values
 
 
+def switch(number: int = 1, **changes: object) -> Json:
+    """A switch as the API tells it: one that runs, or with a `result` one that has ended."""
+    steps = [("supervisor", "done"), ("worker 0", "starts")]
+    ended = {"phase": "ended", "ended_at": "2026-01-31T12:00:09.000Z"} if changes.get("result") else {}
+    shown: Json = {
+        "number": number,
+        "kind": "upgrade",
+        "phase": "replacing",
+        "result": "",
+        "reason": "",
+        "began_at": "2026-01-31T12:00:00.000Z",
+        "ended_at": None,
+        "version_before": "1",
+        "version_after": "2",
+        "processes": [{"name": name, "state": state, "pid": 7, "reason": ""} for name, state in steps],
+        "detail": {},
+        "dry_run": False,
+    }
+    return shown | ended | changes
+
+
 class FakeAdmin:
     """The state of the instance. before_status: functions called one by one, each before one look at the status."""
 
     def __init__(self, routes: tuple[str, ...] = ("events",)) -> None:
         self.dials = dict.fromkeys(routes, Dials())
+        self.past = {3: Dials(25.0, "durable")}
         self.rollout: Json | None = None
+        self.frozen: Json | None = None
+        self.file: Json | None = None
+        self.drill: Json | None = None
+        self.on_drill: deque[Callable[[Json], None]] = deque()
+        """Functions called one by one with the drill, each before one look at it."""
         self.verdict: Json = {"name": "pass", "reasons": [], "samples": 1204}
         self.epoch = 6
+        self.accepted = 1204
         self.workers = [self.worker(0), self.worker(1)]
         self.sides = {"old": side(backend="old"), "new": side(backend="new", url="http://127.0.0.1:9002")}
         self.ledger: Json = {"alive": True, "pid": 7, "pending": 0, "deferred": 0, "dead": 0, "balanced": True}
@@ -72,6 +100,8 @@ class FakeAdmin:
         self.applied_late = False
         self.socket = ""
         self.moves: Json | None = None
+        self.figures: Json = {"route": "events", "began": None, "step_s": 10, "points": [], "total": None}
+        self.differences: Json = {"findings": [], "findings_untold": 0, "inconclusive": []}
 
     def worker(self, index: int) -> Json:
         """One worker of the status, at the present epoch."""
@@ -111,19 +141,45 @@ class FakeAdmin:
         match method, path:
             case "GET", ["status"]:
                 return 200, self._status()
+            case _, ["routes", name, "drill"]:
+                return self._drill(method, name, body)
             case (("PUT" | "POST"), ["routes", name, what]):
                 return 200, self._turn(unquote(name), what, body)
+            case (("PUT" | "DELETE"), ["freeze"]):
+                return 200, self._freeze(method, body)
+            case "GET", ["routes", _, "figures"]:
+                return 200, self.figures
+            case "GET", ["consistency", "diff"]:
+                return 200, self.differences
+            case "GET", ["decommission"]:
+                return 200, {"clear": True, "epoch": self.epoch, "quiet_s": 60, "dependents": [], "last_events": []}
             case "GET", ["history"]:
-                return 200, {"entries": self.entries[: int(query["limit"])]}
+                return 200, {"entries": self._history(query)}
             case "GET", ["why"]:
                 return 200, self._why(query.get("route", "events"))
             case _, ["ledger" | "dead", *_]:
                 return self._record(method, path, body)
             case _, ["tokens", *rest]:
                 return self._token(method, rest, body)
+            case "GET", ["config"]:
+                return 200, {"digest": "x", "workers": 2, "of": 2, "switch": None}
+            case "POST", ["reload"]:
+                nothing = {"changes": [], "refused": [], "begun": False, "dry_run": body.get("dry_run", False)}
+                return 202, {"file": "/etc/crossfade.yaml", "digest": "x", "epoch": self.epoch} | nothing
+            case "POST", ["upgrade"]:
+                return 202, switch(dry_run=body.get("dry_run", False))
+            case "PUT", ["log-level"]:
+                level, process = body["level"] or "info", body["process"]
+                until = "2026-01-31T12:10:00Z" if body["level"] else None
+                return 200, {"level": level, "process": process, "told": 4, "until": until, "dry_run": body["dry_run"]}
             case "POST", ["drain"]:
                 return 202, {"draining": True}
         raise Problem(404, f"there is no {'/'.join(path)}")
+
+    def _history(self, query: Json) -> list[Json]:
+        begin, end, offset = query.get("since", ""), query.get("until", "~"), int(query.get("offset", 0))
+        found = [each for each in self.entries if begin <= each["at"] < end]
+        return found[offset : offset + int(query["limit"])]
 
     def _status(self) -> Json:
         if self.before_status:
@@ -133,8 +189,14 @@ class FakeAdmin:
             state = {"name": name, "stage": dials.stage, "copy": dials.copy, "latched": dials.latched}
             weight = {"weight_target": dials.weight, "weight_observed": 24.7, "weight_observed_interval": [23.9, 25.6]}
             reason = "breaker open at new" if dials.latched else None
-            totals = {"rate": 120.0, "accepted_total": 1204, "sides": self.sides, "latch_reason": reason}
-            routes.append(state | weight | totals | {"verdict": self.verdict, "rollout": self.rollout})
+            totals = {"rate": 120.0, "accepted_total": self.accepted, "sides": self.sides, "latch_reason": reason}
+            routes.append(
+                state
+                | weight
+                | totals
+                | {"verdict": self.verdict, "rollout": self.rollout, "frozen": self.frozen, "file": self.file}
+                | {"drill": self.drill if self.drill and self.drill["running"] else None}
+            )
         head = {"version": "0.1.0", "epoch": self.epoch, "started_at": "2026-01-31T12:00:00+00:00", "counters": {}}
         return head | self.status | {"routes": routes, "workers": self.workers, "ledger": self.ledger}
 
@@ -149,8 +211,12 @@ class FakeAdmin:
             after = with_weight(before, body["weight"])
         elif what == "stage":
             after = with_stage(before, body["stage"], body.get("weight"))
+        elif what == "rollback":
+            after = lowered(before, body["weight"]) if "weight" in body else rolled_back(before)
+        elif what == "restore":
+            after = restored(before, self.past[body["epoch"]])
         else:
-            after = rolled_back(before) if what == "rollback" else rearmed(before)
+            after = rearmed(before)
         dry = body.get("dry_run", False)
         previous = self.epoch
         if after != before and not dry:
@@ -173,6 +239,35 @@ class FakeAdmin:
             | {"moves": self.moves if dry else None}
             | {"dry_run": dry, "applied": applied, "notes": ["a note"], "next": "proxyctl status --wait"}
         )
+
+    def _freeze(self, method: str, body: Json) -> Json:
+        freeze = {"since": "2026-01-31T12:00:00.000Z", "until": "2026-01-31T14:00:00.000Z", "actor": "ann@host"}
+        freeze["reason"] = body.get("reason", "")
+        before, after = (None, freeze) if method == "PUT" else (freeze, None)
+        routes = [{"route": name, "before": before, "after": after, "changed": True} for name in self.dials]
+        dry = body.get("dry_run", False)
+        return {"routes": routes, "epoch": self.epoch, "changed": not dry, "dry_run": dry, "notes": []}
+
+    def _drill(self, method: str, name: str, body: Json) -> Answer:
+        if method == "POST":
+            made: Json = {"route": name, "running": True, "delay_s": 0.0, "actor": "ann@host", "epoch": self.epoch}
+            made |= {"began_at": "2026-01-31T12:00:00.000Z", "ended_at": None, "noticed_s": None, "cause": None}
+            made |= {"reverted_epoch": None, "dry_run": False, "reason": ""} | body
+            if not made["dry_run"]:
+                self.drill = made
+            return 201, made
+        if self.drill is None:
+            raise Problem(404, f"there was no drill of {name} since the supervisor started")
+        if method == "DELETE" and not body.get("dry_run"):
+            self.end_drill()
+        elif self.on_drill and self.drill["running"]:
+            self.on_drill.popleft()(self.drill)
+        return 200, self.drill | {"dry_run": body.get("dry_run", False)}
+
+    def end_drill(self) -> None:
+        """It is over."""
+        if self.drill is not None:
+            self.drill |= {"running": False, "ended_at": self.drill["ended_at"] or "2026-01-31T12:00:09.000Z"}
 
     @staticmethod
     def _dials(dials: Dials) -> Json:

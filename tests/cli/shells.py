@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.harness.packages import program
+from deploy.packages import program
 
 PATIENCE = 30.0
 """Seconds."""

@@ -94,3 +94,9 @@ def test_the_real_process(ctl: Ctl, tmp_path: Path) -> None:
     done = ctl("backfill", *words)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("done: 1 of 2 rows written from old to new")
+
+
+def test_what_is_too_young_is_said_to_be_left_out(ctl: Ctl, asked: list[dict[str, Any]]) -> None:
+    assert "left out" not in ctl("backfill", *WHAT).out
+    changes.update(left_out_s=5.0)
+    assert "left out    what is younger than 5 s; the same command gets it later" in ctl("backfill", *WHAT).out

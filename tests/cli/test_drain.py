@@ -22,6 +22,11 @@ def test_drain(ctl: Ctl, admin: FakeAdmin) -> None:
     assert admin.requests[0][3] == {"reason": "kernel"}
 
 
+def test_until_empty(ctl: Ctl, admin: FakeAdmin) -> None:
+    assert ctl("drain", "--until-empty").code == 0
+    assert admin.requests[0][3] == {"until_empty": True}
+
+
 def test_dry_run(ctl: Ctl, admin: FakeAdmin) -> None:
     assert ctl("drain", "--dry-run", "--wait").out == "dry run: unix:crossfade-state/admin.sock would drain and stop\n"
     assert len(admin.requests) == 1
@@ -54,7 +59,7 @@ class Stopping(Admin):
 
 
 def options(timeout: float) -> argparse.Namespace:
-    return argparse.Namespace(wait=True, dry_run=False, reason=None, if_epoch=None, timeout=timeout)
+    return argparse.Namespace(wait=True, dry_run=False, reason=None, if_epoch=None, timeout=timeout, until_empty=False)
 
 
 def test_wait_until_it_is_gone(clock: FakeClock) -> None:

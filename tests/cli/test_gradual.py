@@ -10,7 +10,7 @@ import pytest
 from proxy.cli.client import Admin
 from proxy.cli.endpoints import Target, parse
 from proxy.cli.failure import Failure
-from proxy.cli.gradual import descend, failure_of_new
+from proxy.cli.gradual import PATIENCE, descend, failure_of_new
 from proxy.cli.options import settle
 from proxy.core.routing import Dials
 from tests.cli.conftest import Ctl, FakeClock
@@ -76,6 +76,39 @@ def revert(admin: FakeAdmin) -> Callable[[], None]:
         admin.epoch += 1
 
     return do
+
+
+def test_old_that_is_not_well_is_given_no_more_until_it_is(
+    admin: FakeAdmin, at: Admin, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def at_time(seconds: float, **change: object) -> Callable[[], None]:
+        def look() -> None:
+            if clock.time >= seconds:
+                admin.sides["old"].update(change)
+            else:
+                admin.before_status.append(look)
+
+        return look
+
+    admin.sides["old"]["error_rate"] = 0.02
+    admin.before_status.append(at_time(90, error_rate=0.01))
+    args = options("--steps", "50,10,0", "--hold", "10s")
+    args.output = "text"
+    descend(at, args, clock)
+    assert weights(admin) == [50, 10, "rollback"]
+    assert clock.time == pytest.approx(100, abs=3), "90 s until old is well, and the step after that"
+    assert capsys.readouterr().out.count("2 % of the events fail at old; waiting until it can take more") == 1
+
+
+@pytest.mark.parametrize("change", [{"breaker": "open"}, {"healthy": False}])
+def test_old_that_stays_unwell_keeps_the_weight_where_it_is(
+    change: dict[str, object], admin: FakeAdmin, at: Admin, clock: FakeClock
+) -> None:
+    admin.sides["old"].update(change)
+    with pytest.raises(Failure, match="the weight goes no further down") as failure:
+        descend(at, options("--hold", "10s"), clock)
+    assert (failure.value.code, weights(admin)) == (4, [50])
+    assert clock.time == pytest.approx(10 + PATIENCE, abs=2)
 
 
 def test_a_revert_meanwhile_is_a_failure_of_new(admin: FakeAdmin, at: Admin, clock: FakeClock) -> None:

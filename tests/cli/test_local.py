@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,97 @@ def test_check_says_which_routes_take_sessions(ctl: Ctl) -> None:
     assert "route     states: WebSocket /api/v1/stream by json:/entity_id, stage off\n" in checked.out
 
 
+def test_check_says_what_is_subscribed_to(ctl: Ctl, home: Path) -> None:
+    example = "home-assistant.yaml"
+    shutil.copy(Path(config.__file__).parent / "examples" / example, home)
+    (home / "home-assistant.token").write_text("a long-lived one")
+    line = "source    home -> events: home_assistant ws://127.0.0.1:8123/api/websocket\n"
+    assert line in ctl("check", example).out
+    (source,) = ctl("check", example, "-o", "json").json["sources"]
+    assert (source["name"], source["kind"], source["route"]) == ("home", "home_assistant", "events")
+
+
 def test_check_says_what_is_compared(ctl: Ctl) -> None:
     example = str(Path(config.__file__).parent / "examples" / "consistency.yaml")
     assert "compared  events: stores sqlite, all the time, probed every 60 s\n" in ctl("check", example).out
     (check,) = ctl("check", example, "-o", "json").json["consistency"]
     assert (check["routes"], check["old"], check["live"], check["probe_every"]) == (["events"], "sqlite", True, 60.0)
+
+
+OUTSIDE = """
+gates:
+  - {name: smoke, command: [./smoke.sh, --fast], on_fail: revert}
+  - {name: asked, webhook: {url: "http://127.0.0.1:1/secret"}}
+  - {name: listed, command: [no-such-program]}
+hooks:
+  alertmanager: {rules: [{labels: {alertname: NewFails}, route: "*", action: revert}]}
+  webhook: {routes: [events]}
+notifications:
+  - {name: chat, url: "http://127.0.0.1:1/secret", kind: slack, events: [revert, "rollout-*"]}
+  - {name: log, url: "http://127.0.0.1:1/secret"}
+"""
+
+
+@pytest.fixture
+def outside(ctl: Ctl, home: Path) -> Path:
+    """A configuration with gates, hooks and receivers, and the programs of its gates."""
+    assert ctl(*INIT).code == 0
+    file = home / "crossfade.yaml"
+    file.write_text(file.read_text() + OUTSIDE.replace("no-such-program", "sh"))
+    (home / "smoke.sh").write_text("#!/bin/sh\n")
+    (home / "smoke.sh").chmod(0o700)
+    return file
+
+
+def test_check_lists_who_is_asked_who_may_call_and_who_is_told(ctl: Ctl, outside: Path) -> None:
+    done = ctl("check", outside.name)
+    assert (done.code, done.err) == (0, "")
+    for line in (
+        "gate      smoke: command, a no: revert",
+        "gate      asked: webhook, a no: hold",
+        "hook      alertmanager: revert every route on alertname=NewFails",
+        "hook      webhook: pause or revert events",
+        "notified  chat: slack, of revert, rollout-*",
+        "notified  log: webhook, of everything",
+    ):
+        assert line in done.out.splitlines()
+    assert "secret" not in done.out
+    summary = ctl("check", outside.name, "-o", "json").json
+    assert [gate["name"] for gate in summary["gates"]] == ["smoke", "asked", "listed"]
+    assert summary["hooks"]["webhook"] == {"routes": ["events"], "actions": ["pause", "revert"]}
+    assert summary["notifications"][0] == {"name": "chat", "kind": "slack", "events": ["revert", "rollout-*"]}
+    assert "secret" not in str(summary)
+
+
+def test_check_looks_for_the_programs_of_gates(
+    ctl: Ctl, outside: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (outside.parent / "smoke.sh").chmod(0o600)
+    outside.write_text(outside.read_text().replace("[sh]", "[no-such-program]"))
+    monkeypatch.chdir(tmp_path)  # they are looked for from where the file is
+    done = ctl("check", str(outside))
+    lines = outside.read_text().splitlines()
+    numbers = [next(n for n, line in enumerate(lines, 1) if f"name: {name}," in line) for name in ("smoke", "listed")]
+    assert done.code == 2
+    assert done.err.splitlines()[:2] == [
+        f"{outside}:{numbers[0]}:29: gate 'smoke': ./smoke.sh is not executable",
+        f"{outside}:{numbers[1]}:30: gate 'listed': there is no program no-such-program",
+    ]
+    (outside.parent / "smoke.sh").unlink()
+    assert "gate 'smoke': there is no program ./smoke.sh" in ctl("check", str(outside)).err
+    assert load(outside).gates[0].command == ("./smoke.sh", "--fast"), "an instance starts: the gate holds until then"
+
+
+def test_check_looks_for_the_files_of_secrets(ctl: Ctl, outside: Path) -> None:
+    told = outside.read_text()
+    outside.write_text(told.replace("kind: slack,", "kind: slack, authorization_file: not-there,"))
+    done = ctl("check", str(outside))
+    assert done.code == 2
+    missing = outside.parent / "not-there"
+    assert f"cannot read {missing}: No such file or directory" in done.err
+    assert str(load(outside).notifications[0].authorization_file) == str(missing), "an instance starts"
+    missing.write_text("Bearer abc")
+    assert ctl("check", str(outside)).code == 0
 
 
 def test_init_takes_a_fresh_salt_each_time(ctl: Ctl, home: Path) -> None:

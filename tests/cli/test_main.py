@@ -38,11 +38,13 @@ CHANGES = [path for path, parser in COMMANDS.items() if "--reason" in parser.for
 
 
 def test_the_interface_has_its_commands() -> None:
-    expected = """demo init check run verify diff suggest backfill probe status set-weight stage rollback rearm
-        history why drain load rollout.rearm rollout.plan rollout.start rollout.status rollout.pause
+    expected = """demo init check run verify diff suggest backfill probe validate record-baseline rehearse status
+        decommission set-weight stage rollback restore rearm freeze log-level top doctor
+        history why report reload drain upgrade load
+        rollout.rearm rollout.plan rollout.start rollout.status rollout.pause
         rollout.resume rollout.promote rollout.abort ledger.status ledger.ls ledger.show ledger.replay dead.ls
         dead.requeue dead.discard token.create token.ls token.revoke context.set context.use context.ls
-        context.rm completion"""
+        context.rm dashboards.export alerts.export completion"""
     assert {".".join(path) for path in COMMANDS} == set(expected.split())
 
 
@@ -62,8 +64,9 @@ def test_help_has_an_example_that_can_be_parsed(path: tuple[str, ...], capsys: p
 def test_every_change_can_be_tried_explained_and_guarded(path: tuple[str, ...]) -> None:
     text = COMMANDS[path].format_help()
     wanted = ["--dry-run", "--reason", "--if-epoch"]
-    wanted += [] if path[0] == "token" else ["--wait", "--timeout"]
-    wanted += [] if path[0] in ("token", "drain") else ["--route"]
+    # A drill is a wait.
+    wanted += [] if path[0] in ("token", "rehearse", "freeze", "log-level") else ["--wait", "--timeout"]
+    wanted += [] if path[0] in ("token", "drain", "reload", "upgrade", "log-level") else ["--route"]
     assert [option for option in wanted if option not in text] == []
 
 
@@ -76,17 +79,22 @@ def test_changes_are_all_there() -> None:
         "status",
         "history",
         "why",
+        "report",
         "load",
         "verify",
         "diff",
         "suggest",
         "backfill",
         "probe",
+        "validate",
+        "decommission",
         "ledger status",
         "ledger ls",
         "ledger show",
         "rollout plan",
         "rollout status",
+        "top",
+        "doctor",
     }
     assert {" ".join(path) for path in COMMANDS} - {" ".join(path) for path in CHANGES} == reading | {
         "dead ls",
@@ -95,6 +103,8 @@ def test_changes_are_all_there() -> None:
         "context use",
         "context ls",
         "context rm",
+        "dashboards export",
+        "alerts export",
         "completion",
     }
 
@@ -162,6 +172,8 @@ LOCAL = (
     "check",
     "run",
     "context",
+    "dashboards",
+    "alerts",
     "completion",
     "load",
     "verify",
@@ -169,12 +181,21 @@ LOCAL = (
     "suggest",
     "backfill",
     "probe",
+    "report",
     "rollout",
+    "validate",
+    "record-baseline",
+    "rehearse",
+    "top",
+    "doctor",
 )
+"""Not on an instance, or of a moment, so that no two are alike; their own tests try them in YAML."""
 ON_AN_INSTANCE = """status | history | why | set-weight 25 | stage live --weight 10 | rollback | rearm
+    restore --epoch 3
     ledger status | ledger ls | ledger show event-1 | ledger replay --since 1h --to new
     dead ls | dead requeue --all | dead discard --all | token create ci --role viewer | token ls | token revoke ci
-    drain"""
+    freeze --for 2h --reason release | freeze --off | log-level debug | reload | drain | upgrade
+    decommission --check"""
 
 
 @pytest.mark.parametrize("line", [line.strip() for line in re.split(r"[|\n]", ON_AN_INSTANCE)])

@@ -86,7 +86,7 @@ def test_a_whole_life(daemon: subprocess.Popen[bytes], ctl: Ctl) -> None:
     assert "it was so already" in ctl("rollback").out
     assert ctl("rearm").code == 0
     history = ctl("history", "-o", "json").json["entries"]
-    assert [entry["action"] for entry in history] == ["rollback", "set-weight", "set-weight", "stage", "route-added"]
+    assert [entry["action"] for entry in history] == ["rollback", "rollback", "set-weight", "stage", "route-added"]
     assert history[3]["reason"] == "first"
     assert "@" in history[3]["actor"]
     assert "No revert" in ctl("why").out

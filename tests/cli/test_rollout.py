@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from config import rollout as plan_file
+from config import plan as plan_file
 from proxy.cli import rollout
 from proxy.cli.client import Admin
 from proxy.cli.endpoints import Target, parse
@@ -45,6 +45,7 @@ def asked(admin: FakeAdmin) -> list[tuple[str, str, dict[str, Any]]]:
 
 def test_defaults_are_those_of_a_plan_file() -> None:
     assert (rollout.WEIGHTS, rollout.HOLD) == (plan_file.WEIGHTS, plan_file.HOLD)
+    assert (rollout.ANALYSIS, rollout.KEEP_OLD) == (plan_file.ANALYSIS, plan_file.KEEP_OLD)
 
 
 def test_start_sends_a_plan_of_options(ctl: Ctl, answering: FakeAdmin) -> None:
@@ -62,7 +63,7 @@ def test_start_sends_a_plan_of_options(ctl: Ctl, answering: FakeAdmin) -> None:
 @pytest.mark.parametrize(
     ("options", "weights"),
     [
-        ([], list(rollout.WEIGHTS)),
+        (["--hold", "1m"], list(rollout.WEIGHTS)),
         (["--increment", "30"], [30, 60, 90, 100]),
         (["--increment", "10"], [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]),
         (["--increment", "33.33"], [33.33, 66.66, 99.99, 100]),
@@ -75,12 +76,54 @@ def test_steps(options: list[str], weights: list[float], ctl: Ctl, answering: Fa
     assert [step["weight"] for step in asked(answering)[0][2]["steps"]] == weights
 
 
+@pytest.mark.parametrize(
+    ("options", "stops"),
+    [
+        (["--analysis", "1m", "--steps", "50", "--hold", "2m"], [(0, 60), (50, 120)]),
+        (["--blue-green"], [(0, 300), (100, 3600)]),
+        (["--blue-green", "--analysis", "10s", "--keep-old", "2h"], [(0, 10), (100, 7200)]),
+    ],
+)
+def test_analysis_and_blue_green(
+    options: list[str], stops: list[tuple[float, float]], ctl: Ctl, answering: FakeAdmin
+) -> None:
+    assert ctl("rollout", "start", *options).code == 0
+    assert [(step["weight"], step["hold"]) for step in asked(answering)[0][2]["steps"]] == stops
+
+
+def test_limits_of_latency_are_shown(ctl: Ctl, answering: FakeAdmin) -> None:
+    answering.forced = lambda method, path: (200, view(latency={"p50": None, "p95": 0.5}))
+    assert "  each step takes of new at most: p95 500.0 ms" in ctl("rollout", "status").out.splitlines()
+
+
+def test_without_a_plan_it_is_the_configurations(ctl: Ctl, answering: FakeAdmin) -> None:
+    assert ctl("rollout", "start", "--from-step", "2", "--reason", "go").code == 0
+    assert asked(answering) == [("POST", PATH, {"from_step": 2, "reason": "go"})]
+
+
 def test_start_sends_a_file(ctl: Ctl, answering: FakeAdmin, home: Path) -> None:
     (home / "plan.yaml").write_text("version: 1\nhold: 2m\nsteps:\n  - {weight: 5, samples: 7}\n")
     assert ctl("rollout", "start", "-f", "plan.yaml", "--reason", "now").code == 0
     [(_, _, body)] = asked(answering)
     assert body["steps"] == [{"weight": 5.0, "hold": 120.0, "samples": 7}]
     assert body["reason"] == "now"
+
+
+def test_gates_are_shown_and_a_wrong_one_has_its_line(ctl: Ctl, answering: FakeAdmin, home: Path) -> None:
+    steps = [view()["steps"][0] | {"before": ["warm"], "gates": ["smoke", "approve"], "after": []}]
+    gates = [{"name": "smoke", "answer": "no", "text": "exit 3\x1b slow", "on_fail": "hold"}]
+    answering.forced = lambda method, path: (200, view(steps=steps, gates=gates))
+    assert ctl("rollout", "status").out.splitlines()[-2:] == [
+        "  step 1: before warm; gates smoke, approve",
+        r"  gate smoke: no (exit 3\x1b slow)",
+    ]
+    (home / "plan.yaml").write_text("version: 1\nsteps:\n  - {weight: 5}\n  - {weight: 7, gates: [smok]}\n")
+    problem = {"status": 422, "detail": "there is no gate 'smok'", "at": ["steps", 1, "gates", 0]}
+    answering.forced = lambda method, path: (422, problem)
+    for command in ("plan", "start"):
+        done = ctl("rollout", command, "-f", "plan.yaml")
+        assert "plan.yaml:4:25: there is no gate 'smok'" in done.err
+        assert "plan.yaml" not in ctl("rollout", command, "--steps", "5").err, "there is no line to name"
 
 
 def test_plan_is_a_dry_run_with_a_prediction(ctl: Ctl, answering: FakeAdmin) -> None:
@@ -98,6 +141,9 @@ def test_plan_is_a_dry_run_with_a_prediction(ctl: Ctl, answering: FakeAdmin) -> 
     ("words", "said"),
     [
         (["-f", "plan.yaml", "--steps", "10"], "-f is a whole plan"),
+        (["-f", "plan.yaml", "--blue-green"], "-f is a whole plan"),
+        (["--blue-green", "--hold", "1m"], "--blue-green goes from 0 to 100 % at once"),
+        (["--keep-old", "1h"], "--keep-old belongs to --blue-green"),
         (["-f", "nowhere.yaml"], "cannot read nowhere.yaml"),
         (["-f", "bad.yaml"], "bad.yaml:4:14: 5 % does not rise above the 10 % before it"),
         (["--steps", "10", "--increment", "5"], "two ways to say the same"),
@@ -142,6 +188,17 @@ def test_a_promotion_that_was_overtaken_is_a_failure(ctl: Ctl, admin: FakeAdmin)
         admin.forced = lambda method, path: (200, view(phase=phase)) if "rollout" in path else None  # noqa: B023
         assert ctl("rollout", "promote", "--wait").code == code
     assert ctl("rollout", "pause", "--wait").code == 3
+
+
+def test_a_pause_says_whose_it_is_since_when_and_how_to_go_on(ctl: Ctl, answering: FakeAdmin) -> None:
+    pause = {"phase": "paused", "reason": "lunch", "paused_by": "ann@host", "paused_at": "2026-01-31T12:00:00.000Z"}
+    answering.forced = lambda method, path: (200, view(**pause))
+    for command in ("pause", "status"):
+        assert ctl("rollout", command).out.splitlines()[:3] == [
+            "events: paused by ann@host since 2026-01-31T12:00:00.000Z at step 1 of 2, 10 %, which had held for 12 s",
+            "  lunch",
+            "  to go on: proxyctl rollout resume --route events",
+        ]
 
 
 def test_status(ctl: Ctl, answering: FakeAdmin) -> None:

@@ -175,3 +175,19 @@ def test_no_events_no_observation(ctl: Ctl, admin: FakeAdmin, monkeypatch: pytes
 def test_steps_belong_to_gradual(ctl: Ctl, admin: FakeAdmin, words: list[str]) -> None:
     assert ctl("rollback", *words).code == 2
     assert admin.requests == []
+
+
+def test_restore_asks_for_an_epoch(ctl: Ctl, admin: FakeAdmin) -> None:
+    done = ctl("restore", "--epoch", "3", "--reason", "it was well then", "--if-epoch", "6", "--wait")
+    assert done.code == 0
+    assert done.out.startswith("events: off 0 % -> live 25 %, copy none -> durable\nepoch 6 -> 7")
+    method, target, headers, body = admin.requests[0]
+    assert (method, target, headers["if-match"]) == ("POST", "/api/v1/routes/-/restore", "6")
+    assert body == {"epoch": 3, "reason": "it was well then"}
+    assert "it was so already, epoch 7" in ctl("restore", "--epoch", "3").out
+
+
+@pytest.mark.parametrize("words", [[], ["--epoch", "0"], ["--epoch", "-1"], ["--epoch", "first"]])
+def test_restore_needs_an_epoch(ctl: Ctl, admin: FakeAdmin, words: list[str]) -> None:
+    assert ctl("restore", *words).code == 2
+    assert not admin.requests

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,11 @@ def test_a_healthy_instance_at_a_glance(ctl: Ctl, admin: FakeAdmin) -> None:
     assert "warning" not in done.out
 
 
+def test_how_much_of_the_time_clients_were_served(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.status["availability"] = {"observed_s": 10_000.0, "down_s": 3.0, "ratio": 0.9997}
+    assert ctl("status").out.splitlines()[0].endswith(", clients served 99.97 % of the time")
+
+
 def test_a_verdict_that_is_not_a_pass_has_its_reasons(ctl: Ctl, admin: FakeAdmin) -> None:
     admin.verdict = {
         "name": "fail",
@@ -54,6 +60,10 @@ def test_a_rollout_at_a_glance(ctl: Ctl, admin: FakeAdmin) -> None:
     assert "rollout" not in ctl("status").out
     admin.rollout = {"phase": "holding", "step": 2, "of": 6, "weight": 25.0, "reason": "holds for another 9 s"}
     assert "  rollout holding at step 2 of 6, 25 %: holds for another 9 s" in ctl("status").out.splitlines()
+    admin.rollout |= {"phase": "paused", "reason": "lunch", "paused_by": "ann", "paused_at": "2026-01-31T12:00:00Z"}
+    lines = ctl("status").out.splitlines()
+    at = lines.index("  rollout paused by ann since 2026-01-31T12:00:00Z at step 2 of 6, 25 %: lunch")
+    assert lines[at + 1] == "    to go on: proxyctl rollout resume --route events"
     admin.rollout |= {"phase": "done", "reason": ""}
     assert "  rollout done at step 2 of 6, 25 %" in ctl("status").out.splitlines()
 
@@ -74,6 +84,37 @@ def test_endpoints_where_there_are_several_or_one_is_not_well(ctl: Ctl, admin: F
     assert "new 10.0.0.1:80: up, 2 outstanding, 1,204 connections" in lines
     assert any(line.startswith("new 10.0.0.2:80: out, 2 outstanding") and "refused" in line for line in lines)
     assert "\x1b[31mrefused" not in ctl("status").out
+
+
+def test_a_line_for_each_source(ctl: Ctl, admin: FakeAdmin) -> None:
+    assert "source" not in ctl("status").out
+    counts = dict.fromkeys(("recovered", "refused", "repeated", "retried", "gaps", "unreadable", "unaccepted"), 0)
+    home: dict[str, Any] = {
+        "name": "home",
+        "kind": "home_assistant",
+        "route": "events",
+        "state": "connected",
+        "trouble": None,
+    }
+    home |= counts | {"worker": 1, "rate": 17.25, "accepted": 1204, "recovered": 3, "gaps": 2}
+    stream = home | counts | {"name": "stream", "state": "unhealthy", "trouble": "it was\x1b[31m cut", "worker": None}
+    admin.status["sources"] = [home, stream]
+    lines = ctl("status").out.splitlines()
+    assert "source  home -> events: connected in worker 1, 17.2/s, 1,204 accepted, 3 recovered, 2 gaps" in lines
+    (unhealthy,) = [line for line in lines if line.startswith("source  stream")]
+    assert unhealthy.startswith("source  stream -> events: UNHEALTHY, 17.2/s, 1,204 accepted; it was")
+    assert "\x1b[31m" not in unhealthy
+
+
+def test_a_line_for_each_consumer(ctl: Ctl, admin: FakeAdmin) -> None:
+    assert "consumer" not in ctl("status").out
+    sides = admin.sides
+    sides["old"]["consumer"] = {"connected": True, "for_s": 61.0, "told": 1204}
+    sides["new"]["consumer"] = {"connected": False, "for_s": 5.0, "told": 0}
+    sides["new"]["ledger"]["pending"] = 1234
+    lines = ctl("status").out.splitlines()
+    assert "  old consumer old: connected for 1m 1s, 1,204 told, 0 pending" in lines
+    assert "  new consumer new: AWAY for 5.0 s, 0 told, 1,234 pending" in lines
 
 
 def test_sessions_where_a_route_takes_them(ctl: Ctl, admin: FakeAdmin) -> None:
@@ -136,6 +177,39 @@ def test_certificates(ctl: Ctl, admin: FakeAdmin) -> None:
     shown = {"listen": "0.0.0.0:443", "file": "/a.crt", "names": ["a.example", "b.example"], "expires_at": "2026-12-01"}
     admin.status["certificates"] = [shown | {"loaded_at": "2026-11-01", "trouble": None}]
     assert "certificate  0.0.0.0:443: /a.crt for a.example, b.example, until 2026-12-01" in ctl("status").out
+
+
+def test_which_configuration_is_served_and_what_is_wrong_with_the_file(ctl: Ctl, admin: FakeAdmin) -> None:
+    served = {"file": "/etc/crossfade.yaml", "digest": "x", "loaded_at": "2026-01-31T12:00:00Z", "workers": 2, "of": 2}
+    admin.status["configuration"] = served | {"trouble": None}
+    assert "configuration  /etc/crossfade.yaml, loaded 2026-01-31T12:00:00Z" in ctl("status").out
+    admin.status["configuration"] = served | {"workers": 1, "trouble": None}
+    assert "1 of 2 workers go by the one of 2026-01-31T12:00:00Z" in ctl("status").out
+    error = {"path": "/etc/crossfade.yaml", "line": 3, "column": 5, "message": "unknown key 'x'", "suggestion": ""}
+    trouble = {"since": "2026-01-31T13:00:00Z", "errors": [error], "refused": []}
+    admin.status["configuration"] = served | {"trouble": trouble}
+    out = ctl("status").out
+    assert "configuration: the file has 1 error since 2026-01-31T13:00:00Z; serving the one of before" in out
+    assert "  /etc/crossfade.yaml:3:5: unknown key 'x'" in out
+    admin.status["configuration"] = served | {"trouble": trouble | {"errors": [], "refused": ["salt cannot change"]}}
+    assert "the file is not served since 2026-01-31T13:00:00Z" in ctl("status").out
+
+
+def test_whose_the_weight_is(ctl: Ctl, admin: FakeAdmin) -> None:
+    admin.dials["events"] = Dials(25.0, "durable")
+    said = [
+        ({"stage": "live", "weight": 25.0}, "weight 25 % (observed"),
+        ({"stage": "live", "weight": 0.0}, "weight 25 % (by command; file says 0 %) (observed"),
+        ({"stage": "dualwrite", "weight": 0.0}, "weight 25 % (by command; file says dualwrite, 0 %) (observed"),
+    ]
+    for file, words in said:
+        admin.file = file
+        assert words in ctl("status").out
+    admin.rollout = {"phase": "holding", "step": 1, "of": 2, "weight": 25.0, "reason": ""}
+    assert "(by its rollout; file says dualwrite, 0 %)" in ctl("status").out
+    admin.rollout, admin.dials["events"] = None, Dials(0.0, "durable", latched=True)
+    admin.file = {"stage": "live", "weight": 25.0}
+    assert "weight 0 % (reverted; file says live, 25 %)" in ctl("status").out
 
 
 def test_what_is_wrong_is_said_with_what_to_do(ctl: Ctl, admin: FakeAdmin) -> None:
@@ -338,3 +412,30 @@ def test_ctrl_c_ends_a_watch_cleanly(admin: FakeAdmin) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
         assert process.stderr.read() == ""
+
+
+def test_receivers_that_fail_or_were_not_told_stand_out(ctl: Ctl, admin: FakeAdmin) -> None:
+    well = {"name": "log", "kind": "webhook", "waiting": 0, "delivered": 9, "dropped": 0, "trouble": None}
+    well |= {"last_success": "2026-01-31T12:00:00Z", "last_failure": None}
+    failing = well | {"name": "chat", "waiting": 2, "dropped": 1, "trouble": "status 500\x1b", "last_success": None}
+    again = well | {"name": "pager", "dropped": 4}
+    admin.status |= {"notifications": [well, failing, again]}
+    out = ctl("status").out
+    assert "log" not in out
+    assert "notifications  chat: FAILS, status 500\\x1b; 2 waiting, 1 dropped, told of nothing since the start\n" in out
+    assert "notifications  pager: well again; 0 waiting, 4 dropped, told last at 2026-01-31T12:00:00Z\n" in out
+    assert ctl("status", "-o", "json").json["notifications"][0] == well
+    admin.status |= {"notifications": [again | {"last_success": None}]}
+    said = "notifications  pager: not tried yet; 0 waiting, 4 dropped, told of nothing since the start\n"
+    assert said in ctl("status").out
+
+
+def test_whether_it_is_ready_is_an_exit_code(ctl: Ctl, admin: FakeAdmin) -> None:
+    done = ctl("status", "--ready")
+    assert (done.code, done.out) == (0, "unix:crossfade-state/admin.sock is ready\n")
+    assert ctl("status", "--ready", "-o", "json").json == {"admin": "unix:crossfade-state/admin.sock", "ready": True}
+    admin.status |= {"ready": False, "not_ready": ["draining", "the ledger\x1b is away"]}
+    done = ctl("status", "--ready")
+    assert (done.code, done.out) == (1, "")
+    assert r"not ready: draining; the ledger\x1b is away" in done.err
+    assert ctl("status", "--ready", "--wait").code == 2

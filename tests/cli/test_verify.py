@@ -117,6 +117,11 @@ def test_what_was_found_already_is_asked_for_and_dated(ctl: Ctl, checker: Checke
     assert (done.code, len(checker.asked)) == (2, 2)
 
 
+def test_what_was_too_young_is_told(ctl: Ctl, checker: Checker) -> None:
+    checker.said |= {"left_out_s": 5.0}
+    assert "left out    what is younger than 5 s: a store may not show it yet" in ctl("verify").out
+
+
 def test_a_page_is_written_beside_what_is_printed(ctl: Ctl, checker: Checker, tmp_path: Path) -> None:
     done = ctl("verify", "--html", str(tmp_path / "report.html"))
     assert done.out.startswith("pass: 0 mismatches")

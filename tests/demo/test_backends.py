@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -65,6 +66,26 @@ async def test_errors_store_nothing(toy: ToyBackend) -> None:
 async def test_a_fault_can_hit_every_second_event(toy: ToyBackend) -> None:
     await toy.fault("errors", every=2)
     assert sorted([(await post(toy, str(n))).status for n in range(4)]) == [201, 201, 503, 503]
+
+
+async def test_a_fault_can_hit_a_share_by_chance(toy: ToyBackend) -> None:
+    assert (await toy.state())["met_at"] is None
+    before = time.monotonic()
+    await toy.fault("errors", share=0.3)
+    failed = [(await post(toy, str(n))).status for n in range(300)].count(503)
+    assert 50 < failed < 140
+    assert before < (await toy.state())["met_at"] < time.monotonic()
+    await toy.fault("none")
+    await post(toy, "a")
+    assert (await toy.state())["met_at"] is None
+    with pytest.raises(CrossfadeError, match="share above 0"):
+        await toy.fault("errors", share=0.0)
+
+
+async def test_a_fault_can_be_of_one_event_alone(toy: ToyBackend) -> None:
+    await toy.fault("errors", only="b")
+    assert [(await post(toy, id)).status for id in ("a", "b", "c", "b")] == [201, 503, 201, 503]
+    assert ids(toy) == ["a", "c"]
 
 
 async def test_a_stall_answers_and_stores_when_it_is_over(toy: ToyBackend) -> None:

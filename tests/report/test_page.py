@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
 from proxy.report import plots
-from proxy.report.page import Facts, Page, Pair, Plot, Section, Table, Text, html
+from proxy.report.page import Chart, Facts, Page, Pair, Plot, Section, Table, Text, html
 
 EVIL = '<script>alert("x")</script>&amp; </td>"\' onload=x'
 
@@ -35,7 +35,7 @@ class Read(HTMLParser):
         self.said.append(data)
 
 
-def page(*blocks: Facts | Table | Plot | Pair | Text, is_good: bool = True) -> Page:
+def page(*blocks: Facts | Table | Plot | Chart | Pair | Text, is_good: bool = True) -> Page:
     return Page("A title", "pass", is_good, "it is so", [Section("A section", blocks)])
 
 
@@ -128,3 +128,27 @@ def test_many_times_are_not_all_named() -> None:
     times = [f"t{number}" for number in range(120)]
     said = texts(plots.over_time("lost", times, {"lost": [1] * 120}))
     assert 2 <= len(set(times) & set(said)) <= 10
+
+
+def test_charts_are_drawn_with_gaps() -> None:
+    chart = Chart("rate", ["a", "b", "c"], {"old": [1.0, None, 3.0], "new": [None] * 3}, lambda value: f"{value:g}/s")
+    (block,) = plots.drawn(page(chart)).sections[0].blocks
+    assert isinstance(block, Plot)
+    assert block.title == "rate"
+    assert {"old", "new"} <= set(texts(block))
+    assert any(each.endswith("/s") for each in texts(block))
+    assert "rate" in html(plots.drawn(page(chart)))
+
+
+def test_a_scale_begins_at_nothing_and_ends_where_it_should() -> None:
+    said = texts(
+        plots.lines(Chart("weight", ["a", "b"], {"target": [40.0, 50.0]}, lambda value: f"{value:g} %", 100.0))
+    )
+    assert {"0 %", "100 %"} <= set(said)
+    assert texts(plots.lines(Chart("none", ["a"], {"target": [0.0]}, str)))
+
+
+def test_control_characters_are_shown_and_not_passed_on() -> None:
+    made = html(page(Text("a\x1b[31m\x00\u202egnp.exe"), Facts([("", "é\n")])))
+    assert "a\\x1b[31m\\x00\\u202egnp.exe" in made
+    assert "é\\n" in made
