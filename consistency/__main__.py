@@ -14,8 +14,10 @@ ahead without a ledger that says what each side is owed. `live` reads no store: 
 
     {"do": "probe", "config": FILE, "route": NAME | null}
 
+    {"do": "doctor", "config": FILE}
+
 `diff` tells findings of a class or at a field alone; `suggest` adds `suggestions`, see `consistency.suggest`;
-`probe` sends one, see `consistency.probe`.
+`probe` sends one, see `consistency.probe`; `doctor` looks at all stores, see `consistency.doctor`.
 
 An answer {"error": {"message", "hint", "lines"}} says what is wrong with the request or the configuration.
 """
@@ -44,6 +46,7 @@ from consistency.assembly import both_stores
 from consistency.backfill import LEAST_WINDOW, Backfill, Done, Order, SideName
 from consistency.classes import Class
 from consistency.compare import general
+from consistency.doctor import examined
 from consistency.judge import BACK_OFF
 from consistency.live.journal import journal_of
 from consistency.live.recorded import NothingRecorded, recorded
@@ -55,7 +58,7 @@ from consistency.suggest import suggestions
 from consistency.verify import NotWithoutLedger, WhatToVerify, records_of, verify
 from consistency.windows import LEAST_SETTLE
 
-DO: Final = ("verify", "diff", "suggest", "backfill", "probe")
+DO: Final = ("verify", "diff", "suggest", "backfill", "probe", "doctor")
 HOUR: Final = 3600 * 1_000_000_000
 DAY: Final = 24 * HOUR
 BAR: Final = 24
@@ -109,6 +112,8 @@ def main(text: str) -> dict[str, Any]:
         if request.kind is not None and request.kind not in set(Class):
             raise BadRequest(f"there is no class {request.kind!r}; there is {', '.join(sorted(Class))}")
         settings = _settings(request.config)
+        if request.do == "doctor":
+            return {"checks": uvloop.run(examined(settings))}
         check = _check(settings, request.route)
         if request.live:
             return _live(request, settings, check)
@@ -198,7 +203,10 @@ async def _verify(request: Request, settings: Settings, check: Check) -> dict[st
             "broke_off": done.report.broken_repair,
             "not_looked_at": done.report.unlisted,
         }
-    return answer | {"duration_s": round(time.monotonic() - begun, 3)}
+    return answer | {
+        "left_out_s": request.settle_ns / 1e9 if what.span.end != request.to_ns else 0.0,
+        "duration_s": round(time.monotonic() - begun, 3),
+    }
 
 
 async def _backfill(request: Request, settings: Settings, check: Check) -> dict[str, Any]:
@@ -237,6 +245,7 @@ async def _backfill(request: Request, settings: Settings, check: Check) -> dict[
         "dry_run": order.is_dry,
         "resumed_at": iso(outcome.resumed_at) if outcome.resumed_at is not None else None,
         "error": outcome.error,
+        "left_out_s": request.settle_ns / 1e9 if span.end != request.to_ns else 0.0,
         "duration_s": round(time.monotonic() - begun, 3),
     }
 

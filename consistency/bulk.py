@@ -2,6 +2,7 @@
 
     pass 1  both: count and sum of 64-bit hashes of rows, by place (`consistency.places`) --> places that differ
     pass 2  both: the same by identity, at these places alone                             --> identities that differ
+            (first taken out of the files where that is little, which are then read once less)
     pass 3  their rows, wherever they are --> Judge: rules, classes, findings
 
 Nothing is found different by hashes alone: these raise suspects, and a rounded one raises a few more. What stands as
@@ -39,6 +40,10 @@ from consistency.stores.table import clamped
 
 SCATTERED: Final = 0.7
 """Share of places that differ beyond which looking for them in particular does not pay."""
+NEAR: Final = 20_000
+"""Rows at places that differ, of both sides, up to which they are taken out of the files, with all their columns: few
+enough that wide ones fit in memory.
+"""
 BATCH: Final = 2000
 """Suspects whose rows are read at a time."""
 
@@ -75,8 +80,9 @@ async def in_bulk(bulk: Bulk, rules: Rules) -> Compared:
 
     def compare() -> Compared:
         try:
-            for row in bulk.some(LOOKS):
-                rules.look(row.fields)
+            if rules.unused:
+                for row in bulk.some(LOOKS):
+                    rules.look(row.fields)
             return bulk.compare()
         except (duckdb.Error, ValueError) as error:
             raise translated("files", error) from None
@@ -96,6 +102,8 @@ class Bulk:
     def __init__(self, check: Check, old: Table, new: Table, judge: Judge, span: Span, *, memory: str = MEMORY) -> None:
         self._documents = check.json_fields
         self._tables = {"old": old, "new": new}
+        self._near: dict[str, str] = {}
+        """By side, the table of what lies at places that differ, with the columns of the files; none of many rows."""
         self._hashed = _hashed(check, old, new, judge.precision)
         self._is_time_compared = check.time == "compare"
         self._judge = judge
@@ -122,14 +130,17 @@ class Bulk:
         old, new = (self._extent(table) for table in self._tables.values())
         places = self._places(old, new)
         for side, table in self._tables.items():
-            self._sum(side, "place", {"place": places.of(table)})
+            self._sum(side, "place", {"place": places.of(table)}, table.source)
         equal = self._differing("place", ("place",))
         differing = [int(place) for (place,) in self._db.execute("SELECT place FROM differing_place").fetchall()]
         is_scattered = len(differing) > SCATTERED * places.number
         names = tuple(f"part{number}" for number in range(len(self._tables["old"].parts)))
+        if not is_scattered:
+            self._take_near(places, differing)
         for side, table in self._tables.items():
-            where = "" if is_scattered else f"({places.among(table, differing)})"
-            self._sum(side, "identity", dict(zip(names, table.parts, strict=True)), where)
+            where = "" if is_scattered or self._near else f"({places.among(table, differing)})"
+            source = self._near.get(side, table.source)
+            self._sum(side, "identity", dict(zip(names, table.parts, strict=True)), source, where)
         self._differing("identity", names)
         for side in self._tables:
             self._find(side, names, places)
@@ -165,7 +176,25 @@ class Bulk:
         first, last = min(extent.first for extent in held), max(extent.last for extent in held)
         return ByTime.between(first, last, number, self._judge.precision)
 
-    def _sum(self, side: str, kind: str, by: dict[str, str], where: str = "") -> None:
+    def _take_near(self, places: ByTime | ByName, differing: list[int]) -> None:
+        """Keep what lies at places that differ at hand, where it is little: sums and rows want it once more each."""
+        if self._rows_differing() > NEAR:
+            return
+        for side, table in self._tables.items():
+            self._db.execute(
+                f"CREATE TABLE {side}_near AS SELECT * FROM {table.source} "
+                f"WHERE {self._within(table)} AND ({places.among(table, differing)})"
+            )
+            self._near[side] = f"{side}_near"
+
+    def _rows_differing(self) -> int:
+        sides = " + ".join(
+            f"(SELECT coalesce(sum(n), 0) FROM {side}_place SEMI JOIN differing_place USING (place))"
+            for side in self._tables
+        )
+        return self._number(f"SELECT {sides}")
+
+    def _sum(self, side: str, kind: str, by: dict[str, str], source: str, where: str = "") -> None:
         """Count and sum of row hashes of a side, by expressions with a name each. kind: place or identity."""
         table = self._tables[side]
         condition = " AND ".join(each for each in (self._within(table), where) if each)
@@ -173,7 +202,7 @@ class Bulk:
         self._db.execute(
             f"CREATE TABLE {side}_{kind} AS SELECT {', '.join(f'{each} AS {name}' for name, each in by.items())}, "
             f"count(*) AS n, sum(hash({', '.join((*table.parts, *self._hashed[side]))})) AS h "
-            f"FROM {table.source} WHERE {condition} GROUP BY {numbers}"
+            f"FROM {source} WHERE {condition} GROUP BY {numbers}"
         )
 
     def _within(self, table: Table) -> str:
@@ -223,18 +252,29 @@ class Bulk:
             f"JOIN differing_identity AS s ON {is_of}"
         )
         held = ", ".join(f"{each} AS c{number}" for number, each in enumerate(table.selected))
+        source = table.source if self._is_hit_elsewhere(side) else self._near[side]
         self._db.execute(
             f"CREATE TABLE {side}_row AS SELECT s.number, f.* EXCLUDE ({ours}) "
-            f"FROM (SELECT {parts}, {held} FROM {table.source}) AS f "
+            f"FROM (SELECT {parts}, {held} FROM {source}) AS f "
             f"JOIN (SELECT DISTINCT * FROM {side}_hit) AS s ON {is_of} AND f.c0 = s.hit_at"
         )
+
+    def _is_hit_elsewhere(self, side: str) -> bool:
+        """Whether a row of a suspect is not at hand."""
+        if side not in self._near:
+            return True
+        near = f"{self._hit_within()} AND hit_place IN (SELECT place FROM differing_place)"
+        return self._number(f"SELECT count(*) FROM {side}_hit WHERE NOT ({near})") > 0
 
     def _told_elsewhere(self) -> int:
         """How many rows of suspects lie where everything else is equal."""
         return self._number(
-            f"SELECT count(*) FROM old_hit WHERE hit_at >= {self._span.start} AND hit_at < {self._span.end} "
+            f"SELECT count(*) FROM old_hit WHERE {self._hit_within()} "
             "AND hit_place NOT IN (SELECT place FROM differing_place)"
         )
+
+    def _hit_within(self) -> str:
+        return f"hit_at >= {self._span.start} AND hit_at < {self._span.end}"
 
     def _judged(self) -> tuple[Counts, list[Finding]]:
         counts, findings = Counts(), []

@@ -88,7 +88,9 @@ class Newest(NamedTuple):
 
 
 class LedgerRecords:
-    """What is on record of some routes. since: receipts of events accepted before this time are not read (nanoseconds).
+    """What is on record of some routes. since: receipts of events accepted before this time are not read (nanoseconds);
+    foreign_from: from this time on, what is not on record although the record had only just begun was under way before,
+    and is foreign; without one it is judged by both stores alone.
 
     db: where the index is kept, for who goes on later; a temporary file without one. on_receipts: is given the event
     times of new receipts within the transaction that takes them in, so that what it writes to `db` is kept with them.
@@ -101,12 +103,14 @@ class LedgerRecords:
         identify: Identify,
         *,
         since: int = 0,
+        foreign_from: int | None = None,
         db: apsw.Connection | None = None,
         on_receipts: Callable[[Sequence[int]], None] = lambda _: None,
     ) -> None:
         self._admin = admin
         self._identify = identify
         self._since = since
+        self._foreign_from = foreign_from
         self._on_receipts = on_receipts
         self._db = db if db is not None else _spill_file()
         self._is_own = db is None
@@ -142,8 +146,10 @@ class LedgerRecords:
         """Whether an event of this time would be on record. Coverage goes by arrival, and events arrive after they
         happened: what may have arrived before the record began, or in a gap, is not covered.
         """
-        if self._from_ns is None or at < max(self._from_ns, self._since) + LEAST_DELAY:
+        if self._from_ns is None:
             return False
+        if at < max(self._from_ns, self._since) + LEAST_DELAY:
+            return self._foreign_from is not None and at >= self._foreign_from
         return not any(start - self._delay <= at < end for start, end in self._gaps)
 
     async def refresh(self) -> None:

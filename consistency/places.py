@@ -52,7 +52,7 @@ class ByTime(NamedTuple):
         """About so many places between two times. precision: nanoseconds that are one time, all in one place."""
         width = -(-(last - first + 1) // number)
         width = -(-width // precision) * precision
-        return cls(width, last // width - first // width + 1)
+        return cls(width, _place(last, width) - _place(first, width) + 1)
 
     def of(self, table: Table) -> str:
         """The place of a row, in SQL."""
@@ -75,3 +75,8 @@ class ByTime(NamedTuple):
                 last = place * self.width if place < 0 else place * self.width + self.width - 1
                 yield first, last
                 begin = number
+
+
+def _place(at: int, width: int) -> int:
+    """As SQL divides, which is towards zero."""
+    return at // width if at >= 0 else -(-at // width)

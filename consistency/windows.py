@@ -75,9 +75,9 @@ class Settle:
 class Windows:
     """All windows of one check, from a beginning on. Times are nanoseconds since the epoch.
 
-    size: of a window; begin: nothing that happened before is judged, so the first window is the first one that begins
-    then or later; horizon: how long after its end an event can reopen a window; cursor, judged, reopened: as the
-    properties of those names gave them. Raises ValueError for starts of windows of another size.
+    size: of a window; begin: nothing that happened before is judged, so the first window begins then, and is shorter
+    unless that is a multiple of the size; horizon: how long after its end an event can reopen a window; cursor, judged,
+    reopened: as the properties of those names gave them. Raises ValueError for starts of windows of another size.
 
     To judge a window: `take` it, read it, `judge` it, or `give_back` what cannot be judged now. An event that turns up
     in between opens it again.
@@ -95,20 +95,21 @@ class Windows:
     ) -> None:
         self.size = size
         self.horizon = horizon
-        self.begin = -(-begin // size) * size
-        self.cursor = self.begin if cursor is None else max(self.begin, cursor - cursor % size)
+        self.begin = begin
+        self.cursor = begin if cursor is None else self.of(cursor).start
         """Start of the first window that is not judged; all before it are."""
         self._judged = set(judged)
         self._reopened = set(reopened)
         self._taken: set[int] = set()
-        if any(start % size for start in self._judged | self._reopened):
+        if any(start % size for start in (self._judged | self._reopened) - {begin}):
             raise ValueError(f"these windows are not of {size} ns: judge them all anew")
         self._advance()
 
     def of(self, at: int) -> Span:
-        """The window that an event time lies in."""
+        """The window that an event time lies in; the first one for what was before it."""
+        at = max(at, self.begin)
         start = at - at % self.size
-        return Span(start, start + self.size)
+        return Span(max(start, self.begin), start + self.size)
 
     def state(self, window: Span, now: int, settle: int, pending: Callable[[Span], bool]) -> WindowState:
         """Of one window. pending: whether an event in it is still owed to a side."""
@@ -123,9 +124,9 @@ class Windows:
     def due(self, now: int, settle: int, pending: Callable[[Span], bool]) -> list[Span]:
         """All windows to be judged now, oldest first. One that something is pending in holds up none but itself."""
         found = []
-        starts = self._reopened.union(range(self.cursor, now - settle - self.size + 1, self.size))
-        for start in sorted(starts):
-            window = Span(start, start + self.size)
+        starts = self._reopened.union(range(self.of(self.cursor).end, now - settle - self.size + 1, self.size))
+        for start in sorted(starts | {self.cursor}):
+            window = self.of(start)
             if self.state(window, now, settle, pending) is WindowState.DUE:
                 found.append(window)
         return found
@@ -152,9 +153,9 @@ class Windows:
         """An event of this time turned up. The state of its window before: JUDGED means that it is to be judged once
         more, CLOSED that it is too late for that, or before the beginning.
         """
-        window = self.of(at)
-        if window.start < self.begin:
+        if at < self.begin:
             return WindowState.CLOSED
+        window = self.of(at)
         if self._is_judged(window.start):  # also when its end is to come: a clock ran ahead
             state = WindowState.JUDGED if now < window.end + self.horizon else WindowState.CLOSED
         else:
@@ -181,4 +182,4 @@ class Windows:
     def _advance(self) -> None:
         while self.cursor in self._judged:
             self._judged.discard(self.cursor)
-            self.cursor += self.size
+            self.cursor = self.of(self.cursor).end

@@ -12,6 +12,8 @@ import logging
 import os
 import secrets
 import sys
+import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -23,12 +25,15 @@ from consistency.live.check import LiveCheck
 from consistency.live.journal import journal_of
 from consistency.live.probing import LiveProbe
 from consistency.probe import url_of
+from proxy.control.duty import Duty, relief_of
 from proxy.control.inherit import Inherited, stop_requested
-from proxy.control.link import AnsweredPairs, Applied, CheckerStats, FromSupervisor, Register, SetRouting
+from proxy.control.link import AnsweredPairs, Applied, CheckerStats, FromSupervisor, Register, SetLogLevel, SetRouting
 from proxy.control.link_client import LinkClient
-from proxy.control.logs import setup_logging
+from proxy.control.logs import LogLevel, setup_logging
 from proxy.core.checked import CheckStats
 from proxy.core.errors import RefuseToStart
+from proxy.core.loop_lag import LoopLag
+from proxy.net.kernel import resident_bytes
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +64,12 @@ class CheckerProcess:
             if check.probe is not None and check.probe.every is not None
         }
         register = Register("checker", 0, os.getpid(), secrets.token_hex(8))
+        self._log_level = LogLevel(settings.log)
+        self._lag = LoopLag()
         self._link = LinkClient(places.control_socket, register, self._on_message)
 
-    async def run(self, stopping: asyncio.Task[str]) -> None:
-        """Check until `stopping` says why to stop."""
+    async def run(self, stopping: asyncio.Task[str], serving: Callable[[], object] = bool) -> str:
+        """Check until `stopping` says why to stop; why. serving: called when it has begun."""
         async with self._admin, AsyncExitStack() as stack:
             asking = Asking()
             stack.push_async_callback(asking.close)
@@ -75,12 +82,14 @@ class CheckerProcess:
                 asyncio.create_task(self._report()),
             ]
             try:
+                serving()
                 # A check never ends by itself: if one does, it is with an error that must be seen.
                 await asyncio.wait((stopping, *tasks), return_when=asyncio.FIRST_COMPLETED)
                 for task in tasks:
                     if task.done():
                         task.result()
                 log.info("%s: stopping", stopping.result())
+                return stopping.result()
             finally:
                 for task in tasks:
                     task.cancel()
@@ -96,6 +105,8 @@ class CheckerProcess:
             for probe in self._probes.values():
                 probe.on_routing(message.routing)
             self._link.send(Applied(message.routing.epoch))
+        elif isinstance(message, SetLogLevel):
+            self._log_level.set(message.level, message.seconds)
         elif isinstance(message, AnsweredPairs):
             for pair in message.pairs:
                 if pair.route in self._answers:
@@ -103,9 +114,12 @@ class CheckerProcess:
 
     async def _report(self) -> None:
         while True:
+            self._lag.expect(time.monotonic() + STATS_EVERY)
             await asyncio.sleep(STATS_EVERY)
+            lag = self._lag.ran(time.monotonic())
             checks = [self._with_probe(check.stats()) for check in self._checks]
-            self._link.send(CheckerStats(checks, [each.stats for each in self._answers.values()]))
+            answers = [each.stats for each in self._answers.values()]
+            self._link.send(CheckerStats(checks, answers, resident_bytes(), lag))
 
     def _with_probe(self, stats: CheckStats) -> CheckStats:
         probe = self._probes.get(tuple(stats.routes))
@@ -113,9 +127,9 @@ class CheckerProcess:
         return stats
 
 
-async def _main(inherited: Inherited) -> None:
-    stopping = asyncio.create_task(stop_requested(inherited))
-    await CheckerProcess(inherited).run(stopping)
+async def _main(inherited: Inherited, serving: Callable[[], None]) -> str:
+    stopping = asyncio.create_task(stop_requested(inherited, relief_of("checker")))
+    return await CheckerProcess(inherited).run(stopping, serving)
 
 
 def main() -> int:
@@ -130,8 +144,8 @@ def main() -> int:
     os.nice(NICE)
     gc.freeze()  # what lives as long as the process is not looked at again
     gc.set_threshold(50_000, 20, 50)  # rows by the thousand come and go, without cycles
-    uvloop.run(_main(inherited))
-    return 0
+    duty = Duty(inherited, "checker")
+    return duty.run(lambda inherited: uvloop.run(_main(inherited, duty.serving)))
 
 
 if __name__ == "__main__":

@@ -54,8 +54,9 @@ TWO_WAY: Final = "two-way: the ledger cannot name what these stores hold (identi
 
 
 class LiveCheck:
-    """One check of the configuration. file: of its journal; begin: from when on a new journal judges, now without one;
-    wall: the clock. Both are nanoseconds since the epoch.
+    """One check of the configuration. file: of its journal; begin: from when on events would be on record, now without
+    one; wall: the clock. Both are nanoseconds since the epoch. A new journal judges from the next whole second on, for
+    stores may keep no more of a time.
 
     `run` never ends by itself; `stats` and `on_routing` may be called at any time.
     """
@@ -101,7 +102,7 @@ class LiveCheck:
             routes=list(self._check.routes),
             epoch=self._epoch,
             record=TWO_WAY if self._is_two_way else "three-way",
-            judged_until=state.cursor,
+            judged_until=min(state.cursor, self._wall()),
             settle=self._visibility.settle / SECOND,
             pending=self._pending,
             late=self._late,
@@ -168,12 +169,12 @@ class LiveCheck:
         size, now = round(self._check.window * 1e9), self._wall()
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            return Journal(self._file, size=size, begin=self._begin, horizon=HORIZON)
+            return Journal(self._file, size=size, begin=_whole_second(self._begin), horizon=HORIZON)
         except (apsw.NotADBError, apsw.CorruptError) as error:
             aside = self._file.with_suffix(f".damaged-{now}")
             log.error("the journal is damaged (%s): begun anew, the old one is kept as %s", error, aside)
             self._file.rename(aside)
-            return Journal(self._file, size=size, begin=now, horizon=HORIZON)
+            return Journal(self._file, size=size, begin=_whole_second(now), horizon=HORIZON)
 
     async def _opened(self, stack: AsyncExitStack) -> tuple[tuple[Store, Store], Checker, LedgerRecords | Backlog]:
         if self._is_two_way:
@@ -185,6 +186,7 @@ class LiveCheck:
             self._check.routes,
             identify_of(self._check),
             since=journal.windows.begin - EARLIER,
+            foreign_from=journal.windows.begin,
             db=journal.db,
             on_receipts=self._note,
         )
@@ -298,3 +300,8 @@ class LiveCheck:
         if isinstance(source, LedgerRecords):
             windows = self._journal.windows
             source.forget(min(windows.cursor, now - HORIZON, *windows.reopened))
+
+
+def _whole_second(at: int) -> int:
+    """The first one that is not before."""
+    return -(-at // SECOND) * SECOND

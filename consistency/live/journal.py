@@ -93,7 +93,7 @@ class State(msgspec.Struct):
 class Journal:
     """The file of one check. Raises apsw.Error for one that is none of ours.
 
-    size: of a window; begin: from when on windows are judged, for a new file; horizon: see `Windows`; now: nanoseconds.
+    size: of a window; begin: from when on events are judged, for a new file; horizon: see `Windows`; now: nanoseconds.
     A file with windows of another size goes on where that ended.
     """
 
@@ -120,7 +120,7 @@ class Journal:
 
     def _change_size(self, size: int) -> None:
         """What is judged already stays, as far as new windows end where old ones did; the rest is judged anew."""
-        start = self.state.cursor = self.state.cursor - self.state.cursor % size
+        start = self.state.cursor = max(self.state.begin, self.state.cursor - self.state.cursor % size)
         self.state.size = size
         with self.db:
             self.db.execute("DELETE FROM reopened; DELETE FROM stray")
@@ -135,8 +135,8 @@ class Journal:
 
     def note(self, at: Sequence[int], now: int) -> None:
         """Events of these times turned up. Call it in a transaction of `db`."""
-        size = self.windows.size
-        for start in {each - each % size for each in at}:
+        windows = self.windows
+        for start in {windows.of(each).start for each in at if each >= windows.begin}:
             self._reopen(start, now)
 
     def _reopen(self, start: int, now: int) -> None:
@@ -176,7 +176,9 @@ class Journal:
             self._write()
 
     def _note_stray(self, home: int, key: Key, now: int) -> None:
-        start = home - home % self.windows.size
+        if home < self.windows.begin:
+            return  # nobody judges it
+        start = self.windows.of(home).start
         is_new = not self.db.execute(
             "SELECT 1 FROM stray WHERE home = ? AND identity = ? AND at = ?", (start, key.identity, key.at)
         ).fetchall()

@@ -46,6 +46,12 @@ def measurements_question(bucket: str) -> str:
     return f'import "influxdata/influxdb/schema"\nschema.measurements(bucket: {quoted(bucket)}, {span})'
 
 
+def retention_question(bucket: str) -> str:
+    """For how long a bucket keeps points, in a column `retentionPeriod`: nanoseconds, 0 for ever."""
+    only = f"fn: (r) => r.name == {quoted(bucket)}"
+    return f'buckets()\n|> filter({only})\n|> keep(columns: ["retentionPeriod"])'
+
+
 def quoted(text: str) -> str:
     """A text literal; what looks like an interpolation is none."""
     return '"' + text.translate(_ESCAPES).replace("${", "\\${") + '"'

@@ -8,6 +8,7 @@ types come from SHOW FIELD KEYS, asked anew for each reading: fields come and go
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from statistics import median_low
@@ -53,6 +54,8 @@ _MAX_TEXT: Final = 256 * 1024
 """Questions of one request, and characters of them."""
 _STEPS: Final = 60
 """Steps of the first page of fingerprints."""
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|h|m|s)")
+_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _QUICK: Final = 0.5
 """Seconds: a page that took less makes the next one longer."""
 
@@ -88,6 +91,14 @@ class InfluxDB1Store:
                 f"{', '.join(map(repr, policies))}",
             )
         await self._schema()
+
+    async def keeps(self) -> float | None:
+        """Seconds that its retention policy keeps points, None for ever. Once it was opened."""
+        for part in await self._whole(["SHOW RETENTION POLICIES"]):
+            for name, lasts, *_, is_default in part.values:
+                if name == self._settings.retention_policy or (is_default and self._settings.retention_policy is None):
+                    return seconds_of(str(lasts)) or None
+        return None
 
     async def close(self) -> None:
         """End the connections."""
@@ -263,3 +274,8 @@ class InfluxDB1Store:
 
     def _too_late(self) -> StoreUnreachable:
         return StoreUnreachable(self.name, f"no answer within {self._settings.timeout:g} s")
+
+
+def seconds_of(lasts: str) -> float:
+    """`168h0m0s` in seconds, as InfluxDB writes how long something lasts."""
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(lasts))

@@ -17,7 +17,13 @@ from config.stores import InfluxDB2Store as Settings
 from consistency.rows import Key, Row, Span
 from consistency.stores.annotated import BadTable, FluxFailed, Value, column_of, values_of
 from consistency.stores.errors import StoreGarbage, StoreMissing, StoreUnreachable
-from consistency.stores.flux import MAX_CONDITIONS, measurements_question, rows_question, together
+from consistency.stores.flux import (
+    MAX_CONDITIONS,
+    measurements_question,
+    retention_question,
+    rows_question,
+    together,
+)
 from consistency.stores.flux_client import FluxClient, TooLong
 from consistency.stores.http import MAX_ANSWER, read_secret
 from consistency.stores.points import PRECISIONS, by_measurement, clusters, line_batches, missing, step_of, within
@@ -56,6 +62,11 @@ class InfluxDB2Store:
                 f"bucket {settings.bucket!r} has no measurement {', '.join(map(repr, absent))}; mend its name, or "
                 "write a first point",
             )
+
+    async def keeps(self) -> float | None:
+        """Seconds that its bucket keeps points, None for ever or where it does not say. Once it was opened."""
+        periods = self._parsed(_periods, await self._ask(retention_question(self._settings.bucket)))
+        return int(periods[0]) / 1e9 or None if periods and periods[0].isdigit() else None
 
     async def close(self) -> None:
         """End the connections."""
@@ -181,6 +192,10 @@ class InfluxDB2Store:
 
 def _values(body: bytes) -> list[Value]:
     return list(values_of(body))
+
+
+def _periods(body: bytes) -> list[str]:
+    return column_of(body, "retentionPeriod")
 
 
 def _names(body: bytes) -> list[str]:

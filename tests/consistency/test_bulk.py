@@ -69,6 +69,12 @@ def pair(tmp_path: Path) -> Pair:
     return Pair(tmp_path)
 
 
+@pytest.fixture(params=[bulk.NEAR, 0], ids=["at hand", "from the files"])
+def near(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies at places that differ is taken out of the files, or read there each time."""
+    monkeypatch.setattr(bulk, "NEAR", request.param)
+
+
 def told(compared: Compared) -> dict[str, str]:
     return {finding.key.identity: str(finding.kind) for finding in compared.findings}
 
@@ -87,6 +93,7 @@ async def test_what_is_the_same_makes_no_row(pair: Pair) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("near")
 async def test_one_that_is_lost_and_one_that_differs_are_named_among_many(pair: Pair) -> None:
     rows = events(pair.old, 30_000)
     pair.old.put(rows)
@@ -176,6 +183,7 @@ async def test_times_are_compared_as_it_is_said(pair: Pair) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("near")
 async def test_a_row_that_moved_out_of_the_span_is_not_missing(pair: Pair) -> None:
     rows = events(pair.old, 100)
     pair.old.put(rows)
@@ -187,6 +195,7 @@ async def test_a_row_that_moved_out_of_the_span_is_not_missing(pair: Pair) -> No
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("near")
 async def test_a_copy_far_from_its_event_is_counted_once(pair: Pair) -> None:
     """Where the event lies both sides are equal; where the copy lies they are not. Its time is another."""
     rows = events(pair.old, 5000)
@@ -198,6 +207,7 @@ async def test_a_copy_far_from_its_event_is_counted_once(pair: Pair) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("near")
 async def test_many_places_that_differ_are_not_named_one_by_one(pair: Pair) -> None:
     rows = events(pair.old, 5000)
     pair.old.put(rows)
@@ -303,6 +313,7 @@ def damaged(row: Row, chosen: random.Random) -> list[Row]:
     return [row]
 
 
+@pytest.mark.usefixtures("near")
 @pytest.mark.parametrize("seed", range(6))
 def test_it_says_what_windows_say(seed: int, pair: Pair) -> None:
     """The same files by windows: the same classes, whatever was done to them."""

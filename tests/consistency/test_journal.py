@@ -200,7 +200,7 @@ def test_windows_of_another_size_go_on_where_all_is_judged(tmp_path: Path) -> No
         keep(kept, judged(start, finding("a", Class.DIFFERENT), equal=1))
     kept.close()
     other = journal(tmp_path, size=15)
-    assert (other.windows.begin, other.windows.cursor, other.windows.judged) == (1005, 1020, [])
+    assert (other.windows.begin, other.windows.cursor, other.windows.judged) == (1000, 1020, [])
     assert other.state.totals == {"equal": 3, "different": 3}
     assert len(listed(other)) == 2, "of windows that are judged anew nothing is left"
 

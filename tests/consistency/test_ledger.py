@@ -229,6 +229,15 @@ async def test_coverage_begins_and_has_gaps() -> None:
     assert not known.covers(sure), "an empty record covers nothing"
 
 
+async def test_what_was_under_way_when_the_record_began_is_foreign() -> None:
+    ledger = Ledger()
+    ledger.from_ns = NOON
+    known = LedgerRecords(ledger, ["events"], by_event_id, since=NOON - 10 * SECOND, foreign_from=NOON + SECOND)
+    await known.refresh()
+    sure = NOON + LEAST_DELAY
+    assert [known.covers(at) for at in (NOON, NOON + SECOND, sure)] == [False, True, True]
+
+
 async def test_what_takes_long_to_arrive_may_have_arrived_in_a_gap() -> None:
     ledger = Ledger()
     ledger.from_ns, ledger.gaps = NOON - 3600 * SECOND, [[NOON, NOON + SECOND]]

@@ -157,6 +157,21 @@ async def test_windows_are_judged_as_they_settle(tmp_path: Path) -> None:
         assert (all_of_them.pending, all_of_them.late) == (0, 0)
 
 
+async def test_the_first_window_begins_when_the_record_does(tmp_path: Path) -> None:
+    """In the middle of a window: what was stored before is nobody's business, what is lost after it is."""
+    async with scene(tmp_path) as stage:
+        stage.event("before", 2.9, "old")
+        stage.event("kept", 3)
+        stage.store("old", "past us", BEGIN + 4 * SECOND)
+        stage.event("gone", 9, "old")
+        stage.ledger.from_ns = stage.now = BEGIN + round(2.3 * SECOND)  # the next whole second: stores may keep no more
+        early = await stage.until(WINDOW + 4)
+        assert (early.judged, early.judged_until) == (0, BEGIN + 3 * SECOND)
+        said = await stage.until(SETTLED + 10)
+        assert said.classes == {"equal": 1, "lost": 1, "foreign": 1}
+        assert [each["identity"] for each in said.trial.samples] == ["gone"]
+
+
 async def test_what_is_lost_or_different_is_named_and_held_against_the_weight(tmp_path: Path) -> None:
     async with scene(tmp_path) as stage:
         stage.start()

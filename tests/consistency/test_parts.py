@@ -52,7 +52,7 @@ def name_of(row: Row) -> str:
 
 
 @given(old=rows, new=rows, most=st.integers(0, 20_000))
-@settings(deadline=None)
+@settings(max_examples=min(settings().max_examples, 300))  # files are written and read: more take a quarter of an hour
 def test_all_rows_come_back_in_order_and_a_name_is_in_one_part(old: list[Row], new: list[Row], most: int) -> None:
     parts = Parts(name_of, most)
     for start in range(0, max(len(old), len(new)), 7):

@@ -56,6 +56,12 @@ def test_ranges_are_the_rows_of_their_places(
     assert among(connection, times, by_time, list(chosen)) == wanted
 
 
+def test_times_before_1970_are_counted_as_they_are_placed(connection: duckdb.DuckDBPyConnection) -> None:
+    by_time = ByTime.between(-2, -1, 1, 1)
+    assert set(placed(connection, [-1, -2], by_time.of(TABLE)).values()) == {0, -1}
+    assert by_time.number == 2
+
+
 def test_times_that_are_one_to_a_coarser_store_are_at_one_place(connection: duckdb.DuckDBPyConnection) -> None:
     by_time = ByTime.between(0, 10_000, 1024, 1000)
     assert len(set(placed(connection, [3000, 3001, 3999], by_time.of(TABLE)).values())) == 1

@@ -273,6 +273,13 @@ def test_bad_requests(tmp_path: Path, request_: dict[str, Any], message: str) ->
     assert message in ask(configuration(tmp_path), **request_)["error"]["message"]
 
 
+def test_what_is_too_young_is_left_out_and_told(tmp_path: Path) -> None:
+    path = configuration(tmp_path)
+    assert ask(path)["left_out_s"] == 0
+    assert ask(path, from_ns=time.time_ns() - 10**10, to_ns=None)["left_out_s"] == 5
+    assert ask(path, from_ns=time.time_ns() - 10**10, to_ns=None, settle_ns=0)["left_out_s"] == 0
+
+
 def test_a_configuration_without_stores(tmp_path: Path) -> None:
     path = configuration(tmp_path)
     path.write_text(yaml.safe_dump({k: v for k, v in yaml.safe_load(path.read_text()).items() if k != "consistency"}))

@@ -31,7 +31,8 @@ def nothing(_: Span) -> bool:
 
 
 def starts(found: list[Span]) -> list[int]:
-    return [(span.start - BEGIN) // MINUTE for span in found]
+    """Their numbers. By its end, for the first one may begin later."""
+    return [(span.end - BEGIN) // MINUTE - 1 for span in found]
 
 
 def pending_in(*minutes: int) -> Callable[[Span], bool]:
@@ -39,11 +40,24 @@ def pending_in(*minutes: int) -> Callable[[Span], bool]:
 
 
 def test_a_window_is_half_open_and_aligned() -> None:
-    whole = windows(BEGIN - 17)
-    assert whole.cursor == BEGIN, "half a window is none"
+    whole = windows(BEGIN - MINUTE)
     assert whole.of(BEGIN) == whole.of(BEGIN + MINUTE - 1) == Span(BEGIN, BEGIN + MINUTE)
     assert whole.of(BEGIN - 1) == Span(BEGIN - MINUTE, BEGIN)
-    assert whole.of(-1) == Span(-MINUTE, 0)
+
+
+def test_the_first_window_is_what_is_left_of_one() -> None:
+    whole = windows(BEGIN - 17)
+    first = Span(BEGIN - 17, BEGIN)
+    assert (whole.cursor, whole.of(BEGIN - 17), whole.of(BEGIN - 1)) == (first.start, first, first)
+    assert whole.of(BEGIN) == Span(BEGIN, BEGIN + MINUTE)
+    assert whole.due(BEGIN + SETTLE - 1, SETTLE, nothing) == []
+    assert whole.due(BEGIN + SETTLE, SETTLE, nothing) == [first]
+    judge(whole, first)
+    assert whole.cursor == BEGIN
+    assert whole.reopen(BEGIN - 18, BEGIN + SETTLE) is WindowState.CLOSED, "before the beginning"
+    assert whole.reopen(BEGIN - 17, BEGIN + SETTLE) is WindowState.JUDGED
+    again = Windows(size=MINUTE, begin=whole.begin, horizon=HOUR, cursor=whole.cursor, reopened=whole.reopened)
+    assert again.due(BEGIN + MINUTE + SETTLE, SETTLE, nothing) == [first, Span(BEGIN, BEGIN + MINUTE)]
 
 
 @pytest.mark.parametrize(
@@ -141,10 +155,14 @@ def test_an_event_of_a_window_that_is_not_judged_changes_nothing() -> None:
     assert whole.reopened == []
 
 
-@given(st.lists(st.tuples(st.sampled_from(["judge", "reopen", "wait", "hold", "restart"]), st.integers(0, 20))))
-def test_every_window_is_judged_once_for_each_time_it_is_opened(steps: list[tuple[str, int]]) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from(["judge", "reopen", "wait", "hold", "restart"]), st.integers(0, 20))),
+    st.sampled_from([0, 1, MINUTE - 1]),
+)
+def test_every_window_is_judged_once_for_each_time_it_is_opened(steps: list[tuple[str, int]], later: int) -> None:
     """Against a model that keeps a state for each window; a restart goes on from what is kept."""
-    whole = windows()
+    begin = BEGIN + later
+    whole = windows(begin)
     now, held = BEGIN, set[int]()
     done: dict[int, bool] = {}
     for what, number in steps:
@@ -155,7 +173,7 @@ def test_every_window_is_judged_once_for_each_time_it_is_opened(steps: list[tupl
         elif what == "restart":
             whole = Windows(
                 size=MINUTE,
-                begin=BEGIN,
+                begin=begin,
                 horizon=HOUR,
                 cursor=whole.cursor,
                 judged=whole.judged,
@@ -163,7 +181,7 @@ def test_every_window_is_judged_once_for_each_time_it_is_opened(steps: list[tupl
             )
         elif what == "reopen":
             if done.get(number):
-                assert whole.reopen(BEGIN + number * MINUTE, now) is WindowState.JUDGED
+                assert whole.reopen(BEGIN + (number + 1) * MINUTE - 1, now) is WindowState.JUDGED
                 done[number] = False
         else:
             due = starts(whole.due(now, SETTLE, pending_in(*held)))
@@ -175,7 +193,7 @@ def test_every_window_is_judged_once_for_each_time_it_is_opened(steps: list[tupl
             assert due[: len(wanted)] == wanted
             for each in due:
                 done[each] = True
-                judge(whole, whole.of(BEGIN + each * MINUTE))
+                judge(whole, whole.of(BEGIN + (each + 1) * MINUTE - 1))
 
 
 def test_settling_takes_the_least_time_until_something_is_known() -> None:

@@ -18,9 +18,9 @@ from aiohttp import web
 
 from consistency.stores.influxql import quoted
 from consistency.stores.table import format_time
+from deploy.influxdb import InfluxDB, InfluxError
 from proxy.demo.children import free_port
 from tests.consistency.stores.events_api import Handler
-from tests.harness.influxdb import InfluxDB, InfluxError
 
 TOKEN: Final = "token of the checker=="
 ORG: Final = "our org"

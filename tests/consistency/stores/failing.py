@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from consistency.rows import Span
+from consistency.rows import Row, Span
 from consistency.stores.errors import StoreError
 from consistency.stores.protocol import Store
 from tests.consistency.stores.stand import SECOND, START, Damage, Stand, Suite, events, opened, plain, read
@@ -38,6 +38,17 @@ async def _ask(store: Store, what: str, keys: list[Any]) -> None:
         await store.fingerprints(SPAN, SECOND)
 
 
+async def _as_soon_as_it_can(store: Store) -> list[Row]:
+    """What it holds, opened anew. Its timeout is short for the damage's sake: a busy machine may need another try."""
+    async with asyncio.timeout(LATE):
+        while True:
+            try:
+                await store.open()
+                return await read(store, SPAN)
+            except StoreError:
+                await asyncio.sleep(0.1)
+
+
 @pytest.mark.asyncio
 class Failing(Suite):
     """A kind's test class has DAMAGES: what goes wrong there, by name."""
@@ -63,8 +74,7 @@ class Failing(Suite):
         assert "\n" not in str(caught.value)
         for secret in stand.secrets:
             assert secret not in said
-        await store.open()
-        assert plain(await read(store, SPAN)) == plain(rows)
+        assert plain(await _as_soon_as_it_can(store)) == plain(rows)
 
     async def test_no_secret_is_shown_by_a_store(self, stand: Stand) -> None:
         store = await opened(stand, events(stand, 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -16,8 +15,8 @@ from consistency.stores.errors import StoreChanged, StoreDenied, StoreMissing, S
 from consistency.stores.influxdb1 import InfluxDB1Store
 from consistency.stores.points import line_of, series_text
 from consistency.stores.protocol import Traits
+from deploy.influxdb import InfluxDB
 from tests.consistency.stores.stand import VALUES, Damage
-from tests.harness.influxdb import InfluxDB
 
 USER: Final = "checker"
 PASSWORD: Final = "of the checker, it's"
@@ -91,10 +90,10 @@ class InfluxStand:
         await self.server.start()
 
     async def freeze(self) -> None:
-        self.server.signal(signal.SIGSTOP)
+        await self.server.freeze()
 
     async def thaw(self) -> None:
-        self.server.signal(signal.SIGCONT)
+        self.server.thaw()
 
     async def fill_again(self) -> None:
         await self.create()

@@ -29,6 +29,7 @@ from consistency.stores.errors import (
 from consistency.stores.influxdb1 import InfluxDB1Store
 from consistency.stores.points import series_text
 from consistency.stores.protocol import Segment
+from deploy.influxdb import InfluxDB
 from tests.consistency.stores.failing import Failing
 from tests.consistency.stores.fingerprinting import Fingerprinting, differing
 from tests.consistency.stores.influx_stand import DAMAGES, DAMAGES_WITH_USERS, PASSWORD, USER, InfluxStand
@@ -36,7 +37,6 @@ from tests.consistency.stores.reading import Points, Reading
 from tests.consistency.stores.scripted import answer, cut, scripted
 from tests.consistency.stores.stand import EVER, SECOND, START, events, opened, plain, read
 from tests.consistency.stores.writing import Writing
-from tests.harness.influxdb import InfluxDB
 
 MAX_ROWS: Final = 100
 """What the server cuts its answers at, unless they are chunked."""
@@ -216,6 +216,21 @@ async def test_some_measurements_and_a_retention_policy(stand: InfluxStand) -> N
     assert await other.write([*rows, new]) == 1
     assert plain(await read(other)) == plain([*rows, new])
     assert len(await read(await store_of(stand))) == 3
+
+
+@pytest.mark.parametrize(
+    ("lasts", "seconds"), [("0s", 0), ("168h0m0s", 604_800), ("1h30m5s", 5405), ("1m0.5s", 60.5), ("2ms", 0.002)]
+)
+def test_durations_as_influxdb_writes_them(lasts: str, seconds: float) -> None:
+    assert influxdb1.seconds_of(lasts) == pytest.approx(seconds)
+
+
+@pytest.mark.asyncio
+async def test_how_long_it_keeps_what_is_in_it(stand: InfluxStand) -> None:
+    await stand.query(f'CREATE RETENTION POLICY "week" ON "{stand.database}" DURATION 7d REPLICATION 1')
+    await stand.write(b"a v=1 5")
+    assert await (await store_of(stand)).keeps() is None, "for ever"
+    assert await (await store_of(stand, retention_policy="week")).keeps() == 604_800
 
 
 @pytest.mark.asyncio

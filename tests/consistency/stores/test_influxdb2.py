@@ -28,6 +28,7 @@ from consistency.stores.errors import (
 from consistency.stores.influxdb2 import InfluxDB2Store
 from consistency.stores.points import line_of, series_text
 from consistency.stores.protocol import Traits
+from deploy.influxdb import InfluxDB
 from tests.consistency.stores.annotated_csv import ORG, TOKEN, Influx2
 from tests.consistency.stores.events_api import cut, hang, saying
 from tests.consistency.stores.failing import Failing
@@ -35,7 +36,6 @@ from tests.consistency.stores.reading import Points, Reading
 from tests.consistency.stores.scripted import scripted
 from tests.consistency.stores.stand import SECOND, START, VALUES, Damage, events, opened, plain, read
 from tests.consistency.stores.writing import Writing
-from tests.harness.influxdb import InfluxDB
 from tests.harness.victoria import VictoriaMetrics
 
 SPAN: Final = Span(START, START + 60 * SECOND)
