@@ -18,10 +18,10 @@ from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
 
+from deploy.packages import program
 from proxy.demo.children import Child, free_port
 from proxy.demo.instance import Instance
 from tests.boundary.slow import ATTACKS, attack, configuration, healthy
-from tests.harness.packages import program
 
 RATE: Final = 20
 """New attackers a second. More slow readers are a load of so many times 6 MB, whatever their pace."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
+import os
 import statistics
 import subprocess
+import sysconfig
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks import measure_wrk
+from benchmarks.compiled import COMPILED, ROOT
 from benchmarks.peers import PROXYCTL, Proxy
 from benchmarks.processes import BenchmarkFailed
 
@@ -50,12 +56,77 @@ def change_weights(proxy: Proxy, *, changes: int, core: int) -> WeightResult:
     return WeightResult(changes, results[0].requests, statistics.median(taken), max(taken), results[0].errors)
 
 
-def help_seconds(*, times: int) -> float:
-    """Median wall time of `proxyctl --help` once the files are in the page cache."""
+class StartResult(NamedTuple):
+    """Medians in seconds.
+
+    ready, first_answer: from `proxyctl run` on; help, help_cold: of `proxyctl --help`, its files in memory or not.
+    """
+
+    starts: int
+    ready: float
+    first_answer: float
+    help: float
+    help_cold: float
+
+
+def start(begin: Callable[[], Proxy], *, starts: int) -> StartResult:
+    """Start so many instances one after the other. begin: starts one and returns as soon as it answers an event."""
+    ready, answered = [], []
+    for _ in range(starts):
+        begun = time.perf_counter()
+        proxy = begin()
+        ready.append(time.perf_counter() - begun)
+        _first_event(proxy.port)
+        answered.append(time.perf_counter() - begun)
+        proxy.started.stop()
+    return StartResult(
+        starts, statistics.median(ready), statistics.median(answered), _help(times=20), _help_cold(times=starts)
+    )
+
+
+def _first_event(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("POST", "/api/v1/events", b'{"entity_id":"a","context":{"id":"first"}}')
+        status = connection.getresponse().status
+    finally:
+        connection.close()
+    if status != 200:
+        raise BenchmarkFailed(f"the first event was answered {status}")
+
+
+def _help_once() -> float:
+    begun = time.perf_counter()
+    subprocess.run([str(PROXYCTL), "--help"], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begun
+
+
+def _help(*, times: int) -> float:
+    """Median wall time once the files are in the page cache."""
+    return statistics.median([_help_once() for _ in range(times + 3)][3:])
+
+
+def _help_cold(*, times: int) -> float:
+    """As after a boot: Python's and the environment's files are read from the disk again."""
     taken = []
-    for number in range(times + 3):
-        start = time.perf_counter()
-        subprocess.run([str(PROXYCTL), "--help"], check=True, stdout=subprocess.DEVNULL)
-        if number >= 3:
-            taken.append(time.perf_counter() - start)
+    for _ in range(times):
+        for folder in (
+            Path(sysconfig.get_path("stdlib")),
+            Path(sysconfig.get_path("purelib")),
+            COMPILED,
+            ROOT / "proxy",
+        ):
+            forget(folder)
+        taken.append(_help_once())
     return statistics.median(taken)
+
+
+def forget(folder: Path) -> None:
+    """Let the kernel forget what it holds of the files below; what somebody runs from stays."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)

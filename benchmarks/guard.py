@@ -1,9 +1,10 @@
 """`python -m benchmarks.guard`: how soon the guard sees more failures, and how often it sees some that are not there.
 
 Events are drawn with a seed and judged one by one; successes say the same in one portion, so only failures are drawn.
-Beside it stands the rule that one would write down first: more than 1 % of the last W events.
+Beside it stands the rule that one would write down first: more than 1 % of the last W events. With `--live` real
+processes are measured instead: `benchmarks/live`.
 
-Exit codes: 0 measured · 1 a target was missed under --strict · 2 usage.
+Exit codes: 0 measured · 1 the run failed, or a target was missed under --strict · 2 usage.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from benchmarks.live import run as live
 from benchmarks.report import Target
 from proxy.core.sequential import ShareTest
 
@@ -105,21 +107,38 @@ def microseconds() -> float:
     return (time.process_time() - begun) / count * 1e6
 
 
-def main(arguments: list[str]) -> int:
-    """The exit code."""
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """The command line; argparse ends the process with 2 for a wrong one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description="How soon, and how often wrongly.")
     parser.add_argument("--runs", type=int, default=300, metavar="N", help="runs of each share")
     parser.add_argument("--events", type=int, default=100_000, metavar="N", help="events of a healthy run")
+    parser.add_argument("--live", action="store_true", help="real processes under load instead, about twenty minutes")
+    parser.add_argument("--quick", action="store_true", help="with --live: fewer rounds, a tenth of the events")
+    parser.add_argument("--only", nargs="+", choices=live.CASES, metavar="NAME", help=_only_help())
+    parser.add_argument("--plain", action="store_true", help="with --live: the checkout, not the compiled wheel")
     parser.add_argument("--strict", action="store_true", help="exit 1 when a target is missed")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the file goes")
     options = parser.parse_args(arguments)
+    if (options.quick or options.only or options.plain) and not options.live:
+        parser.error("--quick, --only and --plain go with --live")
+    return options
+
+
+def _only_help() -> str:
+    return f"with --live: some of {', '.join(live.CASES)}"
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code."""
+    options = parse_arguments(arguments)
+    if options.live:
+        return live.main(options)
     figures, targets = measure(options.runs, options.events)
     options.results.mkdir(parents=True, exist_ok=True)
     (options.results / "guard.json").write_text(json.dumps(figures, indent=1) + "\n")
     width = max(len(target.name) for target in targets)
     for target in targets:
-        met = "met" if target.met else "MISSED"
-        print(f"{target.name:<{width}}  {target.measured}  (target {target.bound}: {met})")
+        print(target.line(width))
     print(f"{'one look':<{width}}  {figures['us_per_look']} us")
     return 1 if options.strict and not all(target.met for target in targets) else 0
 

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 missing=()
-for pair in nginx:nginx-light wrk:wrk taskset:util-linux; do
+for pair in nginx:nginx-light haproxy:haproxy wrk:wrk taskset:util-linux strace:strace; do
   PATH="$PATH:/usr/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
@@ -13,5 +13,5 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   exit 1
 fi
 apt-get update -qq
-# Without its service: the benchmark starts nginx by itself, from its own configuration, on free ports.
+# Without their services: the benchmark starts them by itself, from its own configurations, on free ports.
 RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2

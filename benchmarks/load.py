@@ -13,7 +13,7 @@ from typing import Final
 
 from benchmarks.processes import BenchmarkFailed
 from config.units import Address
-from proxy.load.generator import ANSWER_TIMEOUT, Generator, Lane, UnreachableError
+from proxy.load.generator import ANSWER_TIMEOUT, CONNECTIONS, Generator, Lane, UnreachableError
 from proxy.load.requests import BODY_SIZE, Requests
 from proxy.load.schedule import OpenLoop
 from proxy.load.tally import Tally
@@ -77,17 +77,31 @@ class _Record(Tally):
         super().closed()
 
 
+def _nothing() -> None:
+    pass
+
+
 async def run(
-    port: int, *, rate: float, seconds: float, watch: Callable[[], None] = lambda: None, watch_every: float = 0.25
+    port: int,
+    *,
+    rate: float,
+    seconds: float,
+    connections: int = CONNECTIONS,
+    is_sticky: bool = False,
+    watch: Callable[[], None] = _nothing,
+    watch_every: float = 0.25,
+    at_end: Callable[[], None] = _nothing,
 ) -> LoadResult:
     """Send `rate` events per second for `seconds`; `watch` is called every `watch_every` seconds meanwhile.
 
-    Raises BenchmarkFailed when the generator itself could not keep the rate.
+    is_sticky: the connections send in turn, whatever became of their last event; at_end: called when all have their
+    answers, while the connections are open. Raises BenchmarkFailed when the generator itself could not keep the rate.
     """
     result = LoadResult(rate, Tally())
     result.tally = _Record(result)
     target = plain(Address("127.0.0.1", port))
-    generator = Generator(target, Requests(target, body(), keys=KEYS, headers=_HEADERS).make, result.tally)
+    make = Requests(target, body(), keys=KEYS, headers=_HEADERS).make
+    generator = Generator(target, make, result.tally, connections=connections, is_sticky=is_sticky)
     watched = time.perf_counter()
 
     def tick() -> None:
@@ -104,6 +118,7 @@ async def run(
         await schedule.run(generator)
         _check_rate(schedule, rate, seconds)
         await generator.finish(ANSWER_TIMEOUT)
+        at_end()
     except TimeoutError:
         result.failed[f"{generator.outstanding} unanswered"] = 0
     except UnreachableError as error:

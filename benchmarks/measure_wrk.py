@@ -13,6 +13,8 @@ from benchmarks.processes import BenchmarkFailed
 
 SCRIPT: Final = Path(__file__).parent / "wrk" / "events.lua"
 CONNECTIONS: Final = 64
+SIZE: Final = 290
+"""Bytes of a body."""
 _UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
@@ -46,19 +48,21 @@ def parse(text: str) -> WrkResult:
     return WrkResult(int(total[1]), float(total[2]) * _UNITS[total[3]], latencies["50"], latencies["99"], errors)
 
 
-def run(port: int, *, seconds: float, core: int, connections: int = CONNECTIONS) -> WrkResult:
+class Load(NamedTuple):
+    """What is asked of a proxy. size: of a body, in bytes."""
+
+    connections: int = CONNECTIONS
+    size: int = SIZE
+
+
+USUAL: Final = Load()
+
+
+def run(port: int, *, seconds: float, core: int, load: Load = USUAL, tls: bool = False) -> WrkResult:
     """Load the proxy at this port for so many whole seconds, with ids that were never used before."""
-    command = [
-        "taskset",
-        "--cpu-list",
-        str(core),
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{round(seconds)}s",
-        "--latency",
-    ]
-    command += ["-s", str(SCRIPT), f"http://127.0.0.1:{port}/api/v1/events", "--", secrets.token_hex(4)]
+    words = ["-t1", f"-c{load.connections}", f"-d{round(seconds)}s", "--latency", "-s", str(SCRIPT)]
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/api/v1/events"
+    command = ["taskset", "--cpu-list", str(core), "wrk", *words, url, "--", secrets.token_hex(4), str(load.size)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
     if done.returncode != 0:
         raise BenchmarkFailed(f"wrk ended with {done.returncode}:\n{done.stdout}{done.stderr}")

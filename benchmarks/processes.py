@@ -10,7 +10,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,6 +26,10 @@ _ROLES: Final = (
     ("nginx: worker", "worker"),
     ("nginx: master", "master"),
     ("dual_websockets", "proxy"),
+    ("aiohttp_proxy", "proxy"),
+    ("relay.py", "proxy"),
+    ("haproxy", "proxy"),
+    ("envoy", "proxy"),
 )
 
 
@@ -95,14 +100,23 @@ def _alive(pid: int) -> Stat:
 
 
 class Started:
-    """A process that we started, its children included. `log` holds what it wrote to stdout and stderr."""
+    """A process that we started, its children included. `log` holds what it wrote to stdout and stderr.
 
-    def __init__(self, name: str, command: list[str], *, core: int, log: Path) -> None:
+    environ: variables beside our own
+    """
+
+    def __init__(
+        self, name: str, command: list[str], *, core: int, log: Path, environ: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                ["taskset", "--cpu-list", str(core), *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                ["taskset", "--cpu-list", str(core), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=None if environ is None else os.environ | environ,
             )
 
     @property
@@ -131,22 +145,21 @@ class Started:
             return
         pids = tree(self.pid)
         for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+            _signal(pid, signal.SIGCONT)
         self._process.terminate()
         try:
             self._process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             for pid in pids:
-                _kill(pid)
+                _signal(pid, signal.SIGKILL)
             self._process.wait()
             raise BenchmarkFailed(f"{self.name} did not stop within {STOP_TIMEOUT:g} s:\n{self.tail()}") from None
 
 
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+def _signal(pid: int, number: signal.Signals) -> None:
+    """A child may have gone in the moment since it was seen."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def free_ports(count: int) -> list[int]:

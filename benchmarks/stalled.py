@@ -1,9 +1,10 @@
-"""The copy's backend stalls at half load: accepts, never answers. What do clients feel, and what is missing later?
+"""The copy's backend is away at half load. What do clients feel, and what is missing later?
 
-    healthy load   ->   SIGSTOP to new   ->   the same load   ->   SIGCONT   ->   the ledger drains
-       p99                                    p99, memory                         every id at both backends?
+    healthy load   ->   new is harmed   ->   the same load   ->   new is healed   ->   the ledger drains
+       p99                                   p99, memory                               every id at both backends?
 
-A stopped nginx is a stalled backend in its purest form: the kernel goes on accepting its connections and bytes.
+A stopped nginx is a stalled backend in its purest form: the kernel goes on accepting its connections and bytes. A dead
+one refuses them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,20 @@ from benchmarks.processes import BenchmarkFailed, rss_bytes, wait_until
 from benchmarks.rounds import Cpu
 
 DRAIN_TIMEOUT: Final = 120.0
+
+
+class Harm(NamedTuple):
+    """What is done to a backend, and how it gets well again."""
+
+    harm: Callable[[Backend], None]
+    heal: Callable[[Backend], None]
+
+
+STOPPED: Final = Harm(
+    lambda backend: backend.started.signal_all(signal.SIGSTOP),
+    lambda backend: backend.started.signal_all(signal.SIGCONT),
+)
+DEAD: Final = Harm(Backend.stop, Backend.start)
 
 
 class StalledResult(NamedTuple):
@@ -46,15 +61,15 @@ class StalledResult(NamedTuple):
     duplicates: int
 
 
-def run(proxy: Proxy, old: Backend, new: Backend, *, rate: float, seconds: float) -> StalledResult:
+def run(proxy: Proxy, old: Backend, new: Backend, *, rate: float, seconds: float, harm: Harm) -> StalledResult:
     """Play the story above with `seconds` of load in each of its two parts."""
     pids = proxy.started.pids()
     healthy, healthy_cpu, rss_healthy = _load(proxy, pids, rate, seconds)
-    new.started.signal_all(signal.SIGSTOP)
+    harm.harm(new)
     try:
         stalled, stalled_cpu, rss_stalled = _load(proxy, pids, rate, seconds)
     finally:
-        new.started.signal_all(signal.SIGCONT)
+        harm.heal(new)
     accepted = healthy.accepted + stalled.accepted
     drain(proxy)
     lost, duplicates = compare(accepted, old.ids_log, new.ids_log)

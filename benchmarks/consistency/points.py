@@ -13,7 +13,7 @@ from benchmarks.processes import BenchmarkFailed
 from config.stores import InfluxDB1Store as Settings
 from consistency.rows import Span
 from consistency.stores.influxdb1 import InfluxDB1Store
-from tests.harness.influxdb import DATABASE, InfluxDB
+from deploy.influxdb import DATABASE, InfluxDB
 
 BEGIN: Final = 1_769_860_800 * 10**9
 SERIES: Final = 100

@@ -1,6 +1,7 @@
 """`python -m benchmarks.websocket.clients PORT ...`: the clients, who print one line of JSON when their work is done.
 
     --window W --seconds S    each client keeps W messages on their way: sends the next as soon as one is acknowledged
+    --batch                   with a window: sends W in one write, and the next W when all of them are acknowledged
     --rate R --seconds S      R messages per second in all, each when it is due, whatever has become of those before
     neither                   the sessions are opened, and that was it
 
@@ -64,6 +65,16 @@ class Client(asyncio.Protocol):
             self.sent += 1
             self._waiting.append((due, identity))
             self._write(frame(TEXT, text, is_client=True) + frame(PING, b"%d" % self.sent, is_client=True))
+
+    def send_batch(self, due: float, count: int) -> None:
+        """Send so many messages in one write, with one Ping behind them."""
+        parts = []
+        for _ in range(count):
+            identity, text = self._messages.make()
+            self._waiting.append((due, identity))
+            parts.append(frame(TEXT, text, is_client=True))
+        self.sent += count
+        self._write(b"".join(parts) + frame(PING, b"%d" % self.sent, is_client=True))
 
     def _write(self, data: bytes) -> None:
         """Send it by itself, while the kernel takes it: uvloop would put the writes of an iteration together."""
@@ -163,6 +174,25 @@ async def keep_window(port: int, count: int, window: int, seconds: float) -> tup
     return clients, time.perf_counter() - start
 
 
+async def keep_batches(port: int, count: int, size: int, seconds: float) -> tuple[list[Client], float]:
+    """Load with whole batches; as `keep_window`."""
+    until = 0.0
+
+    def acknowledged(client: Client, _: int) -> None:
+        now = time.perf_counter()
+        if not client.outstanding and now < until:
+            client.send_batch(now, size)
+
+    clients = await open_all(port, count, acknowledged)
+    start = time.perf_counter()
+    until = start + seconds
+    for client in clients:
+        client.send_batch(start, size)
+    await asyncio.sleep(seconds)
+    await all_acknowledged(clients)
+    return clients, time.perf_counter() - start
+
+
 async def keep_rate(port: int, count: int, rate: float, seconds: float) -> tuple[list[Client], float]:
     """Load at a constant rate, the clients in turn; the clients, and how long it took."""
     clients = await open_all(port, count, lambda client, messages: None)
@@ -189,7 +219,9 @@ def quantile(ordered: list[float], share: float) -> float:
 async def work(options: argparse.Namespace) -> None:
     """Do it, say so, and stay."""
     port, count = options.port, options.connections
-    if options.window:
+    if options.batch:
+        clients, took = await keep_batches(port, count, options.window, options.seconds)
+    elif options.window:
         clients, took = await keep_window(port, count, options.window, options.seconds)
     elif options.rate:
         clients, took = await keep_rate(port, count, options.rate, options.seconds)
@@ -215,6 +247,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--window", type=int, default=0)
+    parser.add_argument("--batch", action="store_true")
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--ids", type=Path, metavar="FILE")

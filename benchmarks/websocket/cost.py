@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from benchmarks.peers import Proxy
-from benchmarks.processes import BenchmarkFailed
+from benchmarks.processes import BenchmarkFailed, rss_bytes
 from benchmarks.rounds import SETTLE, Cpu, Round, check, settle
 from benchmarks.websocket.stand import SessionBackend, clients
 
@@ -23,24 +23,47 @@ START_AND_END: Final = 60.0
 """Seconds that the clients may take beside their load."""
 
 
+class Window(NamedTuple):
+    """How each client sends.
+
+    size: messages on their way; is_batch: all of them in one write, once those before are acknowledged
+    """
+
+    size: int
+    is_batch: bool = False
+
+    @property
+    def name(self) -> str:
+        """As tables have it."""
+        return f"batches of {self.size}" if self.is_batch else f"window {self.size}"
+
+
 def measure(
-    proxy: Proxy, old: SessionBackend, new: SessionBackend, *, window: int, seconds: float, core: int, directory: Path
+    proxy: Proxy,
+    old: SessionBackend,
+    new: SessionBackend,
+    *,
+    window: Window,
+    seconds: float,
+    core: int,
+    directory: Path,
 ) -> Round:
     """Load one proxy once; raises BenchmarkFailed when it did not do what it is there for.
 
-    window: messages of each client that are on their way; directory: for the clients' log
+    directory: for the clients' log
     """
     pids = proxy.started.pids()
     receipts, handed = (proxy.admin.receipts(), proxy.admin.handed()) if proxy.admin else (0, 0)
     seen_old, seen_new, cpu = old.messages(), new.messages(), Cpu(pids)
-    load = ("--connections", CONNECTIONS, "--window", window, "--seconds", seconds)
+    load = ["--connections", CONNECTIONS, "--window", window.size, "--seconds", seconds]
+    load += ["--batch"] if window.is_batch else []
     with clients(proxy.port, *load, core=core, log=directory / "clients.log") as loading:
         time.sleep(seconds)  # looking after them takes time from their core
         done = loading.wait(START_AND_END)
         # Nothing is asked of ours meanwhile: the answers would be charged to it.
         time.sleep(SETTLE if proxy.admin is None else REDELIVER_WINDOW + SETTLE)
         settle(proxy, receipts + done.messages)
-        spent = cpu.per_event(max(done.messages, 1))
+        spent, rss = cpu.per_event(max(done.messages, 1)), rss_bytes(pids)
     if proxy.started.pids() != pids:
         raise BenchmarkFailed(f"{proxy.name} lost or gained a process under load:\n{proxy.started.tail()}")
     if done.messages == 0:
@@ -60,6 +83,7 @@ def measure(
         copied=min(seen_old, seen_new) / done.messages if proxy.copies else 0.0,
         by_role=spent,
         handed=(proxy.admin.handed() - handed) / done.messages if proxy.admin else 0.0,
+        rss=rss,
     )
     check(proxy, one, loses=False)
     return one

@@ -1,6 +1,6 @@
 """Many sessions in which nothing happens: what memory do they take, and do requests beside them feel it?
 
-requests at a fixed rate   ->   5,000 sessions are opened   ->   the same rate   ->   they end; and again
+requests at a fixed rate   ->   the sessions are opened      ->   the same rate   ->   they end; and again
     p99, memory                                                   p99, memory
 """
 
@@ -19,7 +19,6 @@ from benchmarks.peers import Proxy
 from benchmarks.processes import BenchmarkFailed, rss_bytes, wait_until
 from benchmarks.websocket.stand import SessionBackend, clients
 
-SESSIONS: Final = 5_000
 RATE: Final = 2_000.0
 """Requests per second beside them: a tenth of what a core can do, so that p99 is not about queues."""
 _OPEN_TIMEOUT: Final = 120.0
@@ -48,7 +47,15 @@ class IdleResult(NamedTuple):
 
 
 def run(
-    proxy: Proxy, old: SessionBackend, new: SessionBackend, *, rounds: int, seconds: float, core: int, directory: Path
+    proxy: Proxy,
+    old: SessionBackend,
+    new: SessionBackend,
+    *,
+    sessions: int,
+    rounds: int,
+    seconds: float,
+    core: int,
+    directory: Path,
 ) -> IdleResult:
     """Play the story above so many times, with `seconds` of load in each part."""
     pids = proxy.started.pids()
@@ -58,14 +65,14 @@ def run(
         rss.append(rss_bytes(pids))
         without.append(_load(proxy, seconds))
         log = directory / f"clients{number}.log"
-        with clients(proxy.port, "--connections", SESSIONS, core=core, log=log) as waiting:
+        with clients(proxy.port, "--connections", sessions, core=core, log=log) as waiting:
             done = waiting.wait(_OPEN_TIMEOUT)
             _wait_for_sessions((old, new), done.sessions)
             time.sleep(_REST)
             rss.append(rss_bytes(pids))
             beside.append(_load(proxy, seconds))
-            if not waiting.is_done() or min(old.sessions(), new.sessions()) < SESSIONS:
-                raise BenchmarkFailed(f"{proxy.name} did not keep {SESSIONS} sessions open")
+            if not waiting.is_done() or min(old.sessions(), new.sessions()) < sessions:
+                raise BenchmarkFailed(f"{proxy.name} did not keep {sessions} sessions open")
         _wait_for_sessions((old, new), 0)
         time.sleep(_REST)
 
@@ -73,7 +80,7 @@ def run(
         return statistics.median(part.quantile(share) for part in parts)
 
     return IdleResult(
-        SESSIONS,
+        sessions,
         RATE,
         rounds,
         median(without, 0.5),

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from benchmarks.peers import (
     FILES,
@@ -24,6 +24,9 @@ from benchmarks.peers import (
     wait_until_ready,
 )
 from benchmarks.processes import Started, free_ports
+
+TUNNEL: Final = "nginx tunnel to one backend"
+WEBSOCKETS: Final = "dual write with `websockets`"
 
 
 def _module(name: str) -> list[str]:
@@ -120,7 +123,7 @@ class SessionPeers:
         """nginx, which tunnels to old alone."""
         (port,) = free_ports(1)
         started = start_nginx("nginx", "tunnel.conf", self._core, self._folder(), {"LISTEN": port, **self._ports})
-        return self._keep(Proxy("nginx tunnel to one backend", started, port, share_new=0.0, copies=False))
+        return self._keep(Proxy(TUNNEL, started, port, share_new=0.0, copies=False))
 
     def dual_websockets(self) -> Proxy:
         """A dual writer made of the `websockets` library."""
@@ -129,18 +132,21 @@ class SessionPeers:
         directory.mkdir(parents=True)
         command = [sys.executable, str(FILES / "dual_websockets.py"), str(port), *map(str, self._ports.values())]
         started = Started("dual_websockets", command, core=self._core, log=directory / "log")
-        return self._keep(Proxy("dual write with `websockets`", started, port, share_new=0.0, copies=True))
+        return self._keep(Proxy(WEBSOCKETS, started, port, share_new=0.0, copies=True))
 
     def _keep(self, proxy: Proxy) -> Proxy:
         self.started.append(proxy)
         wait_for_port(proxy.started, proxy.port)
         return proxy
 
-    def crossfade(self, name: str, template: str = "sessions.yaml", **values: object) -> Proxy:
+    def crossfade(
+        self, name: str, template: str = "sessions.yaml", *, code: Path | None = None, **values: object
+    ) -> Proxy:
         """Ours with one worker, sessions in stage `dualwrite`: `proxyctl run` of a file of peers/."""
         (port,) = free_ports(1)
         directory = self._folder()
-        started = start_crossfade(name, template, self._core, directory, {"LISTEN": port, **self._ports, **values})
+        filled = {"LISTEN": port, **self._ports, **values}
+        started = start_crossfade(name, template, self._core, directory, filled, code=code)
         admin = admin_of(directory)
         proxy = Proxy(name, started, port, share_new=0.0, copies=True, durability="before-ack", admin=admin)
         self.started.append(proxy)

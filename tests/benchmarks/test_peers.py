@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.peers import FILES, fill, parse_stub_status
+from benchmarks.peers import FILES, fill, parse_stub_status, tracing_section
 from benchmarks.processes import BenchmarkFailed
 from config.loader import load
 from config.model import WebSocket
 
 VALUES: dict[str, object] = {
     "LISTEN": 1,
+    "TLS": "",
     "OLD": 2,
     "NEW": 3,
     "DIR": "/tmp/d",
@@ -22,6 +23,10 @@ VALUES: dict[str, object] = {
     "WEIGHT": 25,
     "DURABILITY": "off",
     "CARRY_OVER": "false",
+    "WORKERS": 1,
+    "TRIGGER": "",
+    "ADMIN": "off",
+    "TRACING": "null",
 }
 
 
@@ -41,6 +46,16 @@ def test_our_own_file_is_what_the_benchmark_says_it_is() -> None:
     assert (route["key"], route["event_id"]) == ("json:/entity_id", ["json:/context/id"])
     assert (route["ordering"], route["ack"]) == ("answered", "authority")
     assert (route["stage"], route["weight"]) == ("split", 25)
+
+
+def test_our_own_file_traces_and_is_looked_at_where_that_is_asked_for(tmp_path: Path) -> None:
+    values = VALUES | {"DIR": tmp_path, "TRACING": tracing_section(4318, "1%"), "ADMIN": "127.0.0.1:6"}
+    path = tmp_path / "crossfade.yaml"
+    path.write_text(fill((FILES / "crossfade.yaml").read_text(), values))
+    settings = load(path)
+    assert settings.tracing is not None
+    assert (settings.tracing.url, settings.tracing.sample) == ("http://127.0.0.1:4318/v1/traces", 0.01)
+    assert settings.admin.tcp is not None
 
 
 @pytest.mark.parametrize(("name", "routes"), [("sessions.yaml", 1), ("idle.yaml", 2)])

@@ -159,6 +159,17 @@ async def dual_writer(dual: ModuleType, ports: list[int]) -> AsyncIterator[int]:
 
 
 @pytest.mark.asyncio
+async def test_a_batch_has_one_ping_behind_it() -> None:
+    async with backends(1) as made:
+        done, _ = await clients.keep_batches(made.ports[0], count=2, size=8, seconds=0.1)
+        sent = [client.sent for client in done]
+        assert [len(client.ids) for client in done] == sent
+        assert all(number and number % 8 == 0 for number in sent)
+        assert made[0].messages == sum(sent)
+        close(done)
+
+
+@pytest.mark.asyncio
 async def test_the_peer_gives_every_message_to_both(dual: ModuleType) -> None:
     async with backends(2) as made, dual_writer(dual, made.ports) as port:
         done, _ = await clients.keep_window(port, count=2, window=4, seconds=0.2)
@@ -227,7 +238,7 @@ def proxy(backend: stand.SessionBackend, *, copies: bool) -> Proxy:
 
 def measure(one: Proxy, around: list[stand.SessionBackend], directory: Path) -> object:
     old, new, _ = around
-    return cost.measure(one, old, new, window=2, seconds=0.2, core=0, directory=directory).copied
+    return cost.measure(one, old, new, window=cost.Window(2), seconds=0.2, core=0, directory=directory).copied
 
 
 def test_a_proxy_that_gives_messages_to_nobody_fails_the_run(

@@ -1,0 +1,1 @@
+"""What clients notice while an instance reloads, is upgraded, or loses processes: nothing."""

@@ -1,0 +1,90 @@
+"""What clients saw of switches under load, and what it is held against: values alone."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from benchmarks.report import Target
+from proxy.demo.record import Promise
+
+SLOWER_BOUND: Final = 3.0
+"""p99 during switches over that of the rest of the same run."""
+ENOUGH: Final = 0.97
+"""Of the rate that is asked for."""
+
+
+class Span(NamedTuple):
+    """A switch, from what began it until it was done; perf_counter seconds."""
+
+    began: float
+    ended: float
+
+
+class Seen(NamedTuple):
+    """A run of switches of one kind under load.
+
+    events: accepted; asked, answered: events per second; errors: by kind, for a person; refused: connections that were
+    not taken; broken: requests that were not answered with 2xx for another reason; closed: sessions that ended before
+    their client ended them; excused: connections of processes that were killed, which may end; lost, misordered: of
+    events, over both stores; normal, switching: p99 (seconds) of answers outside of switches and meanwhile.
+    """
+
+    spans: list[Span]
+    events: int
+    asked: float
+    answered: float
+    errors: str
+    refused: int
+    broken: int
+    closed: int
+    excused: int
+    lost: int
+    misordered: int
+    normal: float
+    switching: float
+
+    @property
+    def ratio(self) -> float:
+        """How much slower answers are during switches."""
+        return self.switching / self.normal if self.normal else 0.0
+
+
+def targets(name: str, seen: Seen) -> list[Target]:
+    """Whether nobody noticed but the clients of processes that were killed. name: of the switches, in the plural."""
+    hurt = seen.broken + seen.closed
+    limit = "0, 0, 0, 0" if not seen.excused else f"0, at most {seen.excused} of the killed, 0, 0"
+    text = f"{seen.refused}, {hurt}, {seen.lost}, {seen.misordered} of {seen.events:,}; {seen.errors}"
+    is_well = not (seen.refused or seen.lost or seen.misordered) and hurt <= seen.excused
+    seconds = sorted(span.ended - span.began for span in seen.spans)
+    took = f"median {seconds[len(seconds) // 2]:.2f} s, worst {seconds[-1]:.2f} s"
+    what = f"{len(seconds)} {name} ({took})"
+    slower = f"{1000 * seen.switching:.1f} ms, {1000 * seen.normal:.1f} ms else: {seen.ratio:.2f}"
+    rate = f"{seen.answered:,.0f}/s"
+    return [
+        Target(f"{what}: refused, broken, lost, out of order", text, limit, is_well),
+        Target(f"{name}: p99 meanwhile", slower, f"< {SLOWER_BOUND:g} x", seen.ratio < SLOWER_BOUND),
+        Target(f"{name}: events answered", rate, f"{seen.asked:,.0f}/s", seen.answered >= ENOUGH * seen.asked),
+    ]
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Of values in any order; 0 without any."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def split(promises: Iterable[Promise], spans: Sequence[Span]) -> tuple[list[float], list[float]]:
+    """Seconds until the answer, of events outside of all spans and of those that were on their way during one.
+
+    spans: in order, none within another.
+    """
+    begins, ends = [span.began for span in spans], [span.ended for span in spans]
+    outside: list[float] = []
+    inside: list[float] = []
+    for promise in promises:
+        # Spans that had ended when it was sent, and those that had begun when it was answered.
+        is_inside = bisect_left(ends, promise.sent) < bisect_right(begins, promise.answered)
+        (inside if is_inside else outside).append(promise.answered - promise.sent)
+    return outside, inside

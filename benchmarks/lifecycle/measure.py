@@ -1,0 +1,94 @@
+"""Switches of one kind while requests and messages come at a fixed rate: what clients saw, what both stores have."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final, NamedTuple
+
+from benchmarks.lifecycle.figures import Seen, Span, quantile, split
+from benchmarks.lifecycle.switches import Switch, timed
+from benchmarks.live.client import MESSAGES, REQUESTS, Client
+from benchmarks.live.stand import NEVER_REVERT, Stand, stand
+from benchmarks.processes import BenchmarkFailed
+from proxy.demo.comparison import compare
+from proxy.demo.record import Record, joined
+from proxy.load.wire import REFUSED
+
+_PAUSE: Final = 0.5
+"""Seconds between two switches, in which answers are as usual."""
+_BEFORE: Final = 5.0
+"""Seconds of usual answers at either end."""
+_SETTLE: Final = 2.0
+"""Seconds until clients are started and sessions open."""
+_FINISH: Final = 120.0
+
+
+class Traffic(NamedTuple):
+    """requests: events per second over HTTP, on so many connections; messages: of all sessions together."""
+
+    requests: float
+    connections: int
+    messages: float
+    sessions: int
+
+
+async def measure(switch: Switch, times: int, traffic: Traffic) -> Seen:
+    """Raises BenchmarkFailed, or what else made it impossible to measure."""
+    async with stand(has_sessions=True, stage="dualwrite", trigger=NEVER_REVERT) as opened:
+        spans: list[Span] = []
+        began, excused, record = await _load(opened, traffic, switch, times, spans)
+        await opened.drained(record.accepted)
+        found = [compare(record, backend.stored()) for backend in (opened.old, opened.new)]
+        outside, inside = split(record.promises, spans)
+        return Seen(
+            spans=spans,
+            events=record.accepted,
+            asked=traffic.requests + traffic.messages,
+            answered=_rate(record, began),
+            errors=record.errors_text(),
+            refused=record.failures[REFUSED],
+            broken=record.client_errors - record.failures[REFUSED] - record.closed,
+            closed=record.closed,
+            excused=excused,
+            lost=sum(len(each.lost) + len(each.different) + len(each.unknown) for each in found),
+            misordered=sum(len(each.misordered) for each in found),
+            normal=quantile(outside, 0.99),
+            switching=quantile(inside, 0.99),
+        )
+
+
+async def _load(
+    opened: Stand, traffic: Traffic, switch: Switch, times: int, spans: list[Span]
+) -> tuple[float, int, Record]:
+    """When everything was open, the connections that may have ended, and what both clients know."""
+    address, directory = opened.instance.address, opened.directory
+    clients = [
+        Client(REQUESTS, address, traffic.requests, directory, 1, traffic.connections),
+        Client(MESSAGES, address, traffic.messages, directory, 2, traffic.sessions),
+    ]
+    try:
+        await asyncio.sleep(_SETTLE)
+        began = time.perf_counter()
+        await asyncio.sleep(_BEFORE)
+        excused = 0
+        for number in range(times):
+            span, ended = await timed(switch, opened, number)
+            spans.append(span)
+            excused += ended
+            await asyncio.sleep(_PAUSE)
+            for client in clients:
+                client.child.check()
+        await asyncio.sleep(_BEFORE)
+        return began, excused, joined(await asyncio.gather(*(client.stop() for client in clients)))
+    finally:
+        for client in clients:
+            await client.cancel()
+
+
+def _rate(record: Record, began: float) -> float:
+    """Events per second that were promised, from when everything was open until the last was sent."""
+    if not record.promises:
+        raise BenchmarkFailed(f"not one event was accepted: {record.errors_text()}")
+    until = max(promise.sent for promise in record.promises)
+    return sum(began < promise.answered <= until for promise in record.promises) / (until - began)

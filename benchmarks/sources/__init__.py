@@ -1,0 +1,1 @@
+"""What a source costs and adds, with real processes: a house that speaks as Home Assistant, the daemon, two stores."""

@@ -1,0 +1,139 @@
+"""What is promised of everything but ratios between proxies, and the results held against it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from benchmarks.attacked import Measured
+from benchmarks.commands import StartResult, WeightResult
+from benchmarks.costs import by_role
+from benchmarks.observed import CONSOLES, DATA_PLANE, ObservedResult
+from benchmarks.opened import ClientsResult
+from benchmarks.report import KIB, MIB, Part, Table, Target, mib, ms
+from benchmarks.stalled import StalledResult
+from benchmarks.websocket.idle import IdleResult
+
+STALLED_BOUND: Final = 0.010
+"""Seconds that clients' p99 may be above that of the healthy run."""
+RSS_BOUND: Final = 128 * MIB
+WEIGHT_BOUND: Final = 0.050
+HELP_BOUND: Final = 0.100
+ATTACKED_BOUND: Final = 1.2
+"""p99 of healthy clients of an attacked proxy over that of the same proxy beside it; or what it is with nginx."""
+IDLE_BOUND: Final = 12 * KIB
+CLIENT_BOUND: Final = 4 * KIB
+IDLE_LATENCY_BOUND: Final = 0.001
+"""Seconds that p99 of requests may differ with idle sessions beside them; rounds of the same differ as well."""
+ERRORS_BOUND: Final = 0.001
+OBSERVED_BOUND: Final = 1.03
+"""The data plane's CPU time per event while three consoles and a Prometheus look, over without."""
+
+
+def stalled(name: str, latency: str, events: str, one: StalledResult) -> Part:
+    """A copy's backend that was away. latency: of what; events: what came meanwhile."""
+    bound = one.healthy_p99 + STALLED_BOUND
+    growth = one.rss_stalled - one.rss_healthy
+    targets = [
+        Target(f"{name}: {latency} p99", ms(one.stalled_p99), f"≤ {ms(bound)}", one.stalled_p99 <= bound),
+        Target(f"{name}: {events}", f"{one.lost} lost, {one.failed} failed", "0, 0", not one.lost and not one.failed),
+        Target(f"{name}: memory gained", mib(growth), f"≤ {mib(RSS_BOUND)}", growth <= RSS_BOUND),
+    ]
+    rows = [
+        ["healthy", ms(one.healthy_p50), ms(one.healthy_p99), mib(one.rss_healthy), by_role(one.healthy_cpu)],
+        ["away", ms(one.stalled_p50), ms(one.stalled_p99), mib(one.rss_stalled), by_role(one.stalled_cpu)],
+    ]
+    title = f"{name}, {one.rate:.0f} {events}/s in an open loop, {one.events} {events}"
+    header = ["", "p50", "p99", "memory", f"CPU µs/{events.removesuffix('s')}"]
+    note = f"Lost {one.lost}, failed {one.failed}, delivered twice {one.duplicates}."
+    return Part(one._asdict(), [Table(title, header, rows, note)], targets)
+
+
+def weight(one: WeightResult) -> Part:
+    """Changes of the weight under load."""
+    met = one.worst < WEIGHT_BOUND and not one.errors
+    measured = f"{ms(one.worst)}, {one.errors} client errors"
+    name = f"weight change on all workers, worst of {one.changes}"
+    return Part(one._asdict(), targets=[Target(name, measured, f"< {ms(WEIGHT_BOUND)}, 0", met)])
+
+
+def start(one: StartResult) -> Part:
+    """Start-up and the command line."""
+    rows = [
+        ["`proxyctl run`, until it is ready", ms(one.ready)],
+        ["the same, until the first event has its answer", ms(one.first_answer)],
+        ["`proxyctl --help`, warm", ms(one.help)],
+        ["`proxyctl --help`, files not in memory", ms(one.help_cold)],
+    ]
+    target = Target("proxyctl --help", ms(one.help), f"< {ms(HELP_BOUND)}", one.help < HELP_BOUND)
+    return Part(one._asdict(), [Table(f"Start, medians of {one.starts}", ["", "took"], rows)], [target])
+
+
+def idle(one: IdleResult) -> Part:
+    """Sessions in which nothing happens."""
+    name = f"{one.sessions} idle sessions"
+    per_session, bound = one.bytes_per_session, one.p99_without + IDLE_LATENCY_BOUND
+    targets = [
+        _memory(f"{name}: memory of each", per_session, IDLE_BOUND),
+        Target(
+            f"{name}: p99 of requests beside them",
+            f"{ms(one.p99_with)}, {one.failed} failed",
+            f"≤ {ms(bound)}, 0",
+            one.p99_with <= bound and not one.failed,
+        ),
+    ]
+    rows = [
+        ["0", ms(one.p50_without), ms(one.p99_without), mib(one.rss_without)],
+        [str(one.sessions), ms(one.p50_with), ms(one.p99_with), mib(one.rss_with)],
+    ]
+    title = f"{name}, {one.rate:.0f} requests/s beside them, {one.rounds} rounds"
+    return Part(one._asdict(), [Table(title, ["sessions", "p50", "p99", "memory"], rows)], targets)
+
+
+def clients(one: ClientsResult) -> Part:
+    """Clients that are connected and send little."""
+    name = f"{one.clients} connected clients"
+    return Part(
+        one._asdict(),
+        targets=[
+            _memory(f"{name}: memory of each", one.bytes_per_client, CLIENT_BOUND),
+            errors(f"{name}, {one.rate:.0f} events/s by all in turn, p99 {ms(one.p99)}", one.failed, one.events),
+        ],
+    )
+
+
+def _memory(name: str, size: float, bound: int) -> Target:
+    return Target(name, f"{size / KIB:.1f} KiB", f"≤ {bound / KIB:.0f} KiB", size <= bound)
+
+
+def errors(name: str, failed: int, events: int) -> Target:
+    """A share of the events that were sent."""
+    share = failed / max(events, 1)
+    met = bool(events) and share < ERRORS_BOUND
+    return Target(name, f"{share:.3%} errors of {events}", f"< {ERRORS_BOUND:.1%} errors", met)
+
+
+def attacked(found: dict[str, dict[str, Measured]]) -> Part:
+    """By kind of attack and name of the proxy."""
+    targets, rows = [], []
+    for kind, proxies in found.items():
+        ours, nginx = proxies["crossfade"].ratio, proxies["nginx"].ratio
+        bound = max(ATTACKED_BOUND, nginx)
+        name = f"{kind}: p99 of others, attacked / beside it"
+        targets.append(Target(name, f"{ours:.2f}", f"≤ {bound:.2f}", ours <= bound))
+        for proxy, one in proxies.items():
+            cells = [*map(ms, one.p99), f"{one.ratio:.2f}", f"{one.cpu[0]:.1%}, {one.cpu[1]:.1%}"]
+            rows.append([f"{kind}, {proxy}", *cells])
+    header = ["attack, proxy", "p99 attacked", "p99 beside it", "ratio", "processor of the two"]
+    figures = {kind: {name: one._asdict() for name, one in proxies.items()} for kind, proxies in found.items()}
+    return Part(figures, [Table("Under slowhttptest, 20 new attackers a second", header, rows)], targets)
+
+
+def observed(one: ObservedResult) -> Part:
+    """Somebody looks, and nobody does."""
+    ratios = f"{one.ratio:.3f} ({one.seen:.1f} / {one.alone:.1f} µs; {one.ratio_min:.3f} to {one.ratio_max:.3f})"
+    name = f"{' and '.join(DATA_PLANE)}: CPU per event, looked at / not"
+    target = Target(name, ratios, f"≤ {OBSERVED_BOUND:g}", one.ratio <= OBSERVED_BOUND)
+    rows = [["nobody looks", by_role(one.by_role_alone)], ["looked at", by_role(one.by_role_seen)]]
+    title = f"{CONSOLES} consoles and a scrape each second, {one.pairs} pairs of rounds"
+    note = f"Each console got at least {one.told:.1f} snapshots/s; {one.scrapes} scrapes."
+    return Part(one._asdict(), [Table(title, ["", "CPU µs/event"], rows, note)], [target])
