@@ -1,7 +1,7 @@
-"""`make test` and `make soak`: all tests, in two processes; with arguments, pytest with these.
+"""`make test` and `make soak`: all tests, in some processes; with arguments, pytest with these.
 
     the machine's network       everything but BESIDE, one test after another: most of them are about time
-    a network of its own        BESIDE, at a low priority: they wait for databases, or say little of time
+    networks of their own       each lane of BESIDE, at a low priority: they wait for databases, or say little of time
 
 Two suites on one network would take each other's ports, of servers that a test has stopped and starts again. Where no
 network can be made (that needs root) they run one after the other.
@@ -9,31 +9,58 @@ network can be made (that needs root) they run one after the other.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import IO, Final
 
 from benchmarks import compiled
+from deploy import checks, packages
+from deploy.home_assistant import install
 from tests.conftest import SOAK
-from tests.harness import packages, postgres
+from tests.harness import postgres
 
 BESIDE: Final = (
-    "tests/cli",
-    "tests/config",
-    "tests/consistency",
-    "tests/control",
-    "tests/core",
-    "tests/influxdb",
-    "tests/ledger",
-    "tests/project",
-    "tests/report",
-    "tests/e2e/test_checker.py",
-    "tests/e2e/test_compiled.py",
+    (
+        "tests/cli",
+        "tests/config",
+        "tests/control",
+        "tests/core",
+        "tests/deploy",
+        "tests/ledger",
+        "tests/project",
+        "tests/report",
+        "tests/e2e/test_compiled.py",
+    ),
+    (
+        "tests/consistency",
+        "tests/home_assistant",
+        "tests/influxdb",
+        "tests/e2e/test_checker.py",
+    ),
 )
+"""Lanes, each about as long as what runs alone."""
+PROGRAMS: Final = {
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
+    "fish": "fish",
+    "influxd": "influxdb",
+    "node": "nodejs",
+    "npm": "npm",
+    "promtool": "prometheus",
+    "systemd-analyze": "systemd",
+    "victoria-metrics": "victoria-metrics",
+    "yamllint": "yamllint",
+    "zsh": "zsh",
+}
+LIBRARIES: Final = {"influxdb": "python3-influxdb"}
+"""Of Debian's Python. Both: what tests install where it is missing, and its package."""
 NETWORK: Final = ("unshare", "--net", "--", "sh", "-c", 'ip link set lo up && exec nice -n 10 "$@"', "sh")
 PYTEST: Final = (sys.executable, "-m", "pytest", *(["--timeout=900"] if SOAK else []))
 """Fifty times as many examples take their time, beside something else above all."""
@@ -48,24 +75,19 @@ def main(arguments: list[str]) -> int:
     network = own_network()
     if network:
         prepare()  # there is no way out of a network of one's own
-    with tempfile.TemporaryFile("w+") as said:
-        beside = start([*network, *PYTEST, "-p", "no:cacheprovider", *BESIDE], said) if network else None
-        try:
-            alone = told([*PYTEST, *(f"--ignore={path}" for path in BESIDE)])
-            beside = beside or start([*PYTEST, *BESIDE], said)
-            code = beside.wait()
-        finally:
-            if beside is not None and beside.poll() is None:
-                beside.terminate()
-                beside.wait()
-        said.seek(0)
-        print(f"\n{', '.join(BESIDE)}:")
-        lines = said.readlines()
-        sys.stdout.writelines(lines)
-    counts = counted(alone.lines) + counted(lines)
+    with contextlib.ExitStack() as running:
+        begin = [partial(running.enter_context, lane(network, paths)) for paths in BESIDE]
+        lanes = [each() for each in begin] if network else []
+        ends = [told([*PYTEST, *(f"--ignore={path}" for paths in BESIDE for path in paths)])]
+        for index, paths in enumerate(BESIDE):
+            ended = (lanes[index] if network else begin[index]()).ended()
+            print(f"\n{', '.join(paths)}:")
+            sys.stdout.writelines(ended.lines)
+            ends.append(ended)
+    counts = sum((counted(each.lines) for each in ends), Counter[str]())
     names = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
-    print(f"==== both: {names or 'no tests ran'} in {time.monotonic() - begun:.0f}s ====", flush=True)
-    return alone.code or code
+    print(f"==== all: {names or 'no tests ran'} in {time.monotonic() - begun:.0f}s ====", flush=True)
+    return next((each.code for each in ends if each.code), 0)
 
 
 class Told:
@@ -87,9 +109,31 @@ def told(command: list[str]) -> Told:
     return Told(lines, process.returncode)
 
 
-def start(command: list[str], said: IO[str]) -> subprocess.Popen[bytes]:
-    """Begin a process whose words are kept."""
-    return subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+class Lane:
+    """A process whose words are kept until it has ended."""
+
+    def __init__(self, command: list[str], said: IO[str]) -> None:
+        self._said = said
+        self.process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+
+    def ended(self) -> Told:
+        """What it said, once it has ended."""
+        code = self.process.wait()
+        self._said.seek(0)
+        return Told(self._said.readlines(), code)
+
+
+@contextlib.contextmanager
+def lane(network: list[str], paths: Sequence[str]) -> Iterator[Lane]:
+    """Tests under these paths, begun; ended by force when it is left before them. network: see `own_network`."""
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        running = Lane([*network, *PYTEST, "-p", "no:cacheprovider", *paths], said)
+        try:
+            yield running
+        finally:
+            if running.process.poll() is None:
+                running.process.terminate()
+                running.process.wait()
 
 
 def own_network() -> list[str]:
@@ -102,10 +146,15 @@ def own_network() -> list[str]:
 
 
 def prepare() -> None:
-    """Install what the tests beside need. Raises RuntimeError when that cannot be done."""
-    packages.program("influxd", "influxdb")
-    packages.program("victoria-metrics", "victoria-metrics")
+    """Install what tests need that is no package of Python. Raises RuntimeError or InstallError when that fails."""
+    for name, package in PROGRAMS.items():
+        packages.program(name, package)
+    for name, package in LIBRARIES.items():
+        packages.library(name, package)
+    checks.prepare()
     postgres.prepare()
+    if install.runs_here():
+        install.prepare()
     compiled.prepare()
 
 

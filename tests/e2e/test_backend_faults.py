@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from proxy.demo.admin import Status
 from proxy.demo.load import Load, until_accepted, wait_until
+from proxy.demo.store import digest_of
 from proxy.demo.toy import ToyBackend
+from tests.harness.caller import Caller
 from tests.harness.scene import NEVER_REVERT, Scene, scene
 
 pytestmark = pytest.mark.asyncio
 
+_OFTEN = 8
+"""Deliveries of one event; five open a breaker."""
 FAULTS: dict[str, tuple[str, dict[str, float]]] = {
     "errors": ("errors", {}),
     "every third fails": ("errors", {"status": 500, "every": 3}),
@@ -94,12 +99,32 @@ async def test_the_proxy_reverts_by_itself_and_old_answers_on() -> None:
         await opened.verify(record)
 
 
+async def test_one_event_that_new_never_takes_reverts_nothing() -> None:
+    async with scene(stage="live", weight=50) as opened:
+        load = opened.load(rate=100.0)
+        await until_accepted(load, 40)
+        await opened.new.fault("errors", only="odd")
+        caller, body = Caller(opened.instance.address), b'{"entity_id": "odd"}'
+        assert (await caller.post({"X-Event-Id": "odd"}, body)).status == 201
+        caller.close()
+        load.record.digests["odd"] = digest_of(body)
+        deadline = time.monotonic() + 30
+        while (await opened.admin.ask("GET", "/api/v1/status"))["counters"].get("ledger_retries", 0) < _OFTEN:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        await until_accepted(load, 100)
+        route = (await opened.admin.status()).routes[0]
+        assert not route.latched, route.latch_reason
+        await opened.new.fault("none")
+        await opened.verify(await load.stop())
+
+
 async def test_with_a_single_key_the_ledger_sees_that_new_is_down() -> None:
     async with scene(stage="live", weight=1) as opened:
         load = opened.load(rate=20.0, keys=1, connections=1)
         await until_accepted(load, 5)
         await opened.new.fault("errors")
         status = await opened.admin.until(lambda status: status.routes[0].latched, 30, "the revert")
-        assert status.routes[0].latch_reason == "the breaker of new is open in the ledger"
+        assert status.routes[0].latch_reason == "the breaker of new is open in the ledger: status 503"
         await opened.new.fault("none")
         await opened.verify(await load.stop())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -10,13 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import compiled
 from proxy.core.checked import MISMATCHES
 from proxy.demo import run as demo
 from proxy.demo.instance import basic_config
@@ -24,6 +27,7 @@ from proxy.demo.store import Arrival, Store, damage_store, read_store
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "proxy.cli.main", "demo", "--fast"]
+"""From a checkout, with the compiled modules (`tests.e2e.conftest`)."""
 
 
 @pytest.fixture
@@ -34,11 +38,35 @@ def workshop() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def start(workshop: Path, *arguments: str) -> subprocess.Popen[str]:
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Path]:
+    """A clean environment outside the tree, with the wheel and what the lock pins: as the image has it."""
+    compiled.build()
+    (wheel,) = (ROOT / "build" / "wheel").glob("crossfade-*.whl")
+    with tempfile.TemporaryDirectory(prefix="cf-") as place:
+        environment = Path(place, "environment")
+        uv = [sys.executable, "-m", "uv", "--quiet"]
+        pip = [*uv, "pip", "install", "--python", str(environment)]
+        for words in (
+            [*uv, "venv", "--python", sys.executable, str(environment)],
+            [*pip, "--require-hashes", "--requirement", str(ROOT / "requirements.txt")],
+            [*pip, "--no-index", "--no-deps", str(wheel)],
+        ):
+            done = subprocess.run(words, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+        yield environment / "bin" / "proxyctl"
+
+
+def start(
+    workshop: Path, *arguments: str, command: Sequence[str] = COMMAND, cwd: Path = ROOT, python_path: str | None = None
+) -> subprocess.Popen[str]:
+    environ = os.environ | {"TMPDIR": str(workshop)}
+    if python_path is not None:
+        environ["PYTHONPATH"] = python_path
     return subprocess.Popen(
-        [*COMMAND, *arguments],
-        cwd=ROOT,
-        env=os.environ | {"TMPDIR": str(workshop)},
+        [*command, *arguments],
+        cwd=cwd,
+        env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -59,8 +87,10 @@ def left_behind(workshop: Path) -> list[str]:
     return found
 
 
-def test_the_fast_demo_loses_nothing_and_says_so(workshop: Path) -> None:
-    with start(workshop, "-o", "json") as process:
+def test_the_fast_demo_loses_nothing_and_says_so(workshop: Path, installed: Path) -> None:
+    """Of a wheel that was installed elsewhere: nothing of the tree is needed."""
+    command = [str(installed), "demo", "--fast"]
+    with start(workshop, "-o", "json", command=command, cwd=workshop, python_path="") as process:
         out, story = process.communicate(timeout=100)
     assert process.returncode == 0, story
     result: dict[str, Any] = json.loads(out)
@@ -109,9 +139,17 @@ def test_what_is_gone_from_a_store_or_changed_there_is_named_and_reverts(worksho
 def test_ctrl_c_stops_everything(workshop: Path) -> None:
     with start(workshop) as process:
         assert process.stdout is not None
+        console = ""
         for line in process.stdout:
+            if "the console" in line:
+                console = line.split()[-1]
             if "stage live" in line:
                 break
+        with urllib.request.urlopen(console, timeout=20) as page:
+            assert "<title>Crossfade</title>" in page.read().decode()
+        with urllib.request.urlopen(f"{console}api/v1/status/stream", timeout=20) as stream:
+            told = itertools.takewhile(lambda line: b'"weight_target":' not in line, stream)
+            assert b"event: snapshot\n" in list(told)
         assert len(left_behind(workshop)) >= 6, "two backends, launcher, ledger, supervisor, two workers"
         process.send_signal(signal.SIGINT)
         rest, said = process.communicate(timeout=60)

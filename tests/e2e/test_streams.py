@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp.web
 import pytest
 
-from tests.harness.packages import program
+from deploy.packages import program
 from tests.harness.scene import Scene, scene
 
 pytestmark = pytest.mark.asyncio

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import asyncpg
 
+from deploy.packages import install
 from proxy.demo.children import Child, free_port
-from tests.harness.packages import install
 
 PACKAGE: Final = "postgresql-15"
 USER: Final = "checker"

@@ -188,7 +188,7 @@ async def scene(
         shutil.rmtree(directory)
 
 
-ANSWERS_NEVER_REVERT = {"on_breaker": False, "on_health": False, "error_rate": "100%", "slower": "0%"}
+ANSWERS_NEVER_REVERT = {"on_breaker": False, "on_health": False, "silence": "0s", "error_rate": "100%", "slower": "0%"}
 """A trigger that fires for what the checker finds alone."""
 NEVER_REVERT = ANSWERS_NEVER_REVERT | {"lost": 0, "mismatch_rate": "100%"}
 """A trigger that does not fire: faults are then seen at every weight."""

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import aiohttp
 
+from deploy.packages import program
 from proxy.demo.children import Child, free_port
-from tests.harness.packages import program
 
 _START: Final = 20.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=20)

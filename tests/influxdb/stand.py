@@ -14,10 +14,10 @@ import aiohttp
 import yaml
 
 import config
+from deploy.influxdb import DATABASE, InfluxDB
 from proxy.demo.admin import Admin, SideLedger
 from proxy.demo.children import free_port
 from proxy.demo.instance import Instance
-from tests.harness.influxdb import DATABASE, InfluxDB
 from tests.harness.ledger import Receipt
 from tests.harness.scene import ANSWERS_NEVER_REVERT, settled
 
@@ -112,6 +112,19 @@ def configuration(old: InfluxDB, new: InfluxDB, backend: dict[str, Any], route: 
         document["backends"][name] |= {"url": influx.url} | quick | backend.get(name, {})
     document["routes"][0] |= {"trigger": ANSWERS_NEVER_REVERT} | route
     return document
+
+
+def with_check(opened: Stand, **check: Any) -> Path:
+    """A configuration beside the instance's, with a check of both databases."""
+    document = yaml.safe_load(opened.instance.config_path.read_text())
+    sides = {
+        side: {"influxdb1": {"url": influx.url, "database": DATABASE}}
+        for side, influx in (("old", opened.old), ("new", opened.new))
+    }
+    document["consistency"] = [{"routes": ["points"], "identity": "none"} | sides | check]
+    path = opened.directory / "verify.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
 
 
 @asynccontextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
+from deploy.influxdb import DATABASE, InfluxDB
 from proxy.demo.admin import SideLedger
-from tests.harness.influxdb import DATABASE, InfluxDB
 from tests.influxdb.stand import stand
 from tests.influxdb.writers import START, Point, body, home_assistant, one_sensor, stored
 

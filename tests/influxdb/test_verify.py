@@ -11,29 +11,15 @@ from typing import Any
 
 import aiohttp
 import pytest
-import yaml
 
 from consistency.__main__ import main
-from tests.harness.influxdb import DATABASE, InfluxDB
-from tests.influxdb.stand import Stand, stand
+from deploy.influxdb import DATABASE, InfluxDB
+from tests.influxdb.stand import stand, with_check
 from tests.influxdb.writers import SECOND, START, Point, body, home_assistant, telegraf
 
 pytestmark = pytest.mark.asyncio
 
 MINUTE = 60 * SECOND
-
-
-def configuration(opened: Stand, **check: Any) -> Path:
-    """A configuration beside the instance's, with a check of both databases."""
-    document = yaml.safe_load(opened.instance.config_path.read_text())
-    sides = {
-        side: {"influxdb1": {"url": influx.url, "database": DATABASE}}
-        for side, influx in (("old", opened.old), ("new", opened.new))
-    }
-    document["consistency"] = [{"routes": ["points"], "identity": "none"} | sides | check]
-    path = opened.directory / "verify.yaml"
-    path.write_text(yaml.safe_dump(document))
-    return path
 
 
 async def verify(path: Path, begin: int, end: int, **more: Any) -> dict[str, Any]:
@@ -72,7 +58,7 @@ async def test_exactly_the_differences_that_were_made_are_found_and_what_is_miss
         for batch in batches:
             assert (await opened.post(body(batch))).status == 204
         await opened.settled(len(batches))
-        path = configuration(opened)
+        path = with_check(opened)
         answer = await verify(path, begin, end)
         assert (answer["result"], answer["mismatches"]) == ("pass", 0)
         assert answer["classes"]["equal"] == sum(len(found) for found in (await opened.old.points()).values())
@@ -128,15 +114,15 @@ async def test_jitter_enrichment_and_types() -> None:
         await write(opened.old, *olds)
         await write(opened.new, *news)
         rules = [{"path": "/value", "compare": "tolerance", "rel": 1e-9}]
-        answer = await verify(configuration(opened, rules=rules), START, START + MINUTE)
+        answer = await verify(with_check(opened, rules=rules), START, START + MINUTE)
         assert (answer["result"], answer["classes"]["tolerated"], answer["enriched_fields"]) == ("pass", 30, 30)
-        answer = await verify(configuration(opened, only_new="compare"), START, START + MINUTE)
+        answer = await verify(with_check(opened, only_new="compare"), START, START + MINUTE)
         assert answer["fields"]["different"] == {"/value": 30, "/weather": 30}
         await write(opened.old, Point("watts", sensor, {"value": 5}, START))
         await write(opened.new, Point("watts", sensor, {"value": 5.0}, START))
-        answer = await verify(configuration(opened, rules=rules), START, START + MINUTE)
+        answer = await verify(with_check(opened, rules=rules), START, START + MINUTE)
         assert answer["classes"]["different"] == 0, "the rule is about numbers of any type"
-        answer = await verify(configuration(opened), START, START + MINUTE)
+        answer = await verify(with_check(opened), START, START + MINUTE)
         typed = [each for each in answer["findings"] if each["identity"].startswith("watts")]
         assert [each["differences"][0]["reason"] for each in typed] == ["type"]
 
@@ -147,7 +133,7 @@ async def test_a_store_that_stops_is_inconclusive_and_says_the_same_later() -> N
     async with stand() as opened:
         for influx in (opened.old, opened.new):
             await write(influx, *points)
-        path = configuration(opened)
+        path = with_check(opened)
         await opened.new.stop()
         answer = await verify(path, begin, begin + MINUTE)
         assert (answer["result"], answer["settled"]) == ("inconclusive", 0)
@@ -168,7 +154,7 @@ async def test_a_probe_goes_through_the_proxy_into_both_and_is_in_no_count() -> 
     }
     async with stand() as opened:
         begin = time.time_ns()
-        path = configuration(opened, probe=probe)
+        path = with_check(opened, probe=probe)
         answer = await probed(path)
         assert answer["result"] == "pass", answer
         assert [step["name"] for step in answer["steps"]] == ["send", "old", "new", "content"]
@@ -176,9 +162,9 @@ async def test_a_probe_goes_through_the_proxy_into_both_and_is_in_no_count() -> 
         assert (answer["result"], answer["classes"]["equal"], answer["mismatches"]) == ("nodata", 0, 0), answer
         answer = await verify(path, begin - MINUTE, time.time_ns(), settle_ns=0, full=True)
         assert (answer["result"], answer["classes"]["equal"]) == ("nodata", 0)
-        answer = await probed(configuration(opened, probe=probe | {"expect": {"/value": 22}}))
+        answer = await probed(with_check(opened, probe=probe | {"expect": {"/value": 22}}))
         assert answer["error"] == "old: /value is 21.5, expected 22"
-        answer = await probed(configuration(opened, probe=probe | {"body": "state,entity_id={{id}} value=oops 1"}))
+        answer = await probed(with_check(opened, probe=probe | {"body": "state,entity_id={{id}} value=oops 1"}))
         assert (answer["result"], answer["steps"][0]["name"]) == ("fail", "send")
         assert answer["error"].startswith("send: answered 400")
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections import Counter
-from pathlib import Path
 from typing import Final
 
 import pytest
 
+from deploy.influxdb import DATABASE, Points
+from deploy.packages import library
 from proxy.http.line_protocol import series_of
-from tests.harness.influxdb import DATABASE, Points
-from tests.harness.packages import install
 from tests.influxdb.stand import Stand, stand
 from tests.influxdb.writers import START, TELEGRAF, Point, body, home_assistant, in_pieces, stored, telegraf
 
 pytestmark = pytest.mark.asyncio
 
-_LIBRARY_IS_HERE: Final = Path("/usr/lib/python3/dist-packages/influxdb").is_dir()
 _LIBRARY: Final = """
 import sys
 from datetime import datetime, timezone
@@ -45,8 +43,7 @@ _BATCHES: Final = 5
 
 async def run_library(port: int, *, packs: bool) -> str:
     """Home Assistant's own way to InfluxDB 1.x, in Debian's Python; what it printed."""
-    if not _LIBRARY_IS_HERE:
-        install("python3-influxdb")
+    library("influxdb", "python3-influxdb")
     words = ["/usr/bin/python3", "-I", "-c", _LIBRARY, str(port), str(packs), str(_BATCHES), str(START // 10**9)]
     child = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
     async with asyncio.timeout(30):

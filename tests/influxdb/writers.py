@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple
 
-from tests.harness.influxdb import Points
+from deploy.influxdb import Points
 
 START = 1_790_000_000_000_000_000
 """Time of the first point, nanoseconds."""

@@ -1,4 +1,4 @@
-"""The README's commands, as it has them: its quick start is run, its table of commands is looked up."""
+"""The README's commands, as it has them: its quick start is run, the others are looked up."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from config.loader import load
 from proxy.cli.main import build, main
 from proxy.demo.children import free_port
 
@@ -220,3 +221,30 @@ def test_every_command_of_the_table_is_in_the_help(capsys: pytest.CaptureFixture
     for words in commands:
         text = help_of(*(word for word in words if not word.startswith("-")))
         assert [word for word in words if word.startswith("-") and word not in text] == [], words
+
+
+def test_every_command_of_the_whole_migration_is_one() -> None:
+    blocks = re.findall(r"^```sh\n(.*?)^```", section("A whole migration"), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert len(lines) >= 12
+    for line in lines:
+        program, *words = shlex.split(line)
+        assert (program, callable(build().parse_args(words).run)) == ("proxyctl", True), line
+
+
+def test_the_check_of_the_whole_migration_goes_into_its_example(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", section("A whole migration"), re.MULTILINE | re.DOTALL)
+    (tmp_path / "home-assistant.token").write_text("secret")
+    path = tmp_path / "home.yaml"
+    path.write_text(f"{(ROOT / 'config/examples/home-assistant.yaml').read_text()}\n{text}")
+    (check,) = load(path, environ={}).consistency
+    assert [rule.path for rule in check.rules] == ["/id", "/weather"]
+
+
+def test_its_pictures_are_there_and_small() -> None:
+    pictures = re.findall(r"\]\(([\w/.-]+\.png)\)", (ROOT / "README.md").read_text())
+    assert len(pictures) >= 3
+    for name in pictures:
+        data = (ROOT / name).read_bytes()
+        assert data.startswith(b"\x89PNG\r\n"), name
+        assert len(data) < 200_000, name

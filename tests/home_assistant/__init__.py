@@ -1,0 +1,1 @@
+"""A real Home Assistant core, and what it feeds."""

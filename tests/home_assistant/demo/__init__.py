@@ -1,0 +1,1 @@
+"""The demonstration around a real Home Assistant, part by part."""
