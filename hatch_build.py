@@ -1,5 +1,7 @@
 """Compiles the hot modules of a wheel with mypyc: the same sources, for a third less CPU time per event.
 
+What `proxyctl` exports lies in `deploy/`, which a wheel has not: it gets these files below `proxy/cli/exported`.
+
 A checkout is never compiled: `pip install --editable` runs the sources as they stand. `CROSSFADE_PURE=1`
 makes a wheel of plain Python, for machines without a C compiler.
 """
@@ -17,13 +19,19 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class CompileHook(BuildHookInterface[Any]):
-    """Adds compiled modules to a wheel, beside their sources. Config: `modules`, paths from the root."""
+    """Adds compiled modules to a wheel, beside their sources. Config: `modules`, paths from the root, and `exported`,
+    paths from `deploy/`.
+    """
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, unless the install is editable or a plain wheel is asked for."""
-        if version == "editable" or os.environ.get("CROSSFADE_PURE") == "1":
+        if version == "editable":
+            return
+        for name in self.config["exported"]:
+            build_data["force_include"][str(Path(self.root, "deploy", name))] = f"proxy/cli/exported/{name}"
+        if os.environ.get("CROSSFADE_PURE") == "1":
             return
         if lacking := missing():
             raise RuntimeError(f"no {lacking}; install it, or set CROSSFADE_PURE=1 for a slower wheel")
