@@ -192,6 +192,11 @@ class Configuration:
         found = Trouble(self._wall(), self.text, refused=(f"it was put back: {why}",))
         self._change(trouble=found)
 
+    def ended(self, switch: SwitchState) -> None:
+        """A switch ended: the file of a reload that came to nothing is not served. Raises OSError."""
+        if switch.kind == "reload" and switch.result != "done" and self.trouble is None:
+            self.put_back(switch.reason)
+
     def has_told(self, switch: SwitchState) -> bool:
         """Is what came of a switch on record already, or was there nothing to do?"""
         if switch.kind != "reload":

@@ -112,6 +112,7 @@ class Instance:
             self.ask_launcher,
             lambda: self.epoch,
             self.configuration.has_told,
+            self.configuration.ended,
         )
         self.crew_path = places.crew
         self.hook_limits = HookLimits(self.tally.own, clock)

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -26,12 +29,21 @@ MAX_MESSAGE: Final = 64 * 2**20
 """A longer announced length is garbage, not a message."""
 MAX_UNSENT: Final = 4 * 2**20
 """Bytes that may wait for a supervisor that does not read; then messages are dropped."""
+_CREDENTIALS: Final = struct.Struct("3i")
+"""pid, uid and gid, as in unix(7)."""
 
 
 def pack(message: ToSupervisor | FromSupervisor) -> bytes:
     """One message with its 4-byte big-endian length before it."""
     payload = encoder.encode(message)
     return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+
+
+def is_ours(connection: socket.socket) -> bool:
+    """Is a Unix socket's other end this user or root? What a supervisor says is acted on, settings are unpickled."""
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, _ = _CREDENTIALS.unpack(found)
+    return uid in (0, os.geteuid())
 
 
 class LinkClient:
@@ -99,7 +111,11 @@ class LinkClient:
                 was_reachable = False
             else:
                 was_reachable = True
-                await self._converse(reader, writer)
+                if is_ours(writer.get_extra_info("socket")):
+                    await self._converse(reader, writer)
+                else:
+                    log.error("whoever serves %s is another user; not listening to it", self._path)
+                    writer.close()
             await asyncio.sleep(RECONNECT_EVERY)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

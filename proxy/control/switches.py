@@ -36,7 +36,8 @@ _LOOK_BACK: Final = 100
 class Switches:
     """path: of the launcher's file; ask: sends a signal to the launcher; counts: by name; epoch: the present one.
 
-    is_told: of a switch whose end somebody else wrote down, or that was none.
+    is_told: of a switch whose end somebody else wrote down, or that was none;
+    ended: is told of a switch's end before it is written down.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class Switches:
         counts: Counter[str],
         ask: Callable[[signal.Signals], None],
         epoch: Callable[[], int],
-        is_told: Callable[[SwitchState], bool] = lambda _: False,
+        is_told: Callable[[SwitchState], bool],
+        ended: Callable[[SwitchState], None],
     ) -> None:
         self._path = path
         self._audit = audit
@@ -54,6 +56,7 @@ class Switches:
         self._ask = ask
         self._epoch = epoch
         self._is_told = is_told
+        self._ended = ended
         self._asking = False
         self._written: float = 0.0
         """When the switch began whose end is on record."""
@@ -104,11 +107,12 @@ class Switches:
             return
         try:
             if not await self._is_on_record(state):
+                self._ended(state)
                 if not self._is_told(state):
                     await self._write(state)
                 self._counts[f"switches:{state.kind}:{state.result}"] += 1
         except OSError as error:
-            log.warning("the audit trail cannot be written: %s", error)
+            log.warning("what came of a switch cannot be written: %s", error)
             return
         self._written = state.began_at
 

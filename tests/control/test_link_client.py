@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -136,6 +138,32 @@ async def test_a_failing_handler_is_logged_and_the_link_lives_on(
     await until(lambda: len(heard) == 2, "the second message arrived")
     assert "could not handle BackendHealth" in caplog.text
     await client.close()
+
+
+@pytest.mark.asyncio
+async def test_another_users_server_in_its_place_is_not_listened_to(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[FromSupervisor] = []
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    supervisor = Supervisor(path)
+    supervisor.server = await asyncio.start_unix_server(supervisor._serve, sock=listening)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+        listening.listen()  # whose socket it is, is whose it was when it listened last
+        os.seteuid(0)
+    else:
+        monkeypatch.setattr("os.geteuid", lambda: 4294967294)
+    client = LinkClient(path, REGISTER, heard.append)
+    client.start()
+    try:
+        await until(lambda: "another user" in caplog.text, "it is told")
+        await asyncio.sleep(0)
+        assert (supervisor.said, heard, client.is_connected) == ([], [], False)
+    finally:
+        await client.close()
+        await supervisor.stop()
 
 
 @pytest.mark.asyncio

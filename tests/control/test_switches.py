@@ -23,7 +23,8 @@ def state(number: int = 1, result: Result = "", **changes: Any) -> SwitchState:
     given: dict[str, Any] = {"version_before": "1", "version_after": "2", "result": result, "ended_at": 0.0}
     if result:
         given["ended_at"] = BEGAN + 3.5
-    return SwitchState(number, "upgrade", phase, BEGAN + number, **(given | changes))
+    kind = changes.pop("kind", "upgrade")
+    return SwitchState(number, kind, phase, BEGAN + number, **(given | changes))
 
 
 class Launcher:
@@ -119,6 +120,19 @@ async def test_an_end_is_written_once_though_the_supervisor_is_replaced(plane: P
     await plane.supervisor.instance.switches.look()
     (end,) = await ends(plane)
     assert (end["action"], end["reason"]) == ("upgrade-put-back", "worker 0 (process 7) exited with 1")
+
+
+@pytest.mark.parametrize("result", ["refused", "put-back", "failed"])
+async def test_a_reload_that_came_to_nothing_is_told_though_no_supervisor_was_replaced(
+    plane: Plane, launcher: Launcher, result: Result
+) -> None:
+    launcher.write(state(result=result, kind="reload", reason="the ledger is not ready"))
+    await eventually(lambda: plane.supervisor.instance.tally.own[f"switches:reload:{result}"])
+    configuration = plane.supervisor.instance.configuration
+    assert configuration.trouble is not None
+    assert configuration.trouble.refused == ("it was put back: the ledger is not ready",)
+    (end,) = await ends(plane)
+    assert (end["action"], end["reason"]) == (f"reload-{result}", "the ledger is not ready")
 
 
 async def test_a_file_that_cannot_be_read_is_none(plane: Plane) -> None:
