@@ -6,6 +6,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from benchmarks.report import Target
 from proxy.demo.record import Promise
 
@@ -28,7 +30,8 @@ class Seen(NamedTuple):
     events: accepted; asked, answered: events per second; errors: by kind, for a person; refused: connections that were
     not taken; broken: requests that were not answered with 2xx for another reason; closed: sessions that ended before
     their client ended them; excused: connections of processes that were killed, which may end; lost, misordered: of
-    events, over both stores; normal, switching: p99 (seconds) of answers outside of switches and meanwhile.
+    events, over both stores; normal, switching: p99 (seconds) of answers outside of switches and meanwhile; told_to_go:
+    those of `closed` that were closed with 1001; exits: seconds that each drain took to its end.
     """
 
     spans: list[Span]
@@ -44,11 +47,32 @@ class Seen(NamedTuple):
     misordered: int
     normal: float
     switching: float
+    told_to_go: int = 0
+    exits: Sequence[float] = ()
 
     @property
     def ratio(self) -> float:
         """How much slower answers are during switches."""
         return self.switching / self.normal if self.normal else 0.0
+
+
+class Moved(msgspec.Struct):
+    """What clients noticed of the proxy put in and taken out. events: accepted; failed: all that was no 2xx; reopened:
+    sent again, for their connection had been closed for idleness; through: accepted by the proxy; lost: accepted and in
+    no store; one_sided: accepted while both were to have them, and in one store alone; p99: of direct answers, and of
+    those while the proxy was put in or taken out, seconds; spans: of both, seconds.
+    """
+
+    events: int
+    failed: int
+    failures: list[str]
+    reopened: int
+    through: int
+    lost: int
+    one_sided: int
+    p99_direct: float
+    p99_moving: float
+    spans: list[float]
 
 
 def targets(name: str, seen: Seen) -> list[Target]:
@@ -66,6 +90,35 @@ def targets(name: str, seen: Seen) -> list[Target]:
         Target(f"{what}: refused, broken, lost, out of order", text, limit, is_well),
         Target(f"{name}: p99 meanwhile", slower, f"< {SLOWER_BOUND:g} x", seen.ratio < SLOWER_BOUND),
         Target(f"{name}: events answered", rate, f"{seen.asked:,.0f}/s", seen.answered >= ENOUGH * seen.asked),
+    ]
+
+
+def drain_targets(seen: Seen, grace: float) -> list[Target]:
+    """Whether no request met an error, and all was done in time. grace: seconds from SIGTERM to the end."""
+    odd = seen.closed - seen.told_to_go
+    text = f"{seen.refused}, {seen.broken}, {odd}, {seen.lost}, {seen.misordered} of {seen.events:,}; {seen.errors}"
+    is_well = not (seen.refused or seen.broken or odd or seen.lost or seen.misordered)
+    what = "refused, broken, sessions closed but told to go (1001), lost, out of order"
+    exits = sorted(seen.exits)
+    took = f"median {exits[len(exits) // 2]:.2f} s, worst {exits[-1]:.2f} s"
+    return [
+        Target(f"{len(exits)} drains: {what}", text, "0, 0, 0, 0, 0", is_well),
+        Target("drains: from SIGTERM to the end", took, f"<= {grace:g} s", exits[-1] <= grace),
+    ]
+
+
+def moved_targets(moved: Moved) -> list[Target]:
+    """Whether nobody noticed that the proxy was put in and taken out."""
+    text = f"{moved.failed}, {moved.lost}, {moved.one_sided} of {moved.events:,}; {moved.through:,} by the proxy"
+    text += f"; sent again on another connection: {moved.reopened}"
+    is_well = not (moved.failed or moved.lost or moved.one_sided) and moved.through > 0
+    put_in, taken_out = moved.spans
+    what = f"insertion ({put_in:.2f} s) and removal ({taken_out:.2f} s)"
+    ratio = moved.p99_moving / moved.p99_direct if moved.p99_direct else 0.0
+    slower = f"{1000 * moved.p99_moving:.1f} ms, {1000 * moved.p99_direct:.1f} ms direct: {ratio:.2f}"
+    return [
+        Target(f"{what}: failed, lost, in one store alone", text, "0, 0, 0", is_well),
+        Target("insertion and removal: p99 meanwhile", slower, "told, not bounded", True),
     ]
 
 

@@ -27,7 +27,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from benchmarks.lifecycle.figures import quantile
+from benchmarks.lifecycle.figures import Moved, quantile
 from benchmarks.live.stand import NEVER_REVERT
 from benchmarks.processes import BenchmarkFailed
 from deploy.lists import sections
@@ -53,25 +53,6 @@ class Traffic(NamedTuple):
 
 FULL: Final = Traffic(3_000, 64, 5.0)
 QUICK: Final = Traffic(200, 12, 1.0)
-
-
-class Moved(msgspec.Struct):
-    """What clients noticed. events: accepted; failed: all that was no 2xx; reopened: sent again, for their connection
-    had been closed for idleness; through: accepted by the proxy; lost: accepted and in no store; one_sided: accepted
-    while both were to have them, and in one store alone; p99: of direct answers, and of those while the proxy was put
-    in or taken out, seconds; spans: of both, seconds.
-    """
-
-    events: int
-    failed: int
-    failures: list[str]
-    reopened: int
-    through: int
-    lost: int
-    one_sided: int
-    p99_direct: float
-    p99_moving: float
-    spans: list[float]
 
 
 def apart(traffic: Traffic) -> Moved:

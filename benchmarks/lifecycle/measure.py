@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from benchmarks.lifecycle.figures import Seen, Span, quantile, split
+from benchmarks.lifecycle.held import HeldInstance
 from benchmarks.lifecycle.switches import Switch, timed
 from benchmarks.live.client import MESSAGES, REQUESTS, Client
 from benchmarks.live.stand import NEVER_REVERT, Stand, stand
 from benchmarks.processes import BenchmarkFailed
 from proxy.demo.comparison import compare
+from proxy.demo.instance import Instance
 from proxy.demo.record import Record, joined
 from proxy.load.wire import REFUSED
 
@@ -21,7 +25,7 @@ _BEFORE: Final = 5.0
 """Seconds of usual answers at either end."""
 _SETTLE: Final = 2.0
 """Seconds until clients are started and sessions open."""
-_FINISH: Final = 120.0
+_GOING_AWAY: Final = 1001
 
 
 class Traffic(NamedTuple):
@@ -33,9 +37,12 @@ class Traffic(NamedTuple):
     sessions: int
 
 
-async def measure(switch: Switch, times: int, traffic: Traffic) -> Seen:
+async def measure(
+    switch: Switch, times: int, traffic: Traffic, instance: Callable[[Path, dict[str, Any]], Instance] = Instance
+) -> Seen:
     """Raises BenchmarkFailed, or what else made it impossible to measure."""
-    async with stand(has_sessions=True, stage="dualwrite", trigger=NEVER_REVERT) as opened:
+    both = {"stage": "dualwrite", "trigger": NEVER_REVERT}
+    async with stand(has_sessions=True, instance=instance, **both) as opened:
         spans: list[Span] = []
         began, excused, record = await _load(opened, traffic, switch, times, spans)
         await opened.drained(record.accepted)
@@ -55,6 +62,8 @@ async def measure(switch: Switch, times: int, traffic: Traffic) -> Seen:
             misordered=sum(len(each.misordered) for each in found),
             normal=quantile(outside, 0.99),
             switching=quantile(inside, 0.99),
+            told_to_go=record.failures[f"session closed ({_GOING_AWAY})"],
+            exits=list(opened.instance.exits) if isinstance(opened.instance, HeldInstance) else [],
         )
 
 

@@ -63,7 +63,23 @@ async def kill(stand: Stand, number: int) -> int:
     return excused
 
 
-SWITCHES: Final[dict[str, Switch]] = {"reloads": reload, "upgrades": upgrade, "kills": kill, "counts": count}
+async def drain(stand: Stand, number: int) -> int:
+    """SIGTERM; the next instance begins once this one has ended. Its sessions are told to go, its requests are not."""
+    del number
+    code = await stand.instance.stop()
+    if code:
+        raise BenchmarkFailed(f"a drain ended with {code}:\n{stand.instance.log.read_text()[-2000:]}")
+    await stand.instance.start()
+    return 0
+
+
+SWITCHES: Final[dict[str, Switch]] = {
+    "reloads": reload,
+    "upgrades": upgrade,
+    "kills": kill,
+    "counts": count,
+    "drains": drain,
+}
 
 
 async def timed(switch: Switch, stand: Stand, number: int) -> tuple[Span, int]:

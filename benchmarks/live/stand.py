@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -146,12 +146,17 @@ def _owed(status: Status) -> int:
 
 
 @asynccontextmanager
-async def stand(*, has_sessions: bool = False, **route: Any) -> AsyncIterator[Stand]:
-    """A running one. route: keys of its route, or of both."""
+async def stand(
+    *,
+    has_sessions: bool = False,
+    instance: Callable[[Path, dict[str, Any]], Instance] = Instance,
+    **route: Any,
+) -> AsyncIterator[Stand]:
+    """A running one. instance: makes it of a directory and its configuration; route: keys of its route, or of both."""
     directory = Path(tempfile.mkdtemp(prefix="cf-live-"))
     old, new = ToyBackend("old", directory), ToyBackend("new", directory)
     config = settings(old.url, new.url, has_sessions=has_sessions, **route)
-    opened = Stand(directory, old, new, Instance(directory, config))
+    opened = Stand(directory, old, new, instance(directory, config))
     try:
         await opened.start()
         yield opened

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from proxy.core.errors import CrossfadeError
@@ -63,8 +63,19 @@ def _die_with_parent() -> None:
 class Child:
     """One process of its own process group, so that Ctrl-C reaches us alone and we stop it in order."""
 
-    def __init__(self, name: str, arguments: list[str], log: Path, *, environ: dict[str, str] | None = None) -> None:
-        """Start it. Its output is appended to `log`; it gets SIGTERM when we end, even by force."""
+    def __init__(
+        self,
+        name: str,
+        arguments: list[str],
+        log: Path,
+        *,
+        environ: dict[str, str] | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """Start it. Its output is appended to `log`; it gets SIGTERM when we end, even by force.
+
+        descriptors: of ours, that it has as well, under the same numbers.
+        """
         self.name = name
         self.log = log
         with log.open("ab") as output:
@@ -76,6 +87,7 @@ class Child:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, and we have no threads
                 env=os.environ | (environ or {}),
+                pass_fds=descriptors,
             )
         self.pid = self._process.pid
 

@@ -42,8 +42,11 @@ class Instance:
 
     async def start(self) -> None:
         """Start it and wait until it is ready; raises ChildError with its log's tail."""
-        self.launcher = Child("crossfade", python("proxy.cli.main", "run", str(self.config_path)), self.log)
+        self.launcher = self._launched(python("proxy.cli.main", "run", str(self.config_path)))
         await self.launcher.until(self.admin.is_ready, _START_SECONDS)
+
+    def _launched(self, command: list[str]) -> Child:
+        return Child("crossfade", command, self.log)
 
     def check(self) -> None:
         """Raise ChildError when the launcher has ended."""

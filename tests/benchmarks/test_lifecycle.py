@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from benchmarks.lifecycle import __main__ as command
-from benchmarks.lifecycle.figures import Seen, Span, quantile, split, targets
+from benchmarks.lifecycle.figures import Moved, Seen, Span, drain_targets, moved_targets, quantile, split, targets
 from benchmarks.lifecycle.switches import SWITCHES
 from proxy.demo.record import Promise
 
@@ -79,6 +80,41 @@ def test_connections_of_the_killed_may_end() -> None:
     assert all(target.met for target in targets("kills", seen))
 
 
+DRAINED = SEEN._replace(closed=50, told_to_go=50, exits=[3.5, 3.1])
+
+
+def test_sessions_may_be_told_to_go_by_a_drain() -> None:
+    errors, exits = drain_targets(DRAINED, 23.0)
+    assert errors.met
+    assert errors.name.startswith("2 drains")
+    assert (exits.met, exits.measured) == (True, "median 3.50 s, worst 3.50 s")
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        ({"refused": 1}, 0),
+        ({"broken": 1}, 0),
+        ({"closed": 51}, 0),
+        ({"lost": 1}, 0),
+        ({"misordered": 1}, 0),
+        ({"exits": [3.0, 23.1]}, 1),
+    ],
+    ids=str,
+)
+def test_each_error_of_a_drain_is_a_missed_target(change: dict[str, Any], missed: int) -> None:
+    met = [target.met for target in drain_targets(DRAINED._replace(**change), 23.0)]
+    assert met == [index != missed for index in range(2)]
+
+
+@pytest.mark.parametrize("change", [{}, {"failed": 1}, {"lost": 1}, {"one_sided": 1}, {"through": 0}], ids=str)
+def test_nobody_notices_that_the_proxy_comes_and_goes(change: dict[str, Any]) -> None:
+    moved = Moved(100, 0, [], 2, 60, 0, 0, 0.002, 0.004, [0.5, 1.5])
+    first, second = moved_targets(msgspec.structs.replace(moved, **change))
+    assert (first.met, second.met) == (not change, True)
+    assert "4.0 ms, 2.0 ms direct: 2.00" in second.measured
+
+
 def test_each_switch_has_its_counts() -> None:
     assert command.TIMES.keys() == SWITCHES.keys()
-    assert command.parse_arguments(["--only", "kills", "--quick"]).only == ["kills"]
+    assert command.parse_arguments(["--only", "kills", "insertion", "--quick"]).only == ["kills", "insertion"]
