@@ -37,6 +37,7 @@ COMPILED := build/compiled/.ready
 SOURCES = $(shell find proxy config consistency deploy/grafana/*.json deploy/prometheus/rules.yml deploy/RUNBOOK.md \
   \( -name __pycache__ -o -name crossfade-state \) -prune -o -type f -print | sort)
 ARGS ?=
+PACKAGES := proxy config consistency deploy benchmarks tests
 
 .PHONY: help setup demo demo-home-assistant test soak coverage lint format bench bench-consistency bench-guard bench-lifecycle bench-sources wheel gcc home-assistant lock clean
 
@@ -46,6 +47,7 @@ help:
 setup: $(READY)
 
 # The stamp lies inside the environment, so that removing the environment is enough to make it anew.
+# Modules are compiled here because processes keep nothing of it where PYTHONDONTWRITEBYTECODE is set.
 $(READY): requirements-dev.txt pyproject.toml
 	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then
 	  command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install it or say make PYTHON=python3.12" >&2; exit 1; }
@@ -54,6 +56,7 @@ $(READY): requirements-dev.txt pyproject.toml
 	fi
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q $(PACKAGES)
 	touch $@
 
 wheel: $(COMPILED)
