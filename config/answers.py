@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from config.frozen import Frozen
 from config.rules import FieldRule
 from config.units import Ratio, UrlText
 
 
-class CompareAnswers(BaseModel):
+class CompareAnswers(Frozen):
     """Answers of both sides to the same event, compared on a sample: status and body."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     when: Literal["shadow", "always"] = Field(
         "shadow", description="in stage `shadow` alone, or wherever both sides answer an event"

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from config import deliver_checks, fanout_checks
 from config.consistency import Check
-from config.document import Loc
+from config.errors import Loc
 from config.explain import Finding
 from config.hooks import EVERY_ROUTE
 from config.model import Admin, Backend, Ledger, Limits, Route, Settings

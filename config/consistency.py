@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from config.frozen import Frozen
 from config.patterns import Name
 from config.probe import Probe
 from config.rules import FieldRule
@@ -27,10 +28,8 @@ LEAST_MEMORY: Final = 64 * 2**20
 AnyStore = SqliteStore | PostgresStore | InfluxDB1Store | InfluxDB2Store | HttpStore | FilesStore | PluginStore
 
 
-class Store(BaseModel):
+class Store(Frozen):
     """Where a side keeps its events: one of these kinds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     sqlite: SqliteStore | None = Field(
         None, description="an SQLite file", examples=["{file: old.db, table: event, identity: [id], time: at}"]
@@ -84,10 +83,8 @@ class Store(BaseModel):
         return found
 
 
-class Check(BaseModel):
+class Check(Frozen):
     """Both stores of a route, or of several that keep their events together, and how what they hold is compared."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     routes: tuple[Name, ...] = Field(
         min_length=1, description="names of the routes whose events these stores keep", examples=["[events]"]

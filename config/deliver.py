@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from config.frozen import Frozen
 from config.messages import POINTER
 from config.patterns import HeaderName, Method
 from config.placeholders import Tree, parse_text
@@ -53,11 +54,7 @@ SessionPath = Annotated[str, AfterValidator(_check_fixed_path), Written("path", 
 HeaderTemplateText = Annotated[str, AfterValidator(_check_header), Written("text template", str)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-
-class ItemResults(_Frozen):
+class ItemResults(Frozen):
     """Where the answer to a batch says what became of each event: a list in the order in which they were sent."""
 
     items: str = Field("", pattern=POINTER, description="JSON pointer to the list", examples=["/items"])
@@ -69,7 +66,7 @@ class ItemResults(_Frozen):
     )
 
 
-class Batch(_Frozen):
+class Batch(Frozen):
     """Several events in one request. One of a key at a time: the next one of it waits for the answer."""
 
     size: int = Field(ge=2, le=1000, description="events at most; within `ledger.replay_concurrency`", examples=["50"])
@@ -87,7 +84,7 @@ class Batch(_Frozen):
     )
 
 
-class HttpForm(_Frozen):
+class HttpForm(Frozen):
     """As a request of its own making. What is not given is as it came."""
 
     method: Annotated[Method, AfterValidator(_check_method)] | None = Field(
@@ -121,7 +118,7 @@ class HttpForm(_Frozen):
     )
 
 
-class WebSocketForm(_Frozen):
+class WebSocketForm(Frozen):
     """As messages of a session that the ledger opens, one for each route."""
 
     path: SessionPath = Field(description="path and query of the handshake", examples=["/api/v1/stream"])
@@ -150,7 +147,7 @@ class WebSocketForm(_Frozen):
         return self
 
 
-class DeliveryForm(_Frozen):
+class DeliveryForm(Frozen):
     """In which form a backend takes events: as one of these."""
 
     http: HttpForm | None = Field(None, description="as HTTP requests", examples=['{method: POST, path: "/v2/events"}'])

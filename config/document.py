@@ -22,15 +22,12 @@ from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
 from config import environment
-from config.errors import WHOLE_FILE, Place, Problem
+from config.errors import WHOLE_FILE, Loc, Place, Problem
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 32
 MAX_VALUES = 20_000
 """Values in one file, those behind aliases counted each time they are used."""
-
-Loc = tuple[str | int, ...]
-"""The way from the file's root to a value: keys and indices from 0."""
 
 _REFERENCE = re.compile(r"\$\{[^{}\n]*\}")
 _CORE = "tag:yaml.org,2002:"

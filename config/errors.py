@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+Loc = tuple[str | int, ...]
+"""The way from the file's root to a value: keys and indices from 0."""
+
 
 class Place(NamedTuple):
     """A position in the file: line and column from 1, or 0 when the whole file is meant."""

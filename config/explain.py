@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from types import UnionType
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from config.document import Document, Loc
-from config.errors import Problem
+from config.errors import Loc, Problem
 from config.units import nearest
+
+if TYPE_CHECKING:  # it reads YAML, and who has settings already need not
+    from config.document import Document
 
 _SECRET = ("salt", "token")
 _YES_NO = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}

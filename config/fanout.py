@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from config.frozen import Frozen
 from config.units import Duration, SomeTime, UnitError, format_duration
 from config.web import one_of
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
 
 LONGEST_WINDOW: Final = 600.0
 """Seconds. All that a consumer had within its window is on disk, and goes to it again in one go."""
 
 
-class Consumer(_Frozen):
+class Consumer(Frozen):
     """A backend that is not reached but connects itself, to a route with `fanout`, and is known by its access token."""
 
     token: str | None = Field(
@@ -58,7 +54,7 @@ class Consumer(_Frozen):
         return self
 
 
-class Fanout(_Frozen):
+class Fanout(Frozen):
     """A route whose old and new are consumers: they connect to its path as to the WebSocket API of a Home Assistant,
     and both are fed its events, each at its own pace.
     """

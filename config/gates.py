@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from config.frozen import Frozen
 from config.patterns import Name
 from config.units import Ratio, Size, SomeShortTime, SomeTime, UnitError
 from config.web import WebAddress, web_url
@@ -79,10 +80,8 @@ class Resources(Prometheus):
     timeout: SomeTime = Field(5.0, description="of one query; slower is no answer")
 
 
-class Soak(BaseModel):
+class Soak(Frozen):
     """What the instance itself sees of new for some time in which the weight stays: yes when all is within limits."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     lasts: SomeTime = Field(3600.0, description="how long; it begins when the step lacks nothing else")
     error_rate: Ratio = Field(0.001, description="share of new's answers that are failures, at most")
@@ -102,10 +101,8 @@ class Soak(BaseModel):
     )
 
 
-class Gate(BaseModel):
+class Gate(Frozen):
     """Something that says yes or no. No answer holds the step, and is asked again."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     name: Name = Field(description="by which plans refer to it; unique", examples=["smoke-test"])
     webhook: Webhook | None = Field(

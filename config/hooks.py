@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from config.frozen import Frozen
 from config.patterns import NAME_PATTERN, Name
 from config.units import SomeTime, UnitError, Written
 
 EVERY_ROUTE: Final = "*"
 HookAction = Literal["pause", "revert"]
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 def _check_label(text: str) -> str:
@@ -35,7 +32,7 @@ LabelName = Annotated[str, AfterValidator(_check_label), Written("label", str)]
 RouteOrAll = Annotated[str, AfterValidator(_check_route), Written('name or "*"', str)]
 
 
-class AlertRule(_Frozen):
+class AlertRule(Frozen):
     """What a firing alert does. The first rule whose labels the alert has takes it."""
 
     labels: dict[LabelName, str] = Field(
@@ -50,7 +47,7 @@ class AlertRule(_Frozen):
     )
 
 
-class AlertmanagerHook(_Frozen):
+class AlertmanagerHook(Frozen):
     """`POST /api/v1/hooks/alertmanager` takes an Alertmanager's webhook (version 4) with a token of the role `hook`."""
 
     rules: tuple[AlertRule, ...] = Field(
@@ -63,7 +60,7 @@ class AlertmanagerHook(_Frozen):
     )
 
 
-class WebhookHook(_Frozen):
+class WebhookHook(Frozen):
     """`POST /api/v1/hooks/webhook` takes `{"action": "revert", "route": "events", "reason": "x"}`; token as there.
 
     The body is JSON, with `Content-Type: application/json`. `action` is `pause` or `revert`; `route` a name, or `*` for
@@ -76,7 +73,7 @@ class WebhookHook(_Frozen):
     )
 
 
-class Hooks(_Frozen):
+class Hooks(Frozen):
     """What may pause or revert from outside; nothing unless it stands here. No hook raises a weight."""
 
     alertmanager: AlertmanagerHook | None = Field(

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from config.checks import Draft, check, outside
 from config.consistency import Check
-from config.document import MAX_BYTES, Document, Loc, decode, read
-from config.errors import WHOLE_FILE, ConfigError, ConfigErrors, Problem
+from config.document import MAX_BYTES, Document, decode, read
+from config.errors import WHOLE_FILE, ConfigError, ConfigErrors, Loc, Problem
 from config.explain import Finding, describe, findings
 from config.model import Admin, Backend, Ledger, Limits, Route, Settings
 

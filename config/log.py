@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from config.frozen import Frozen
 from config.units import Duration, Ratio, UnitError
 
 
-class Access(BaseModel):
+class Access(Frozen):
     """A line for each event that is answered: of a share of them, or of those that took long, or both."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     sample: Ratio = Field(0.0, description="share of the events, by chance; 100%: all")
     slow: Duration | None = Field(
@@ -29,10 +28,8 @@ class Access(BaseModel):
         return self
 
 
-class Log(BaseModel):
+class Log(Frozen):
     """Structured logs on stderr. `proxyctl log-level` changes the level for a while."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
     format: Literal["json", "text"] = Field("json", description="one JSON object or one plain line per entry")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from config.frozen import Frozen
 
 POINTER: Final = r"^(/.*)?$"
 
 
-class MessageRule(BaseModel):
+class MessageRule(Frozen):
     """Messages of a session in which something stands."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     pointer: str = Field(pattern=POINTER, description="JSON pointer into the message (RFC 6901)", examples=["/type"])
     equals: str = Field(description="what stands there, as text", examples=["auth"])

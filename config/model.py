@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from config.answers import CompareAnswers
 from config.consistency import Check
 from config.deliver import AS_RECEIVED, Delivering, DeliveryForm
 from config.fanout import Consumer, Fanout
+from config.frozen import Frozen
 from config.gates import Gate
 from config.hooks import Hooks
 from config.log import Log
@@ -47,18 +48,14 @@ from config.units import (
 SCHEMA_VERSION = 1
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-
-class Certificate(_Frozen):
+class Certificate(Frozen):
     """A further certificate of a listener, for the names that it is made out to."""
 
     cert: str = Field(min_length=1, description="PEM certificate chain", examples=["tls/b.example.crt"])
     key: str = Field(min_length=1, description="its PEM private key, without a passphrase", examples=["tls/b.key"])
 
 
-class ListenTls(_Frozen):
+class ListenTls(Frozen):
     """TLS 1.2 and 1.3 for clients. Changed files are used within seconds; a broken pair leaves the old one in use."""
 
     cert: str = Field(
@@ -83,7 +80,7 @@ class ListenTls(_Frozen):
     )
 
 
-class Listen(_Frozen):
+class Listen(Frozen):
     """An address for clients. An entry that is only an address is plain HTTP there."""
 
     address: AddressText = Field(description="where to listen", examples=["0.0.0.0:8443"])
@@ -107,7 +104,7 @@ def _or_text(schema: dict[str, Any]) -> None:
 Listening = Annotated[Listen, BeforeValidator(_listen_of), Written("address or listen", str)]
 
 
-class Limits(_Frozen):
+class Limits(Frozen):
     """What a client may send before it is refused."""
 
     max_event_size: SomeBytes = Field(2**20, description="largest request body, buffered in memory; larger: 413")
@@ -140,7 +137,7 @@ class Limits(_Frozen):
     )
 
 
-class Health(_Frozen):
+class Health(Frozen):
     """Active probe of a backend: GET, any 2xx or 3xx is healthy."""
 
     path: str = Field("/health", pattern=r"^/\S*$", description="path that the probe asks for")
@@ -150,7 +147,7 @@ class Health(_Frozen):
     unhealthy: int = Field(3, ge=1, description="failures in a row until it counts as unhealthy")
 
 
-class Breaker(_Frozen):
+class Breaker(Frozen):
     """Circuit breaker of a backend, one in each worker."""
 
     failures: int = Field(5, ge=1, description="failures in a row (connect, timeout, 5xx) that open it")
@@ -169,7 +166,7 @@ def _or_as_received(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [{"const": AS_RECEIVED}, {"$ref": schema.pop("$ref")}]
 
 
-class BackendHeaders(_Frozen):
+class BackendHeaders(Frozen):
     """Headers that a backend gets differently."""
 
     set: dict[HeaderName, HeaderValue] = Field(
@@ -181,14 +178,14 @@ class BackendHeaders(_Frozen):
     remove: tuple[HeaderName, ...] = Field((), description="of the client's, not sent", examples=["[Cookie]"])
 
 
-class RewritePrefix(_Frozen):
+class RewritePrefix(Frozen):
     """Another beginning of the path, by whole segments."""
 
     prefix: PathPrefix = Field(description="what the path begins with", examples=["/api/v1"])
     to: PathPrefix = Field(description="what is there instead", examples=["/v2"])
 
 
-class BackendTls(_Frozen):
+class BackendTls(Frozen):
     """TLS with a backend whose `url` begins with https. Changed files are used within seconds."""
 
     ca: str | None = Field(
@@ -213,10 +210,10 @@ class BackendTls(_Frozen):
     )
 
 
-class Backend(_Frozen):
+class Backend(Frozen):
     """A named upstream."""
 
-    model_config = ConfigDict(**_Frozen.model_config, json_schema_extra=_REACHED_OR_CONNECTS)
+    model_config = ConfigDict(**Frozen.model_config, json_schema_extra=_REACHED_OR_CONNECTS)
 
     url: Urls = Field(
         (),
@@ -310,7 +307,7 @@ class Backend(_Frozen):
         return bool(self.url) and parse_backend_url(self.url[0]).is_tls
 
 
-class Match(_Frozen):
+class Match(Frozen):
     """What a route takes: every given condition must hold."""
 
     host: HostName | None = Field(
@@ -326,7 +323,7 @@ class Match(_Frozen):
     )
 
 
-class Trigger(_Frozen):
+class Trigger(Frozen):
     """When the proxy itself moves a route's weight to 0 and latches it."""
 
     on_breaker: bool = Field(
@@ -395,7 +392,7 @@ class Trigger(_Frozen):
     )
 
 
-class Pins(_Frozen):
+class Pins(Frozen):
     """Keys whose authority does not follow the weight."""
 
     old: tuple[str, ...] = Field((), description="keys that old always answers", examples=["[sensor.boiler]"])
@@ -404,7 +401,7 @@ class Pins(_Frozen):
     )
 
 
-class WebSocket(_Frozen):
+class WebSocket(Frozen):
     """A route of WebSocket sessions. Each message of a client is an event of its own."""
 
     unit: Literal["message", "connection"] = Field(
@@ -445,7 +442,7 @@ class WebSocket(_Frozen):
 Stage = Literal["off", "shadow", "dualwrite", "live", "split", "rampdown", "complete"]
 
 
-class Route(_Frozen):
+class Route(Frozen):
     """A match and the policy for what it matches."""
 
     name: Name = Field(description="its name in commands, metrics and the ledger; unique", examples=["events"])
@@ -585,7 +582,7 @@ class Route(_Frozen):
         return self.match
 
 
-class Ledger(_Frozen):
+class Ledger(Frozen):
     """The durable record."""
 
     commit_interval: SomeShortTime = Field(
@@ -611,7 +608,7 @@ class Ledger(_Frozen):
     )
 
 
-class Admin(_Frozen):
+class Admin(Frozen):
     """Where the admin API listens."""
 
     socket: str | None = Field(
@@ -633,7 +630,7 @@ class Admin(_Frozen):
     )
 
 
-class Drain(_Frozen):
+class Drain(Frozen):
     """How an instance ends on SIGTERM or `proxyctl drain`; Ctrl-C goes without `accept_for`."""
 
     accept_for: Duration = Field(
@@ -650,7 +647,7 @@ class Drain(_Frozen):
     )
 
 
-class Settings(_Frozen):
+class Settings(Frozen):
     """A whole configuration file. Relative paths are relative to the file; once loaded they are absolute."""
 
     version: Literal[1] = Field(description="schema version of this file", examples=["1"])

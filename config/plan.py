@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from config.document import Loc
+from config.errors import Loc
 from config.explain import Finding
 from config.patterns import Name
 from config.units import Percent, Ratio, SomeShortTime, SomeTime

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from config.frozen import Frozen
 from config.units import SomeTime, UnitError, Written, nearest
 
 PLACEHOLDERS: Final = ("id", "time", "time_s", "time_ms", "time_us", "time_ns")
@@ -64,11 +65,7 @@ Text = Annotated[str, AfterValidator(_with_known_places), Written("text", str)]
 Address = Annotated[str, AfterValidator(_web_address), Written("URL", str)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-
-class Checkpoint(_Frozen):
+class Checkpoint(Frozen):
     """Something between sending and storing that has to be seen: in a JSON answer, or in a Prometheus exposition."""
 
     name: str = Field(min_length=1, max_length=60, description="named when it fails", examples=["enriched"])
@@ -111,7 +108,7 @@ class Checkpoint(_Frozen):
         return self
 
 
-class Probe(_Frozen):
+class Probe(Frozen):
     """A marked event that goes the way of clients' events, through the proxy until both stores show it."""
 
     method: Literal["POST", "PUT", "PATCH", "GET"] = Field("POST", description="of the request")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from config.frozen import Frozen
 from config.messages import POINTER, MessageRule
 
 
-class ReplyRule(BaseModel):
+class ReplyRule(Frozen):
     """Which message of a backend answers which one of a client's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     message_id: str = Field(
         pattern=POINTER,

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from config.document import Document, Loc, decode, read
-from config.errors import WHOLE_FILE, ConfigErrors, Problem
+from config.document import Document, decode, read
+from config.errors import WHOLE_FILE, ConfigErrors, Loc, Problem
 from config.explain import Finding, describe, findings
 from config.plan import Plan, falling, mixed
 

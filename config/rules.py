@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from config.frozen import Frozen
 from config.units import Duration
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -20,18 +21,14 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
 _NEEDED = {"regex": "pattern", "only-new-if": "when"}
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-
-class When(_Frozen):
+class When(Frozen):
     """What must stand in old's row."""
 
     pointer: str = Field(pattern=r"^(/.*)?$", description="JSON pointer into old's row", examples=["/weather_enriched"])
     equals: str | int | float | bool | None = Field(description="what stands there", examples=["false"])
 
 
-class FieldRule(_Frozen):
+class FieldRule(Frozen):
     """How one path, with everything beneath it, is compared. The first rule that fits a path holds."""
 
     path: str = Field(

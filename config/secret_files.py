@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from config.document import Loc
+from config.errors import Loc
 
 _SUFFIX = "_file"
 """Ends the name of every key that names such a file, and of no other."""

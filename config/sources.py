@@ -6,17 +6,14 @@ import re
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from config.frozen import Frozen
 from config.messages import POINTER, MessageRule
 from config.patterns import Name, PathPrefix
 from config.placeholders import Tree, names_of
 from config.units import SomeBytes, SomeTime, UnitError
 from config.web import WebAddress, one_of
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 def socket_url(url: str) -> str:
@@ -43,7 +40,7 @@ def _check_ca(url: str, ca: str | None) -> None:
         raise UnitError("ca is for a url that begins with wss://")
 
 
-class HomeAssistantSource(_Frozen):
+class HomeAssistantSource(Frozen):
     """A Home Assistant, by its WebSocket API. An event is its JSON as it comes, with the `entity_id` of its data and,
     where a snapshot told it, `recovered: true` at the top.
     """
@@ -159,7 +156,7 @@ class WebSocketSource(WebAddress):
         return self
 
 
-class Source(_Frozen):
+class Source(Frozen):
     """A server that is subscribed to once, by one worker at a time. What it sends is an event of a route as if a client
     had posted it, accepted with the 2xx that such a client would get; a 4xx that is for good is counted as refused, and
     all else is tried again, in the order of each key.

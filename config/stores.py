@@ -9,15 +9,14 @@ import re
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from config.frozen import Frozen
 from config.units import SomeTime, UnitError
 from config.web import header_fields, one_of, web_url
 
 
-class _Store(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
+class _Store(Frozen):
     timeout: SomeTime = Field(10.0, description="of one question to it; slower: the check is inconclusive for now")
 
 

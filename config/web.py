@@ -6,8 +6,9 @@ import re
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from config.frozen import Frozen
 from config.units import UnitError
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
@@ -60,10 +61,8 @@ def header_fields(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
-class WebAddress(BaseModel):
+class WebAddress(Frozen):
     """A web address that is asked or told something, and what every request to it carries."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     url: str = Field(min_length=1, description="http:// or https://", examples=["https://ops.example.com/hook"])
     headers: dict[str, str] = Field(
