@@ -39,7 +39,13 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Under CROSSFADE_EVERY=N every N-th test runs, the same ones each time: what runs whole elsewhere is run again."""
+    """Without `make soak`, what is marked for it does not run.
+
+    Under CROSSFADE_EVERY=N every N-th test runs, the same ones each time: what runs whole elsewhere is run again.
+    """
+    if not SOAK:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("soak")])
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
     every = int(os.environ.get("CROSSFADE_EVERY", "1"))
     if every > 1:
         config.hook.pytest_deselected(items=[item for number, item in enumerate(items) if number % every])

@@ -62,7 +62,6 @@ class Handlers:
         self._hooks = hooks
         self._streams = streams
         self._exposition = Exposition(instance)
-        self._openapi = openapi(VERSION)
 
     def table(self) -> Mapping[str, Handler]:
         """Every operation's handler by the operation's name."""
@@ -124,7 +123,7 @@ class Handlers:
 
     async def openapi(self, _call: Call) -> dict[str, Any]:
         """The description of this API."""
-        return self._openapi
+        return openapi(VERSION)
 
     async def status(self, _call: Call) -> views.Status:
         """Everything at a glance."""

@@ -99,7 +99,8 @@ class Probes:
     ) -> None:
         self._lookup = Lookup(settings.resolver)
         self._backends = settings.backends
-        self._tls = {name: ClientTls(name, each.tls) for name, each in settings.backends.items()}
+        # Only where it is needed: the authorities of the system take a tenth of a second to read.
+        self._tls = {name: ClientTls(name, each.tls) for name, each in settings.backends.items() if _needs_tls(each)}
         self._on_change = on_change
         self._tasks: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
@@ -166,7 +167,7 @@ class Probes:
         try:
             while True:
                 names.check(time.monotonic())
-                self._tls[name].live.look()
+                self._look_again(name)
                 before = self.healthy.get(name)
                 addresses, begun = names.addresses, time.monotonic()
                 findings = await asyncio.gather(
@@ -198,6 +199,10 @@ class Probes:
             log.log(logging.INFO if after else logging.WARNING, "%s is %s", name, "healthy" if after else "unhealthy")
         self._on_change(self.healthy, self.endpoints)
 
+    def _look_again(self, backend: str) -> None:
+        if backend in self._tls:
+            self._tls[backend].live.look()
+
     async def _ask_endpoint(self, name: str, backend: Backend, health: Health, address: Address) -> Finding:
         host = "" if address.name == address.host else address.name
         if not backend.is_tls:
@@ -228,8 +233,8 @@ class Probes:
         health = self._backends[dependency.backend].health
         every, timeout = (health.interval, health.timeout) if health else (DEPENDENCY_EVERY, DEPENDENCY_TIMEOUT)
         while True:
-            self._tls[dependency.backend].live.look()
-            finding = await self.ask(dependency.address, timeout, self._tls[dependency.backend])
+            self._look_again(dependency.backend)
+            finding = await self.ask(dependency.address, timeout, self._tls.get(dependency.backend))
             if finding.ok != dependency.healthy:
                 level = logging.INFO if finding.ok else logging.WARNING
                 log.log(level, "%s of %s: %s", dependency.name, dependency.backend, finding.detail)
@@ -274,3 +279,7 @@ class Probes:
         )
         async with asking as answer:
             return 200 <= answer.status < 400, f"status {answer.status}"
+
+
+def _needs_tls(backend: Backend) -> bool:
+    return backend.is_tls or any(address.lower().startswith("https:") for address in backend.dependencies.values())

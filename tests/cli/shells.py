@@ -126,7 +126,7 @@ class Fish:
             [self._fish, "--no-config", "-c", f"source {self._folder}/script\n{asked}"],
             cwd=self._folder,
             env={"PATH": os.environ["PATH"], "HOME": str(self._folder), "LC_ALL": "C.UTF-8"},
-            capture_output=True, text=True, timeout=PATIENCE,
+            capture_output=True, text=True,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
         answers = done.stdout.split("LINE\n")[1:]

@@ -105,6 +105,7 @@ async def test_a_split_is_as_it_should_be_on_either_side() -> None:
         assert answer["classes"]["one-sided"] == answer["settled"] >= 800
 
 
+@pytest.mark.soak
 async def test_a_time_that_cannot_be_believed_hides_nothing() -> None:
     """A client's clock is decades off: its events are judged by when they arrived, and the report says so."""
 

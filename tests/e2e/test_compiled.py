@@ -19,7 +19,7 @@ FOLDERS = ("tests/core", "tests/http", "tests/ledger", "tests/websocket")
 """Where the tests of the compiled modules are."""
 SLOW = ("tests/http/test_policies.py", "tests/ledger/test_keeper.py", "tests/ledger/test_process.py")
 """They wait more than they compute; the soak runs them too, all of them in their short form."""
-EVERY = 5
+EVERY = 15
 """Of the other tests, each of which has passed over the sources, one of so many; the soak runs all."""
 
 

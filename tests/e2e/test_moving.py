@@ -82,7 +82,9 @@ async def test_clients_get_every_answer_while_workers_are_replaced() -> None:
         assert await counted(opened, "moves_refused_http", "drained_http") == 0
 
 
-@pytest.mark.parametrize("choose", [min, max], ids=["predecessor", "successor"])
+@pytest.mark.parametrize(
+    "choose", [pytest.param(min, id="predecessor"), pytest.param(max, id="successor", marks=pytest.mark.soak)]
+)
 async def test_a_worker_that_is_killed_as_connections_move_takes_nothing_that_was_acknowledged(
     choose: Callable[[list[int]], int],
 ) -> None:

@@ -34,7 +34,9 @@ def order_by_key(record: Record, rows: list[Stored]) -> dict[str, list[str]]:
     return {key: list(ids) for key, ids in groupby(ordered, key=lambda id: keys[id])}
 
 
-@pytest.mark.parametrize("fault", ["errors", "stall", "down"])
+@pytest.mark.parametrize(
+    "fault", ["stall", pytest.param("errors", marks=pytest.mark.soak), pytest.param("down", marks=pytest.mark.soak)]
+)
 async def test_answered_order_holds_through_an_outage(fault: str) -> None:
     # At half the weight new is the authority of some keys, and gets the copies of the others.
     async with scene(stage="live", weight=50, ordering="answered", trigger=NEVER_REVERT) as opened:

@@ -42,7 +42,7 @@ async def actions(opened: Scene) -> list[str]:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("fault", ["dead", "errors"])
+@pytest.mark.parametrize("fault", ["dead", pytest.param("errors", marks=pytest.mark.soak)])
 async def test_copies_fail_the_guard_reverts_and_everything_is_as_before(fault: str) -> None:
     async with scene(stage="live", weight=25, trigger=TRIGGER) as opened:
         load = opened.load(rate=200.0, keys=200)
@@ -81,7 +81,10 @@ async def test_at_weight_0_the_guard_sees_it_and_its_verdict_is_of_the_drill_alo
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("victim", ["supervisor", "ledger", "worker"])
+@pytest.mark.parametrize(
+    "victim",
+    ["supervisor", pytest.param("ledger", marks=pytest.mark.soak), pytest.param("worker", marks=pytest.mark.soak)],
+)
 async def test_a_drill_that_nobody_ends_ends_by_itself_whoever_is_killed(victim: str) -> None:
     async with scene(stage="dualwrite", trigger=TRIGGER) as opened:
         load = opened.load(rate=200.0, keys=200)

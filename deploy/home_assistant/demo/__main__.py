@@ -23,9 +23,10 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("--fast", action="store_true", help="in its short form, in less than a minute")
     parser.add_argument("--lose", type=count, default=0, metavar="N", help="points to take from new's store at the end")
+    parser.add_argument("--untimed", action="store_true", help="tell how long changes took, but do not judge it")
     parser.add_argument("-o", "--output", choices=("text", "json", "yaml"), default="text", help="form of the result")
     arguments = parser.parse_args(words)
-    return asyncio.run(run(arguments.fast, arguments.output, arguments.lose))
+    return asyncio.run(run(arguments.fast, arguments.output, arguments.lose, not arguments.untimed))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class Outcome:
 
     recorded: state changes that Home Assistant recorded while both sides were owed everything; stores: by side, what is
     there of them; gaps: how often Home Assistant was away; weights: those that were in force, in order; status: the
-    proxy's at the end; verification: what `proxyctl verify` says of both stores.
+    proxy's at the end; verification: what `proxyctl verify` says of both stores; is_timed: is `latency` judged as well?
     """
 
     recorded: int
@@ -40,6 +40,7 @@ class Outcome:
     status: Status
     verification: dict[str, Any]
     duration: float
+    is_timed: bool = True
 
     @property
     def lost(self) -> int:
@@ -88,7 +89,10 @@ class Outcome:
             f"ledger: {self.pending} pending, balanced: {self.is_balanced}": self.pending == 0 and self.is_balanced,
         }
         found += [line for line, is_so in wanted.items() if not is_so]
-        found += ["the way without the proxy was not measured"] if self.latency is None else self.latency.problems()
+        if self.latency is None:
+            found.append("the way without the proxy was not measured")
+        elif self.is_timed:
+            found += self.latency.problems()
         if self.verification["result"] != "pass":
             found += lines(self.verification)
         return found
@@ -138,7 +142,7 @@ class Outcome:
         )
 
 
-async def judge(parts: Parts, story: Story, view: View, began: float) -> Outcome:
+async def judge(parts: Parts, story: Story, view: View, began: float, is_timed: bool) -> Outcome:
     """Hold both stores against Home Assistant's recorder, and against each other. began: monotonic seconds."""
     recorded = [each for each in parts.home.recorded() if story.span.has(each.at)]
     await asyncio.sleep(max(0.0, _SETTLED - _age(story.span)))
@@ -157,6 +161,7 @@ async def judge(parts: Parts, story: Story, view: View, began: float) -> Outcome
         status=await parts.instance.admin.status(),
         verification=verification,
         duration=time.monotonic() - began,
+        is_timed=is_timed,
     )
 
 

@@ -26,11 +26,12 @@ _EXPECTED: Final = (CrossfadeError, InfluxError, aiohttp.ClientError, OSError, R
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-async def run(fast: bool, output: str, lose: int) -> int:
+async def run(fast: bool, output: str, lose: int, is_timed: bool = True) -> int:
     """Run the demo; 0 when all that Home Assistant recorded is in both stores, and everything else came as it should.
 
     fast: in its short form; output: text, or json or yaml for one object on stdout and the story on stderr;
-    lose: points that are taken away from new's store at the end, to see that it is noticed.
+    lose: points that are taken away from new's store at the end, to see that it is noticed; is_timed: how long changes
+    took is judged, and not only told.
     """
     view = View(sys.stdout if output == "text" else sys.stderr)
     task = asyncio.current_task()
@@ -40,7 +41,7 @@ async def run(fast: bool, output: str, lose: int) -> int:
         loop.add_signal_handler(number, task.cancel)
     directory = Path(tempfile.mkdtemp(prefix="cf-"))
     try:
-        outcome = await _outcome(directory, fast, lose, view)
+        outcome = await _outcome(directory, fast, lose, view, is_timed)
         code = report(outcome, view, output)
     except asyncio.CancelledError:
         view.end("interrupted: everything is stopped")
@@ -58,7 +59,7 @@ async def run(fast: bool, output: str, lose: int) -> int:
     return code
 
 
-async def _outcome(directory: Path, fast: bool, lose: int, view: View) -> Outcome:
+async def _outcome(directory: Path, fast: bool, lose: int, view: View, is_timed: bool) -> Outcome:
     began = time.monotonic()
     parts = Parts(directory)
     try:
@@ -68,7 +69,7 @@ async def _outcome(directory: Path, fast: bool, lose: int, view: View) -> Outcom
             view.say(f"DAMAGE   behind the proxy's back new's store loses {lose} points")
             await parts.lose(lose, story.span)
         view.say("VERIFY   both stores are compared with each other, and with what Home Assistant recorded")
-        return await judge(parts, story, view, began)
+        return await judge(parts, story, view, began, is_timed)
     finally:
         await parts.stop()
 

@@ -91,6 +91,12 @@ def test_one_broken_promise_fails_it(bad: Outcome, said: str, capsys: pytest.Cap
     assert lines[-1].startswith("FAILED: lost ")
 
 
+def test_on_a_machine_that_does_other_things_as_well_times_are_told_and_not_judged() -> None:
+    slow = replace(GOOD, latency=Latency(600, 203.4, 0.0061, 0.0292, 0.0028, 0.0211), is_timed=False)
+    assert slow.problems() == []
+    assert "added by it p50 2.8 ms, p95 21.1 ms" in slow.summary()
+
+
 def test_the_object_has_the_documented_form() -> None:
     store = {"stored": 1012, "lost": 0, "different": 0, "superseded": 1, "unrecorded": 13}
     assert GOOD.as_dict() == {
