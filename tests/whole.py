@@ -30,22 +30,25 @@ BESIDE: Final = (
     (
         "tests/cli",
         "tests/config",
+        "tests/consistency",
         "tests/control",
         "tests/core",
         "tests/deploy",
+        "tests/fanout",
+        "tests/home_assistant",
+        "tests/http",
+        "tests/influxdb",
         "tests/ledger",
+        "tests/load",
         "tests/project",
         "tests/report",
+        "tests/sources",
+        "tests/websocket",
+        "tests/worker",
         "tests/e2e/test_compiled.py",
     ),
-    (
-        "tests/consistency",
-        "tests/home_assistant",
-        "tests/influxdb",
-        "tests/e2e/test_checker.py",
-    ),
 )
-"""Lanes, each about as long as what runs alone."""
+"""Lanes, each about as long as what runs alone; with that, as many as there are cores."""
 PROGRAMS: Final = {
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
@@ -76,6 +79,7 @@ def main(arguments: list[str]) -> int:
     if network:
         prepare()  # there is no way out of a network of one's own
     with contextlib.ExitStack() as running:
+        running.callback(compiled.end)
         begin = [partial(running.enter_context, lane(network, paths)) for paths in BESIDE]
         lanes = [each() for each in begin] if network else []
         ends = [told([*PYTEST, *(f"--ignore={path}" for paths in BESIDE for path in paths)])]
@@ -146,7 +150,12 @@ def own_network() -> list[str]:
 
 
 def prepare() -> None:
-    """Install what tests need that is no package of Python. Raises RuntimeError or InstallError when that fails."""
+    """Install what tests need that is no package of Python, while the wheel is made.
+
+    Raises RuntimeError, InstallError or CalledProcessError when that fails.
+    """
+    compiled.prepare()
+    compiled.begin()
     for name, package in PROGRAMS.items():
         packages.program(name, package)
     for name, package in LIBRARIES.items():
@@ -155,7 +164,6 @@ def prepare() -> None:
     postgres.prepare()
     if install.runs_here():
         install.prepare()
-    compiled.prepare()
 
 
 def counted(lines: list[str]) -> Counter[str]:

@@ -141,7 +141,7 @@ async def test_a_stalled_backend_and_large_events(soak: bool) -> None:
     async with scene(small, stage="dualwrite", trigger=NEVER_REVERT) as opened:
         (pid,) = opened.instance.pids("worker")
         load = opened.load(
-            rate=100.0, patience=0.0, pad=300_000, keys=2 * connections, connections=connections, timeout=90.0
+            rate=50.0, patience=0.0, pad=300_000, keys=2 * connections, connections=connections, timeout=90.0
         )  # its event may wait for one side and then for the other, 30 s each
         await until_accepted(load, 50)
         before = memory(pid, "VmRSS")
