@@ -9,7 +9,7 @@
 #   make bench-consistency   what checking costs, beside datacompy (installs InfluxDB when it may)
 #   make bench-guard   how soon the guard sees failures, and how often it sees some that are not there;
 #                      ARGS="--live": the same and rollbacks with real processes
-#   make bench-lifecycle   what clients notice of reloads, upgrades, kills and other worker counts
+#   make bench-lifecycle   what clients notice of reloads, upgrades, kills, drains, insertion and removal
 #   make bench-sources   what a source loses, adds and costs: 17 events a minute, 200/s, bursts of 2,000/s, a long snapshot, consumers
 #   make coverage   which branches of what judges the stores its tests take; at least 95 %
 #   make wheel   build/wheel/*.whl with the hot modules compiled, and the same unpacked in build/compiled
