@@ -190,11 +190,13 @@ class Configuration:
     def put_back(self, why: str) -> None:
         """The one that was approved was served for a moment, or not at all. Raises OSError."""
         found = Trouble(self._wall(), self.text, refused=(f"it was put back: {why}",))
-        self._change(trouble=found)
+        self._change(trouble=found, asked=None)
 
     def ended(self, switch: SwitchState) -> None:
-        """A switch ended: the file of a reload that came to nothing is not served. Raises OSError."""
-        if switch.kind == "reload" and switch.result != "done" and self.trouble is None:
+        """A switch ended: what was approved for a reload that came to nothing is not served. Raises OSError."""
+        asked = self._kept.asked if self._kept is not None else None
+        is_waited_for = asked is not None and asked.digest != self.digest and self.trouble is None
+        if is_waited_for and switch.kind == "reload" and switch.result != "done":
             self.put_back(switch.reason)
 
     def has_told(self, switch: SwitchState) -> bool:

@@ -334,9 +334,18 @@ class Crew:
             life.signal(signal.SIGKILL)
             self._listener.had_to_be_killed()
 
-    def settle(self, kind: str) -> None:
-        """Let one serve of a kind of which only one does, where a switch was left between two of them."""
+    async def settle(self, kind: str, grace: float, hurry: asyncio.Event | None = None) -> list[Life]:
+        """Let one serve of a kind of which only one does, where a switch was left between two of them.
+
+        One that was told to stop has to end first: grace seconds, or until told to hurry; those that were killed.
+        """
         (child,) = self.of(kind)
+        killed = await self.end([life for life in self.lives() if life.kind == kind and life.is_ending], grace, hurry)
+        self._fill(child)
+        return killed
+
+    def _fill(self, child: Child) -> None:
+        kind = child.kind
         lives = [life for life in self.lives() if life.kind == kind and not life.is_ending and life.duty_fd >= 0]
         if any(life.was_told for life in lives):
             return
@@ -344,7 +353,10 @@ class Crew:
         if not lives:
             self.start(child)
             return
-        child.life = life = child.life if child.life in lives else lives[0]
+        life = child.life if child.life in lives else lives[0]
+        if child.life is not None and child.life is not life and child.life.runs:
+            self.leaving.add(child.life)
+        child.life = life
         self.leaving.discard(life)
         life.on_trial = False
         life.go()  # one that is on its way to stand by hears it then

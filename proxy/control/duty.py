@@ -64,7 +64,14 @@ class Duty:
         ready, _, _ = select.select([self._descriptor, lifeline], [], [])
         if lifeline in ready:
             return None
-        return os.read(self._descriptor, 1) or None
+        word = os.read(self._descriptor, 1)
+        return word if word and not self._is_dismissed() else None
+
+    def _is_dismissed(self) -> bool:
+        """Who was told to begin and then to end need not begin; the signal came when nobody heard it."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        return any(what & select.POLLHUP and not what & select.POLLIN for _, what in poll.poll(0))
 
 
 RELIEF: Final = {"worker": signal.SIGUSR1}

@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 
 SAME_REQUEST: Final = 1.0
 """Seconds in which another SIGTERM or SIGINT is the first one again: Ctrl-C and a service manager often send both."""
+TO_BE_HEARD: Final = 1.0
+"""Seconds that a switch's end stands before a reload that was asked for meanwhile begins."""
 STRANGERS_EVERY: Final = 5.0
 """Seconds between two looks for orphans that the kernel gave to process 1."""
 
@@ -131,7 +133,7 @@ class Launcher:
         self._state.version_after = VERSION
         self._end_switch("done")
         log.info("this launcher goes on as version %s", VERSION)
-        self._look_if_asked()
+        self._look_soon()
 
     def _go_on_counting(self) -> None:
         """Switches are counted over an instance's lives; one that was under way when the last one ended has failed."""
@@ -216,11 +218,22 @@ class Launcher:
             self._state.refused_again += 1
             self._tell_state()
             return
+        last, self._state.before = self._state, None
         self._state = SwitchState(
-            self._state.number + 1, kind, "checking", time.time(), version_before=VERSION, version_after=VERSION
+            last.number + 1,
+            kind,
+            "checking",
+            time.time(),
+            version_before=VERSION,
+            version_after=VERSION,
+            before=last if last.number else None,
         )
         self._switching = asyncio.get_running_loop().create_task(self._switch(kind))
-        self._switching.add_done_callback(lambda _: self._look_if_asked())
+        self._switching.add_done_callback(lambda _: self._look_soon())
+
+    def _look_soon(self) -> None:
+        """Whoever asked for the switch that has just ended is to hear of it before another one begins."""
+        asyncio.get_running_loop().call_later(TO_BE_HEARD, self._look_if_asked)
 
     async def _switch(self, kind: str) -> None:
         """Find out what is to be done, do it, and become the new code."""
@@ -367,9 +380,11 @@ class Launcher:
         if self._switching is not None:
             self._switching.cancel()
             await asyncio.wait((self._switching,))
-        for kind in ("ledger", "supervisor"):
-            self._crew.settle(kind)  # workers have records for it
         grace = self._holdings.terms.stop_grace + MARGIN
+        if not self.refusal:  # else there is one that cannot start, and nobody who needs it
+            for kind in ("ledger", "supervisor"):
+                if await self._crew.settle(kind, grace, self._kill):  # workers have records for it
+                    self.had_to_kill = True
         self._say_not_ready()
         if self._accept_for:
             log.info("not ready any more; new clients are taken for %g s", self._accept_for)

@@ -39,11 +39,14 @@ def pack(message: ToSupervisor | FromSupervisor) -> bytes:
     return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
 
 
-def is_ours(connection: socket.socket) -> bool:
-    """Is a Unix socket's other end this user or root? What a supervisor says is acted on, settings are unpickled."""
+def owner_of(writer: asyncio.StreamWriter) -> int:
+    """The user at the other end of a Unix socket's connection, a uid. Raises OSError when that is gone."""
+    connection = writer.get_extra_info("socket")
+    if connection is None:
+        raise ConnectionResetError("it was closed at once")
     found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, uid, _ = _CREDENTIALS.unpack(found)
-    return uid in (0, os.geteuid())
+    return int(uid)
 
 
 class LinkClient:
@@ -103,6 +106,7 @@ class LinkClient:
         while True:
             try:
                 reader, writer = await asyncio.open_unix_connection(str(self._path))
+                owner = owner_of(writer)
             except OSError as error:
                 if was_reachable:
                     # At the start all processes are born together, so a supervisor that is not there yet is no news.
@@ -111,10 +115,10 @@ class LinkClient:
                 was_reachable = False
             else:
                 was_reachable = True
-                if is_ours(writer.get_extra_info("socket")):
+                if owner in (0, os.geteuid()):  # what a supervisor says is acted on, and settings are unpickled
                     await self._converse(reader, writer)
                 else:
-                    log.error("whoever serves %s is another user; not listening to it", self._path)
+                    log.error("whoever serves %s is another user (%d); not listening to it", self._path, owner)
                     writer.close()
             await asyncio.sleep(RECONNECT_EVERY)
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,10 +34,16 @@ TRIAL: Final = 0.2
 """The same of the workers after the first."""
 MARGIN: Final = 5.0
 """Seconds beyond a process's own times until it is killed."""
+_LOOK: Final = 0.05
+"""Seconds between two looks at a place that the crew fills by itself."""
 
 
 class SwitchFailed(CrossfadeError):
     """A process did not take its place; the message says which one, and why."""
+
+
+def _ended_early(life: Life) -> SwitchFailed:
+    return SwitchFailed(f"{life.name} (process {life.pid}) {life.how} after it had begun to serve")
 
 
 @dataclass(frozen=True)
@@ -91,11 +98,12 @@ class Switch:
         self._phase("replacing")
         try:
             for child in wanted:
+                self._check_placed()
                 await self._replace(child)
             for child in surplus:
                 await self._retire(child)
             self._phase("watching")
-            await self._watch(WATCH)
+            await self._watch(WATCH, self._placed())
         except SwitchFailed as failure:
             self._state.reason = str(failure)
             log.error("%s failed: %s; putting back", self._plan.kind, failure)
@@ -150,14 +158,16 @@ class Switch:
     async def _beside(self, child: Child) -> None:
         """A worker: the successor serves before the predecessor is relieved."""
         is_held = self._predecessor(child) is not None
-        after = self._launch(child, after=is_held)
-        after.go(after=is_held)
+        after = None
         try:
-            await self._until(after, after.serving, "serve")
-            await self._lives(after, TRIAL if self._tried else WATCH)
+            after = self._launch(child, after=is_held)
+            after.go(after=is_held)
+            await self._until(after, after.serving, "serve", beside=self._placed())
+            await self._watch(TRIAL if self._tried else WATCH, [after, *self._placed()])
             self._tried = True
         except SwitchFailed:
-            self._kill(after)
+            if after is not None:
+                self._kill(after)
             self._resume(child)
             raise
         before = await self._able(child)
@@ -169,7 +179,7 @@ class Switch:
         """One of which there is only one: the successor is ready when the predecessor makes room."""
         after = self._launch(child)
         try:
-            await self._until(after, after.standby, "start")
+            await self._until(after, after.standby, "start", beside=self._placed())
         except SwitchFailed:
             self._kill(after)
             self._resume(child)
@@ -253,9 +263,23 @@ class Switch:
 
     # --- waiting -------------------------------------------------------------------------------------------
 
-    async def _until(self, life: Life, event: asyncio.Event, what: str, more: float = 0.0) -> None:
-        """Wait for what a process is to do; raises SwitchFailed when it dies or takes too long. more: seconds more."""
-        waiting = [asyncio.ensure_future(each.wait()) for each in (event, life.gone)]
+    def _placed(self) -> list[Life]:
+        """Successors that have their places."""
+        return [step.after for step in self._steps if step.after is not None]
+
+    def _check_placed(self) -> None:
+        """All of them live, or nothing further is replaced: raises SwitchFailed."""
+        for life in self._placed():
+            if not life.runs:
+                raise _ended_early(life)
+
+    async def _until(
+        self, life: Life, event: asyncio.Event, what: str, *, more: float = 0.0, beside: Sequence[Life] = ()
+    ) -> None:
+        """Wait for what a process is to do; raises SwitchFailed when it dies or takes too long, or one of those beside
+        it dies. more: seconds more.
+        """
+        waiting = [asyncio.ensure_future(each.wait()) for each in (event, life.gone, *(x.gone for x in beside))]
         try:
             await asyncio.wait(waiting, timeout=self._timeout + more, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -263,6 +287,9 @@ class Switch:
                 each.cancel()
         if not life.runs:
             raise SwitchFailed(f"{life.name} (process {life.pid}) {life.how}")
+        for other in beside:
+            if not other.runs:
+                raise _ended_early(other)
         if not event.is_set():
             raise SwitchFailed(f"{life.name} (process {life.pid}) did not {what} within {self._timeout + more:g} s")
 
@@ -272,11 +299,10 @@ class Switch:
                 await life.gone.wait()
         except TimeoutError:
             return
-        raise SwitchFailed(f"{life.name} (process {life.pid}) {life.how} after it had begun to serve")
+        raise _ended_early(life)
 
-    async def _watch(self, seconds: float) -> None:
-        """Every successor must live on."""
-        lives = [step.after for step in self._steps if step.after is not None]
+    async def _watch(self, seconds: float, lives: Sequence[Life]) -> None:
+        """Each of these must live on for so long."""
         waiting = [asyncio.ensure_future(self._lives(life, seconds)) for life in lives]
         if not waiting:
             return
@@ -289,13 +315,15 @@ class Switch:
     # --- back ----------------------------------------------------------------------------------------------
 
     async def _put_back(self) -> None:
-        """Predecessors serve again, the last one that was relieved first."""
+        """Predecessors serve again: first where nobody does, then the last one that was relieved first."""
         self._phase("putting-back")
         for each in self._state.processes:
             if each.state == "waits":
                 each.state = "kept"
         failed = []
-        for step in reversed(self._steps):
+        steps = self._steps[::-1]
+        steps.sort(key=lambda step: step.after is None or step.after.runs)
+        for step in steps:
             try:
                 await self._undo(step)
                 self._process(step.child, "put-back")
@@ -331,7 +359,7 @@ class Switch:
 
     async def _resume_life(self, child: Child, before: Life, after: Life | None) -> None:
         """Let a predecessor go again, from its memory."""
-        if not before.standby.is_set() and not self._somebody_serves(child.kind):
+        if not before.standby.is_set() and not self._somebody_serves(child.kind, after):
             # It drains still, and clients have nobody: the code on the disk is quicker than the rest of the drain.
             self._crew.start(child)
             self._let_go(before)
@@ -344,12 +372,22 @@ class Switch:
         except SwitchFailed:
             if before.runs:
                 self._kill(before)  # it is started anew then, as any other that dies
+            await self._served(child)
             raise
 
-    def _somebody_serves(self, kind: str) -> bool:
+    async def _served(self, child: Child) -> None:
+        """Wait until whoever was started anew serves, or long enough for that."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                while child.life is None or not child.life.serving.is_set():
+                    await asyncio.sleep(_LOOK)
+
+    def _somebody_serves(self, kind: str, after: Life | None) -> bool:
+        """after: who is about to give the place back."""
         if kind != "worker":
             return True  # a predecessor makes room before its successor begins, hence it stands by
-        return any(each.life is not None and each.life.serving.is_set() for each in self._crew.of(kind))
+        lives = [after, *(each.life for each in self._crew.of(kind))]
+        return any(life is not None and life.runs and life.serving.is_set() for life in lives)
 
     def _let_go(self, life: Life) -> None:
         self._crew.let_go(life, self._drain_timeout + self._stop_grace + MARGIN)

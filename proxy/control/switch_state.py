@@ -37,6 +37,7 @@ class SwitchState(msgspec.Struct, omit_defaults=False):
     result: empty while it runs; done; refused (nothing was touched); put-back (everything is as before); failed (it
     is not, `reason` says how far). began_at, ended_at: seconds since 1970, 0 before; version: of the code before and
     after; detail: what the plan shows. refused_again: how often another one was asked for meanwhile, and refused.
+    before: how the last one ended, for whoever did not see that.
     """
 
     number: int
@@ -51,6 +52,7 @@ class SwitchState(msgspec.Struct, omit_defaults=False):
     processes: list[ProcessState] = []
     detail: dict[str, Any] = {}
     refused_again: int = 0
+    before: SwitchState | None = None
     schema: int = SCHEMA
 
     @property

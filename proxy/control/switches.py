@@ -59,7 +59,7 @@ class Switches:
         self._ended = ended
         self._asking = False
         self._written: float = 0.0
-        """When the switch began whose end is on record."""
+        """When the last switch began whose end is on record."""
 
     @property
     def state(self) -> SwitchState | None:
@@ -92,6 +92,8 @@ class Switches:
             raise Problem(503, f"the launcher has not begun the {kind} within {ANSWER_WAIT:g} s; see its log") from None
         finally:
             self._asking = False
+        if state.kind != kind:
+            raise Problem(423, f"{state.kind} {state.number} began in the same moment", switch=state.number)
         return state
 
     async def run(self) -> None:
@@ -103,18 +105,23 @@ class Switches:
     async def look(self) -> None:
         """Write down the end of the last switch, unless that is on record."""
         state = self.state
-        if state is None or state.runs or state.began_at == self._written:
+        for each in (state.before, state) if state is not None else ():
+            if each is None or each.runs or each.began_at <= self._written:
+                continue
+            try:
+                await self._note(each)
+            except OSError as error:
+                log.warning("what came of a switch cannot be written: %s", error)
+                return
+            self._written = each.began_at
+
+    async def _note(self, state: SwitchState) -> None:
+        if await self._is_on_record(state):
             return
-        try:
-            if not await self._is_on_record(state):
-                self._ended(state)
-                if not self._is_told(state):
-                    await self._write(state)
-                self._counts[f"switches:{state.kind}:{state.result}"] += 1
-        except OSError as error:
-            log.warning("what came of a switch cannot be written: %s", error)
-            return
-        self._written = state.began_at
+        self._ended(state)
+        if not self._is_told(state):
+            await self._write(state)
+        self._counts[f"switches:{state.kind}:{state.result}"] += 1
 
     async def _is_on_record(self, state: SwitchState) -> bool:
         entries = await self._audit.history(_LOOK_BACK)

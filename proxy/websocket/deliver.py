@@ -139,19 +139,25 @@ class WebSocketDelivery:
         except (ValueError, msgspec.DecodeError) as error:
             log.error("a message has no session: %s", error, extra={"id": event.id})
             return Outcome(REFUSED, 0, "its session cannot be read")
-        name = (upstream.name, message.session)
-        courier = self._couriers.get(name)
-        if courier is None:
-            settings = self._settings.get(event.route) or WebSocket()
-            replies = Replies(settings.reply) if settings.reply is not None else None
-            courier = self._couriers[name] = Courier(self, upstream, handshake, settings, replies, is_ours=False)
         room, size = self._rooms[upstream.name], len(event.body)
         await room.enter()
         room.take(size)
         try:
+            # Not before: one that is idle while others fill the room is thrown away.
+            courier = self._courier_for(upstream, event.route, message.session, handshake)
             return await courier.deliver(event.id, message, event.body)
         finally:
             room.give(size)
+
+    def _courier_for(self, upstream: Upstream, route: str, session: str, handshake: bytes) -> Courier:
+        """Who delivers messages of a client's session."""
+        name = (upstream.name, session)
+        courier = self._couriers.get(name)
+        if courier is None:
+            settings = self._settings.get(route) or WebSocket()
+            replies = Replies(settings.reply) if settings.reply is not None else None
+            courier = self._couriers[name] = Courier(self, upstream, handshake, settings, replies, is_ours=False)
+        return courier
 
     async def _deliver_wrapped(self, upstream: Upstream, wrapping: Wrapping, event: Event) -> Outcome:
         """By the session of ours that takes this route's events to this backend."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.control import crew_state, switch_state, switches
+from proxy.control.configuration import Asked
 from proxy.control.crew_state import Deaths
 from proxy.control.switch_state import ProcessState, Result, SwitchState
 from tests.control.fakes import Plane
@@ -126,13 +127,38 @@ async def test_an_end_is_written_once_though_the_supervisor_is_replaced(plane: P
 async def test_a_reload_that_came_to_nothing_is_told_though_no_supervisor_was_replaced(
     plane: Plane, launcher: Launcher, result: Result
 ) -> None:
+    configuration = plane.supervisor.instance.configuration
+    configuration.approve(Asked("another one", "ann@host", "slow disks"), "its text")
     launcher.write(state(result=result, kind="reload", reason="the ledger is not ready"))
     await eventually(lambda: plane.supervisor.instance.tally.own[f"switches:reload:{result}"])
-    configuration = plane.supervisor.instance.configuration
     assert configuration.trouble is not None
     assert configuration.trouble.refused == ("it was put back: the ledger is not ready",)
     (end,) = await ends(plane)
     assert (end["action"], end["reason"]) == (f"reload-{result}", "the ledger is not ready")
+
+
+async def test_a_reload_of_another_life_says_nothing_of_what_is_served_now(plane: Plane, launcher: Launcher) -> None:
+    launcher.write(state(result="refused", kind="reload", reason="line 3: no such key"))
+    await eventually(lambda: plane.supervisor.instance.tally.own["switches:reload:refused"])
+    assert plane.supervisor.instance.configuration.trouble is None
+
+
+async def test_an_end_that_another_switch_has_overwritten_is_written_once(plane: Plane, launcher: Launcher) -> None:
+    ended = state(1, "done")
+    launcher.write(state(2, before=ended))
+    await eventually(lambda: plane.supervisor.instance.tally.own["switches:upgrade:done"])
+    launcher.write(state(2, "put-back", before=ended))
+    await eventually(lambda: plane.supervisor.instance.tally.own["switches:upgrade:put-back"])
+    assert plane.supervisor.instance.tally.own["switches:upgrade:done"] == 1
+    assert [each["action"] for each in await ends(plane)] == ["upgrade-done", "upgrade-put-back"]
+
+
+async def test_somebody_elses_switch_is_not_taken_for_the_one_that_was_asked_for(
+    plane: Plane, launcher: Launcher
+) -> None:
+    launcher.answers.append(state(1, kind="reload"))
+    code, problem = await plane.ask("POST", "/api/v1/upgrade", {})
+    assert (code, problem["detail"]) == (423, "reload 1 began in the same moment")
 
 
 async def test_a_file_that_cannot_be_read_is_none(plane: Plane) -> None:
