@@ -58,8 +58,8 @@ class Switches:
         self._is_told = is_told
         self._ended = ended
         self._asking = False
-        self._written: float = 0.0
-        """When the last switch began whose end is on record."""
+        self._written: set[float] = set()
+        """When those switches began whose ends are on record."""
 
     @property
     def state(self) -> SwitchState | None:
@@ -106,14 +106,14 @@ class Switches:
         """Write down the end of the last switch, unless that is on record."""
         state = self.state
         for each in (state.before, state) if state is not None else ():
-            if each is None or each.runs or each.began_at <= self._written:
+            if each is None or each.runs or each.began_at in self._written:
                 continue
             try:
                 await self._note(each)
             except OSError as error:
                 log.warning("what came of a switch cannot be written: %s", error)
                 return
-            self._written = each.began_at
+            self._written.add(each.began_at)
 
     async def _note(self, state: SwitchState) -> None:
         if await self._is_on_record(state):

@@ -160,6 +160,8 @@ def test_a_broken_version_is_put_back_as_if_nothing_had_happened(instance: Upgra
         assert state.reason.startswith(name.replace("worker", "worker ")), (name, what, state)
         wait_for(instance.has_one_each, "the end of the others")
         assert instance.everybody() == before, (name, what)
+        if name == "ledger":
+            assert instance.journal.count("worker0 relieved") == 0, "seen at once, and no worker stopped for it"
     assert instance.journal.count("ledger relieved") >= 3
     assert b"relaunch" not in Path(f"/proc/{instance.process.pid}/cmdline").read_bytes()
     os.kill(before["worker0"][0], signal.SIGKILL)  # who was put back is looked after as ever
