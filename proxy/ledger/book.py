@@ -545,11 +545,16 @@ class Book:
         entry.held &= ~(1 << side)
         self._enter_backlog(entry, side)
         self._touch(entry)
-        if entry.stage == ON_DISK and (entry.on_disk & 15 if side else entry.on_disk >> 4) == PENDING:
+        if entry.stage == ON_DISK and self._is_pending_on_disk(entry, side):
             self.observer.handed(entry.route, side, entry.seq, entry.key)
         if entry.after_authority and side != entry.authority:
             self._review_order(entry, entry.authority)
         self._review_due(entry)
+
+    @staticmethod
+    def _is_pending_on_disk(entry: Entry, side: int) -> bool:
+        """Does its row say so, or the one that is being written?"""
+        return (entry.on_disk & 15 if side else entry.on_disk >> 4) == PENDING
 
     def _take_back(self, entry: Entry, side: int) -> None:
         """A backend that had received it may have lost it: the replayer delivers it again."""
@@ -558,6 +563,9 @@ class Book:
         self.counters["taken_back"] += 1
         self._set(entry, side, PENDING)
         self._hand(entry, side)
+        if entry.stage != NEW_ENTRY and not self._is_pending_on_disk(entry, side):
+            # It can be read after the next commit: what comes after it of its key, and can be read now, waits for it.
+            self.observer.parked(entry.route, side, entry.seq, entry.key)
 
     def _make_due(self, entry: Entry) -> None:
         """What was deferred of it is to be delivered: marked now, and pending once its worker has new's answer.
@@ -915,7 +923,7 @@ class Book:
         for side in (0, 1):
             if entry.backlog & ~entry.held & (1 << side):
                 group.wake.add((entry.route, side))
-                if entry.dirty:
+                if entry.dirty and self._is_pending_on_disk(entry, side):
                     # Handed since it was packed: the replayer may have passed it by.
                     self.observer.handed(entry.route, side, entry.seq, entry.key)
 

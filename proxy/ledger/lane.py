@@ -97,7 +97,8 @@ class Lane:
         self._released: dict[int, int] = {}
         self._prune_at = _PRUNE_AT
         self._left: set[int] = set()
-        self._reopened: set[str] = set()
+        self._reopened: dict[str, int] = {}
+        """From where on what is being read of a key is stale: something before it may not be in this reading."""
         self._holds = 0
         self._is_stale = False
 
@@ -153,7 +154,7 @@ class Lane:
         for item in chunk.items:
             seq, key = item.seq, item.event.key
             if (
-                key in self._reopened
+                seq >= self._reopened.get(key, seq + 1)
                 or seq in self._loaded
                 or seq in self._settled
                 or seq in self._left
@@ -161,7 +162,7 @@ class Lane:
             ):
                 continue
             stall = self.stalls.get(key)
-            if stall is not None and (stall.blocks or seq != stall.head != 0):
+            if stall is not None and (stall.blocks or seq > stall.head != 0):
                 continue
             is_held = self._book.is_held(seq, self.side)
             if is_held and not self._book.is_parked(seq, self.side):
@@ -258,6 +259,10 @@ class Lane:
         """It was not its fault: first of its key again, but for what came back to us while it was in flight."""
         key = item.event.key
         self._free(item)
+        stall = self.stalls.get(key)
+        if stall is not None and stall.blocks:
+            self._drop(key, stall, item.seq)
+            return
         queue = self._queues.setdefault(key, deque())
         queue.appendleft(item)
         if len(queue) > 1 and queue[1].seq < item.seq:
@@ -284,7 +289,7 @@ class Lane:
         if stall is not None and stall.head and not stall.needs_authority and stall.is_waiting:
             stall.is_waiting = False
             stall.cancel()
-            self.read_again(stall.head)
+            self.read_again(min(stall.low, stall.head))  # what came back to us meanwhile goes before it
 
     def retry_young(self) -> None:
         """The backend is back: keys that failed once or twice may have failed because of it."""
@@ -314,9 +319,13 @@ class Lane:
             self.read_again(stall.low)
             if self.is_loading:
                 # What is being read of the key comes after events that were passed by: those first.
-                self._reopened.add(key)
+                self._reopen(key, stall.low)
         elif not stall.blocks:
-            self.read_again(stall.head)
+            self.read_again(min(stall.low, stall.head))
+
+    def _reopen(self, key: str, seq: int) -> None:
+        """What is being read of the key from `seq` on is passed by: it is read again from there."""
+        self._reopened[key] = min(seq, self._reopened.get(key, seq))
 
     # older rows that become pending
 
@@ -381,11 +390,24 @@ class Lane:
     def handed(self, seq: int, key: str) -> None:
         """An event before the cursor is the ledger's now."""
         self._read_key_again(key, seq)
+        if self.is_loading:
+            # It may be before what is being read, and what comes after it of its key in there: that waits for it.
+            self._reopen(key, seq)
         self._unpark(key, seq)
 
     def parked(self, seq: int, key: str) -> None:
         """An event that its worker is still trying goes before all that are not read yet."""
-        self._stall_of(key, seq).parked.add(seq)
+        stall = self._stall_of(key, seq)
+        stall.parked.add(seq)
+        queue = self._queues.get(key)
+        if queue and queue[-1].seq > seq:
+            self._drop(key, stall)
+
+    def _drop(self, key: str, stall: Stall, *seqs: int) -> None:
+        """What is in memory of a key that waits is read again when it does not."""
+        dropped = [*seqs, *(each.seq for each in self._queues.pop(key, ()))]
+        self._unload(*dropped)
+        stall.low = min(stall.low, *dropped)
 
     def _unpark(self, key: str, seq: int) -> None:
         stall = self.stalls.get(key)

@@ -367,3 +367,47 @@ def test_what_is_put_back_goes_behind_what_came_back_meanwhile() -> None:
     load(lane, 1, 2, next_seq=3)
     lane.put_back(second)
     assert take(lane).seq == 1
+
+
+def test_what_is_being_read_of_a_key_does_not_overtake_what_is_handed_meanwhile() -> None:
+    held = {1, 2, 3}
+    book = nothing_known()
+    book.is_held = lambda seq, side: seq in held  # type: ignore[method-assign]
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), book)
+    lane.begin_load()
+    load(lane, 1, 2, 3, next_seq=4)  # their workers are on them
+    lane.read_again(2)  # another worker has handed one of another key
+    assert lane.begin_load() == (2, [])
+    held.clear()
+    lane.handed(1, "k")
+    lane.handed(3, "k")
+    load(lane, 3, next_seq=4)
+    assert lane.next() is None, "1 goes before 3"
+    assert lane.wants_load()
+    assert lane.begin_load() == (1, [])
+    load(lane, 1, 3, next_seq=4)
+    for seq in (1, 3):
+        delivered = take(lane)
+        assert delivered.seq == seq
+        lane.finish(delivered)
+
+
+def test_what_was_read_before_what_is_handed_meanwhile_stays() -> None:
+    held = {2, 3}
+    book = nothing_known()
+    book.is_held = lambda seq, side: seq in held  # type: ignore[method-assign]
+    lane = Lane(ROUTE, 1, cast(Gate, SimpleNamespace(is_open=True)), book)
+    assert lane.begin_load() == (0, [])
+    held.clear()
+    lane.handed(2, "k")
+    lane.handed(3, "k")
+    load(lane, 1, 2, 3, next_seq=4)
+    first = take(lane)
+    assert first.seq == 1
+    lane.finish(first)
+    assert lane.begin_load() == (2, [])
+    load(lane, 2, 3, next_seq=4)
+    for seq in (2, 3):
+        delivered = take(lane)
+        assert delivered.seq == seq
+        lane.finish(delivered)
