@@ -128,10 +128,10 @@ async def test_gates_have_their_say_and_in_the_end_everything_is_validated() -> 
         asked = (opened.directory / "smoke.log").read_text().splitlines()
         assert sorted(set(asked)) == ["before 1 50.0", "before 2 100.0", "gates 2 100.0"]
 
-        wanted = ("--slower", "1000%", "--p99", "5s", "--availability", "90%", "--since", "10m")
+        wanted = ("--slower", "100%", "--p99", "5s", "--availability", "90%", "--since", "10m")
         code, said = await ctl(opened, "validate", *wanted)
         assert (code, "NOT KNOWN  monitoring" in said) == (1, True), said  # nobody has read the metrics yet
-        for _ in range(3):  # on a loaded machine some second is always slow
+        for _ in range(8):  # on a loaded machine some second is always slow
             await read_metrics(opened)
             code, said = await ctl(opened, "validate", *wanted)
             if code == 0:
