@@ -102,7 +102,7 @@ class LinkClient:
         await asyncio.gather(task, return_exceptions=True)
 
     async def _run(self) -> None:
-        was_reachable = True
+        was_reachable, was_ours = True, True
         while True:
             try:
                 reader, writer = await asyncio.open_unix_connection(str(self._path))
@@ -115,11 +115,14 @@ class LinkClient:
                 was_reachable = False
             else:
                 was_reachable = True
-                if owner in (0, os.geteuid()):  # what a supervisor says is acted on, and settings are unpickled
+                is_ours = owner in (0, os.geteuid())  # what a supervisor says is acted on, and settings are unpickled
+                if is_ours:
                     await self._converse(reader, writer)
                 else:
-                    log.error("whoever serves %s is another user (%d); not listening to it", self._path, owner)
+                    if was_ours:
+                        log.error("whoever serves %s is another user (%d); not listening to it", self._path, owner)
                     writer.close()
+                was_ours = is_ours
             await asyncio.sleep(RECONNECT_EVERY)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

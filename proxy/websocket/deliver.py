@@ -144,12 +144,12 @@ class WebSocketDelivery:
         room.take(size)
         try:
             # Not before: one that is idle while others fill the room is thrown away.
-            courier = self._courier_for(upstream, event.route, message.session, handshake)
+            courier = self._courier_of_client(upstream, event.route, message.session, handshake)
             return await courier.deliver(event.id, message, event.body)
         finally:
             room.give(size)
 
-    def _courier_for(self, upstream: Upstream, route: str, session: str, handshake: bytes) -> Courier:
+    def _courier_of_client(self, upstream: Upstream, route: str, session: str, handshake: bytes) -> Courier:
         """Who delivers messages of a client's session."""
         name = (upstream.name, session)
         courier = self._couriers.get(name)
@@ -173,12 +173,13 @@ class WebSocketDelivery:
         try:
             if isinstance(made, Unfit):
                 return Outcome(UNFIT, UNFIT_STATUS, made.reason)
-            courier = self._courier_of(upstream, wrapping, f"route {event.route}")
+            courier = self._courier_of_route(upstream, wrapping, f"route {event.route}")
             return await courier.deliver(event.id, SessionMessage(f"route {event.route}", made.kind), made.payload)
         finally:
             room.give(size)
 
-    def _courier_of(self, upstream: Upstream, wrapping: Wrapping, session: str) -> Courier:
+    def _courier_of_route(self, upstream: Upstream, wrapping: Wrapping, session: str) -> Courier:
+        """Who delivers a route's events in a session of ours."""
         name = (upstream.name, session)
         courier = self._couriers.get(name)
         if courier is None:

@@ -159,8 +159,10 @@ async def test_another_users_server_in_its_place_is_not_listened_to(
     client.start()
     try:
         await until(lambda: "another user" in caplog.text, "it is told")
-        await asyncio.sleep(0)
+        tries = len(supervisor.writers)
+        await until(lambda: len(supervisor.writers) >= tries + 2, "it looks again")
         assert (supervisor.said, heard, client.is_connected) == ([], [], False)
+        assert caplog.text.count("another user") == 1, "told once"
     finally:
         await client.close()
         await supervisor.stop()

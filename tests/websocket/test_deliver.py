@@ -311,6 +311,19 @@ async def test_nothing_is_delivered_that_the_backend_does_not_take() -> None:
         assert rig.delivery._rooms["new"].used == 0
 
 
+async def test_a_session_that_ended_while_its_message_waited_for_room_is_opened_again() -> None:
+    async with couriers(WebsocketsBackend) as rig:
+        await rig.deliver(event(0))
+        room = rig.delivery._rooms["new"]
+        room.take(MOST)
+        waiting = asyncio.ensure_future(rig.deliver(event(1)))
+        await until(lambda: not rig.delivery._couriers, "the idle session is thrown away")
+        room.give(MOST)
+        [outcome] = await waiting
+        assert (outcome.kind, outcome.reason) == (DELIVERED, "")
+        assert len(rig.backend.requests) == 2
+
+
 async def test_a_handshake_that_is_refused_is_not_tried_again_and_again_for_what_is_sent_again() -> None:
     async with couriers(WebsocketsBackend, window="30s") as rig:
         await rig.deliver(event(1))
