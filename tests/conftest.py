@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Callable, Mapping
 
@@ -54,6 +55,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What runs end to end is compiled; that takes a core for a minute, which the tests before it leave idle."""
+    gc.collect()
+    gc.freeze()  # thousands of tests, which live as long as the process
     if not session.config.option.collectonly and any(item.path.parent.name == "e2e" for item in session.items):
         compiled.begin()
 

@@ -59,8 +59,11 @@ PROGRAMS: Final = {
 LIBRARIES: Final = {"influxdb": "python3-influxdb"}
 """Of Debian's Python. Both: what tests install where it is missing, and its package."""
 NETWORK: Final = ("unshare", "--net", "--", "sh", "-c", 'ip link set lo up && exec nice -n 10 "$@"', "sh")
+PATIENCE: Final = "240"
+"""Seconds that tests of a lane wait for what must happen: at that priority a process may start for a minute."""
 PYTEST: Final = (sys.executable, "-m", "pytest", *(["--timeout=900"] if SOAK else []))
 """Fifty times as many examples take their time, beside something else above all."""
+OF_LANES: Final = ("--timeout=900", "-p", "no:cacheprovider")
 _COUNT: Final = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed|warnings?|deselected)")
 
 
@@ -125,7 +128,7 @@ class Lane:
 def lane(network: list[str], paths: Sequence[str]) -> Iterator[Lane]:
     """Tests under these paths, begun; ended by force when it is left before them. network: see `own_network`."""
     with tempfile.TemporaryFile("w+", errors="replace") as said:
-        running = Lane([*network, *PYTEST, "-p", "no:cacheprovider", *paths], said)
+        running = Lane([*network, "env", f"CROSSFADE_PATIENCE={PATIENCE}", *PYTEST, *OF_LANES, *paths], said)
         try:
             yield running
         finally:

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 
 from proxy.cli import (
     audit,
@@ -58,8 +59,9 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+@cache
 def build() -> argparse.ArgumentParser:
-    """The whole parser."""
+    """The whole parser, which takes a while to make."""
     parser = Parser(
         prog="proxyctl",
         description="Crossfade: move events from an old backend to a new one without losing any.",

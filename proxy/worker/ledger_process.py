@@ -299,7 +299,6 @@ def main() -> int:
     apsw.config(apsw.SQLITE_CONFIG_MEMSTATUS, False)
     apsw.initialize()
     gc.freeze()  # what lives as long as the process is not looked at again
-    gc.set_threshold(50_000, 20, 50)
     logging.basicConfig(level=logging.INFO)
     try:
         inherited = Inherited.from_environment()

@@ -231,7 +231,6 @@ class Worker:
         self._loop.add_signal_handler(signal.SIGHUP, self.look_at_files)
         gc.collect()
         gc.freeze()  # what lives as long as the process is not looked at again
-        gc.set_threshold(50_000, 20, 50)
         is_compiled = not str(downstream.__file__).endswith(".py")
         log.info("worker serves", extra={"epoch": self.plane.epoch, "compiled": is_compiled})
 

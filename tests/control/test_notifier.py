@@ -19,7 +19,7 @@ from proxy.control.audit import Entry
 from proxy.control.notifier import Notifier
 from proxy.control.views import ReceiverView
 from tests.control.conftest import MakePlane
-from tests.control.helpers import eventually
+from tests.control.helpers import PATIENCE, eventually
 from tests.harness.receiver import Server
 
 pytestmark = pytest.mark.asyncio
@@ -253,7 +253,8 @@ async def test_of_too_many_the_oldest_are_dropped(
     assert server.actions() == ["a0", "a4", "a5", "a6", "a7"]
 
 
-async def test_what_waits_at_the_end_is_told(server: Server, make: MakeTold) -> None:
+async def test_what_waits_at_the_end_is_told(server: Server, make: MakeTold, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notifier, "FLUSH", PATIENCE)
     told = make(receiver(server))
     told.take(*numbered(10))
     await told.notifier.close()

@@ -16,7 +16,7 @@ from tests.harness.prometheus import EXAMPLES, promtool
 
 RUNBOOK = (EXAMPLES.parent / "RUNBOOK.md").read_text()
 FLOW = "An incident, step by step"
-TESTS = ("rules_test.yml", "rules_slow_test.yml")
+TESTS = ("rules_test.yml", "rules_slow_test.yml", "rules_days_test.yml")
 LIVE = {"crossfade_mismatches_total", "crossfade_checked_events_total", "crossfade_check_late_windows"}
 """Metrics of a live check, which the golden list of an instance without one has not."""
 

@@ -13,7 +13,7 @@ from proxy.demo.load import Load, until_accepted, wait_until
 from proxy.demo.store import digest_of
 from proxy.demo.toy import ToyBackend
 from tests.harness.caller import Caller
-from tests.harness.scene import NEVER_REVERT, Scene, scene
+from tests.harness.scene import NEVER_REVERT, Scene, paced, scene
 
 pytestmark = pytest.mark.asyncio
 
@@ -91,7 +91,7 @@ async def test_the_proxy_reverts_by_itself_and_old_answers_on() -> None:
         assert status.routes[0].weight_target == 0
         assert status.routes[0].latch_reason
         reverted_at = load.record.accepted
-        await until_accepted(load, 200)
+        await until_accepted(load, paced(200))
         await opened.new.fault("none")
         record = await load.stop()
         assert {promise.by for promise in record.promises[reverted_at + 50 :]} == {"old"}

@@ -13,7 +13,7 @@ from proxy.core.choose import BUCKETS
 from proxy.demo.comparison import compare
 from proxy.demo.load import Load, until_accepted
 from tests.harness.ledger import all_receipts
-from tests.harness.scene import NEVER_REVERT, Scene, scene
+from tests.harness.scene import NEVER_REVERT, Scene, paced, scene
 
 pytestmark = pytest.mark.asyncio
 
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.asyncio
 async def test_a_rollback_under_load_lets_nothing_overtake_what_was_deferred() -> None:
     async with scene(stage="split", weight=50, trigger=NEVER_REVERT) as opened:
         load = start(opened)
-        await until_accepted(load, 3_000)
+        await until_accepted(load, paced(3_000))
         changed = await opened.admin.rollback("a test")
         assert changed["applied"]["workers"] == 2
-        await until_accepted(load, 1_500)
+        await until_accepted(load, paced(1_500))
         await everything_is_at_old(opened, load)
         counters = (await opened.admin.ask("GET", "/api/v1/status"))["counters"]
         assert counters["ledger_carried_over"] > 0
@@ -34,23 +34,23 @@ async def test_a_rollback_under_load_lets_nothing_overtake_what_was_deferred() -
 async def test_each_fall_of_the_weight_carries_over_the_buckets_that_fell() -> None:
     async with scene(stage="split", weight=50, trigger=NEVER_REVERT) as opened:
         load = start(opened)
-        await until_accepted(load, 2_000)
+        await until_accepted(load, paced(2_000))
         await opened.admin.weight(25)
-        await until_accepted(load, 1_000)
+        await until_accepted(load, paced(1_000))
         await until_only_low_buckets_are_deferred(opened, BUCKETS // 4)
         await opened.admin.weight(0)
-        await until_accepted(load, 1_000)
+        await until_accepted(load, paced(1_000))
         await everything_is_at_old(opened, load)
 
 
 async def test_a_ledger_that_dies_while_it_carries_over_goes_on_in_order() -> None:
     async with scene(stage="split", weight=50, trigger=NEVER_REVERT) as opened:
         load = start(opened)
-        await until_accepted(load, 3_000)
+        await until_accepted(load, paced(3_000))
         (ledger,) = opened.instance.pids("ledger")
         await opened.admin.rollback("a test")
         os.kill(ledger, signal.SIGKILL)
-        await until_accepted(load, 1_500)
+        await until_accepted(load, paced(1_500))
         await everything_is_at_old(opened, load)
 
 

@@ -16,7 +16,7 @@ from proxy.demo.admin import Status
 from proxy.demo.load import until_accepted, wait_until
 from proxy.demo.toy import ToyBackend
 from proxy.demo.verify import ask, consistency_of, verify
-from tests.harness.scene import ANSWERS_NEVER_REVERT, NEVER_REVERT, Scene, scene
+from tests.harness.scene import ANSWERS_NEVER_REVERT, NEVER_REVERT, Scene, paced, scene
 
 JUDGED = 60.0
 """Seconds within which a window is judged on a busy machine, from its end."""
@@ -46,15 +46,15 @@ async def test_killed_workers_and_backends_leave_nothing_to_find_and_what_is_dam
     begun = time.time_ns()
     async with scene(with_stores, stage="live", weight=50, trigger=NEVER_REVERT) as opened:
         load = opened.load(rate=250.0, keys=200, connections=16)
-        await until_accepted(load, 200)
+        await until_accepted(load, paced(200))
         for _ in range(3):
             os.kill(opened.instance.pids("worker")[0], signal.SIGKILL)
-            await until_accepted(load, 60)
+            await until_accepted(load, paced(60))
             opened.new.child.signal(signal.SIGKILL)
             await opened.new.child.ended(10)
-            await until_accepted(load, 60)
+            await until_accepted(load, paced(60))
             await opened.new.restart()
-            await until_accepted(load, 60)
+            await until_accepted(load, paced(60))
         record = await load.stop()
         receipts = await opened.verify(record)
         answer = await checked(opened, begun)
@@ -79,12 +79,12 @@ async def test_what_new_has_not_got_yet_is_pending_and_then_equal() -> None:
     begun = time.time_ns()
     async with scene(with_stores, stage="dualwrite", trigger=NEVER_REVERT) as opened:
         load = opened.load(rate=200.0)
-        await until_accepted(load, 100)
+        await until_accepted(load, paced(100))
         await opened.new.fault("down")
-        await until_accepted(load, 200)
+        await until_accepted(load, paced(200))
         answer = await checked(opened, begun)
         assert (answer["result"], mismatches(answer)) == ("inconclusive", {})
-        assert answer["classes"]["pending"] >= 100
+        assert answer["classes"]["pending"] >= paced(100)
         await opened.new.fault("none")
         record = await load.stop()
         await opened.verify(record)
@@ -97,12 +97,12 @@ async def test_a_split_is_as_it_should_be_on_either_side() -> None:
     begun = time.time_ns()
     async with scene(with_stores, stage="split", weight=25) as opened:
         load = opened.load(rate=400.0, keys=400)
-        await until_accepted(load, 800)
+        await until_accepted(load, paced(800))
         record = await load.stop()
         await opened.verify(record, sides="either")
         answer = await checked(opened, begun)
         assert (answer["result"], mismatches(answer)) == ("pass", {})
-        assert answer["classes"]["one-sided"] == answer["settled"] >= 800
+        assert answer["classes"]["one-sided"] == answer["settled"] >= paced(800)
 
 
 @pytest.mark.soak
@@ -127,7 +127,7 @@ async def test_a_time_that_cannot_be_believed_hides_nothing() -> None:
 async def test_what_new_has_lost_reverts_and_is_named() -> None:
     async with scene(with_stores, stage="live", weight=50, trigger=ANSWERS_NEVER_REVERT) as opened:
         load = opened.load(rate=200.0)
-        await until_accepted(load, 400)
+        await until_accepted(load, paced(400))
         opened.new.damage(1, 0)
         status = await opened.admin.until(lambda status: status.routes[0].latched, JUDGED, "the revert")
         record = await load.stop()
@@ -142,7 +142,7 @@ async def test_what_new_has_lost_reverts_and_is_named() -> None:
         changed = await opened.admin.weight(25)
         assert changed["after"]["weight"] == 25, "what was lost under the earlier weight is no news"
         again = opened.load(rate=200.0, seed=1)
-        await until_accepted(again, 200)
+        await until_accepted(again, paced(200))
         until = time.time()
         await again.stop()
         status = await opened.admin.until(lambda status: judged_until(status) > until, JUDGED, "the last window")
@@ -152,14 +152,14 @@ async def test_what_new_has_lost_reverts_and_is_named() -> None:
 async def test_kills_of_the_checker_and_an_outage_leave_nothing_to_find_and_revert_nothing() -> None:
     async with scene(with_stores, stage="live", weight=25, trigger=ANSWERS_NEVER_REVERT) as opened:
         load = opened.load(rate=250.0, keys=200)
-        await until_accepted(load, 200)
+        await until_accepted(load, paced(200))
         for turn in range(6):
             if turn == 1:
                 await opened.new.fault("down")
             if turn == 4:
                 await opened.new.fault("none")
             await kill_checker(opened)
-            await until_accepted(load, 300)
+            await until_accepted(load, paced(300))
         record = await load.stop()
         receipts = await opened.verify(record)
         until = time.time()

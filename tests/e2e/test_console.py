@@ -20,7 +20,7 @@ from proxy.demo.load import Load, until_accepted
 from proxy.demo.verify import consistency_of
 from tests.conftest import SOAK
 from tests.harness.browser import Browser
-from tests.harness.scene import NEVER_REVERT, Scene, scene
+from tests.harness.scene import NEVER_REVERT, Scene, paced, scene
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -89,7 +89,7 @@ async def instance(browser: Browser) -> AsyncIterator[Desk]:
 
     async with scene(configure, stage="dualwrite", trigger=TRIGGER) as opened:
         load = opened.load(rate=150.0)
-        await until_accepted(load, 300)
+        await until_accepted(load, paced(300))
         yield Desk(opened, load, browser, f"http://{address}/")
 
 
@@ -240,7 +240,6 @@ async def test_a_rollout_is_pushed_on_and_it_looks_well_everywhere(desk: Desk, t
     await desk.sign_in(tokens["operator"])
     await browser.shows("hold 10 min", ".step.now")
     await until_accepted(desk.load, 100)
-    desk.scene.new.damage(2, 2)
     await browser.click("#pause")
     await browser.shows("paused, step 1 of 3", "#act")
     await browser.until("!document.querySelector('#go').disabled")
@@ -248,6 +247,7 @@ async def test_a_rollout_is_pushed_on_and_it_looks_well_everywhere(desk: Desk, t
     await browser.click_when("#resume")
     await browser.until("!document.querySelector('#go').disabled")
     await browser.click("#go")
+    desk.scene.new.damage(2, 2)  # later than the clicks: what is told of it moves the page
     await browser.until("document.querySelectorAll('.sample').length >= 4", JUDGED)
     assert await browser.run("return document.querySelectorAll('.beside tbody td').length") >= 4
     wide, narrow = (1440, 900), (390, 844)

@@ -119,6 +119,7 @@ def test_the_fast_demo_loses_nothing_and_says_so(workshop: Path, installed: Path
     assert list(workshop.iterdir()) == []
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_what_is_gone_from_a_store_or_changed_there_is_named_and_reverts(workshop: Path) -> None:
     with start(workshop, "--inject", "lost:3,different:2", "-o", "json") as process:

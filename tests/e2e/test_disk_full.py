@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from proxy.demo.load import until_accepted, wait_until
-from tests.harness.scene import scene
+from tests.harness.scene import paced, scene
 
 DISK_MIB = 48
 
@@ -59,7 +59,7 @@ async def test_a_full_disk_refuses_and_recovers(small_disk: Path) -> None:
         await opened.new.fault("none")
         await opened.settled()  # draining goes on while the disk is full
         ballast.unlink()
-        await until_accepted(load, 200)
+        await until_accepted(load, paced(200))
         record = await load.stop()
         assert not record.failures, record.errors_text()
         await opened.verify(record)

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.demo.admin import Status
 from proxy.demo.load import until_accepted, wait_until
-from tests.harness.scene import NEVER_REVERT, Scene, scene
+from tests.harness.scene import NEVER_REVERT, Scene, paced, scene
 
 IS_SOAK = os.environ.get("CROSSFADE_SOAK") == "1"
 KILLS = 400 if IS_SOAK else 8
@@ -70,10 +70,10 @@ async def test_no_kill_loses_an_event() -> None:
     chosen = random.Random(SEED)
     async with scene(stage="live", weight=50, trigger=NEVER_REVERT) as opened:
         load = opened.load(rate=250.0, keys=400, connections=16)
-        await until_accepted(load, 100)
+        await until_accepted(load, paced(100))
         for role in plan(KILLS, SEED):
             await kill(opened, (role,), chosen)
-            await until_accepted(load, 40)
+            await until_accepted(load, paced(40))
             await asyncio.sleep(chosen.random() * 0.2)  # so that the next kill hits any moment
         record = await load.stop()
         assert set(record.statuses) <= {201, 202, 503}, record.statuses
@@ -86,10 +86,10 @@ async def test_no_kill_of_several_at_once_loses_an_event() -> None:
     chosen = random.Random(SEED)
     async with scene(stage="live", weight=50, trigger=NEVER_REVERT) as opened:
         load = opened.load(rate=250.0, keys=400, connections=16)
-        await until_accepted(load, 100)
+        await until_accepted(load, paced(100))
         for roles in TOGETHER * ROUNDS_TOGETHER if IS_SOAK else TOGETHER[::2]:
             await kill(opened, roles, chosen)
-            await until_accepted(load, 40)
+            await until_accepted(load, paced(40))
         record = await load.stop()
         assert set(record.statuses) <= {201, 202, 503}, record.statuses
         await opened.verify(record, may_have_gaps=True)

@@ -10,7 +10,7 @@ import pytest
 from proxy.demo.load import until_accepted
 from proxy.demo.record import Record
 from proxy.demo.store import Stored
-from tests.harness.scene import NEVER_REVERT, Scene, scene
+from tests.harness.scene import NEVER_REVERT, Scene, paced, scene
 
 pytestmark = pytest.mark.asyncio
 
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.asyncio
 async def outage_of_new(opened: Scene, fault: str) -> Record:
     """Hot keys, an outage of new in their midst."""
     load = opened.load(rate=300.0, keys=16, connections=16, shared=True)
-    await until_accepted(load, 100)
+    await until_accepted(load, paced(100))
     await opened.new.fault(fault)
     await asyncio.sleep(1.5)  # the outage's length
     await opened.new.fault("none")
-    await until_accepted(load, 200)
+    await until_accepted(load, paced(200))
     return await load.stop()
 
 

@@ -15,7 +15,7 @@ from proxy.demo.admin import AdminDownError, AdminError
 from proxy.demo.backends import STREAM_PATH
 from proxy.demo.instance import add_sessions
 from proxy.demo.load import until_accepted, wait_until
-from tests.harness.scene import NEVER_REVERT, Scene, scene
+from tests.harness.scene import NEVER_REVERT, Scene, paced, scene
 
 pytestmark = pytest.mark.asyncio
 
@@ -184,7 +184,7 @@ async def test_a_route_that_goes_leaves_nothing_undelivered() -> None:
     async with scene(two, stage="dualwrite") as opened:
         await opened.new.fault("down")
         load, file = opened.load(rate=200.0), File(opened)
-        await until_accepted(load, 200)
+        await until_accepted(load, paced(200))
         record = await load.stop()
         events = file.content["routes"].pop(0)
         file.write()

@@ -10,7 +10,7 @@ import pytest
 from proxy.core.choose import BUCKETS, bucket_of, seed_of
 from proxy.demo.load import until_accepted
 from proxy.demo.record import Promise
-from tests.harness.scene import NEVER_REVERT, scene
+from tests.harness.scene import NEVER_REVERT, paced, scene
 
 pytestmark = pytest.mark.asyncio
 
@@ -27,11 +27,11 @@ async def test_split_sends_each_key_where_its_bucket_says_and_never_back() -> No
 
     async with scene(salted, stage="split", weight=30) as opened:
         load = opened.load(rate=600.0, keys=600, connections=12)
-        await until_accepted(load, 1_000)
+        await until_accepted(load, paced(1_000))
         assert all((each.by == "new") == is_new(each.key, salt, 30) for each in load.record.promises)
         await opened.admin.stage("split", 60)
         after = load.record.accepted + 12
-        await until_accepted(load, 1_012)
+        await until_accepted(load, paced(1_000) + 12)
         record = await load.stop()
         assert all((each.by == "new") == is_new(each.key, salt, 60) for each in record.promises[after:])
         moved_back = [

@@ -18,8 +18,13 @@ from proxy.demo.instance import Instance, basic_config
 from proxy.demo.load import Load
 from proxy.demo.record import Record
 from proxy.demo.toy import ToyBackend
+from tests.conftest import SOAK
 from tests.harness.ledger import Receipt, all_receipts, count_states
 
+PACE = 1.0 if SOAK else 0.4
+"""Share of the rates and of the large counts that the short form has: events are what it costs."""
+SLOW = 50.0
+"""Events a second that are few enough."""
 DRAIN_SECONDS = 45.0
 RECEIPT_SECONDS = 10.0
 """An event that a healthy pair has got is answered before its receipt is on disk; large ones take their time."""
@@ -43,8 +48,9 @@ class Scene:
         return self.instance.admin
 
     def load(self, **arguments: Any) -> Load:
-        """A load, started; see `Load` for the arguments."""
-        load = Load(self.instance.address, **({"rate": 300.0, "keys": 200, "connections": 12} | arguments))
+        """A load, started, at PACE of its rate, but SLOW at least; see `Load` for the arguments."""
+        chosen = {"rate": 300.0, "keys": 200, "connections": 12} | arguments
+        load = Load(self.instance.address, **(chosen | {"rate": max(min(chosen["rate"], SLOW), chosen["rate"] * PACE)}))
         self._loads.append(load)
         load.start()
         return load
@@ -161,6 +167,11 @@ def _unbalanced(status: Status, receipts: list[Receipt]) -> list[str]:
                 if counted[state] != getattr(side.ledger, state)
             ]
     return problems
+
+
+def paced(count: int) -> int:
+    """So many events in the soak, and as long in the short form."""
+    return int(count * PACE)
 
 
 @asynccontextmanager

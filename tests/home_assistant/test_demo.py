@@ -55,6 +55,7 @@ def left_behind(workshop: Path) -> list[str]:
     return found
 
 
+@pytest.mark.soak
 def test_the_short_form_loses_nothing_and_says_so(workshop: Path) -> None:
     with start(workshop, "-o", "json") as process:
         out, story = process.communicate(timeout=350)
@@ -92,9 +93,8 @@ def test_the_short_form_loses_nothing_and_says_so(workshop: Path) -> None:
     assert list(workshop.iterdir()) == []
 
 
-def test_what_is_missing_is_named_and_ends_with_1(workshop: Path, soak: bool) -> None:
-    if not soak:
-        pytest.skip("another whole demo; what a missing change does to the result is in demo/test_outcome.py")
+@pytest.mark.soak
+def test_what_is_missing_is_named_and_ends_with_1(workshop: Path) -> None:
     with start(workshop, "--lose", "3") as process:
         said, kept = process.communicate(timeout=350)
     assert process.returncode == 1, kept
