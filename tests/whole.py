@@ -30,20 +30,29 @@ BESIDE: Final = (
     (
         "tests/cli",
         "tests/config",
-        "tests/consistency",
         "tests/control",
         "tests/core",
         "tests/deploy",
-        "tests/home_assistant",
-        "tests/influxdb",
         "tests/ledger",
         "tests/project",
         "tests/report",
         "tests/e2e/test_compiled.py",
     ),
+    (
+        "tests/consistency",
+        "tests/influxdb",
+        "tests/e2e/test_alerts.py",
+        "tests/e2e/test_checker.py",
+        "tests/e2e/test_console.py",
+        "tests/e2e/test_dashboards.py",
+        "tests/e2e/test_migration.py",
+        "tests/e2e/test_rollout.py",
+        "tests/home_assistant",
+    ),
 )
-"""Lanes, each about as long as what runs alone; with that, as many as there are cores."""
+"""Lanes, each about as long as what runs alone. All of them wait often; with that, one more than there are cores."""
 PROGRAMS: Final = {
+    "amtool": "prometheus-alertmanager",
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
     "fish": "fish",
@@ -58,7 +67,7 @@ PROGRAMS: Final = {
 }
 LIBRARIES: Final = {"influxdb": "python3-influxdb"}
 """Of Debian's Python. Both: what tests install where it is missing, and its package."""
-NETWORK: Final = ("unshare", "--net", "--", "sh", "-c", 'ip link set lo up && exec nice -n 10 "$@"', "sh")
+NETWORK: Final = ("unshare", "--net", "--", "sh", "-c", 'ip link set lo up && exec nice -n 5 "$@"', "sh")
 PATIENCE: Final = "240"
 """Seconds that tests of a lane wait for what must happen: at that priority a process may start for a minute."""
 PYTEST: Final = (sys.executable, "-m", "pytest", *(["--timeout=900"] if SOAK else []))
