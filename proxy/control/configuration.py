@@ -149,6 +149,9 @@ class Configuration:
         """This is what is served from now on. Raises OSError."""
         before = self._kept
         if before is not None and before.digest == self.digest:
+            trouble = before.trouble
+            if trouble is not None and trouble.text != text_digest(read_text(self.file)):
+                self._change(trouble=None)  # it was mended before this start
             return
         actor, reason = self.who if before is not None else ("", "")
         self._kept = Kept(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.control.configuration import Asked, Configuration, names_in
+from proxy.control.configuration import Asked, Configuration, names_in, text_digest
 from proxy.control.link import FileError
 from tests.control.fakes import Clock
 from tests.control.helpers import make_settings
@@ -112,6 +112,22 @@ def test_trouble_is_told_once_and_goes_with_a_good_file(place: Place, wall: Cloc
     assert served.refuse("three", [], ["state_dir cannot change"])
     served.looked("four")
     assert place.load().trouble is None
+
+
+def test_trouble_goes_over_a_restart_with_the_file_that_has_it(tmp_path: Path, wall: Clock) -> None:
+    file, kept = tmp_path / "crossfade.yaml", tmp_path / "configuration.json"
+
+    def served() -> Configuration:
+        found = Configuration(kept, make_settings("/state"), file, wall)
+        found.serve()
+        return found
+
+    file.write_text("workers: many")
+    served().refuse(text_digest(b"workers: many"), [FileError(str(file), 1, 10, "not a number")], [])
+    assert served().trouble is not None, "a supervisor that died is followed by one with settings as they were"
+    file.write_text("workers: 2")
+    assert served().trouble is None
+    assert Configuration(kept, make_settings("/state"), file, wall).trouble is None
 
 
 def test_a_file_that_cannot_be_read_stops_nobody(place: Place, caplog: pytest.LogCaptureFixture) -> None:
