@@ -119,6 +119,11 @@ class Channel:
         self._tell_lost = lost
         self._unpacker = Unpacker()
         self._unsent = bytearray()
+        self._said = 0
+        self._sent = 0
+        """Bytes."""
+        self._to_tell: deque[tuple[int, Callable[[], None]]] = deque()
+        """Whom to tell when as much is sent."""
         self._descriptors: deque[int] = deque()
         """That came and belong to messages which are not whole yet."""
         self.is_open = True
@@ -127,10 +132,17 @@ class Channel:
         connection.setblocking(False)
         loop.add_reader(connection, self._readable)
 
-    def put(self, message: Message) -> bool:
-        """Say something, now or as soon as it is taken; false when nobody hears it."""
+    def put(self, message: Message, sent: Callable[[], None] | None = None) -> bool:
+        """Say something, now or as soon as it is taken; false when nobody hears it.
+
+        sent: called once the whole of it is on its way, perhaps at once; never, when the conversation ends before.
+        """
         if self.is_open and not self._is_deaf:
-            self._unsent += _packed(message)
+            data = _packed(message)
+            self._unsent += data
+            self._said += len(data)
+            if sent is not None:
+                self._to_tell.append((self._said, sent))
             self._write()
         return self.is_open and not self._is_deaf
 
@@ -147,6 +159,8 @@ class Channel:
             self._hears_nothing()
             return False
         self._unsent += data[sent:]  # the descriptors went with its first byte
+        self._said += len(data)
+        self._sent += sent
         self._write()
         return True
 
@@ -161,14 +175,18 @@ class Channel:
             self._hears_nothing()
             return
         del self._unsent[:sent]
+        self._sent += sent
         if self._unsent:
             self._loop.add_writer(self._socket, self._write)
         else:
             self._loop.remove_writer(self._socket)
+        while self._to_tell and self._to_tell[0][0] <= self._sent:
+            self._to_tell.popleft()[1]()
 
     def _hears_nothing(self) -> None:
         self._is_deaf = True
         self._unsent.clear()
+        self._to_tell.clear()
         self._loop.remove_writer(self._socket)
 
     def _readable(self) -> None:

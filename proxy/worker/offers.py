@@ -101,6 +101,8 @@ class Offers:
         self._count = count
         self._wake = wake
         self._offered: dict[int, tuple[Movable, float]] = {}
+        self._releasing: dict[int, tuple[Movable, float]] = {}
+        """What the successor may not have heard of yet that it has. Both: since when, monotonic seconds."""
         self._reasons: set[str] = set()
         self._channel = Channel(connection, loop, is_successor=False, hear=self._hear, lost=self._successor_gone)
         self._channel.put(Greeting(VERSION, sorted(headers)))
@@ -113,12 +115,12 @@ class Offers:
     @property
     def has_room(self) -> bool:
         """May something be offered now?"""
-        return self._channel.is_open and len(self._offered) < AT_A_TIME
+        return self._channel.is_open and len(self._offered) + len(self._releasing) < AT_A_TIME
 
     @property
     def is_idle(self) -> bool:
-        """Was every offer answered?"""
-        return not self._offered
+        """Was every offer answered, and every answer heard?"""
+        return not self._offered and not self._releasing
 
     def offer(self, movable: Movable) -> bool:
         """Offer something; false when that cannot be said now, and it goes on as before."""
@@ -132,8 +134,10 @@ class Offers:
 
     def check_time(self, now: float) -> None:
         """Let go of a successor that does not answer."""
-        if self._offered and now - next(iter(self._offered.values()))[1] > ANSWER_WAIT:
-            self._channel.close(f"no answer within {ANSWER_WAIT:g} s")
+        for waiting in (self._offered, self._releasing):
+            if waiting and now - next(iter(waiting.values()))[1] > ANSWER_WAIT:
+                self._channel.close(f"no answer within {ANSWER_WAIT:g} s")
+                return
 
     def _hear(self, message: ToPredecessor) -> None:
         if type(message) is Lost:
@@ -151,12 +155,24 @@ class Offers:
             self._tell_refused(movable, message.reason)
             movable.thaw()
             self._refused(movable)
-        elif movable.is_there and self._channel.put(Release(message.number)):
-            movable.depart(message.number)
-            self._count(f"moved_out_{movable.kind}")
+        elif movable.is_there:
+            self._release(message.number, movable)
         else:
             self._channel.put(Withdraw(message.number))
             movable.thaw()
+        self._wake()
+
+    def _release(self, number: int, movable: Movable) -> None:
+        """It is the successor's once that can hear of it: a conversation may end with words that were not sent."""
+        self._releasing[number] = (movable, monotonic())
+        if not self._channel.put(Release(number), lambda: self._released(number)):
+            del self._releasing[number]
+            movable.thaw()
+
+    def _released(self, number: int) -> None:
+        movable, _ = self._releasing.pop(number)
+        movable.depart(number)
+        self._count(f"moved_out_{movable.kind}")
         self._wake()
 
     def _tell_refused(self, movable: Movable, reason: str) -> None:
@@ -166,17 +182,20 @@ class Offers:
             log.warning("the successor does not take some connections", extra={"kind": movable.kind, "reason": reason})
 
     def withdraw(self) -> None:
-        """Keep whatever was not released."""
+        """Keep whatever was not released. A successor that does not even hear what was is given up."""
         offered, self._offered = self._offered, {}
         for number, (movable, _) in offered.items():
             self._channel.put(Withdraw(number))
             movable.thaw()
+        if self._releasing:
+            self._channel.close("it does not hear what it was given")
 
     def _successor_gone(self, why: str) -> None:
-        if self._offered:
-            log.warning("the successor is gone", extra={"reason": why, "offered": len(self._offered)})
-        offered, self._offered = self._offered, {}
-        for movable, _ in offered.values():
+        left = [*self._offered.values(), *self._releasing.values()]
+        if left:
+            log.warning("the successor is gone", extra={"reason": why, "offered": len(left)})
+        self._offered, self._releasing = {}, {}
+        for movable, _ in left:
             movable.thaw()
         self._kept.all_lost()
         self._wake()

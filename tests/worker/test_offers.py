@@ -1,0 +1,163 @@
+"""What a retiring worker offers is its own until the successor can hear that it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+
+from proxy.ledger.protocol import LENGTH_BYTES
+from proxy.websocket.kept import Kept
+from proxy.worker.handover import Accepted, Message, Offer, Refused, Release, ToSuccessor, _packed, _to_successor
+from proxy.worker.offers import ANSWER_WAIT, Movable, Offers
+from tests.http.wire import until
+
+LARGE = b"x" * 2**21
+"""More than the socket takes at once."""
+
+pytestmark = pytest.mark.asyncio
+
+
+class Thing:
+    """A connection without descriptors, and what became of it."""
+
+    kind = "http"
+    connection: Any = None
+
+    def __init__(self, state: bytes = b"") -> None:
+        self._state = state
+        self.is_there = True
+        self.became: list[str] = []
+
+    def freeze(self) -> tuple[bytes, list[int]]:
+        return self._state, []
+
+    def thaw(self) -> None:
+        self.became.append("thawed")
+
+    def depart(self, _: int) -> None:
+        self.became.append("departed")
+
+
+class NothingKept:
+    def all_lost(self) -> None:
+        """Nothing was kept."""
+
+
+class Ends:
+    """Offers, and the successor's end of the conversation, which reads when it is told to."""
+
+    def __init__(self) -> None:
+        ours, self.theirs = socket.socketpair(socket.AF_UNIX)
+        self.theirs.setblocking(False)
+        self.counts: Counter[str] = Counter()
+        self.refused: list[Movable] = []
+        self.offers = Offers(
+            ours,
+            asyncio.get_running_loop(),
+            frozenset(),
+            cast(Kept, NothingKept()),
+            itertools.count(1),
+            refused=self.refused.append,
+            count=lambda name: self.counts.update([name]),
+            wake=lambda: None,
+        )
+
+    def say(self, message: Message) -> None:
+        self.theirs.send(_packed(message))
+
+    def hears(self) -> Iterator[ToSuccessor]:
+        """Everything up to now."""
+        data = b""
+        while True:
+            try:
+                data += self.theirs.recv(2**20)
+            except BlockingIOError:
+                break
+        while data:
+            end = LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "big")
+            yield _to_successor.decode(data[LENGTH_BYTES:end])
+            data = data[end:]
+
+
+@pytest_asyncio.fixture
+async def ends() -> AsyncIterator[Ends]:
+    found = Ends()
+    yield found
+    found.offers.close()
+    found.theirs.close()
+
+
+async def test_what_is_accepted_departs(ends: Ends) -> None:
+    thing = Thing()
+    assert ends.offers.offer(thing)
+    ends.say(Accepted(1))
+    await until(lambda: bool(thing.became), "an end")
+    assert (thing.became, ends.counts) == (["departed"], {"moved_out_http": 1})
+    assert [type(each) for each in ends.hears()][1:] == [Offer, Release]
+    assert ends.offers.is_idle
+
+
+async def test_what_is_refused_stays(ends: Ends) -> None:
+    thing = Thing()
+    assert ends.offers.offer(thing)
+    ends.say(Refused(1, "no"))
+    await until(lambda: bool(thing.became), "an end")
+    assert (thing.became, ends.refused) == (["thawed"], [thing])
+
+
+async def backed_up(ends: Ends) -> tuple[Thing, Thing]:
+    """The first is accepted, and the second, which the successor does not read, keeps that from being heard."""
+    first, second = Thing(), Thing(LARGE)
+    assert ends.offers.offer(first)
+    assert ends.offers.offer(second)
+    ends.say(Accepted(1))
+    await until(lambda: 1 not in ends.offers._offered, "the answer is read")
+    assert first.became == []
+    assert not ends.offers.is_idle
+    return first, second
+
+
+async def test_it_is_the_successors_when_that_can_hear_of_it(ends: Ends) -> None:
+    first, second = await backed_up(ends)
+
+    def is_heard() -> bool:
+        with suppress(BlockingIOError):
+            ends.theirs.recv(2**16)
+        return first.became == ["departed"]
+
+    await until(is_heard, "the release")
+    assert second.became == []
+
+
+async def test_a_successor_that_ends_before_leaves_it_here(ends: Ends) -> None:
+    first, second = await backed_up(ends)
+    ends.theirs.close()
+    await until(lambda: bool(second.became), "the end")
+    assert (first.became, second.became) == (["thawed"], ["thawed"])
+    assert "moved_out_http" not in ends.counts
+
+
+async def test_one_that_hears_nothing_is_given_up_in_time_and_at_the_end(ends: Ends) -> None:
+    first, second = await backed_up(ends)
+    ends.offers._offered.clear()
+    since = ends.offers._releasing[1][1]
+    ends.offers.check_time(since + ANSWER_WAIT)
+    assert ends.offers.is_open
+    ends.offers.check_time(since + ANSWER_WAIT + 0.01)
+    assert not ends.offers.is_open
+    assert (first.became, second.became) == (["thawed"], [])
+
+
+async def test_what_was_not_released_stays_at_the_end(ends: Ends) -> None:
+    first, second = await backed_up(ends)
+    ends.offers.withdraw()
+    assert (first.became, second.became) == (["thawed"], ["thawed"])
+    assert not ends.offers.is_open
