@@ -20,6 +20,7 @@ CROSSFADE_STARTED_NS    wall clock at the launcher's start; also names this life
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -136,30 +137,47 @@ def say_refusal(reason: object, environ: Mapping[str, str] = os.environ) -> None
         log.warning("the launcher could not be told the reason: %r", error)
 
 
-async def stop_requested(inherited: Inherited, relief: signal.Signals | None = None) -> str:
-    """Wait until this process shall stop; says why: "SIGTERM", "SIGINT", "the launcher died" or "relieved".
+class Stops:
+    """Why this process shall stop: "SIGTERM", "SIGINT", "the launcher died" or "relieved", each in its turn.
 
-    relief: the signal that relieves it, so that it may have to serve again.
+    relief: the signal that relieves it, so that it may have to serve again, and is told so once.
+    It hears from its making on, in a running loop; what comes while nobody waits is waited for next.
+    """
+
+    def __init__(self, inherited: Inherited, relief: signal.Signals | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lifeline_fd = inherited.lifeline_fd
+        self._heard: set[str] = set()
+        self._reasons: asyncio.Queue[str] = asyncio.Queue()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop, number.name)
+        if relief is not None:
+            self._loop.add_signal_handler(relief, self._stop, RELIEVED)
+        self._loop.add_reader(self._lifeline_fd, self._lifeline)
+
+    async def next(self) -> str:
+        """The next reason."""
+        return await self._reasons.get()
+
+    def close(self) -> None:
+        """Do not look at the launcher any more; signals are heard, and nobody does anything about them."""
+        self._loop.remove_reader(self._lifeline_fd)
+
+    def _lifeline(self) -> None:
+        # Nobody ever writes to it, so readable means EOF.
+        self._loop.remove_reader(self._lifeline_fd)
+        self._stop("the launcher died")
+
+    def _stop(self, why: str) -> None:
+        if why not in self._heard:
+            self._heard.add(why)
+            self._reasons.put_nowait(why)
+
+
+async def stop_requested(inherited: Inherited, relief: signal.Signals | None = None) -> str:
+    """Wait until this process shall stop; says why, as `Stops` does.
+
     Installs the handlers at its first await, so start it before the work begins.
     """
-    loop = asyncio.get_running_loop()
-    reason: asyncio.Future[str] = loop.create_future()
-
-    def stop(why: str) -> None:
-        if not reason.done():
-            reason.set_result(why)
-
-    def lifeline() -> None:
-        # Nobody ever writes to it, so readable means EOF.
-        loop.remove_reader(inherited.lifeline_fd)
-        stop("the launcher died")
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number.name)
-    if relief is not None:
-        loop.add_signal_handler(relief, stop, RELIEVED)
-    loop.add_reader(inherited.lifeline_fd, lifeline)
-    try:
-        return await reason
-    finally:
-        loop.remove_reader(inherited.lifeline_fd)
+    with contextlib.closing(Stops(inherited, relief)) as stops:
+        return await stops.next()

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import closing
 
 import uvloop
 
 from proxy.control.duty import Duty, relief_of
-from proxy.control.inherit import EXIT_REFUSED, RELIEVED, Inherited, say_refusal, stop_requested
+from proxy.control.inherit import EXIT_REFUSED, RELIEVED, Inherited, Stops, say_refusal
 from proxy.control.logs import setup_logging
 from proxy.core.errors import RefuseToStart
 from proxy.worker.worker import Worker
@@ -19,7 +20,12 @@ log = logging.getLogger(__name__)
 
 
 async def _serve(inherited: Inherited, index: int, serving: Callable[[], None]) -> str:
-    stopping = asyncio.create_task(stop_requested(inherited, relief_of("worker")))
+    with closing(Stops(inherited, relief_of("worker"))) as stops:
+        return await _until_told(inherited, index, serving, stops)
+
+
+async def _until_told(inherited: Inherited, index: int, serving: Callable[[], None], stops: Stops) -> str:
+    stopping = asyncio.create_task(stops.next())
     worker = Worker(inherited, index, asyncio.get_running_loop())
     starting = asyncio.create_task(worker.start())
     await asyncio.wait({stopping, starting}, return_when=asyncio.FIRST_COMPLETED)
@@ -31,15 +37,15 @@ async def _serve(inherited: Inherited, index: int, serving: Callable[[], None]) 
     reason = await stopping
     log.info("worker retires" if reason == RELIEVED else "worker stops", extra={"reason": reason})
     if reason == RELIEVED and worker.is_serving:
-        reason = await _retire(worker, inherited)
+        reason = await _retire(worker, stops)
     else:
         await worker.stop(is_relieved=reason == RELIEVED)
     return reason
 
 
-async def _retire(worker: Worker, inherited: Inherited) -> str:
+async def _retire(worker: Worker, stops: Stops) -> str:
     """Let another worker have its place; why this one ends, which may be told to stop meanwhile."""
-    stopping = asyncio.create_task(stop_requested(inherited))
+    stopping = asyncio.create_task(stops.next())
     retiring = asyncio.create_task(worker.retire())
     await asyncio.wait({stopping, retiring}, return_when=asyncio.FIRST_COMPLETED)
     if retiring.done():

@@ -6,13 +6,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from proxy.control.code_place import NAMED
 from proxy.control.holdings import Holdings
-from proxy.control.inherit import Inherited, read_all, say_refusal, stop_requested
+from proxy.control.inherit import RELIEVED, Inherited, Stops, read_all, say_refusal, stop_requested
 from proxy.control.outfit import outfit_of
 from proxy.core.errors import RefuseToStart
 from tests.control.helpers import make_settings
@@ -94,6 +95,22 @@ async def test_the_lifelines_end_asks_to_stop(holdings: Holdings) -> None:
     holdings.close()
     assert await waiting == "the launcher died"
     os.close(child_end)
+
+
+@pytest.mark.asyncio
+async def test_what_comes_while_nobody_waits_is_waited_for_next(holdings: Holdings) -> None:
+    """A worker is told to stop just as it begins to retire."""
+    inherited, me = Inherited.from_environment(environment_of(holdings)), os.getpid()
+    with closing(Stops(inherited, signal.SIGUSR1)) as stops:
+        os.kill(me, signal.SIGUSR1)
+        assert await stops.next() == RELIEVED
+        os.kill(me, signal.SIGUSR1)  # again is no news
+        os.kill(me, signal.SIGTERM)
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            assert await stops.next() == "SIGTERM"
+    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().remove_signal_handler(number)
 
 
 def _with_lifeline(inherited: Inherited, descriptor: int) -> Inherited:
