@@ -55,7 +55,6 @@ def left_behind(workshop: Path) -> list[str]:
     return found
 
 
-@pytest.mark.soak
 def test_the_short_form_loses_nothing_and_says_so(workshop: Path) -> None:
     with start(workshop, "-o", "json") as process:
         out, story = process.communicate(timeout=350)

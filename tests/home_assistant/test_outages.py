@@ -24,7 +24,7 @@ from tests.harness.scene import NEVER_REVERT
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(3600 if SOAK else 400)]
 
-ROUNDS = 20 if SOAK else 1
+ROUNDS = 20 if SOAK else 3
 RATE = 60.0
 UNSENT = 250_000
 """Microseconds: what changed so shortly before Home Assistant is killed it may not have sent any more."""
