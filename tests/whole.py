@@ -69,10 +69,11 @@ LIBRARIES: Final = {"influxdb": "python3-influxdb"}
 """Of Debian's Python. Both: what tests install where it is missing, and its package."""
 NETWORK: Final = ("unshare", "--net", "--", "sh", "-c", 'ip link set lo up && exec nice -n 5 "$@"', "sh")
 PATIENCE: Final = "240"
-"""Seconds that tests of a lane wait for what must happen: at that priority a process may start for a minute."""
+"""Seconds for which tests of the control plane wait for what must happen: at that priority a start takes its time."""
 PYTEST: Final = (sys.executable, "-m", "pytest", *(["--timeout=900"] if SOAK else []))
 """Fifty times as many examples take their time, beside something else above all."""
 OF_LANES: Final = ("--timeout=900", "-p", "no:cacheprovider")
+"""What lanes are told besides: the bound of tests that have none of their own; and one cache is not written by all."""
 _COUNT: Final = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed|warnings?|deselected)")
 
 

@@ -143,7 +143,6 @@ def main() -> int:
     setup_logging(inherited.settings.log, "checker")
     os.nice(NICE)
     gc.freeze()  # what lives as long as the process is not looked at again
-    gc.set_threshold(50_000, 20, 50)  # rows by the thousand come and go, without cycles
     duty = Duty(inherited, "checker")
     return duty.run(lambda inherited: uvloop.run(_main(inherited, duty.serving)))
 

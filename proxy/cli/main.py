@@ -61,7 +61,7 @@ class _Version(argparse.Action):
 
 @cache
 def build() -> argparse.ArgumentParser:
-    """The whole parser, which takes a while to make."""
+    """The whole parser, made once: whoever has it only parses with it, or reads it."""
     parser = Parser(
         prog="proxyctl",
         description="Crossfade: move events from an old backend to a new one without losing any.",

@@ -72,12 +72,18 @@ class Kept(msgspec.Struct):
 
 
 class Configuration:
-    """What an instance serves. path: of the file that keeps it; file: the configuration's; wall: seconds since 1970."""
+    """What an instance serves. path: of the file that keeps it; file: the configuration's; wall: seconds since 1970.
 
-    def __init__(self, path: Path, settings: Settings, file: Path, wall: Callable[[], float]) -> None:
+    started: when the launcher was, which had loaded the file then; seconds since 1970.
+    """
+
+    def __init__(
+        self, path: Path, settings: Settings, file: Path, wall: Callable[[], float], started: float = 0.0
+    ) -> None:
         self.file = file
         self._path = path
         self._wall = wall
+        self._started = started
         self.flat = flatten(settings)
         self.digest = digest(self.flat)
         self._kept = _read(path)
@@ -149,9 +155,8 @@ class Configuration:
         """This is what is served from now on. Raises OSError."""
         before = self._kept
         if before is not None and before.digest == self.digest:
-            trouble = before.trouble
-            if trouble is not None and trouble.text != text_digest(read_text(self.file)):
-                self._change(trouble=None)  # it was mended before this start
+            if before.trouble is not None and before.trouble.since < self._started:
+                self._change(trouble=None)  # the instance was started with the file since
             return
         actor, reason = self.who if before is not None else ("", "")
         self._kept = Kept(

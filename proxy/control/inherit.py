@@ -138,9 +138,9 @@ def say_refusal(reason: object, environ: Mapping[str, str] = os.environ) -> None
 
 
 class Stops:
-    """Why this process shall stop: "SIGTERM", "SIGINT", "the launcher died" or "relieved", each in its turn.
+    """Why this process shall stop: "SIGTERM", "SIGINT", "the launcher died" or "relieved", each once.
 
-    relief: the signal that relieves it, so that it may have to serve again, and is told so once.
+    relief: the signal that relieves it, so that it may have to serve again.
     It hears from its making on, in a running loop; what comes while nobody waits is waited for next.
     """
 

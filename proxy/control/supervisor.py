@@ -111,7 +111,7 @@ class Supervisor:
         self._traces = self._span_export()
         drills = Drills(audit, self._peers, self._tally.own, clock=clock, wall=wall, epoch=lambda: self.instance.epoch)
         file = Path(os.path.abspath(inherited.config_path))  # without following links: they are turned
-        configuration = Configuration(places.configuration, settings, file, wall)
+        configuration = Configuration(places.configuration, settings, file, wall, inherited.started_ns / 1e9)
         changes = Changes(settings, self._store, audit, self._peers, self._tally, freezes, drills, clock=clock)
         self.instance = Instance(
             settings=settings,

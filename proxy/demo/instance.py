@@ -16,7 +16,7 @@ from proxy.demo.admin import Admin
 from proxy.demo.backends import STREAM_PATH
 from proxy.demo.children import Child, ChildError, free_port, python
 
-_START_SECONDS = 30.0
+_START_SECONDS = 90.0
 _ORPHANS_SECONDS = 30.0
 _ROLES = {
     "proxy.worker.ledger_process": "ledger",

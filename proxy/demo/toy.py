@@ -13,7 +13,7 @@ from proxy.core.errors import CrossfadeError
 from proxy.demo.children import Child, free_port, python
 from proxy.demo.store import Stored, damage_store, read_store
 
-_START_SECONDS = 15.0
+_START_SECONDS = 60.0
 _KILLED_SECONDS = 10.0
 _CONTROL_TIMEOUT = aiohttp.ClientTimeout(total=10)
 

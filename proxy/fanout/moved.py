@@ -53,7 +53,8 @@ class MovingRelay:
 
     def depart(self, _: int) -> None:
         """Another worker has it."""
-        self.connection.depart()
+        if self.connection.is_open:
+            self.connection.depart()
 
 
 class RelayAdopter:

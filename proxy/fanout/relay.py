@@ -148,10 +148,15 @@ class Relay:
         return [end.transport for end in self._ends if end.transport is not None]
 
     @property
+    def is_open(self) -> bool:
+        """Does it pass on what either end sends?"""
+        return self in self._consumers.open
+
+    @property
     def is_still(self) -> bool:
         """Has everything left this process that was read of either end?"""
         transports = self.transports
-        if len(transports) < 2 or self not in self._consumers.open:
+        if len(transports) < 2 or not self.is_open:
             return False
         return not any(each.is_closing() or each.get_write_buffer_size() for each in transports)
 
@@ -187,7 +192,7 @@ class Relay:
 
     def ended(self) -> None:
         """One end is gone, or as good as that: what it has sent still goes to the other one, if that takes it."""
-        if self not in self._consumers.open or not self._ends:
+        if not self.is_open or not self._ends:
             return
         self._let_go()
         for end in self._ends:

@@ -94,7 +94,8 @@ class MovingClient:
 
     def depart(self, _: int) -> None:
         """Another worker has it."""
-        self.connection.hand_over().abort()  # which closes our descriptor, and tells the other end nothing
+        if self.is_there:
+            self.connection.hand_over().abort()  # which closes our descriptor, and tells the other end nothing
 
 
 class Landing(asyncio.Protocol):

@@ -182,6 +182,8 @@ class MovingSession:
 
     def depart(self, number: int) -> None:
         """Another worker has it, under this number."""
+        if self.connection.is_over:
+            return
         now, window = monotonic(), self.connection.redeliver_window
         for side, left in enumerate(self.connection.depart()):
             self._kept.keep(number, side, left, window, now)

@@ -49,9 +49,11 @@ async def _retire(worker: Worker, stops: Stops) -> str:
     retiring = asyncio.create_task(worker.retire())
     await asyncio.wait({stopping, retiring}, return_when=asyncio.FIRST_COMPLETED)
     if retiring.done():
-        stopping.cancel()
         retiring.result()
-        return RELIEVED
+        if not stopping.done():
+            stopping.cancel()
+            return RELIEVED
+        return stopping.result()
     reason = await stopping
     log.info("worker stops", extra={"reason": reason})
     retiring.cancel()

@@ -120,8 +120,8 @@ class Channel:
         self._unpacker = Unpacker()
         self._unsent = bytearray()
         self._said = 0
+        """Bytes, and of these:"""
         self._sent = 0
-        """Bytes."""
         self._to_tell: deque[tuple[int, Callable[[], None]]] = deque()
         """Whom to tell when as much is sent."""
         self._descriptors: deque[int] = deque()
@@ -233,6 +233,7 @@ class Channel:
         if not self.is_open:
             return
         self.is_open = False
+        self._to_tell.clear()
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()

@@ -35,7 +35,7 @@ from proxy.worker.handover import (
 log = logging.getLogger(__name__)
 
 ANSWER_WAIT: Final = 2.0
-"""Seconds in which a successor answers an offer: as long, a connection stands still."""
+"""Seconds in which a successor answers an offer, and as many in which it takes the release: so long it stands still."""
 AT_A_TIME: Final = 32
 """Offers without an answer."""
 
@@ -102,7 +102,7 @@ class Offers:
         self._wake = wake
         self._offered: dict[int, tuple[Movable, float]] = {}
         self._releasing: dict[int, tuple[Movable, float]] = {}
-        """What the successor may not have heard of yet that it has. Both: since when, monotonic seconds."""
+        """Released, and that is not sent yet. Both: since when, monotonic seconds."""
         self._reasons: set[str] = set()
         self._channel = Channel(connection, loop, is_successor=False, hear=self._hear, lost=self._successor_gone)
         self._channel.put(Greeting(VERSION, sorted(headers)))
@@ -133,10 +133,10 @@ class Offers:
         return True
 
     def check_time(self, now: float) -> None:
-        """Let go of a successor that does not answer."""
-        for waiting in (self._offered, self._releasing):
+        """Let go of a successor that does not answer, or does not read."""
+        for waiting, what in ((self._offered, "no answer"), (self._releasing, "it reads nothing")):
             if waiting and now - next(iter(waiting.values()))[1] > ANSWER_WAIT:
-                self._channel.close(f"no answer within {ANSWER_WAIT:g} s")
+                self._channel.close(f"{what} within {ANSWER_WAIT:g} s")
                 return
 
     def _hear(self, message: ToPredecessor) -> None:
@@ -165,13 +165,16 @@ class Offers:
     def _release(self, number: int, movable: Movable) -> None:
         """It is the successor's once that can hear of it: a conversation may end with words that were not sent."""
         self._releasing[number] = (movable, monotonic())
-        if not self._channel.put(Release(number), lambda: self._released(number)):
-            del self._releasing[number]
+        is_heard = self._channel.put(Release(number), lambda: self._released(number))
+        if not is_heard and self._releasing.pop(number, None) is not None:
             movable.thaw()
 
     def _released(self, number: int) -> None:
         movable, _ = self._releasing.pop(number)
-        movable.depart(number)
+        try:
+            movable.depart(number)
+        except Exception:  # others that are the successor's by now must still depart
+            log.exception("a connection that another worker has did not depart", extra={"kind": movable.kind})
         self._count(f"moved_out_{movable.kind}")
         self._wake()
 
@@ -182,7 +185,10 @@ class Offers:
             log.warning("the successor does not take some connections", extra={"kind": movable.kind, "reason": reason})
 
     def withdraw(self) -> None:
-        """Keep whatever was not released. A successor that does not even hear what was is given up."""
+        """Keep whatever was not released.
+
+        A successor that has not even taken what was is given up: what is kept of sessions goes to the ledger then.
+        """
         offered, self._offered = self._offered, {}
         for number, (movable, _) in offered.items():
             self._channel.put(Withdraw(number))
@@ -193,7 +199,7 @@ class Offers:
     def _successor_gone(self, why: str) -> None:
         left = [*self._offered.values(), *self._releasing.values()]
         if left:
-            log.warning("the successor is gone", extra={"reason": why, "offered": len(left)})
+            log.warning("the successor takes no more", extra={"reason": why, "offered": len(left)})
         self._offered, self._releasing = {}, {}
         for movable, _ in left:
             movable.thaw()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.control.configuration import Asked, Configuration, names_in, text_digest
+from proxy.control.configuration import Asked, Configuration, names_in
 from proxy.control.link import FileError
 from tests.control.fakes import Clock
 from tests.control.helpers import make_settings
@@ -114,20 +114,20 @@ def test_trouble_is_told_once_and_goes_with_a_good_file(place: Place, wall: Cloc
     assert place.load().trouble is None
 
 
-def test_trouble_goes_over_a_restart_with_the_file_that_has_it(tmp_path: Path, wall: Clock) -> None:
-    file, kept = tmp_path / "crossfade.yaml", tmp_path / "configuration.json"
+def test_a_start_of_the_instance_ends_trouble_and_one_of_the_supervisor_alone_does_not(
+    tmp_path: Path, wall: Clock
+) -> None:
+    """The launcher has loaded the file as it starts, whatever was wrong with it before, in it or beside it."""
 
-    def served() -> Configuration:
-        found = Configuration(kept, make_settings("/state"), file, wall)
+    def served(started: float) -> Configuration:
+        found = Configuration(tmp_path / "configuration.json", make_settings("/state"), FILE, wall, started)
         found.serve()
         return found
 
-    file.write_text("workers: many")
-    served().refuse(text_digest(b"workers: many"), [FileError(str(file), 1, 10, "not a number")], [])
-    assert served().trouble is not None, "a supervisor that died is followed by one with settings as they were"
-    file.write_text("workers: 2")
-    assert served().trouble is None
-    assert Configuration(kept, make_settings("/state"), file, wall).trouble is None
+    served(wall.now - 5).refuse("one", [FileError(str(FILE), 1, 10, "not a number")], [])
+    assert served(wall.now - 5).trouble is not None
+    assert served(wall.now + 5).trouble is None
+    assert served(wall.now - 5).trouble is None, "that is kept"
 
 
 def test_a_file_that_cannot_be_read_stops_nobody(place: Place, caplog: pytest.LogCaptureFixture) -> None:

@@ -63,7 +63,7 @@ async def entry(opened: Scene, action: str, seconds: float) -> dict[str, Any]:
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_an_alert_reverts_and_its_end_raises_nothing(chat: Server) -> None:
     address, prometheus = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     query = {"url": f"http://{prometheus}", "query": 'up{job="crossfade"}', "above": 0.0}

@@ -94,7 +94,7 @@ async def test_the_proxy_reverts_by_itself_and_old_answers_on() -> None:
         await until_accepted(load, paced(200))
         await opened.new.fault("none")
         record = await load.stop()
-        assert {promise.by for promise in record.promises[reverted_at + 50 :]} == {"old"}
+        assert {promise.by for promise in record.promises[reverted_at + paced(50) :]} == {"old"}
         assert record.client_errors == 0, record.errors_text()
         await opened.verify(record)
 

@@ -13,7 +13,7 @@ from proxy.core.choose import BUCKETS
 from proxy.demo.comparison import compare
 from proxy.demo.load import Load, until_accepted
 from tests.harness.ledger import all_receipts
-from tests.harness.scene import NEVER_REVERT, Scene, paced, scene
+from tests.harness.scene import NEVER_REVERT, PACE, Scene, paced, scene
 
 pytestmark = pytest.mark.asyncio
 
@@ -45,8 +45,8 @@ async def test_each_fall_of_the_weight_carries_over_the_buckets_that_fell() -> N
 
 async def test_a_ledger_that_dies_while_it_carries_over_goes_on_in_order() -> None:
     async with scene(stage="split", weight=50, trigger=NEVER_REVERT) as opened:
-        load = start(opened)
-        await until_accepted(load, paced(3_000))
+        load = start(opened, 700.0 / PACE)  # as many in either form: the kill is to find some that wait
+        await until_accepted(load, 3_000)
         (ledger,) = opened.instance.pids("ledger")
         await opened.admin.rollback("a test")
         os.kill(ledger, signal.SIGKILL)
@@ -54,9 +54,9 @@ async def test_a_ledger_that_dies_while_it_carries_over_goes_on_in_order() -> No
         await everything_is_at_old(opened, load)
 
 
-def start(opened: Scene) -> Load:
+def start(opened: Scene, rate: float = 700.0) -> Load:
     """Events of each key come through all connections, hence through both workers."""
-    return opened.load(rate=700.0, keys=150, shared=True)
+    return opened.load(rate=rate, keys=150, shared=True)
 
 
 async def until_only_low_buckets_are_deferred(opened: Scene, limit: int) -> None:

@@ -21,7 +21,7 @@ from proxy.demo.verify import consistency_of
 from tests.deploy.walk import Walker
 from tests.harness.scene import Scene, scene
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 STEPS = sections()
 ORDERS = "orders.example.com"

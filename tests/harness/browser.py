@@ -20,7 +20,7 @@ from selenium_axe_python.axe import Axe
 from deploy.packages import program
 
 SCREENSHOTS: Final = Path(__file__).parents[2] / "build" / "screenshots"
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 """Seconds until a test gives up on something that the page should have shown."""
 _RULES: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 _LOGS: Final = {"browser": "ALL", "performance": "ALL"}

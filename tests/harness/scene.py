@@ -25,8 +25,8 @@ PACE = 1.0 if SOAK else 0.4
 """Share of the rates and of the large counts that the short form has: events are what it costs."""
 SLOW = 50.0
 """Events a second that are few enough."""
-DRAIN_SECONDS = 45.0
-RECEIPT_SECONDS = 10.0
+DRAIN_SECONDS = 90.0
+RECEIPT_SECONDS = 30.0
 """An event that a healthy pair has got is answered before its receipt is on disk; large ones take their time."""
 GAP_SECONDS = 15.0
 """A ledger waits a few seconds for lost streams to come back before it calls them a gap."""

@@ -94,6 +94,7 @@ def test_the_short_form_loses_nothing_and_says_so(workshop: Path) -> None:
 
 @pytest.mark.soak
 def test_what_is_missing_is_named_and_ends_with_1(workshop: Path) -> None:
+    """Another whole demo; what a missing change does to the result is in demo/test_outcome.py."""
     with start(workshop, "--lose", "3") as process:
         said, kept = process.communicate(timeout=350)
     assert process.returncode == 1, kept

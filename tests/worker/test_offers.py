@@ -15,7 +15,17 @@ import pytest_asyncio
 
 from proxy.ledger.protocol import LENGTH_BYTES
 from proxy.websocket.kept import Kept
-from proxy.worker.handover import Accepted, Message, Offer, Refused, Release, ToSuccessor, _packed, _to_successor
+from proxy.worker.handover import (
+    Accepted,
+    Message,
+    Offer,
+    Refused,
+    Release,
+    ToSuccessor,
+    Withdraw,
+    _packed,
+    _to_successor,
+)
 from proxy.worker.offers import ANSWER_WAIT, Movable, Offers
 from tests.http.wire import until
 
@@ -34,6 +44,7 @@ class Thing:
     def __init__(self, state: bytes = b"") -> None:
         self._state = state
         self.is_there = True
+        self.breaks = False
         self.became: list[str] = []
 
     def freeze(self) -> tuple[bytes, list[int]]:
@@ -44,11 +55,18 @@ class Thing:
 
     def depart(self, _: int) -> None:
         self.became.append("departed")
+        if self.breaks:
+            raise ValueError("it cannot")
 
 
-class NothingKept:
+class FakeKept:
+    """Of sessions that have moved."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+
     def all_lost(self) -> None:
-        """Nothing was kept."""
+        self.lost += 1
 
 
 class Ends:
@@ -59,11 +77,12 @@ class Ends:
         self.theirs.setblocking(False)
         self.counts: Counter[str] = Counter()
         self.refused: list[Movable] = []
+        self.kept = FakeKept()
         self.offers = Offers(
             ours,
             asyncio.get_running_loop(),
             frozenset(),
-            cast(Kept, NothingKept()),
+            cast(Kept, self.kept),
             itertools.count(1),
             refused=self.refused.append,
             count=lambda name: self.counts.update([name]),
@@ -113,6 +132,26 @@ async def test_what_is_refused_stays(ends: Ends) -> None:
     assert (thing.became, ends.refused) == (["thawed"], [thing])
 
 
+async def test_what_is_not_as_it_was_stays(ends: Ends) -> None:
+    thing = Thing()
+    assert ends.offers.offer(thing)
+    thing.is_there = False
+    ends.say(Accepted(1))
+    await until(lambda: bool(thing.became), "an end")
+    assert thing.became == ["thawed"]
+    assert [type(each) for each in ends.hears()][1:] == [Offer, Withdraw]
+
+
+async def test_a_successor_that_has_accepted_and_is_gone_has_nothing(ends: Ends) -> None:
+    thing = Thing()
+    assert ends.offers.offer(thing)
+    assert len(list(ends.hears())) == 2
+    ends.say(Accepted(1))
+    ends.theirs.close()
+    await until(lambda: not ends.offers.is_open, "the end")
+    assert (thing.became, ends.kept.lost) == (["thawed"], 1)
+
+
 async def backed_up(ends: Ends) -> tuple[Thing, Thing]:
     """The first is accepted, and the second, which the successor does not read, keeps that from being heard."""
     first, second = Thing(), Thing(LARGE)
@@ -145,7 +184,26 @@ async def test_a_successor_that_ends_before_leaves_it_here(ends: Ends) -> None:
     assert "moved_out_http" not in ends.counts
 
 
-async def test_one_that_hears_nothing_is_given_up_in_time_and_at_the_end(ends: Ends) -> None:
+async def test_one_that_fails_to_depart_harms_no_other(ends: Ends, caplog: pytest.LogCaptureFixture) -> None:
+    first, third, second = Thing(), Thing(), Thing(LARGE)
+    for each in (first, third, second):
+        assert ends.offers.offer(each)
+    first.breaks = True
+    ends.say(Accepted(1))
+    ends.say(Accepted(2))
+    await until(lambda: len(ends.offers._releasing) == 2, "the answers are read")
+
+    def is_heard() -> bool:
+        with suppress(BlockingIOError):
+            ends.theirs.recv(2**16)
+        return bool(third.became)
+
+    await until(is_heard, "the releases")
+    assert third.became == ["departed"]
+    assert "did not depart" in caplog.text
+
+
+async def test_one_that_reads_nothing_is_given_up_in_time(ends: Ends) -> None:
     first, second = await backed_up(ends)
     ends.offers._offered.clear()
     since = ends.offers._releasing[1][1]
@@ -160,4 +218,4 @@ async def test_what_was_not_released_stays_at_the_end(ends: Ends) -> None:
     first, second = await backed_up(ends)
     ends.offers.withdraw()
     assert (first.became, second.became) == (["thawed"], ["thawed"])
-    assert not ends.offers.is_open
+    assert (ends.offers.is_open, ends.kept.lost) == (False, 1)

@@ -58,11 +58,10 @@ M = TypeVar("M")
 
 @pytest.fixture(autouse=True)
 def collector() -> Iterator[None]:
-    """A worker sets the garbage collector for the life of its process; ours goes on."""
-    threshold = gc.get_threshold()
+    """A worker freezes what there is for the life of its process; ours goes on, with its tests frozen (conftest)."""
     yield
     gc.unfreeze()
-    gc.set_threshold(*threshold)
+    gc.freeze()
 
 
 class Supervisor(asyncio.Protocol):
