@@ -68,6 +68,9 @@ async def test_a_backend_that_answers_before_it_has_read_the_body() -> None:
         await until_accepted(load, 12)
         record = await load.stop()
         assert record.client_errors == 0, record.errors_text()
+        # Such a backend stores an event after it has answered for it.
+        wanted = record.accepted_ids()
+        await wait_until(lambda: wanted <= {row.id for row in opened.new.stored()}, 60, "what new still reads")
         await opened.verify(record)
 
 
