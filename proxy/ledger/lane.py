@@ -95,6 +95,8 @@ class Lane:
         self._loaded_bytes = 0
         self._settled: dict[int, int] = {}
         self._released: dict[int, int] = {}
+        self._tried: dict[int, tuple[int, int]] = {}
+        """The group with which it is on disk how often an event was tried, and how often."""
         self._prune_at = _PRUNE_AT
         self._left: set[int] = set()
         self._reopened: dict[str, int] = {}
@@ -132,12 +134,28 @@ class Lane:
         for memory in (self._settled, self._released):
             for seq in [seq for seq, group in memory.items() if group <= done and seq not in self._loaded]:
                 del memory[seq]
+        for seq in [seq for seq, (group, _) in self._tried.items() if group <= done]:
+            del self._tried[seq]
         # Doubled, so that forgetting costs little per event also while nothing of it is durable yet.
-        self._prune_at = max(_PRUNE_AT, 2 * (len(self._settled) + len(self._released)))
+        self._prune_at = max(_PRUNE_AT, 2 * self._remembered)
+
+    @property
+    def _remembered(self) -> int:
+        return len(self._settled) + len(self._released) + len(self._tried)
 
     def _remember(self, memory: dict[int, int], seq: int) -> None:
         memory[seq] = self._book.group_number + 1
-        if not self.is_loading and len(self._settled) + len(self._released) > self._prune_at:
+        self._bound_memory()
+
+    def remember_tries(self, seq: int) -> None:
+        """A reading that begins before that is on disk says less, also when the book has forgotten it since."""
+        tries = self._book.tries(seq, self.side, 0)
+        if tries:
+            self._tried[seq] = (self._book.group_number + 1, tries)
+            self._bound_memory()
+
+    def _bound_memory(self) -> None:
+        if not self.is_loading and self._remembered > self._prune_at:
             self._prune()
 
     def end_load(self, chunk: Chunk) -> list[tuple[Item, int]]:
@@ -153,6 +171,8 @@ class Lane:
         hopeless: list[tuple[Item, int]] = []
         for item in chunk.items:
             seq, key = item.seq, item.event.key
+            if seq in self._tried:
+                item.attempts = max(item.attempts, self._tried[seq][1])
             if (
                 seq >= self._reopened.get(key, seq + 1)
                 or seq in self._loaded
@@ -389,6 +409,7 @@ class Lane:
 
     def handed(self, seq: int, key: str) -> None:
         """An event before the cursor is the ledger's now."""
+        self.remember_tries(seq)
         self._read_key_again(key, seq)
         if self.is_loading:
             # It may be before what is being read, and what comes after it of its key in there: that waits for it.

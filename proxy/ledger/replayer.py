@@ -375,6 +375,7 @@ class Replayer:
             event = item.event
             attempts = item.attempts + outcome.tries
             self._book.settle(item.seq, lane.route, lane.side, event.bucket, PENDING, outcome.status, attempts)
+            lane.remember_tries(item.seq)
             self._need()
             wait = self._backoff.delay(stall.failures)
             stall.timer = self._call_later(wait, lambda: self._retry(lane, event.key))

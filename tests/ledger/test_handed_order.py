@@ -152,3 +152,22 @@ def test_what_comes_back_goes_before_what_the_ledger_has_already(tmp_path: Path,
         rig.replayer.land(0, Outcome(kind, 0, "lost"))
     rig.commit()
     assert rig.delivered() == [1, 2, 3]
+
+
+def test_what_a_worker_tried_counts_in_a_reading_that_began_before_it_was_on_disk(tmp_path: Path) -> None:
+    """Else the ledger's delivery calls itself the first one, and of the copy that it makes nobody knows."""
+    rig = Rig(tmp_path / "ledger", window=0.0)
+    worker = rig.worker(0)
+    rig.book.take_frame(worker, frame(1, [event(1)], [(1, 0, OLD_HAS_IT, 0)]))
+    rig.commit()
+    rig.read()
+    assert rig.flying == []
+    rig.book.take_frame(worker, frame(2, [], handed(1)))
+    rig.replayer.look(0)
+    rig.commit()
+    assert rig.book.tries(1, NEW, 0) == 0, "the book has it from the disk now"
+    lane, _, _, chunk = rig.replayer.reading.pop(0)
+    assert chunk is not None
+    rig.replayer._loaded(lane, chunk)
+    ((_, _, _, item),) = rig.replayer.flying
+    assert (item.seq, rig.book.tries(1, NEW, item.attempts)) == (1, 1)

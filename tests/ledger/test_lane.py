@@ -25,6 +25,7 @@ def nothing_known() -> Book:
         is_settled=lambda seq, side: False,
         is_held=lambda seq, side: False,
         is_parked=lambda seq, side: False,
+        tries=lambda seq, side, read: read,
     )
     return cast(Book, fake)
 
