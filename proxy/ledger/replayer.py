@@ -309,10 +309,14 @@ class Replayer:
         """It was not its fault, and costs no attempt; but what went out on a connection that was lost was one."""
         if outcome.lost:
             item.attempts += outcome.lost
-            event = item.event
-            self._book.settle(item.seq, lane.route, lane.side, event.bucket, PENDING, outcome.status, item.attempts)
-            self._need()
+            self._stays(lane, item, outcome.status, item.attempts)
         lane.put_back(item)
+
+    def _stays(self, lane: Lane, item: Item, status: int, attempts: int) -> None:
+        """It is still pending, and was tried as often."""
+        self._book.settle(item.seq, lane.route, lane.side, item.event.bucket, PENDING, status, attempts)
+        lane.remember_tries(item.seq)
+        self._need()
 
     def _feed_gate(self, gate: Gate, item: Item, outcome: Outcome, trial: int) -> None:
         """What it showed of the backend counts even when the event was settled by somebody else meanwhile."""
@@ -372,13 +376,10 @@ class Replayer:
             self.counters["gave_up"] += 1
             self._settle(lane, item, DEAD, outcome)
         else:
-            event = item.event
-            attempts = item.attempts + outcome.tries
-            self._book.settle(item.seq, lane.route, lane.side, event.bucket, PENDING, outcome.status, attempts)
-            lane.remember_tries(item.seq)
-            self._need()
+            key = item.event.key
+            self._stays(lane, item, outcome.status, item.attempts + outcome.tries)
             wait = self._backoff.delay(stall.failures)
-            stall.timer = self._call_later(wait, lambda: self._retry(lane, event.key))
+            stall.timer = self._call_later(wait, lambda: self._retry(lane, key))
 
     def _retry(self, lane: Lane, key: str) -> None:
         lane.retry(key)

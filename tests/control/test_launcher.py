@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.control import switch_state
+from proxy.control import processes, switch_state
 from proxy.control.holdings import Holdings
 from proxy.control.launcher import Launcher, reap_strangers
 from proxy.control.sockets import address_text
@@ -101,10 +101,7 @@ class Instance:
 
 
 def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):  # it may end while it is read
-        return False
+    return processes.started(pid) != processes.GONE
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.control import processes
 from proxy.demo.children import Child, ChildError, free_port, python
 
 ROOT = Path(__file__).parents[2]
@@ -75,13 +76,6 @@ def test_a_child_ends_with_its_parent_even_when_that_is_killed(directory: Path) 
         pid = int(parent.stdout.readline())
         parent.kill()
     deadline = time.monotonic() + 10
-    while is_alive(pid):
+    while processes.started(pid) != processes.GONE:
         assert time.monotonic() < deadline, "the child outlived its parent"
         time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):  # it may end while it is read
-        return False

@@ -154,6 +154,19 @@ def test_what_comes_back_goes_before_what_the_ledger_has_already(tmp_path: Path,
     assert rig.delivered() == [1, 2, 3]
 
 
+def seen_after_a_commit(rig: Rig) -> int:
+    """A reading that has begun ends after what is known by then is on disk; how often its one event was tried."""
+    rig.replayer.look(0)
+    rig.commit()
+    assert rig.book.tries(1, NEW, 0) == 0, "the book has it from the disk now"
+    lane, _, _, chunk = rig.replayer.reading.pop(0)
+    assert chunk is not None
+    rig.replayer._loaded(lane, chunk)
+    ((_, _, _, item),) = rig.replayer.flying
+    assert item.seq == 1
+    return rig.book.tries(1, NEW, item.attempts)
+
+
 def test_what_a_worker_tried_counts_in_a_reading_that_began_before_it_was_on_disk(tmp_path: Path) -> None:
     """Else the ledger's delivery calls itself the first one, and of the copy that it makes nobody knows."""
     rig = Rig(tmp_path / "ledger", window=0.0)
@@ -163,11 +176,32 @@ def test_what_a_worker_tried_counts_in_a_reading_that_began_before_it_was_on_dis
     rig.read()
     assert rig.flying == []
     rig.book.take_frame(worker, frame(2, [], handed(1)))
-    rig.replayer.look(0)
+    assert seen_after_a_commit(rig) == 1
+
+
+def test_so_does_what_the_ledger_tried_itself(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "ledger", window=0.0)
+    rig.book.take_frame(rig.worker(0), frame(1, [event(1, handed=2)], [(1, 0, OLD_HAS_IT, 0)]))
     rig.commit()
-    assert rig.book.tries(1, NEW, 0) == 0, "the book has it from the disk now"
-    lane, _, _, chunk = rig.replayer.reading.pop(0)
-    assert chunk is not None
-    rig.replayer._loaded(lane, chunk)
-    ((_, _, _, item),) = rig.replayer.flying
-    assert (item.seq, rig.book.tries(1, NEW, item.attempts)) == (1, 1)
+    rig.read()
+    rig.replayer.land(0, Outcome(RETRY, 503))
+    rig.timers.fire(0)
+    assert seen_after_a_commit(rig) == 1
+
+
+def test_and_what_went_out_on_a_connection_that_was_lost(tmp_path: Path) -> None:
+    """It is dropped and read again where its worker is on an older event of its key."""
+    rig = Rig(tmp_path / "ledger", window=0.0)
+    rig.book.take_frame(rig.worker(0), frame(1, [event(1, handed=2)], [(1, 0, OLD_HAS_IT, 0)]))
+    rig.commit()
+    rig.read()
+    ((_, _, lane, item),) = rig.replayer.flying
+    lane.stalls.clear()
+    lane._stall_of(item.event.key, 1).parked.add(99)
+    rig.replayer.land(0, Outcome(UNREACHABLE, 502, "away", lost=1))
+    lane.stalls.clear()
+    lane.read_again(1)
+    gate = rig.replayer.gates["new"]
+    gate.succeeded()
+    rig.replayer._kick(lane)
+    assert seen_after_a_commit(rig) == 1

@@ -6,15 +6,22 @@ import asyncio
 import itertools
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 
+from proxy.fanout.moved import MovingRelay
+from proxy.fanout.relay import Relay
+from proxy.http.downstream import Client
+from proxy.http.moved import MovingClient
 from proxy.ledger.protocol import LENGTH_BYTES
 from proxy.websocket.kept import Kept
+from proxy.websocket.moved import MovingSession
+from proxy.websocket.session import Session
 from proxy.worker.handover import (
     Accepted,
     Message,
@@ -57,6 +64,18 @@ class Thing:
         self.became.append("departed")
         if self.breaks:
             raise ValueError("it cannot")
+
+
+def moving_client() -> Movable:
+    return MovingClient(cast(Client, SimpleNamespace(transport=None)), [])
+
+
+def moving_session() -> Movable:
+    return MovingSession(cast(Session, SimpleNamespace(is_over=True, redeliver_window=5.0)), cast(Kept, FakeKept()))
+
+
+def moving_relay() -> Movable:
+    return MovingRelay(cast(Relay, SimpleNamespace(is_open=False)))
 
 
 class FakeKept:
@@ -219,3 +238,9 @@ async def test_what_was_not_released_stays_at_the_end(ends: Ends) -> None:
     ends.offers.withdraw()
     assert (first.became, second.became) == (["thawed"], ["thawed"])
     assert (ends.offers.is_open, ends.kept.lost) == (False, 1)
+
+
+@pytest.mark.parametrize("make", [moving_client, moving_session, moving_relay])
+async def test_what_has_ended_meanwhile_departs_no_more(make: Callable[[], Movable]) -> None:
+    """Its descriptors and its share of the memory were given back as it ended."""
+    make().depart(1)
