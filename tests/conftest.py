@@ -22,8 +22,8 @@ settings.register_profile(
 )
 settings.register_profile(
     "soak",
-    max_examples=3000,
-    stateful_step_count=100,
+    max_examples=1200,
+    stateful_step_count=60,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],

@@ -71,7 +71,7 @@ NETWORK: Final = ("unshare", "--net", "--", "sh", "-c", 'ip link set lo up && ex
 PATIENCE: Final = "240"
 """Seconds for which tests of the control plane wait for what must happen: at that priority a start takes its time."""
 PYTEST: Final = (sys.executable, "-m", "pytest", *(["--timeout=900"] if SOAK else []))
-"""Fifty times as many examples take their time, beside something else above all."""
+"""Twenty times as many examples take their time, beside something else above all."""
 OF_LANES: Final = ("--timeout=900", "-p", "no:cacheprovider")
 """What lanes are told besides: the bound of tests that have none of their own; and one cache is not written by all."""
 _COUNT: Final = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed|warnings?|deselected)")

@@ -33,7 +33,7 @@ def configuration(backend: int) -> dict[str, object]:
         "backends": {"old": side, "new": side},
         "routes": [{"name": "events", "match": {"path": "/events", "methods": ["POST"]}}],
         "default": "old",
-        "limits": {"head_timeout": "1s", "body_timeout": "1s", "keepalive_timeout": "1s"},
+        "limits": {"head_timeout": "1s", "body_timeout": "1s", "keepalive_timeout": "2s"},
         "admin": {"tcp": "off"},
         "log": {"format": "text"},
     }
@@ -60,10 +60,13 @@ async def healthy(port: int, seconds: float) -> list[float]:
 
 
 async def attack(kind: str, port: int, directory: Path, rate: int, count: int) -> str:
-    """Run slowhttptest with so many connections, `rate` new ones a second, until none of them is open; what it said."""
+    """Run slowhttptest with so many connections, `rate` new ones a second, until none of them is open; what it said.
+
+    It goes on for eight seconds after the last: slow readers must have been cut by then, on a busy machine too.
+    """
     log = directory / f"{kind}.log"
     where = f"http://127.0.0.1:{port}/{'large' if kind == 'slow reading' else 'x'}"
-    size = ["-c", str(count), "-r", str(rate), "-l", str(count // rate + 3), "-p", "3", "-u", where]
+    size = ["-c", str(count), "-r", str(rate), "-l", str(count // rate + 8), "-p", "5", "-u", where]
     child = Child(kind, [program("slowhttptest", "slowhttptest"), *ATTACKS[kind], *size], log)
     await child.ended(40)
     return re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))

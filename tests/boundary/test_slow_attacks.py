@@ -87,7 +87,7 @@ async def test_attackers_are_cut_and_everybody_else_is_served() -> None:
         for kind, each in zip(ATTACKS, attacks, strict=True):
             check_ended(kind, each.result())
         await check_nothing_is_left(instance, before)
-        deadline = monotonic() + 5  # the figures come every 250 ms
+        deadline = monotonic() + 15  # the figures come every 250 ms
         # On a busy machine some slow readers end by themselves before it is their turn: they have no answer left.
         while (counters := await counted(instance))[0] < 2 * CONNECTIONS or counters[1] < 0.9 * CONNECTIONS:
             assert monotonic() < deadline, counters
