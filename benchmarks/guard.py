@@ -14,6 +14,7 @@ import json
 import random
 import sys
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from math import log
@@ -23,12 +24,17 @@ from typing import Final
 
 from benchmarks.live import run as live
 from benchmarks.report import Target
-from proxy.core.sequential import ShareTest
+from proxy.core.sequential import OF_ERRORS, OF_MISMATCHES, CountedTest, Counts, ShareTest
 
 RESULTS: Final = Path(__file__).parent / "results"
 LIMIT: Final = 0.01
 HEALTHY: Final = {0.001: 0, 0.005: 0, 0.008: 0, 0.01: 3}
 """True shares of failures at which nothing may be seen, and in how many of 300 runs it may be all the same."""
+MISMATCH_LIMIT: Final = 0.001
+MISMATCHED: Final = (0.0002, 0.0005, 0.0008)
+"""True shares of mismatches, all below the limit."""
+SETTLED: Final = 300
+"""Events that the checker has judged from one look to the next."""
 MEDIANS: Final = {1.0: 4, 0.3: 17, 0.1: 96, 0.05: 337, 0.03: 1126, 0.02: 3900}
 """True shares, and the median number of events until they were seen, as the design measured it."""
 SLOWER: Final = 1.2
@@ -50,7 +56,7 @@ def failures(share: float, chance: random.Random, events: int) -> Iterator[int]:
 
 def guard_sees(share: float, seed: int, events: int) -> int | None:
     """How many events it takes the guard; None when it sees nothing. One event a second."""
-    test = ShareTest(LIMIT)
+    test = ShareTest(LIMIT, budget=OF_ERRORS)
     done = 0
     for number in failures(share, random.Random(seed), events):
         test.observe(number - done, 0, float(number))
@@ -58,6 +64,16 @@ def guard_sees(share: float, seed: int, events: int) -> int | None:
             return number + 1
         done = number + 1
     return None
+
+
+def checker_sees(share: float, seed: int, events: int) -> bool:
+    """Does it hold the checker's mismatches against new? They come with the windows that it judges."""
+    test = CountedTest(MISMATCH_LIMIT, budget=OF_MISMATCHES)
+    differ = list(failures(share, random.Random(seed), events))
+    found = False
+    for settled in range(0, events + 1, SETTLED):
+        found = found or test.observe(Counts(float(settled), settled, bisect_left(differ, settled))) is not None
+    return found
 
 
 def rule_sees(share: float, seed: int, events: int, window: int) -> int | None:
@@ -85,6 +101,12 @@ def measure(runs: int, events: int) -> tuple[dict[str, object], list[Target]]:
         text = f"{seen['guard']} ({', '.join(f'{seen[each]} by the {each}' for each in seen if each != 'guard')})"
         name = f"false reverts at {share:.1%}, {runs} runs of {events:,}"
         targets.append(Target(name, text, f"<= {most}", seen["guard"] <= most))
+    mismatched: dict[str, object] = {}
+    for share in MISMATCHED:
+        reverted = sum(checker_sees(share, seed, events) for seed in range(runs))
+        mismatched[f"{share:.2%}"] = reverted
+        name = f"false reverts for {share:.2%} of mismatches, {runs} runs of {events:,}"
+        targets.append(Target(name, str(reverted), "<= 0", not reverted))
     detected: dict[str, object] = {}
     for share, reference in MEDIANS.items():
         enough = 100 * reference + 1000
@@ -93,13 +115,19 @@ def measure(runs: int, events: int) -> tuple[dict[str, object], list[Target]]:
         bound = SLOWER * reference
         name = f"events until {share:.0%} are seen, median"
         targets.append(Target(name, f"{took:g}", f"<= {bound:g}", took <= bound))
-    figures = {"runs": runs, "events": events, "false": false, "events_to_detect": detected}
+    figures = {
+        "runs": runs,
+        "events": events,
+        "false": false,
+        "false_of_mismatches": mismatched,
+        "events_to_detect": detected,
+    }
     return figures | {"us_per_look": round(microseconds(), 2)}, targets
 
 
 def microseconds() -> float:
     """Processor time of one look, of every report that brings failures."""
-    test, count = ShareTest(LIMIT), 50_000
+    test, count = ShareTest(LIMIT, budget=OF_ERRORS), 50_000
     begun = time.process_time()
     for number in range(count):
         test.observe(50, 1, float(number))

@@ -323,8 +323,21 @@ class Match(Frozen):
     )
 
 
+Metric = Literal[
+    "breaker", "health", "availability", "silence", "error-rate", "lost", "mismatch-rate", "probe", "slower", "lag"
+]
+
+
 class Trigger(Frozen):
     """When the proxy itself moves a route's weight to 0 and latches it."""
+
+    on_fail: dict[Metric, Literal["revert", "step-back", "pause", "alert"]] = Field(
+        {},
+        description="what comes of it when one of these is not as it should be: the weight goes to 0 and is latched, "
+        "as with those that are not named; the rollout goes back by a step, or waits for a person; a person is told. "
+        "Without a rollout that can go back `step-back` reverts, and `pause` tells a person",
+        examples=["{slower: alert, mismatch-rate: pause}"],
+    )
 
     on_breaker: bool = Field(
         True, description="new's breaker open in any worker, or in the ledger while that delivers nothing"
@@ -379,12 +392,17 @@ class Trigger(Frozen):
     )
     mismatch_rate: Ratio = Field(
         0.001,
-        description="share of settled events that the consistency checker holds against new, within `mismatch_window`",
+        description="share of settled events that the consistency checker may hold against new: a sequential test as "
+        "for `error_rate` says when it is exceeded. 100%: never",
     )
     mismatch_samples: int = Field(
-        1000, ge=1, description="settled events within `mismatch_window` before that share is judged"
+        100, ge=1, description="settled events since the weight was changed before that share is judged"
     )
-    mismatch_window: SomeTime = Field(3600.0, description="sliding window of the mismatch rate")
+    mismatch_hold: Ratio = Field(
+        0.0005,
+        description="share of mismatches in what was settled since the weight was changed, above which the verdict is "
+        "no `pass`",
+    )
     probe_failures: int = Field(
         3,
         ge=0,

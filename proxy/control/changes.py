@@ -221,6 +221,8 @@ class Changes:
             new = await self._write(state, name, after, entry)
             if (after.weight, after.copy) != (before.weight, before.copy):
                 self._tally.turns[name] += 1
+            if before.latched and not after.latched:
+                self._tally.beginnings[name] += 1
             if after.weight != before.weight:
                 self._tally.cut(name, self._clock())
         workers = await self._peers.wait_applied(new.revision, APPLY_WAIT)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from config.model import Route, Settings
@@ -23,7 +23,10 @@ from proxy.control.state import LiveState, RouteState
 from proxy.control.tally import Tally
 from proxy.control.watch import Cause
 from proxy.control.watches import Watches
+from proxy.core import rollout
 from proxy.core.event import NEW, OLD, SIDES
+from proxy.core.gate import REVERT, STEP_BACK
+from proxy.core.rollout import Rollout
 from proxy.core.routing import COPY_NONE
 from proxy.core.verdict import NOTHING_YET, Verdict
 
@@ -33,21 +36,28 @@ log = logging.getLogger(__name__)
 class Watched:
     """One route under watch."""
 
-    def __init__(self, route: Route, tally: Tally, probes: Probes) -> None:
+    def __init__(self, route: Route, tally: Tally, probes: Probes, *, is_checked: bool) -> None:
         self.route = route
-        self.watches = Watches(route, tally, probes)
+        self.watches = Watches(route, tally, probes, is_checked=is_checked)
         self.onset = Onset(route, tally)
         self.position: tuple[float, str, int, int] | None = None
         """Weight and copy to which the figures belong, by how many turns of them and of drills: there and back again
         between two looks is another position. None before they were seen.
         """
+        self.beginnings = 0
+        """How often a person has begun anew at the same weight."""
         self.reverting: asyncio.Task[None] | None = None
 
-    def judge(self, state: RouteState, epoch: int, turns: tuple[int, int], now: float) -> tuple[Verdict, Cause | None]:
+    def judge(
+        self, state: RouteState, epoch: int, turns: tuple[int, int], beginnings: int, now: float
+    ) -> tuple[Verdict, Cause | None]:
         """What is thought of new, and for what the weight should go back if it is above 0.
 
-        turns: of this route's dials, and drills of it that began or ended, all in all.
+        turns: of this route's dials, and drills of it that began or ended, all in all; beginnings: see `Tally`.
         """
+        if beginnings != self.beginnings:
+            self.beginnings = beginnings
+            self.watches.forgive()
         position = state.weight, state.copy, *turns
         if position != self.position:
             self.position = position
@@ -60,7 +70,7 @@ class Watched:
 
 
 class Guard:
-    """Watches all routes of an instance. wall: seconds since 1970."""
+    """Watches all routes of an instance. rollouts: the last one of each; wall: seconds since 1970."""
 
     def __init__(
         self,
@@ -69,11 +79,14 @@ class Guard:
         tally: Tally,
         probes: Probes,
         drills: Drills,
+        rollouts: Mapping[str, Rollout],
         *,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._drills = drills
-        self._watched = [Watched(route, tally, probes) for route in settings.routes]
+        self._rollouts = rollouts
+        checked = {name for check in settings.consistency if check.is_live for name in check.routes}
+        self._watched = [Watched(route, tally, probes, is_checked=route.name in checked) for route in settings.routes]
         self._reverts = Reverts(changes, tally, settings.workers)
         self._tally = tally
         self._wall = wall
@@ -91,16 +104,26 @@ class Guard:
             name = watched.route.name
             route = state.routes[name]
             turns = self._tally.turns[name], self._drills.turns(name)
-            self._tally.verdicts[name], cause = watched.judge(route, state.revision, turns, now)
+            self._tally.verdicts[name], cause = watched.judge(
+                route, state.revision, turns, self._tally.beginnings[name], now
+            )
             if cause is not None:
                 self._drills.noticed(name, cause.text, now)
             if cause is None or route.weight == 0 or (watched.reverting is not None and not watched.reverting.done()):
+                continue
+            if not self._is_ours(name, cause):
                 continue
             evidence = cause.evidence | self._figures(watched.route, route.weight, now)
             drill = self._drills.running(name)
             seconds = watched.onset.seconds(cause, now, self._wall()) if drill is None else round(now - drill.begun, 3)
             evidence["seconds_to_detect"] = seconds
             watched.reverting = asyncio.create_task(self._revert(watched.route, cause, evidence))
+
+    def _is_ours(self, route: str, cause: Cause) -> bool:
+        """Is the weight to go to 0? Not where the rollout goes back by a step, or a person decides."""
+        found = self._rollouts.get(route)
+        can_go_back = found is not None and rollout.goes_back(found.progress)
+        return cause.act == REVERT or (cause.act == STEP_BACK and not can_go_back)
 
     async def settle(self) -> None:
         """Wait for reverts under way."""

@@ -246,6 +246,7 @@ class Rollouts:
                 self._gates.forget(route)
                 await self._tell(route, found, "rollout-start", who.actor, who.reason, evidence)
                 await self._take(route, found, progress)
+                self._instance.tally.beginnings[route] += 1
             return found
 
     async def pause(self, route: str, who: Who, evidence: dict[str, Any] | None = None) -> Rollout:

@@ -147,7 +147,9 @@ class Supervisor:
             is_draining=lambda: self.instance.draining,
         )
         self._completeness = Completeness(self.instance.routes, self._tally, wall)
-        self._guard = Guard(settings, changes, self._tally, self.instance.probes, drills, wall=wall)
+        self._guard = Guard(
+            settings, changes, self._tally, self.instance.probes, drills, self.instance.rollouts, wall=wall
+        )
         self._rollouts = Rollouts(self.instance, places.rollouts)
         self.recorder = Recorder(self.instance, FiguresFile(places.figures))
         self._reloads = Reloads(self.instance)
@@ -345,8 +347,9 @@ class Supervisor:
     def checker_said(self, _peer: Peer, stats: CheckerStats) -> None:
         """The live checker's figures: judge the routes by them."""
         self._tally.checker = stats
-        self._tally.checks, self._tally.answers = stats.checks, stats.answers
-        self._guard.look(self.instance.state, self._clock())
+        now = self._clock()
+        self._tally.checks, self._tally.answers, self._tally.checked_at = stats.checks, stats.answers, now
+        self._guard.look(self.instance.state, now)
 
     def settings_proposed(self, peer: Peer, proposal: ProposeSettings) -> None:
         """The file was read again."""

@@ -137,6 +137,8 @@ class Tally:
         self._cuts: dict[str, float] = {}
         self.turns: Counter[str] = Counter()
         """By route, how often its weight or its copy was changed."""
+        self.beginnings: Counter[str] = Counter()
+        """By route, how often a person began anew at the weight that stood: re-armed it, or began a rollout."""
         self._keep: set[int] = set()
         self._ledger_life = ""
         self._ledger_base: Counter[str] = Counter()
@@ -148,6 +150,8 @@ class Tally:
         """What the checker said last, while it is there."""
         self.checks: list[CheckStats] = []
         """What the live checker said last; it keeps its counts itself."""
+        self.checked_at = 0.0
+        """When it said that, monotonic seconds."""
         self.answers: list[AnswerStats] = []
         """The same of answers that were compared."""
         self.own: Counter[str] = Counter()

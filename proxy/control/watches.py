@@ -7,31 +7,31 @@ weight changes.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from config.model import Route
+from proxy.control.check_watch import CheckWatch
 from proxy.control.downtime_watch import DowntimeWatch
 from proxy.control.lag_watch import LagWatch
 from proxy.control.link import LedgerStats
 from proxy.control.probes import Probes
 from proxy.control.silence_watch import SilenceWatch
 from proxy.control.tally import Tally, wilson
-from proxy.control.watch import Cause, Watch, run_of_failures
+from proxy.control.watch import Cause, Watch, run_of_failures, told
 from proxy.core.breaker import BreakerTrouble
-from proxy.core.checked import CheckStats
 from proxy.core.event import NEW, OLD
-from proxy.core.sequential import CountedTest, Counts, Suspicion
+from proxy.core.gate import PAUSE, REVERT, SEVERITY
+from proxy.core.sequential import OF_ERRORS, CountedTest, Counts, Suspicion
 from proxy.core.slower import Slower, SlowerTest
-from proxy.core.trigger import Sample, SlidingRate
 from proxy.core.verdict import Verdict, verdict
 
 BREAKER: Final = "breaker"
 HEALTH: Final = "health"
 ERROR_RATE: Final = "error-rate"
 SLOWER: Final = "slower"
-LOST: Final = "lost"
-MISMATCH_RATE: Final = "mismatch-rate"
-PROBE: Final = "probe"
+ALERT: Final = "alert"
+"""A person is told, and that is all."""
 WAITING: Final = 3
 """Events that wait for new behind a shut gate: it is not one that is never taken."""
 
@@ -45,9 +45,9 @@ QUIET: Final = 60.0
 
 
 class Watches:
-    """Everything that is looked at in a route."""
+    """Everything that is looked at in a route. is_checked: a live checker looks at its stores."""
 
-    def __init__(self, route: Route, tally: Tally, probes: Probes) -> None:
+    def __init__(self, route: Route, tally: Tally, probes: Probes, *, is_checked: bool) -> None:
         trigger = route.trigger
         self._errors = ErrorWatch(route, tally)
         breaker: list[Watch] = [BreakerWatch(route, tally)] if trigger.on_breaker else []
@@ -56,7 +56,10 @@ class Watches:
         silence: list[Watch] = [SilenceWatch(route, tally, probes)] if trigger.silence else []
         latency: list[Watch] = [LatencyWatch(route, tally)] if trigger.slower else []
         lag: list[Watch] = [LagWatch(route, tally)] if trigger.lag_age else []
-        self._all = [*breaker, *health, *silence, *down, self._errors, CheckWatch(route, tally), *latency, *lag]
+        self._check = CheckWatch(route, tally)
+        check: list[Watch] = [self._check] if is_checked else []
+        self._on_fail: Mapping[str, str] = dict(trigger.on_fail.items())
+        self._all = [*breaker, *health, *silence, *down, self._errors, *check, *latency, *lag]
         """In the order in which causes are named."""
 
     def begin(self, epoch: int) -> None:
@@ -64,14 +67,24 @@ class Watches:
         for watch in self._all:
             watch.begin(epoch)
 
+    def forgive(self) -> None:
+        """A person begins anew at the same weight: what the checker found before that is known to him."""
+        self._check.forgive()
+
     def judge(self, now: float) -> tuple[Verdict, Cause | None]:
         """What is thought of new now, and for what the weight should go back."""
-        causes = [cause for watch in self._all if (cause := watch.judge(now)) is not None]
-        failed = [cause for cause in causes if not cause.is_alert]
-        alerts = [cause.text for cause in causes if cause.is_alert]
+        causes = [self._ruled(cause) for watch in self._all if (cause := watch.judge(now)) is not None]
+        failed = sorted((cause for cause in causes if not cause.is_alert), key=lambda cause: SEVERITY.index(cause.act))
+        alerts = [cause.text for cause in causes if cause.is_alert or cause.act == PAUSE]
         doubts = [doubt for watch in self._all for doubt in watch.doubts()]
         found = verdict([cause.text for cause in failed], alerts, doubts, self._errors.samples)
-        return found._replace(failed=self._errors.failed), failed[0] if failed else None
+        found = found._replace(failed=self._errors.failed, act=failed[0].act if failed else "")
+        return found, failed[0] if failed else None
+
+    def _ruled(self, cause: Cause) -> Cause:
+        """As the configuration has it."""
+        act = self._on_fail.get(cause.kind, REVERT)
+        return cause._replace(is_alert=True) if act == ALERT else cause._replace(act=act)
 
 
 class _Opened(NamedTuple):
@@ -177,7 +190,7 @@ class ErrorWatch:
         self._route = route.name
         self._limit = route.trigger.error_rate
         self._hold = route.trigger.error_hold
-        self._tests = {side: CountedTest(self._limit) for side in (OLD, NEW)}
+        self._tests = {side: CountedTest(self._limit, budget=OF_ERRORS) for side in (OLD, NEW)}
         self._tally = tally
         self._first: tuple[int, int] | None = None
         self.samples = self.failed = 0
@@ -212,7 +225,7 @@ class ErrorWatch:
             return None
         counted = f"{suspicion.failed} of {suspicion.total} events failed at new in {now - suspicion.since:.1f} s"
         text = f"{counted} ({suspicion.share:.2%}, limit {self._limit:.2%})"
-        evidence = {"test": _told(suspicion, self._limit, now)}
+        evidence = {"test": told(suspicion, self._limit, now)}
         if self._tests[OLD].is_suspected and suspicion.share <= self._old_at_most(suspicion.since, found[OLD]):
             return Cause(ERROR_RATE, f"{text}; old fails as well, so nothing is reverted", evidence, is_alert=True)
         return Cause(ERROR_RATE, text, evidence)
@@ -291,86 +304,5 @@ class LatencyWatch:
         share = f"{suspicion.share:.1%} of {suspicion.total} answers took longer than {limit}"
         allowed = f"old's p{100 * slower.quantile:g} and {ratio:.0%}, which {1.0 - slower.quantile:.0%} may"
         text = f"new is slower: {share} ({allowed})"
-        told = _told(suspicion, 1.0 - slower.quantile, now)
-        return Cause(SLOWER, text, {"test": told | {"quantile": slower.quantile, "seconds_allowed": slower.limit}})
-
-
-class CheckWatch:
-    """What the live checker found of this weight in both stores."""
-
-    def __init__(self, route: Route, tally: Tally) -> None:
-        trigger = route.trigger
-        self._route = route
-        self._tally = tally
-        self._rate = SlidingRate(trigger.mismatch_rate, trigger.mismatch_samples, trigger.mismatch_window)
-        self._since = 0
-        self._is_based = False
-        """The window of mismatches has its first sample."""
-        self._counted = (0, 0)
-        """What the checker had counted when it was looked at last: settled events, mismatches."""
-        self._doubt = ""
-        self._text: str | None = None
-        """What is too many by these counts."""
-
-    def begin(self, epoch: int) -> None:
-        """What was judged before says nothing of this weight."""
-        self._since, self._counted, self._is_based = epoch, (0, 0), False
-        self._doubt, self._text = "", None
-        self._rate.reset()
-
-    def judge(self, now: float) -> Cause | None:
-        """By the trial: what was judged since the weight was changed."""
-        route, trigger = self._route.name, self._route.trigger
-        check = next((each for each in self._tally.checks if route in each.routes), None)
-        self._doubt = ""
-        if check is None:
-            return None
-        if check.epoch < self._since or not check.trial.settled:
-            self._doubt = (
-                f"the checker has judged nothing of this weight yet{f': {check.trouble}' if check.trouble else ''}"
-            )
-        if check.epoch < self._since:
-            return None  # it goes by an earlier routing
-        trial = check.trial
-        evidence: dict[str, Any] = {"checked": trial.settled, "mismatches": trial.mismatches, "lost": trial.lost}
-        evidence |= {"record": check.record, "samples": trial.samples}
-        if trigger.lost and trial.lost >= trigger.lost:
-            events, are = ("event", "is") if trial.lost == 1 else ("events", "are")
-            reason = f"{trial.lost} {events} that new acknowledged {are} not in its store, says the checker"
-            return Cause(LOST, reason, evidence)
-        probe, most = check.probe, trigger.probe_failures
-        if probe is not None and probe.route == route and most and probe.against_new >= most:
-            reason = f"{probe.against_new} probes in a row failed at new and not at old, the last one at {probe.error}"
-            return Cause(PROBE, reason, evidence | {"visible": probe.visible})
-        text = self._mismatches(check, now)
-        if trial.mismatches and text is None:
-            self._doubt = f"{trial.mismatches} of {trial.settled} events differ at new, says the checker"
-        return Cause(MISMATCH_RATE, text, evidence) if text is not None else None
-
-    def doubts(self) -> list[str]:
-        """Mismatches that are not too many."""
-        return [self._doubt] if self._doubt else []
-
-    def _mismatches(self, check: CheckStats, now: float) -> str | None:
-        trial = check.trial
-        counts = trial.settled, trial.mismatches
-        if counts == self._counted:
-            return self._text
-        self._counted = counts
-        if not self._is_based:
-            self._is_based = True
-            if trial.epoch >= self._since:  # all of it is of now; else it may be of weeks
-                self._rate.observe(Sample(now, 0, 0))
-        self._text = self._rate.observe(Sample(now, *counts))
-        return self._text
-
-
-def _told(suspicion: Suspicion, limit: float, now: float) -> dict[str, Any]:
-    """What a test went by. value: likelihood ratio of the failures against the limit; an alarm from 10^6 on."""
-    return {
-        "total": suspicion.total,
-        "failed": suspicion.failed,
-        "seconds": round(now - suspicion.since, 3),
-        "limit": round(limit, 9),
-        "value": min(suspicion.value, 1e300),
-    }
+        test = told(suspicion, 1.0 - slower.quantile, now)
+        return Cause(SLOWER, text, {"test": test | {"quantile": slower.quantile, "seconds_allowed": slower.limit}})

@@ -15,7 +15,7 @@ HOLD: Final = "hold"
 PAUSE: Final = "pause"
 STEP_BACK: Final = "step-back"
 REVERT: Final = "revert"
-_SEVERITY: Final = (REVERT, STEP_BACK, PAUSE, HOLD)
+SEVERITY: Final = (REVERT, STEP_BACK, PAUSE, HOLD)
 
 
 class Said(NamedTuple):
@@ -40,7 +40,7 @@ def ruling(names: tuple[str, ...], said: Mapping[str, Said]) -> Ruling:
     if not against:
         return Ruling(GO)
     acts = {each.on_fail for each in against.values() if each.answer == NO}
-    act = next((act for act in _SEVERITY if act in acts), HOLD)
+    act = next((act for act in SEVERITY if act in acts), HOLD)
     return Ruling(act, "; ".join(_told(name, each) for name, each in against.items()))
 
 

@@ -5,7 +5,8 @@
                 |                |          |  worker     +--> WAITING for a person, where the plan wants one
               resume             v
                 |       at any time:  a revert --> REVERTED, a person --> ABORTED
-              PAUSED <-- a person, somebody who turned the weight, or a gate's no; others step back, or --> REVERTING
+              PAUSED <-- a person, somebody who turned the weight, a gate's no, or what the guard found, where its
+                         rule is such; others step back, or --> REVERTING
 
 All of it is functions of a plan, the progress, and what was seen; whoever calls them turns the weight, keeps the
 progress and measures the time.
@@ -37,6 +38,8 @@ ABORTED: Final = "aborted"
 MOST_BACKS: Final = 2
 """Steps back after which a person is asked: a weight that goes up and down by itself helps nobody."""
 ENDED: Final = (DONE, REVERTED, ABORTED)
+_AT: Final = (HOLDING, WAITING)
+"""Every worker has the weight of the step."""
 PHASES: Final = (PREPARING, MOVING, APPLYING, HOLDING, WAITING, PAUSED, REVERTING, *ENDED)
 
 
@@ -213,6 +216,8 @@ def advance(plan: Plan, progress: Progress, seen: Seen, elapsed: float) -> Progr
         return _at(progress, progress.phase, "not every worker has applied the weight")
     if progress.phase == APPLYING:
         return _with(progress, phase=HOLDING, held=0.0, reason=_wanting(plan, progress, 0.0, seen))
+    if seen.verdict.act in (gate.PAUSE, gate.STEP_BACK):
+        return _held_up(plan, progress, _found(seen))
     held = progress.held + elapsed
     wanting = _wanting(plan, progress, held, seen)
     progress = _with(progress, held=held, reason=wanting, against="")
@@ -226,6 +231,11 @@ def advance(plan: Plan, progress: Progress, seen: Seen, elapsed: float) -> Progr
     if plan.auto_promote:
         return _next(plan, progress)
     return _at(progress, WAITING, "a person is to promote it")
+
+
+def goes_back(progress: Progress) -> bool:
+    """Would it go back by a step, or is it about to?"""
+    return progress.phase in (MOVING, APPLYING, *_AT) and progress.step > 0
 
 
 def turned(progress: Progress) -> Progress:
@@ -314,6 +324,8 @@ def _prepared(plan: Plan, progress: Progress, seen: Seen) -> Progress:
     """The weight may be turned when all gates before the step have said yes. They are asked when it may be turned at
     all: what they said before a freeze says nothing of the time after it.
     """
+    if seen.verdict.act == gate.PAUSE:
+        return _held_up(plan, progress, _found(seen))
     if seen.frozen:
         return _with(progress, reason=seen.frozen, against="")
     ruling = gate.ruling(plan.steps[progress.step].before, seen.said)
@@ -323,10 +335,15 @@ def _prepared(plan: Plan, progress: Progress, seen: Seen) -> Progress:
     return _held_up(plan, progress, ruling)
 
 
+def _found(seen: Seen) -> gate.Ruling:
+    """What the guard found, as a gate's no."""
+    return gate.Ruling(seen.verdict.act, "; ".join(seen.verdict.reasons))
+
+
 def _held_up(plan: Plan, progress: Progress, ruling: gate.Ruling) -> Progress:
-    """By gates. Without a weight to go back to, or when it goes up and down, a person is asked instead."""
-    has_weight = progress.phase == HOLDING or progress.came_from > 0
-    is_back = ruling.act == gate.STEP_BACK and progress.phase == HOLDING
+    """By gates or the guard. Without a weight to go back to, or when it goes up and down, a person is asked instead."""
+    has_weight = progress.phase in _AT or progress.came_from > 0
+    is_back = ruling.act == gate.STEP_BACK and progress.phase in _AT
     progress = _with(progress, against=ruling.reason)
     if is_back and progress.backs >= MOST_BACKS:
         return _at(progress, PAUSED, f"{ruling.reason}; it was taken back {progress.backs} times already")

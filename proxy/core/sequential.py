@@ -10,6 +10,9 @@ Ramdas, Rinaldo: E-detectors, 2023) in its CUSUM form, averaged over shares that
 S_i rises no further than an alarm needs, so that an alarm ends soon after what it was about.
 While the true share is at or below the limit, alarms are at least THRESHOLD / (number of alternatives) events apart on
 average, whatever the share does there; above it, the alternative that is nearest tells soon.
+
+Several tests look at a route, and each is a chance of a false alarm. They share one budget: a test that has half of it
+needs twice the likelihood ratio, and all alarms together are as far apart as those of one test alone.
 """
 
 from __future__ import annotations
@@ -19,6 +22,10 @@ from typing import Final, NamedTuple
 
 THRESHOLD: Final = 1e6
 ALTERNATIVES: Final = 24
+OF_ERRORS: Final = 0.5
+OF_LATENCY: Final = 0.25
+OF_MISMATCHES: Final = 0.25
+"""Shares of the budget. Failed events come first: they are what most reverts are for."""
 LEAST_FAILURES: Final = 3
 """Failures without which nothing is said, however unlikely they are."""
 LEAST_SECONDS: Final = 2.0
@@ -26,9 +33,6 @@ LEAST_SECONDS: Final = 2.0
 
 SUSPECTED: Final = 1e2
 """A mean likelihood ratio that is no alarm, and no good sign either."""
-_ENOUGH: Final = log(THRESHOLD)
-_MOST: Final = log(THRESHOLD * ALTERNATIVES)
-"""With this one alternative alone is an alarm."""
 _NEAREST: Final = 1.25
 """The first alternative, as a multiple of the odds at the limit."""
 _FARTHEST: Final = 0.9999
@@ -38,13 +42,14 @@ _LEAST_LIMIT: Final = 1e-6
 
 class Suspicion(NamedTuple):
     """What speaks against the limit. since: when the present run of evidence began, monotonic seconds; total, failed:
-    events since then; value: the mean likelihood ratio, which is an alarm from THRESHOLD on.
+    events since then; value: the mean likelihood ratio; limit: from which value on it is an alarm.
     """
 
     since: float
     total: int
     failed: int
     value: float
+    limit: float
 
     @property
     def share(self) -> float:
@@ -78,8 +83,8 @@ class _Alternative:
         self.total = self.failed = 0
         self.begun = self.first_failed = self.last_failed = 0.0
 
-    def take(self, total: int, failed: int, now: float, most: float) -> None:
-        """More events, which raise `sum` by no more than `most`."""
+    def take(self, total: int, failed: int, now: float, most: float, top: float) -> None:
+        """More events, which raise `sum` by no more than `most`, and never above `top`."""
         if not self.sum:
             if not failed:
                 return
@@ -89,26 +94,30 @@ class _Alternative:
             self.first_failed = self.first_failed if self.failed else now
             self.last_failed = now
         change = min(failed * self.failure + (total - failed) * self.success, most)
-        self.sum = min(max(0.0, self.sum + change), _MOST)
+        self.sum = min(max(0.0, self.sum + change), top)
         self.total += total
         self.failed += failed
 
 
 class ShareTest:
     """The test of one share. limit: failures per event that are still as they should be, above 0 and below 1; portions:
-    so many of them it takes for an alarm at least, where the failures of one are not independent of each other.
+    so many of them it takes for an alarm at least, where the failures of one are not independent of each other; budget:
+    this test's share of the false alarms that a route may have, above 0 and at most 1.
 
     It takes counts of what happened since it was asked last, in any portions: within one their order is not known, and
     is taken to be the one that says least. Successes alone say the same in one portion as one by one.
     """
 
-    __slots__ = ("_alternatives", "_most")
+    __slots__ = ("_alternatives", "_enough", "_most", "_threshold", "_top")
 
-    def __init__(self, limit: float, portions: int = 1) -> None:
+    def __init__(self, limit: float, portions: int = 1, *, budget: float = 1.0) -> None:
         if not 0.0 < limit < 1.0:
             raise ValueError(f"a limit is a share above 0 and below 1, not {limit}")
         self._alternatives = [_Alternative(share, limit) for share in alternatives(limit)]
-        self._most = _MOST / portions
+        self._threshold = THRESHOLD / budget
+        self._enough = log(self._threshold)
+        self._top = log(self._threshold * ALTERNATIVES)  # with this one alternative alone is an alarm
+        self._most = self._top / portions
 
     def reset(self) -> None:
         """Forget everything: the traffic is another one."""
@@ -118,13 +127,13 @@ class ShareTest:
     def observe(self, total: int, failed: int, now: float) -> Suspicion | None:
         """Take more events, `failed` of `total`; the suspicion if it is an alarm. now: monotonic seconds."""
         for each in self._alternatives:
-            each.take(total, failed, now, self._most)
+            each.take(total, failed, now, self._most, self._top)
         lead = max(self._alternatives, key=lambda each: each.sum)
-        if lead.sum < _ENOUGH or (value := self.value) < THRESHOLD:
+        if lead.sum < self._enough or (value := self.value) < self._threshold:
             return None
         if lead.failed < LEAST_FAILURES or lead.last_failed - lead.first_failed < LEAST_SECONDS:
             return None
-        return Suspicion(lead.begun, lead.total, lead.failed, value)
+        return Suspicion(lead.begun, lead.total, lead.failed, value, self._threshold)
 
     @property
     def is_suspected(self) -> bool:
@@ -139,14 +148,14 @@ class ShareTest:
 
 class CountedTest:
     """The test of one share by cumulative counts, so that a lost report loses nothing. limit: 0 to 1; at 1 nothing is
-    ever too many.
+    ever too many; budget: see `ShareTest`.
     """
 
     __slots__ = ("_last", "_test", "limit")
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, *, budget: float = 1.0) -> None:
         self.limit = limit
-        self._test = ShareTest(max(limit, _LEAST_LIMIT)) if limit < 1.0 else None
+        self._test = ShareTest(max(limit, _LEAST_LIMIT), budget=budget) if limit < 1.0 else None
         self._last: Counts | None = None
 
     def reset(self) -> None:

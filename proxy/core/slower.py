@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
-from proxy.core.sequential import ShareTest, Suspicion
+from proxy.core.sequential import OF_LATENCY, ShareTest, Suspicion
 from proxy.core.sketch import Sketch
 
 QUANTILES: Final = (0.5, 0.95)
@@ -47,9 +47,10 @@ class SlowerTest:
     def __init__(self, ratio: float, floor: float) -> None:
         self._ratio = ratio
         self._floor = floor
+        budget = OF_LATENCY / len(QUANTILES)
         self._tests = [
-            (quantile, ShareTest(1.0 - quantile, PORTIONS), ShareTest(1.0 - quantile, PORTIONS))
-            for quantile in QUANTILES
+            (q, ShareTest(1.0 - q, PORTIONS, budget=budget), ShareTest(1.0 - q, PORTIONS, budget=budget))
+            for q in QUANTILES
         ]
         """Of old, of new."""
         self._old: deque[tuple[float, Sketch]] = deque()

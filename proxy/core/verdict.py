@@ -14,7 +14,7 @@ NAMES: Final = (PASS, FAIL, INCONCLUSIVE, NODATA)
 class Verdict(NamedTuple):
     """name: one of NAMES; reasons: what failed, or what stands against going on; samples, failed: answers of new since
     weight or copy was changed last, and the failures among them; alerts: what a person should look at though nothing is
-    reverted for it.
+    reverted for it; act: what is done about what failed, empty where nothing did.
     """
 
     name: str
@@ -22,6 +22,7 @@ class Verdict(NamedTuple):
     samples: int = 0
     alerts: tuple[str, ...] = ()
     failed: int = 0
+    act: str = ""
 
 
 NOTHING_YET: Final = Verdict(NODATA)

@@ -39,7 +39,9 @@ def test_schema_is_one() -> None:
         top("workers: 3\nlisten: ['${LISTEN}']\nstop_grace: 1h30m"),
         top("workers: ${WORKERS:-2}"),
         top("admin: {tcp: off}\nlimits: {max_event_size: 64KiB, max_headers: 5}"),
-        route("durability: off\n    trigger: {error_rate: 5%, mismatch_window: 5s}\n    weight: 2.5\n    stage: live"),
+        route(
+            "durability: off\n    trigger: {error_rate: 5%, on_fail: {slower: alert}}\n    weight: 2.5\n    stage: live"
+        ),
         route("trigger: {error_rate: 0.05}\n    carry_over: false\n    event_time: json:/t"),
         old("url: ['http://h:1', 'srv+http://_h._tcp.h']"),
         old("url: 'http://h:1', health: {path: /h}, dependencies: {db: 'tcp://h:1'}"),

@@ -13,11 +13,11 @@ from proxy.core.checked import ProbeStats
 from tests.control.conftest import MakePlane
 from tests.control.fakes import FakeChecker, Plane
 from tests.control.helpers import CHECK, eventually
-from tests.control.test_guard import weight
+from tests.control.test_guard import say, weight
 
 pytestmark = pytest.mark.asyncio
 
-TRIGGER = {"lost": 2, "mismatch_rate": "1%", "mismatch_samples": 100, "mismatch_window": "60s"}
+TRIGGER = {"lost": 2, "mismatch_rate": "1%", "mismatch_samples": 100}
 
 
 async def opened(make_plane: MakePlane, **trigger: object) -> tuple[Plane, FakeChecker]:
@@ -54,8 +54,18 @@ async def test_without_a_judgement_of_this_weight_there_is_no_pass(make_plane: M
     assert (await verdict())["reasons"] == ["the checker has judged nothing of this weight yet"]
     await find(plane, checker, 100)
     assert (await verdict())["reasons"] == []
-    await find(plane, checker, 10_000, 1)
-    assert (await verdict())["reasons"] == ["1 of 10000 events differ at new, says the checker"]
+    await find(plane, checker, 10_000, 6)
+    assert (await verdict())["reasons"] == [
+        "6 of 10000 events differ at new, says the checker (0.06%, and 0.05% holds)"
+    ]
+    await find(plane, checker, 20_000, 6)
+    assert (await verdict())["reasons"] == [], "one that differs holds nothing up for ever"
+    await find(plane, checker, 20_000, 6, late=2, trouble="store old: gone")
+    assert (await verdict())["reasons"] == ["the checker could not judge 2 windows: store old: gone"]
+    await find(plane, checker, 20_000, 6)
+    plane.clock.now += 20
+    await say(plane)
+    assert (await verdict())["reasons"] == ["the checker has said nothing for 20 s"]
 
 
 async def test_confirmed_losses_revert_and_say_which(make_plane: MakePlane) -> None:
@@ -77,15 +87,29 @@ async def test_confirmed_losses_revert_and_say_which(make_plane: MakePlane) -> N
 async def test_the_mismatch_rate_reverts_with_enough_samples(make_plane: MakePlane) -> None:
     plane, checker = await opened(make_plane)
     await live(plane, checker)
+    await find(plane, checker, 10, 10)
+    plane.clock.now += 3
     await find(plane, checker, 99, 50)
     assert weight(plane) == 25, "too few to judge"
-    await find(plane, checker, 5000, 50)
-    assert weight(plane) == 25, "exactly the limit"
-    await find(plane, checker, 5001, 51)
+    plane.clock.now += 3
+    await find(plane, checker, 200, 100)
     assert weight(plane) == 0
     entry = (await plane.get("/api/v1/why"))["entry"]
     assert entry["evidence"]["trigger"] == "mismatch-rate"
-    assert entry["reason"].startswith("51 of 5001 settled events differ at new within 60 s")
+    assert entry["reason"] == "100 of 200 settled events differ at new in 6.0 s (50.00%, limit 1.00%)"
+    assert entry["evidence"]["test"]["value"] >= entry["evidence"]["test"]["alarm_from"] == 4e6
+
+
+async def test_a_share_below_the_limit_reverts_nothing_however_it_comes(make_plane: MakePlane) -> None:
+    """A share in any window is above the limit now and then."""
+    plane, checker = await opened(make_plane)
+    await live(plane, checker)
+    settled = mismatches = 0
+    for number in range(60):
+        settled, mismatches = settled + 100, mismatches + (4 if number % 5 == 0 else 0)
+        plane.clock.now += 1
+        await find(plane, checker, settled, mismatches)
+    assert weight(plane) == 25
 
 
 async def test_a_long_good_time_does_not_hide_a_bad_minute(make_plane: MakePlane) -> None:
@@ -95,6 +119,8 @@ async def test_a_long_good_time_does_not_hide_a_bad_minute(make_plane: MakePlane
         await find(plane, checker, 100_000 * (minute + 1))
         plane.clock.now += 60
     await find(plane, checker, 1_000_100, 60)
+    plane.clock.now += 3
+    await find(plane, checker, 1_000_200, 120)
     assert weight(plane) == 0
 
 
@@ -185,8 +211,33 @@ async def test_what_a_new_supervisor_finds_there_may_be_of_weeks(make_plane: Mak
     began = checker.epoch
     await find(plane, checker, 1200, 30, trial_epoch=began - 1)
     assert weight(plane) == 25, "mismatches of long ago"
-    await find(plane, checker, 1400, 40, trial_epoch=began - 1)
-    assert weight(plane) == 0, "10 of 200 since then"
+    await find(plane, checker, 1300, 80, trial_epoch=began - 1)
+    plane.clock.now += 3
+    await find(plane, checker, 1400, 130, trial_epoch=began - 1)
+    assert weight(plane) == 0, "100 of 200 since then"
+
+
+async def test_what_was_found_at_0_is_forgiven_by_who_begins_anew(make_plane: MakePlane) -> None:
+    plane, checker = await opened(make_plane)
+    await live(plane, checker)
+    await find(plane, checker, 20, 2, 2)
+    assert weight(plane) == 0
+    reverted = await plane.change("stage", stage="dualwrite")
+    await eventually(lambda: checker.epoch == reverted["epoch"], "the routing")
+    of_zero = checker.epoch
+    await find(plane, checker, 50, 3, 3, trial_epoch=of_zero)
+
+    async def named() -> str:
+        found: str = (await plane.get("/api/v1/status"))["routes"][0]["verdict"]["name"]
+        return found
+
+    assert await named() == "fail", "copies are judged at 0, too"
+    epoch = (await plane.change("rearm"))["epoch"]
+    await eventually(lambda: checker.epoch == epoch, "the routing")
+    await find(plane, checker, 60, 3, 3, trial_epoch=of_zero)
+    assert await named() != "fail", "it was known when the route was re-armed"
+    await find(plane, checker, 70, 5, 5, trial_epoch=of_zero)
+    assert await named() == "fail", "two more"
 
 
 async def test_status_and_metrics(make_plane: MakePlane) -> None:

@@ -189,6 +189,29 @@ async def test_a_latch_holds_until_it_is_rearmed(plane: Plane) -> None:
     assert why["text"].endswith("It was re-armed since.")
 
 
+@pytest.mark.parametrize("act", ["alert", "pause"])
+async def test_what_is_no_revert_by_the_configuration_is_told_to_a_person(make_plane: MakePlane, act: str) -> None:
+    route = {"name": "events", "match": {"path": "/api/v1/events"}, "trigger": {"on_fail": {"breaker": act}}}
+    plane = make_plane(routes=[route])
+    await plane.start()
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane, breakers=OPEN)
+    await plane.supervisor._guard.settle()
+    assert weight(plane) == 25
+    status = await plane.get("/api/v1/status")
+    assert status["routes"][0]["verdict"]["name"] == {"alert": "inconclusive", "pause": "fail"}[act]
+    assert any("the breaker of new is open" in warning for warning in status["warnings"])
+
+
+async def test_a_step_back_without_a_rollout_reverts(make_plane: MakePlane) -> None:
+    route = {"name": "events", "match": {"path": "/api/v1/events"}, "trigger": {"on_fail": {"breaker": "step-back"}}}
+    plane = make_plane(routes=[route])
+    await plane.start()
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane, breakers=OPEN)
+    await eventually(lambda: weight(plane) == 0, "the revert")
+
+
 async def test_more_failures_than_the_limit_revert(plane: Plane) -> None:
     await plane.change("stage", stage="live", weight=25)
     await say(plane, requests=[requests(ok=1000, failed=500)])  # before: not of this weight
@@ -204,7 +227,9 @@ async def test_more_failures_than_the_limit_revert(plane: Plane) -> None:
     assert why["entry"]["reason"] == "25 of 115 events failed at new in 3.0 s (21.74%, limit 1.00%)"
     assert evidence["new"]["code_classes"]["error"] == 20
     value = evidence["test"].pop("value")
-    assert evidence["test"] == {"total": 115, "failed": 25, "seconds": 3.0, "limit": 0.01}
+    assert evidence["test"] == {
+        "total": 115, "failed": 25, "seconds": 3.0, "limit": 0.01, "alarm_from": 2e6,
+    }  # fmt: skip
     assert value >= 1e6
 
 

@@ -294,6 +294,55 @@ async def test_a_gates_no_takes_the_weight_back_by_a_step(make_plane: MakePlane)
     assert (await look(scene.plane))[0] == "done"
 
 
+def ruled(make_plane: MakePlane, act: str) -> Plane:
+    """An instance that does this when too many events fail at new."""
+    route = {"name": "events", "match": {"path": "/api/v1/events"}, "trigger": {"on_fail": {"error-rate": act}}}
+    return make_plane(routes=[route])
+
+
+async def fail(plane: Plane, traffic: Traffic) -> None:
+    """More events fail at new than may."""
+    plane.clock.now += 1
+    await traffic(failed=20)
+    plane.clock.now += 3
+    await traffic(failed=20)
+    await plane.supervisor._guard.settle()
+
+
+async def test_what_the_guard_finds_pauses_where_the_configuration_says_so(make_plane: MakePlane) -> None:
+    plane = ruled(make_plane, "pause")
+    await plane.start()
+    traffic = await begun(plane)
+    await fail(plane, traffic)
+    await tick(plane)
+    phase, step, reason = await look(plane)
+    assert (phase, step, weight(plane)) == ("paused", 1, 10)
+    assert reason.startswith("40 of 40 events failed at new")
+
+
+async def test_what_the_guard_finds_takes_the_weight_back_by_a_step(make_plane: MakePlane) -> None:
+    plane = ruled(make_plane, "step-back")
+    await plane.start()
+    traffic = await begun(plane)
+    await plane.change("rollout/promote")
+    await tick(plane)
+    await eventually(lambda: weight(plane) == 50, "the second step")
+    await traffic()
+    await tick(plane)
+    await fail(plane, traffic)
+    assert weight(plane) == 50, "it is the rollout's to go back"
+    await tick(plane)
+    await eventually(lambda: weight(plane) == 10, "the step back")
+    entries = (await plane.get("/api/v1/history"))["entries"]
+    assert [entry["action"] for entry in entries[:2]] == ["rollout-step", "rollout-step-back"]
+    await traffic()
+    await tick(plane)
+    await fail(plane, traffic)
+    await eventually(lambda: weight(plane) == 0, "the revert: there is no step to go back to")
+    await tick(plane)
+    assert (await look(plane))[0] == "reverted"
+
+
 async def test_a_gates_no_takes_the_weight_back_while_the_route_is_frozen(make_plane: MakePlane) -> None:
     scene = Gated(make_plane)
     traffic = await scene.begin()
