@@ -71,9 +71,23 @@ def _dials(value: object) -> str:
 
 
 def render_why(answer: Json) -> str:
-    """The account of the last revert, which says whether it is latched, and its evidence."""
-    evidence = (answer.get("entry") or {}).get("evidence") or {}
-    return "\n".join([clean(answer.get("text")), *(f"  {line}" for line in [*_lasted(answer), *_evidence(evidence)])])
+    """The account of the last revert: what it went by, what was changed before it and since, and what is to be done."""
+    entry = answer.get("entry") or {}
+    lines = [*_lasted(answer), *_evidence(entry.get("evidence") or {}), *_changes(answer.get("changes") or [], entry)]
+    lines += [f"{name}: {clean(answer[name])}" for name in ("now", "next") if answer.get(name)]
+    return "\n".join([clean(answer.get("text")), *(f"  {line}" for line in lines)])
+
+
+def _changes(changes: list[Json], revert: Json) -> list[str]:
+    """`before: 2026-01-31T12:00:00Z alice set-weight, live 25 % to live 50 % (reason)`, oldest first."""
+    lines = []
+    for entry in reversed(changes):
+        when = "before" if entry.get("epoch", 0) < revert.get("epoch", 0) else "since"
+        turn = f"{_dials(entry.get('before'))} to {_dials(entry.get('after'))}"
+        reason = f" ({clean(entry['reason'])})" if entry.get("reason") else ""
+        lines.append(f"{when}: {clean(entry.get('at'))} {words(entry.get('actor'))} {words(entry.get('action'))}, ")
+        lines[-1] += turn + reason
+    return lines
 
 
 def _lasted(answer: Json) -> list[str]:

@@ -67,7 +67,7 @@ def facts(evidence: Json) -> list[tuple[str, str]]:
     if "weight" in rest:
         rows.append(("weight then", percent(rest.pop("weight"))))
     if isinstance(rest.get("test"), dict):
-        rows.append(("test", _test(rest.pop("test"))))
+        rows.append(("test", _test(trigger, rest.pop("test"))))
     window = rest.pop("window_seconds", None)
     sides = [name for name in ("old", "new") if isinstance(rest.get(name), dict)]
     rows += [_side(name, rest.pop(name), window) for name in sides]
@@ -100,11 +100,12 @@ def _side(name: str, figures: Json, window: float | None) -> tuple[str, str]:
     return f"{name} ({clean(figures.get('backend'))})", ", ".join(parts)
 
 
-def _test(test: Json) -> str:
-    """`4 of 120 answers failed in 3.1 s, limit 1 %`; of latencies, `took longer than 12.0 ms` stands for `failed`."""
+def _test(trigger: str, test: Json) -> str:
+    """`4 of 120 answers failed in 3.1 s, limit 1 %`; or `took longer than 12.0 ms`, or `settled events differ`."""
     allowed = test.get("seconds_allowed")
-    did = "failed" if allowed is None else f"took longer than {seconds(allowed)}"
-    counted = f"{count(test.get('failed'))} of {count(test.get('total'))} answers {did} in {age(test.get('seconds'))}"
+    did = "answers failed" if allowed is None else f"answers took longer than {seconds(allowed)}"
+    did = "settled events differ" if trigger == "mismatch-rate" else did
+    counted = f"{count(test.get('failed'))} of {count(test.get('total'))} {did} in {age(test.get('seconds'))}"
     return f"{counted}, limit {share(test.get('limit'))}"
 
 

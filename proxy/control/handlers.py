@@ -12,10 +12,11 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from config.model import Route
 from proxy.control import views
+from proxy.control.account import LOOK_BACK, around, explain, lasted, outlook, present
 from proxy.control.admin import Call, Handler
 from proxy.control.audit import Entry, iso
 from proxy.control.bodies import Drain, RecordBaseline, Reload, Restore, Rollback, SetStage, SetWeight
-from proxy.control.changes import OWN_ACTOR, Changed, Turn, position
+from proxy.control.changes import Changed, Turn, position
 from proxy.control.check_handlers import CheckHandlers
 from proxy.control.decommission_handlers import DecommissionHandlers
 from proxy.control.doctor_handlers import DoctorHandlers
@@ -44,6 +45,7 @@ from proxy.control.version import VERSION
 from proxy.core.choose import plan
 from proxy.core.errors import BadChange
 from proxy.core.routing import lowered, rearmed, restored, rolled_back, with_stage, with_weight
+from proxy.core.verdict import NOTHING_YET
 
 _PROCESSES: Final = ("worker", "ledger", "checker")
 _SUPERVISOR: Final = "supervisor"
@@ -163,7 +165,13 @@ class Handlers:
         applied = await audit.history(1, route.name, "revert-applied") if entry is not None else []
         detect, recover = lasted(entry, applied[0] if applied else None)
         latched = state is not None and state.routes[route.name].latched
-        return views.Why(route.name, entry, detect, recover, latched, explain(route.name, entry, latched))
+        text = explain(route.name, entry, latched)
+        if entry is None or state is None:
+            return views.Why(route.name, entry, detect, recover, latched, text)
+        position, verdict = state.routes[route.name], self._instance.tally.verdicts.get(route.name, NOTHING_YET)
+        changes = around(entry, await audit.history(LOOK_BACK, route.name))
+        now, following = present(position, verdict), outlook(route.name, position)
+        return views.Why(route.name, entry, detect, recover, latched, text, changes, now, following)
 
     async def baseline(self, call: Call) -> views.BaselineView:
         """What old's answers were like."""
@@ -345,25 +353,3 @@ def number(value: Any) -> float:
         return float(value)
     except OverflowError:
         raise Problem(422, WEIGHT_RANGE + "a number of hundreds of digits") from None
-
-
-def lasted(revert: Entry | None, applied: Entry | None) -> tuple[float | None, float | None]:
-    """Seconds to detect and to recover, as far as they are on record. applied: the newest line of its kind."""
-    detect = revert.evidence.get("seconds_to_detect") if revert is not None else None
-    is_its = revert is not None and applied is not None and applied.epoch == revert.epoch
-    recover = applied.evidence.get("seconds_to_recover") if applied is not None and is_its else None
-    return detect, recover
-
-
-def explain(route: str, entry: Entry | None, latched: bool) -> str:
-    """The last revert in words."""
-    if entry is None:
-        return f"No revert of {route} is recorded."
-    who = "the proxy" if entry.actor == OWN_ACTOR else entry.actor
-    text = (
-        f"At {entry.at} {who} moved the weight of {route} from {entry.before.get('weight', 0):g} % to 0 % "
-        f"(epoch {entry.previous_epoch} to {entry.epoch}): {entry.reason}."
-    )
-    if latched:
-        return f"{text} It is latched: when new is well again, proxyctl rearm --route {route}."
-    return f"{text} It was re-armed since."

@@ -111,6 +111,7 @@ class Hooks:
     async def _of_alert(self, due: Due, notification: Notification, asked: Asked, actor: str) -> Outcome:
         first, *others = asked.due[due]
         evidence = alerts.evidence(notification.group_key, first.alert, further=len(others))
+        evidence["seconds_to_detect"] = round(max(0.0, self._instance.wall() - first.started), 3)
         return await self._act(due, Who(actor, alerts.reason(first)), "alert", evidence)
 
     async def _keep(

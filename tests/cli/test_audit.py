@@ -104,6 +104,30 @@ def test_why_says_figures_in_words(ctl: Ctl, admin: FakeAdmin) -> None:
     assert ctl("why", "-o", "json").json["entry"]["evidence"]["new"] == new
 
 
+def test_why_tells_of_changes_and_of_what_comes_next(ctl: Ctl, admin: FakeAdmin) -> None:
+    high: dict[str, Any] = {"weight": 50.0, "stage": "live", "copy": "durable", "latched": False}
+    low = high | {"weight": 25.0}
+    shut = high | {"weight": 0.0, "stage": "dualwrite", "latched": True}
+    turn = {"epoch": 6, "actor": "alice", "action": "set-weight", "before": low, "after": high}
+    before = REVERT | turn | {"reason": "go\x1b[31m"}
+    turn = {"epoch": 8, "actor": "alice", "action": "rearm", "before": shut, "after": shut | {"latched": False}}
+    rearmed = REVERT | turn | {"reason": ""}
+    answer = {"text": "reverted", "entry": REVERT | {"evidence": {}}, "changes": [rearmed, before]}
+    admin.forced = lambda method, path: (200, answer | {"now": "weight 0 %", "next": "mend new"})
+    assert ctl("why").out.splitlines()[1:] == [
+        "  before: 2026-01-31T12:00:00Z alice set-weight, live 25 % to live 50 % (go\\x1b[31m)",
+        "  since: 2026-01-31T12:00:00Z alice rearm, dualwrite 0 % latched to dualwrite 0 %",
+        "  now: weight 0 %",
+        "  next: mend new",
+    ]
+
+
+def test_why_says_what_a_share_of_mismatches_went_by(ctl: Ctl, admin: FakeAdmin) -> None:
+    test = {"total": 200, "failed": 100, "seconds": 6.0, "limit": 0.001, "value": 1e9, "alarm_from": 4e6}
+    admin.entries = [REVERT | {"evidence": {"trigger": "mismatch-rate", "test": test}}]
+    assert ctl("why").out.splitlines()[-1] == "  test: 100 of 200 settled events differ in 6.0 s, limit 0.1 %"
+
+
 def test_why_says_where_the_rollout_was_and_what_the_gates_said(ctl: Ctl, admin: FakeAdmin) -> None:
     gates = {"smoke": {"answer": "no", "said": "exit 1"}, "cpu": {"answer": "no answer", "said": ""}}
     admin.entries = [REVERT | {"evidence": {"trigger": "gate", "gates": gates, "step": 2, "of": 4, "held_s": 61.0}}]

@@ -178,6 +178,9 @@ async def test_a_latch_holds_until_it_is_rearmed(plane: Plane) -> None:
         status, problem = await plane.ask("PUT", f"/api/v1/routes/-/{what}", body)
         assert status == 423
         assert "re-arm" in problem["detail"]
+    why = await plane.get("/api/v1/why?route=events")
+    assert why["now"].startswith("weight 0 %, copy durable, latched; the verdict on new is ")
+    assert why["next"].startswith("nothing raises the weight by itself; new still gets copies")
     assert (await plane.change("rollback"))["changed"] is False
     assert (await plane.change("stage", stage="dualwrite"))["changed"] is False
     rearmed = await plane.change("rearm", reason="mended")
@@ -187,6 +190,10 @@ async def test_a_latch_holds_until_it_is_rearmed(plane: Plane) -> None:
     why = await plane.get("/api/v1/why?route=events")
     assert why["latched"] is False
     assert why["text"].endswith("It was re-armed since.")
+    told = [(entry["action"], entry["epoch"] > why["entry"]["epoch"]) for entry in why["changes"]]
+    assert told == [("set-weight", True), ("rearm", True), ("stage", False)]
+    assert why["now"].startswith("weight 5 %, copy durable; the verdict on new is ")
+    assert why["next"] == "the guard goes on; proxyctl history --route events has every change"
 
 
 @pytest.mark.parametrize("act", ["alert", "pause"])

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from proxy.control.account import explain
 from proxy.control.audit import Entry
-from proxy.control.handlers import explain
 from proxy.control.link import SideStats
 from tests.control.conftest import MakePlane
 from tests.control.fakes import FakeLedger, Plane, balance, ledger_stats

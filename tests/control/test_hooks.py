@@ -121,6 +121,7 @@ async def test_an_alert_reverts_and_why_names_it(plane: Plane) -> None:
     evidence = why["entry"]["evidence"]
     assert (evidence["trigger"], evidence["alert"], evidence["labels"]["severity"]) == ("alert", "NewFails", "critical")
     assert (evidence["group_key"], evidence["annotations"]) == ('{}:{alertname="NewFails"}', {"summary": "new fails"})
+    assert why["seconds_to_detect"] == evidence["seconds_to_detect"] >= 0, "since it began to fire"
     route = (await plane.get("/api/v1/status"))["routes"][0]
     assert (route["stage"], route["latched"]) == ("dualwrite", True)
     metrics = await plane.get("/metrics")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proxy.control.check_watch import LOST, MISMATCH_RATE, PROBE
 from proxy.control.downtime_watch import AVAILABILITY
 from proxy.control.lag_watch import LAG
 from proxy.control.link import STATS_INTERVAL
@@ -14,7 +15,7 @@ from proxy.control.onset import RUN_ENDS, Onset
 from proxy.control.silence_watch import SILENCE
 from proxy.control.tally import Tally
 from proxy.control.watch import Cause
-from proxy.control.watches import BREAKER, ERROR_RATE, HEALTH, LOST, MISMATCH_RATE, PROBE, SLOWER
+from proxy.control.watches import BREAKER, ERROR_RATE, HEALTH, SLOWER
 from tests.control.fakes import requests, worker_stats
 from tests.control.helpers import make_settings
 

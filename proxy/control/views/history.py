@@ -76,6 +76,8 @@ class Why(msgspec.Struct):
 
     seconds_to_detect: from the first that went wrong, as far as that is known, to the decision; at most
     seconds_to_recover: from there until every worker had applied it; each is null where nobody knows
+    changes: of the routing, newest first: the last ones since, and those just before; now, next: what is so, what
+    happens by itself and what a person does; empty without a revert
     """
 
     route: str
@@ -84,3 +86,6 @@ class Why(msgspec.Struct):
     seconds_to_recover: float | None
     latched: bool
     text: str
+    changes: list[Entry] = []
+    now: str = ""
+    next: str = ""
