@@ -288,7 +288,8 @@ class Backend(Frozen):
     )
     dependencies: dict[Name, HealthUrl] = Field(
         default_factory=dict,
-        description="health addresses of services behind this backend, shown in status: http(s)://… or tcp://host:port",
+        description="health addresses of services behind this backend, asked as often as it is and with the same "
+        "patience (`trigger.on_fail.dependency`): http(s)://… or tcp://host:port",
         examples=["{database: tcp://127.0.0.1:5432}"],
     )
 
@@ -324,7 +325,17 @@ class Match(Frozen):
 
 
 Metric = Literal[
-    "breaker", "health", "availability", "silence", "error-rate", "lost", "mismatch-rate", "probe", "slower", "lag"
+    "breaker",
+    "health",
+    "dependency",
+    "availability",
+    "silence",
+    "error-rate",
+    "lost",
+    "mismatch-rate",
+    "probe",
+    "slower",
+    "lag",
 ]
 
 
@@ -343,7 +354,9 @@ class Trigger(Frozen):
         True, description="new's breaker open in any worker, or in the ledger while that delivers nothing"
     )
     on_health: bool = Field(
-        True, description="new's health probe has failed, and old's has not: several times in a row, or for `downtime`"
+        True,
+        description="new's health probe has failed, and old's has not: several times in a row, or for `downtime`; or "
+        "that of something that new depends on",
     )
     downtime: Duration = Field(
         30.0,

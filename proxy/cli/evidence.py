@@ -31,6 +31,7 @@ _NAMES_OF: Final = {
         "seconds": "since the first",
     },
     "breaker": {"lasts": "failing for"},
+    "dependency": {"lasts": "failing for"},
     "health": {"lasts": "failing for"},
     "silence": {"lasts": "silent for", "waiting": "sent and not answered", "pending": "still owed"},
 }

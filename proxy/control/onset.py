@@ -19,7 +19,7 @@ from proxy.control.link import STATS_INTERVAL
 from proxy.control.silence_watch import SILENCE
 from proxy.control.tally import Tally
 from proxy.control.watch import Cause
-from proxy.control.watches import BREAKER, ERROR_RATE, HEALTH, SLOWER
+from proxy.control.watches import BREAKER, DEPENDENCY, ERROR_RATE, HEALTH, SLOWER
 from proxy.core.event import NEW
 
 RUN_ENDS: Final = 10.0
@@ -63,7 +63,7 @@ class Onset:
             return float(cause.evidence["seconds"])
         if cause.kind in (LAG, SILENCE):
             return float(cause.evidence["lasts"])
-        if cause.kind in (BREAKER, HEALTH):
+        if cause.kind in (BREAKER, HEALTH, DEPENDENCY):
             return self._of_a_run(cause, now)
         times = [at for each in cause.evidence.get("samples", []) if (at := _moment(each.get("time"))) is not None]
         if not times:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 DEPENDENCY_EVERY: Final = 5.0
 DEPENDENCY_TIMEOUT: Final = 2.0
 """Seconds, for dependencies of a backend without `health:`."""
+_PATIENCE: Final = Health(path="/")
+"""For the same: how many answers in a row change a standing."""
 _FIRST_LOOKUP: Final = 0.05
 """Seconds between two looks whether a backend's names are known."""
 
@@ -82,11 +84,14 @@ class Standing:
 
 @dataclass
 class Dependency:
-    """A named service behind a backend. healthy: None before the first look."""
+    """A named service behind a backend. standing: with the patience of the backend's own probe; healthy: by the last
+    look alone, None before the first.
+    """
 
     backend: str
     name: str
     address: str
+    standing: Standing
     healthy: bool | None = None
     detail: str = "not asked yet"
 
@@ -113,7 +118,7 @@ class Probes:
         self.failures: Counter[str] = Counter()
         """By backend, how often none of them was."""
         self.dependencies = [
-            Dependency(backend, name, address)
+            Dependency(backend, name, address, _standing(each.health or _PATIENCE))
             for backend, each in settings.backends.items()
             for name, address in each.dependencies.items()
         ]
@@ -221,7 +226,7 @@ class Probes:
         for address in standings.keys() - findings.keys():
             has_changed |= standings.pop(address).is_healthy is not None
         for address, finding in findings.items():
-            standing = standings.setdefault(address, Standing(health.healthy, health.unhealthy))
+            standing = standings.setdefault(address, _standing(health))
             if standing.take(finding.ok, finding.detail, begun):
                 has_changed = True
                 level = logging.INFO if finding.ok else logging.WARNING
@@ -234,7 +239,9 @@ class Probes:
         every, timeout = (health.interval, health.timeout) if health else (DEPENDENCY_EVERY, DEPENDENCY_TIMEOUT)
         while True:
             self._look_again(dependency.backend)
+            begun = time.monotonic()
             finding = await self.ask(dependency.address, timeout, self._tls.get(dependency.backend))
+            dependency.standing.take(finding.ok, finding.detail, begun)
             if finding.ok != dependency.healthy:
                 level = logging.INFO if finding.ok else logging.WARNING
                 log.log(level, "%s of %s: %s", dependency.name, dependency.backend, finding.detail)
@@ -279,6 +286,10 @@ class Probes:
         )
         async with asking as answer:
             return 200 <= answer.status < 400, f"status {answer.status}"
+
+
+def _standing(health: Health) -> Standing:
+    return Standing(health.healthy, health.unhealthy)
 
 
 def _needs_tls(backend: Backend) -> bool:

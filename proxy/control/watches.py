@@ -28,6 +28,7 @@ from proxy.core.verdict import Verdict, verdict
 
 BREAKER: Final = "breaker"
 HEALTH: Final = "health"
+DEPENDENCY: Final = "dependency"
 ERROR_RATE: Final = "error-rate"
 SLOWER: Final = "slower"
 ALERT: Final = "alert"
@@ -150,7 +151,7 @@ class BreakerWatch:
 
 
 class HealthWatch:
-    """New's health probe, which has its own patience, and what new depends on, which has none and so is a doubt."""
+    """New's health probe, and what new depends on, with the same patience; the last look at that alone is a doubt."""
 
     def __init__(self, route: Route, probes: Probes) -> None:
         self._old, self._new = route.old, route.new
@@ -163,7 +164,7 @@ class HealthWatch:
         """By what the probes found last."""
         healthy = self._probes.healthy
         if healthy.get(self._new) is not False:
-            return None
+            return self._depends(now)
         text, evidence = f"the health probe of {self._new} fails", dict[str, Any]()
         trouble = self._probes.trouble(self._new, now)
         if trouble is not None:
@@ -173,6 +174,23 @@ class HealthWatch:
             text = f"{text}; that of {self._old} as well, so nothing is reverted"
             return Cause(HEALTH, text, evidence, is_alert=True)
         return Cause(HEALTH, text, evidence)
+
+    def _depends(self, now: float) -> Cause | None:
+        """On something that is down. What old depends on as well, or on its like, is no reason to go back to it."""
+        down = [each for each in self._probes.dependencies if each.standing.is_healthy is False]
+        trouble_of_new = next((each for each in down if each.backend == self._new), None)
+        if trouble_of_new is None:
+            return None
+        text, evidence = f"{trouble_of_new.name} behind {self._new} is down", dict[str, Any]()
+        trouble = trouble_of_new.standing.trouble(now)
+        if trouble is not None:
+            text = f"{text}: {trouble.detail} ({trouble.failures} in a row, for {trouble.lasts:.1f} s)"
+            evidence = run_of_failures(trouble.detail, trouble.failures, trouble.lasts)
+        of_old = next((each for each in down if each.backend == self._old), None)
+        if of_old is not None:
+            text = f"{text}; {of_old.name} behind {self._old} as well, so nothing is reverted"
+            return Cause(DEPENDENCY, text, evidence, is_alert=True)
+        return Cause(DEPENDENCY, text, evidence)
 
     def doubts(self) -> list[str]:
         """What new depends on and is not well."""

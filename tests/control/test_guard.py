@@ -602,12 +602,40 @@ async def test_where_old_is_unhealthy_as_well_it_is_an_alert(plane: Plane) -> No
 
 async def test_what_new_depends_on_is_a_doubt(plane: Plane) -> None:
     await plane.change("stage", stage="live", weight=25)
-    found = [Dependency(name, "db", "tcp://db:1", healthy=False, detail="refused") for name in ("old", "new")]
-    plane.supervisor.instance.probes.dependencies[:] = found
+    depends(plane, "new", failures=2)
     await say(plane)
     assert (await verdict(plane))["name"] == "inconclusive"
     assert (await verdict(plane))["reasons"] == ["db behind new is not well: refused"]
     assert weight(plane) == 25
+
+
+def depends(plane: Plane, *backends: str, failures: int) -> None:
+    """A dependency of these backends has failed so often in a row."""
+    found = [Dependency(name, "db", "tcp://db:1", Standing(2, 3), False, "refused") for name in backends]
+    for each in found:
+        for number in range(failures):
+            each.standing.take(False, "refused", plane.clock.now + number)
+    plane.supervisor.instance.probes.dependencies[:] = found
+
+
+async def test_what_new_depends_on_and_is_down_reverts(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    await say(plane)
+    depends(plane, "new", failures=3)
+    plane.clock.now += 4
+    await say(plane)
+    await eventually(lambda: weight(plane) == 0, "the revert")
+    why = await plane.get("/api/v1/why")
+    assert why["entry"]["reason"] == "db behind new is down: refused (3 in a row, for 4.0 s)"
+    assert (why["entry"]["evidence"]["trigger"], why["seconds_to_detect"]) == ("dependency", 4.0)
+
+
+async def test_what_both_depend_on_and_is_down_is_an_alert(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    depends(plane, "old", "new", failures=3)
+    await say(plane)
+    assert weight(plane) == 25
+    assert (await verdict(plane))["reasons"][0].endswith("db behind old as well, so nothing is reverted")
 
 
 async def test_a_revert_that_cannot_be_written_is_tried_again(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
