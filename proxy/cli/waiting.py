@@ -45,7 +45,7 @@ def behind(status: Json, epoch: int) -> list[str]:
 
 
 def unsettled(status: Json) -> list[str]:
-    """Why an instance is not at rest: workers behind, a ledger that is down, events still pending."""
+    """Why an instance is not at rest: workers behind, a ledger that is down, events pending or to be carried over."""
     words = behind(status, status.get("epoch", 0))
     ledger = status.get("ledger") or {}
     if not ledger.get("alive"):
@@ -55,6 +55,9 @@ def unsettled(status: Json) -> list[str]:
             pending = (side.get("ledger") or {}).get("pending", 0)
             if pending:
                 words.append(f"{pending:,} events of {route.get('name')} are pending at {name}")
+            deferred = (side.get("ledger") or {}).get("deferred", 0)
+            if deferred and name == "old" and route.get("weight_target") == 0:
+                words.append(f"{deferred:,} events of {route.get('name')} are to be carried over to old")
     if ledger.get("pending") and not any("pending at" in word for word in words):
         words.append(f"{ledger['pending']:,} events are pending")
     return words

@@ -50,6 +50,14 @@ def test_unsettled() -> None:
     ]
 
 
+def test_what_is_to_be_carried_over_is_waited_for() -> None:
+    """Right after a rollback from split nothing of it is pending yet."""
+    side = {"ledger": {"pending": 0, "deferred": 1204}}
+    route = {"name": "r", "weight_target": 0.0, "sides": {"old": side, "new": {"ledger": {"deferred": 3}}}}
+    assert unsettled(status(routes=[route])) == ["1,204 events of r are to be carried over to old"]
+    assert unsettled(status(routes=[route | {"weight_target": 25.0}])) == [], "in split that is as it should be"
+
+
 def test_latched_routes() -> None:
     assert latched_routes({"routes": [{"name": "a", "latched": True}, {"name": "b", "latched": False}]}) == {"a"}
 
