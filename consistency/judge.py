@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 BACK_OFF: Final = (1.0, 2.0, 4.0)
 """Seconds before each reading of suspects."""
 YOUNG: Final = 600 * 1_000_000_000
-"""Nanoseconds after a window's end in which something may yet become visible."""
+"""Nanoseconds after its rows were on their way into the stores in which something may yet become visible."""
 BATCH: Final = 500
 """Keys of one question to a store."""
 MOST_FINDINGS: Final = 50_000
@@ -171,23 +171,32 @@ class Checker:
         """Nanoseconds: the coarser precision of both stores."""
         return self._judge.precision
 
-    async def judge(self, window: Span, strays: Collection[Key] = (), series: frozenset[str] | None = None) -> Judged:
+    async def judge(
+        self,
+        window: Span,
+        strays: Collection[Key] = (),
+        series: frozenset[str] | None = None,
+        *,
+        expected: int | None = None,
+    ) -> Judged:
         """Read, compare, read suspects again. Never raises for what a store, the ledger or an event holds.
 
         strays: of this window, as judging others found them: these are read by their keys from the beginning; series:
-        to read, None for all
+        to read, None for all; expected: from when on all rows of it were on their way, its end without one
         """
         try:
-            return await self._judged(window, strays, series)
+            return await self._judged(window, strays, series, window.end if expected is None else expected)
         except (StoreError, RecordsUnavailable, Incomparable, NoRoom) as error:
             return Judged(window, inconclusive=str(error))
         except Exception as error:
             log.exception("a window could not be judged")
             return Judged(window, inconclusive=f"{type(error).__name__}: {error}")
 
-    async def _judged(self, window: Span, strays: Collection[Key], series: frozenset[str] | None) -> Judged:
+    async def _judged(
+        self, window: Span, strays: Collection[Key], series: frozenset[str] | None, expected: int
+    ) -> Judged:
         judged = Judged(window)
-        is_young = self._wall() - window.end < YOUNG
+        is_young = self._wall() - expected < YOUNG
         back_off = _BackOff(self._back_off if is_young else (), self._sleep)
         # Half of the memory is for rows, half for what is found in them and read again.
         with closing(Parts(self._judge.name, self._memory // 2)) as parts:

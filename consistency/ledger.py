@@ -93,7 +93,8 @@ class LedgerRecords:
     and is foreign; without one it is judged by both stores alone.
 
     db: where the index is kept, for who goes on later; a temporary file without one. on_receipts: is given the event
-    times of new receipts within the transaction that takes them in, so that what it writes to `db` is kept with them.
+    times of new receipts, and of those that were acknowledged since, within the transaction that takes them in, so that
+    what it writes to `db` is kept with them.
     """
 
     def __init__(
@@ -219,12 +220,23 @@ class LedgerRecords:
             page = await self._admin.ask("ledger/settled", seqs=",".join(map(str, batch)))
             gone = set(batch) - {row[0] for row in page["rows"]}
             with self._db:
+                self._on_receipts(self._acknowledged_since(page["rows"]))
                 self._db.executemany(
                     "UPDATE receipt SET old = ?, old_tries = ?, new = ?, new_tries = ? WHERE seq = ? AND id = ?",
                     [(*row[5:9], row[0], row[1]) for row in page["rows"]],
                 )
                 # Dropped when it was settled, who knows how; what is known of others stays as it was.
                 self._db.executemany(f"DELETE FROM receipt WHERE seq = ? AND {_PENDING}", [(seq,) for seq in gone])
+
+    def _acknowledged_since(self, rows: list[list[Any]]) -> list[int]:
+        """Event times of those that a side has acknowledged and had not when they were read last."""
+        now = {row[0]: (row[5], row[7]) for row in rows}
+        query = "SELECT seq, at, old, new FROM receipt WHERE seq IN (SELECT value FROM json_each(?))"
+        return [
+            at
+            for seq, at, *before in self._db.execute(query, (orjson.dumps(list(now)).decode(),))
+            if any(state == owed.DELIVERED != known for state, known in zip(now[seq], before, strict=True))
+        ]
 
     def _take(self, route: str, rows: list[list[Any]], after_seq: int) -> None:
         """Rows and place in one transaction: whoever goes on later reads none twice and misses none."""

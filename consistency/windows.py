@@ -1,8 +1,11 @@
 """Windows of event time: which are provisional, which are due, which were judged, and what a late event does.
 
     open --its end passes--> provisional --settled, nothing pending--> due --> judged --horizon passes--> closed
-                                                                        ^         |
-                                                                        +--late event
+                                  ^                                               |
+                                  +------------------late event-------------------+
+
+A store shows its rows some time after they were acknowledged. So a window is settled that long after its end, and that
+long after the last event of it was acknowledged.
 
 Time is the wall clock's, never the newest event's: a source that sends nothing holds nothing up, and one whose clock
 is ahead ends no window early. Nothing here reads a clock or a store.
@@ -10,7 +13,7 @@ is ahead ends no window early. Nothing here reads a clock or a store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -37,7 +40,8 @@ class WindowState(StrEnum):
 
 
 class Settle:
-    """How long after a window's end it is judged: twice the 99th percentile of the time until events were visible.
+    """How long after a window's end, or after what was acknowledged later, it is judged: twice the 99th percentile of
+    the time until events were visible.
 
     So what is nearly always visible in time is no suspect, and a store that becomes slow is given more time. What never
     came is no measurement. Nanoseconds.
@@ -67,7 +71,7 @@ class Settle:
 
     @property
     def time(self) -> int:
-        """Nanoseconds from a window's end until it is due."""
+        """Nanoseconds from a window's end, or from what was acknowledged later, until it is due."""
         visible = self.visible
         return self._least if visible is None else min(max(round(2 * visible * SECOND), self._least), self._most)
 
@@ -77,7 +81,8 @@ class Windows:
 
     size: of a window; begin: nothing that happened before is judged, so the first window begins then, and is shorter
     unless that is a multiple of the size; horizon: how long after its end an event can reopen a window; cursor, judged,
-    reopened: as the properties of those names gave them. Raises ValueError for starts of windows of another size.
+    reopened: as the properties of those names gave them; acknowledged: by start of a window, as `acknowledge` was told.
+    Raises ValueError for starts of windows of another size.
 
     To judge a window: `take` it, read it, `judge` it, or `give_back` what cannot be judged now. An event that turns up
     in between opens it again.
@@ -92,6 +97,7 @@ class Windows:
         cursor: int | None = None,
         judged: Iterable[int] = (),
         reopened: Iterable[int] = (),
+        acknowledged: Mapping[int, int] | None = None,
     ) -> None:
         self.size = size
         self.horizon = horizon
@@ -100,6 +106,7 @@ class Windows:
         """Start of the first window that is not judged; all before it are."""
         self._judged = set(judged)
         self._reopened = set(reopened)
+        self._acknowledged = dict(acknowledged or {})
         self._taken: set[int] = set()
         if any(start % size for start in (self._judged | self._reopened) - {begin}):
             raise ValueError(f"these windows are not of {size} ns: judge them all anew")
@@ -117,7 +124,7 @@ class Windows:
             return WindowState.OPEN
         if self._is_judged(window.start):
             return WindowState.JUDGED if now < window.end + self.horizon else WindowState.CLOSED
-        if now < window.end + settle or pending(window):
+        if now < self.expected(window, now) + settle or pending(window):
             return WindowState.PROVISIONAL
         return WindowState.DUE
 
@@ -130,6 +137,19 @@ class Windows:
             if self.state(window, now, settle, pending) is WindowState.DUE:
                 found.append(window)
         return found
+
+    def acknowledge(self, at: int, now: int) -> None:
+        """An event of this time was acknowledged, as is known now: a store may show it later."""
+        self._acknowledged[self.of(at).start] = now
+
+    def expected(self, window: Span, now: int) -> int:
+        """From when on all rows of a window are on their way into the stores: its end, or the last acknowledgement."""
+        last = self._acknowledged.get(window.start, 0)
+        return max(window.end, last) if last <= now else window.end  # or else the clock was put back
+
+    def forget(self, before: int, now: int) -> None:
+        """Leave out acknowledgements that are older than that, and those of a clock that ran ahead."""
+        self._acknowledged = {start: at for start, at in self._acknowledged.items() if before <= at <= now}
 
     def take(self, window: Span) -> None:
         """It is being read from now on."""

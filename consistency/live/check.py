@@ -80,6 +80,7 @@ class LiveCheck:
         self._back_off = back_off
         self._rules = Rules(check.rules, only_new=check.only_new)
         self._visibility = Visibility()
+        self._backlog = Backlog(admin, check.routes)
         self._epoch = 0
         self._routing: Routing | None = None
         self._pending = self._late = 0
@@ -89,7 +90,7 @@ class LiveCheck:
         self._pauses: dict[int, tuple[int, int]] = {}
         """By window that could not be judged: when to try again, and how long to wait after that; nanoseconds."""
         self._owed_until: dict[int, int] = {}
-        """By window in which something is owed: when to look again."""
+        """By window in which something is owed, or was: when to look again."""
         self._pruned = 0
         self._journal = self._opened_journal()
 
@@ -179,7 +180,7 @@ class LiveCheck:
     async def _opened(self, stack: AsyncExitStack) -> tuple[tuple[Store, Store], Checker, LedgerRecords | Backlog]:
         if self._is_two_way:
             stores = await both_stores(self._check, stack)
-            return stores, self._checker(stores, NoRecords()), Backlog(self._admin, self._check.routes)
+            return stores, self._checker(stores, NoRecords()), self._backlog
         journal = self._journal
         records = LedgerRecords(
             self._admin,
@@ -252,12 +253,14 @@ class LiveCheck:
         return self._journal.windows.due(now, self._visibility.settle, lambda _: False)
 
     async def _is_pending(self, source: LedgerRecords | Backlog, window: Span, now: int) -> bool:
-        """Whether something in it is owed to a side. In an outage there are many windows, and nothing changes."""
+        """Whether something in it is owed to a side, or was until a moment ago. In an outage there are many windows,
+        and nothing changes.
+        """
         if now < self._owed_until.get(window.start, 0):
             return True
         if not await source.is_pending(window):
-            self._owed_until.pop(window.start, None)
-            return False
+            now = self._wall()
+            return now < self._journal.windows.expected(window, now) + self._visibility.settle
         self._owed_until[window.start] = now + OWED_FOR
         return True
 
@@ -269,14 +272,16 @@ class LiveCheck:
         journal = self._journal
         if self._is_two_way and not self._is_copied(window):
             journal.windows.take(window)
-            journal.keep(Judged(window), self._wall())  # what a side lacks then, it was never owed
+            self._keep(Judged(window))  # what a side lacks then, it was never owed
             return ""
         journal.windows.take(window)
         try:
-            judged = await checker.judge(window, journal.strays(window))
-            if not judged.inconclusive and not judged.is_pending:
-                journal.keep(judged, self._wall())
-                self._pauses.pop(window.start, None)
+            expected = max(journal.windows.expected(window, self._wall()), self._owed_until.get(window.start, 0))
+            judged = await checker.judge(window, journal.strays(window), expected=expected)
+            # What was acknowledged while it was judged may be there in a moment.
+            is_settled = journal.windows.expected(window, self._wall()) <= expected
+            if not judged.inconclusive and not judged.is_pending and (is_settled or not judged.counts.mismatches):
+                self._keep(judged)
                 return ""
         except BaseException:
             journal.windows.give_back(window)
@@ -285,9 +290,16 @@ class LiveCheck:
         if judged.is_pending:
             self._owed_until[window.start] = self._wall() + OWED_FOR
             return ""
+        if not judged.inconclusive:
+            return ""
         _, pause = self._pauses.get(window.start, (0, round(FIRST_PAUSE * SECOND)))
         self._pauses[window.start] = self._wall() + pause, min(2 * pause, round(LONGEST_PAUSE * SECOND))
         return judged.inconclusive
+
+    def _keep(self, judged: Judged) -> None:
+        self._journal.keep(judged, self._wall())
+        self._pauses.pop(judged.window.start, None)
+        self._owed_until.pop(judged.window.start, None)
 
     def _is_copied(self, window: Span) -> bool:
         return any(

@@ -3,6 +3,7 @@
     one file:   receipt, place     the ledger's index (`consistency.ledger`)
                 judged, finding    reports of windows, for as long as they are kept
                 reopened, stray    what has to be judged once more, and rows that belong to it
+                acknowledged       when an event of a window was acknowledged last
                 state              cursor, totals, trial
 
 What belongs together is written in one transaction, so whoever goes on after a kill counts no window twice and leaves
@@ -23,7 +24,7 @@ import orjson
 from config.consistency import Check
 from consistency.classes import Class
 from consistency.compare import Finding
-from consistency.judge import Judged
+from consistency.judge import YOUNG, Judged
 from consistency.report import KEPT, small, told
 from consistency.rows import Key, Span
 from consistency.windows import Windows
@@ -48,6 +49,7 @@ CREATE TABLE IF NOT EXISTS held (
     home INTEGER NOT NULL, identity TEXT NOT NULL, class TEXT NOT NULL, PRIMARY KEY (home, identity, class)
     ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS reopened (start INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS acknowledged (start INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS stray (
     home INTEGER NOT NULL, identity TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (home, identity, at)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state (one INTEGER PRIMARY KEY CHECK (one = 1), said TEXT NOT NULL);
@@ -114,6 +116,7 @@ class Journal:
             cursor=self.state.cursor,
             judged=[start for (start,) in behind],
             reopened=[start for (start,) in self.db.execute("SELECT start FROM reopened")],
+            acknowledged=dict(self.db.execute("SELECT start, at_ns FROM acknowledged")),
         )
         with self.db:
             self._write()
@@ -123,7 +126,7 @@ class Journal:
         start = self.state.cursor = max(self.state.begin, self.state.cursor - self.state.cursor % size)
         self.state.size = size
         with self.db:
-            self.db.execute("DELETE FROM reopened; DELETE FROM stray")
+            self.db.execute("DELETE FROM reopened; DELETE FROM stray; DELETE FROM acknowledged")
             self.db.execute("DELETE FROM judged WHERE start >= ?", (start,))
             self.db.execute("DELETE FROM finding WHERE home >= ?", (start,))
 
@@ -134,9 +137,11 @@ class Journal:
     # --- windows -------------------------------------------------------------------------------------------
 
     def note(self, at: Sequence[int], now: int) -> None:
-        """Events of these times turned up. Call it in a transaction of `db`."""
+        """Events of these times turned up, or were acknowledged since. Call it in a transaction of `db`."""
         windows = self.windows
         for start in {windows.of(each).start for each in at if each >= windows.begin}:
+            windows.acknowledge(start, now)
+            self.db.execute("INSERT OR REPLACE INTO acknowledged VALUES (?, ?)", (start, now))
             self._reopen(start, now)
 
     def _reopen(self, start: int, now: int) -> None:
@@ -192,6 +197,8 @@ class Journal:
             for table, column in (("judged", "start"), ("finding", "home"), ("stray", "home"), ("held", "home")):
                 before = min(now - KEPT_FOR, self.windows.cursor)
                 self.db.execute(f"DELETE FROM {table} WHERE {column} < ?", (before,))  # noqa: S608 - our own names
+            self.windows.forget(now - YOUNG, now)
+            self.db.execute("DELETE FROM acknowledged WHERE NOT at_ns BETWEEN ? AND ?", (now - YOUNG, now))
             newest = "(SELECT max(rowid) FROM finding)"
             self.db.execute(f"DELETE FROM finding WHERE rowid <= {newest} - ?", (MOST_FINDINGS,))  # noqa: S608 - ours
 

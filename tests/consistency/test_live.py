@@ -233,6 +233,76 @@ async def test_an_outage_is_pending_and_then_equal_without_a_mismatch(tmp_path: 
         assert after.judged_until > BEGIN + 70 * 60 * SECOND
 
 
+@pytest.mark.parametrize("age", [100, 700])
+async def test_an_event_of_an_earlier_time_is_visible_some_seconds_after_its_acknowledgement(
+    tmp_path: Path, age: int
+) -> None:
+    async with scene(tmp_path) as stage:
+        stage.start()
+        stage.route(25)
+        await stage.until(20)
+        stage.now += 979 * SECOND
+        await stage.until(1000)
+        at = stage.now - age * SECOND
+        stage.ledger.add("slow", stage.now, event_time=str(at))
+        stage.ledger.add("gone", stage.now, event_time=str(at))
+        for id in ("slow", "gone"):
+            stage.store("old", id, at)
+        await stage.until(1009)
+        stage.store("new", "slow", at)
+        said = await stage.until(1030)
+        assert (said.classes, said.trial.lost) == ({"late": 1, "lost": 1}, 1)
+        assert said.judged_until >= BEGIN + 1000 * SECOND
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_what_was_delivered_after_an_outage_is_visible_some_seconds_later(
+    tmp_path: Path, *, is_killed: bool
+) -> None:
+    async with scene(tmp_path) as stage:
+        stage.start()
+        stage.route(25)
+        for number in range(40):
+            stage.event(f"e{number}", number, "old", new=PENDING)
+        assert (await stage.until(60)).pending == 4
+        stage.now += 640 * SECOND
+        await stage.until(700)
+        for number in range(40):
+            stage.ledger.change(f"e{number}", DELIVERED, DELIVERED)
+        await stage.until(707)
+        if is_killed:  # what it knows of the acknowledgement outlasts it
+            await stage.kill()
+            stage.start()
+            stage.route(25)
+        await stage.until(708)
+        for number in range(40):
+            stage.store("new", f"e{number}", BEGIN + number * SECOND)
+        said = await stage.until(800)
+        assert (said.classes.keys() | {"late"}, said.trial.mismatches) == ({"late", "equal"}, 0)
+        assert sum(said.classes.values()) == 40
+
+
+async def test_what_is_acknowledged_while_its_window_is_judged_is_waited_for(tmp_path: Path) -> None:
+    async with scene(tmp_path) as stage:
+        stage.event("a", 3, "old", new=NOT_OWED)
+        stage.store("old", "b", BEGIN + 4 * SECOND)
+        real = stage.sleep
+
+        async def sleep(seconds: float) -> None:
+            if seconds == 4:  # the last reading of b, which is not on record yet
+                stage.ledger.add("b", stage.now, event_time=str(BEGIN + 4 * SECOND))
+            await real(seconds)
+
+        stage.sleep = sleep  # type: ignore[method-assign]
+        stage.start()
+        stage.route(25)
+        await stage.until(30)
+        stage.store("new", "b", BEGIN + 4 * SECOND)
+        said = await stage.until(60)
+        assert (said.trial.lost, said.classes["one-sided"]) == (0, 1)
+        assert said.classes == {"one-sided": 1, "late": 1}
+
+
 async def test_a_copy_that_comes_later_and_has_a_time_of_its_own_is_found(tmp_path: Path) -> None:
     async with scene(tmp_path, time="ignore") as stage:
         stage.event("late", 5, "old", new=PENDING)
@@ -251,7 +321,7 @@ async def test_an_event_that_comes_late_has_its_window_judged_once_more(tmp_path
         assert said.classes == {"equal": 2}
         assert said.judged_until >= BEGIN + 50 * SECOND, "and the cursor does not go back"
         stage.event("c", 3, "old")
-        assert (await stage.until(80)).classes == {"equal": 2, "lost": 1}
+        assert (await stage.until(90)).classes == {"equal": 2, "lost": 1}, "once a store had time to show it"
 
 
 async def test_an_event_beyond_the_horizon_opens_nothing(tmp_path: Path) -> None:
@@ -450,6 +520,25 @@ async def test_without_names_it_goes_by_what_is_owed_at_all(tmp_path: Path) -> N
         stage.pending = 0
         stage.store("new", "e12", BEGIN + 12 * SECOND)
         assert (await stage.until(70)).classes == {"equal": 30}
+
+
+async def test_without_names_what_was_owed_a_moment_ago_is_waited_for(tmp_path: Path) -> None:
+    async with scene(tmp_path, identity="none") as stage:
+        stage.start()
+        stage.route(25)
+        stage.pending = BEGIN
+        for number in range(40):
+            stage.event(f"e{number}", number, "old")
+        assert (await stage.until(60)).classes == {}
+        stage.now += 640 * SECOND
+        await stage.until(700)
+        stage.pending = 0
+        await stage.until(709)
+        for number in range(40):
+            stage.store("new", f"e{number}", BEGIN + number * SECOND)
+        said = await stage.until(800)
+        assert (said.classes.keys() | {"late"}, said.trial.mismatches) == ({"late", "equal"}, 0)
+        assert sum(said.classes.values()) == 40
 
 
 async def test_without_names_nothing_is_said_of_times_when_a_side_is_not_owed_everything(tmp_path: Path) -> None:

@@ -142,6 +142,21 @@ def test_an_event_that_turns_up_while_its_window_is_read_opens_it_again() -> Non
     assert whole.due(now, SETTLE, nothing) == []
 
 
+def test_a_window_is_settled_after_the_last_acknowledgement_in_it() -> None:
+    whole = windows()
+    window = whole.of(BEGIN)
+    late = window.end + HOUR // 2
+    whole.acknowledge(BEGIN + 1, late)
+    assert whole.expected(window, late) == late
+    assert whole.state(window, late + SETTLE - 1, SETTLE, nothing) is WindowState.PROVISIONAL
+    assert whole.state(window, late + SETTLE, SETTLE, nothing) is WindowState.DUE
+    assert whole.expected(window, late - 1) == window.end, "the clock ran ahead"
+    whole.forget(late, late + SETTLE)
+    assert whole.expected(window, late + SETTLE) == late
+    whole.forget(late + 1, late + SETTLE)
+    assert whole.expected(window, late + SETTLE) == window.end
+
+
 def test_windows_of_another_size_are_not_gone_on_with() -> None:
     with pytest.raises(ValueError, match="judge them all anew"):
         Windows(size=70 * SECOND, begin=BEGIN, horizon=HOUR, judged=[BEGIN + MINUTE])
