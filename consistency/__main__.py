@@ -4,7 +4,7 @@ REQUEST is a JSON object. One JSON object is the answer, on stdout; progress goe
 
     {"do": "verify" | "diff" | "suggest", "config": FILE, "route": NAME | null, "from_ns": N | null, "to_ns": N | null,
      "full": false, "repair": false, "dry_run": false, "two_way": false, "live": false, "settle_ns": N, "top": 20,
-     "class": NAME | null, "field": POINTER | null}
+     "class": NAMES | null, "by": "old" | "new" | null, "field": POINTER | null}
 
 What ended less than `settle_ns` ago is not looked at: it may not be visible everywhere. `two_way` lets a repair go
 ahead without a ledger that says what each side is owed. `live` reads no store: it tells what the live checker found.
@@ -16,8 +16,9 @@ ahead without a ledger that says what each side is owed. `live` reads no store: 
 
     {"do": "doctor", "config": FILE}
 
-`diff` tells findings of a class or at a field alone; `suggest` adds `suggestions`, see `consistency.suggest`;
-`probe` sends one, see `consistency.probe`; `doctor` looks at all stores, see `consistency.doctor`.
+`diff` tells findings of a class (or several: `lost,unrecorded`), against a side or at a field alone; `suggest` adds
+`suggestions`, see `consistency.suggest`; `probe` sends one, see `consistency.probe`; `doctor` looks at all stores, see
+`consistency.doctor`.
 
 An answer {"error": {"message", "hint", "lines"}} says what is wrong with the request or the configuration.
 """
@@ -83,6 +84,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
     settle_ns: int = LEAST_SETTLE
     top: int = 20
     kind: str | None = msgspec.field(default=None, name="class")
+    by: SideName | None = None
     field: str | None = None
     source: SideName | None = None
     target: SideName | None = None
@@ -109,8 +111,9 @@ def main(text: str) -> dict[str, Any]:
         request = msgspec.json.decode(text, type=Request)
         if request.do not in DO:
             raise BadRequest(f"there is nothing called {request.do!r} to do")
-        if request.kind is not None and request.kind not in set(Class):
-            raise BadRequest(f"there is no class {request.kind!r}; there is {', '.join(sorted(Class))}")
+        for name in _classes(request):
+            if name not in set(Class):
+                raise BadRequest(f"there is no class {name!r}; there is {', '.join(sorted(Class))}")
         settings = _settings(request.config)
         if request.do == "doctor":
             return {"checks": uvloop.run(examined(settings))}
@@ -160,7 +163,7 @@ def _live(request: Request, settings: Settings, check: Check) -> dict[str, Any]:
         found = recorded(
             journal_of(Path(settings.state_dir) / "checker", check),
             report,
-            lambda told: wanted(told["class"], (each["path"] for each in told["differences"])),
+            lambda told: wanted(told["class"], told["by"], (each["path"] for each in told["differences"])),
             limit=request.top,
         )
     except NothingRecorded as error:
@@ -182,7 +185,7 @@ async def _verify(request: Request, settings: Settings, check: Check) -> dict[st
         is_repairing=request.repair,
         is_dry=request.dry_run,
         is_two_way=request.two_way,
-        wanted=lambda finding: wanted(finding.kind, (each.path for each in finding.differences)),
+        wanted=lambda finding: wanted(finding.kind, finding.by, (each.path for each in finding.differences)),
     )
     try:
         done = await verify(settings, check, what, progress=_progress(), back_off=BACK_OFF)
@@ -282,16 +285,26 @@ def _alone(file: Path) -> Iterator[None]:
         yield
 
 
-def _wanted(request: Request) -> Callable[[str, Iterable[str]], bool]:
-    """Which findings are told, by class and paths that differ: of a class, and at or beneath a field."""
+def _classes(request: Request) -> list[str]:
+    return request.kind.split(",") if request.kind is not None else []
+
+
+def _wanted(request: Request) -> Callable[[str, Iterable[str], Iterable[str]], bool]:
+    """Which findings are told, by class, sides they are held against and paths that differ: of some classes, against a
+    side, and at or beneath a field.
+    """
     if request.do == "suggest":
-        return lambda _, paths: any(True for _ in paths)
-    kind, field = request.kind, (request.field or "").rstrip("/")
+        return lambda _, _by, paths: any(True for _ in paths)
+    kinds, field = _classes(request), (request.field or "").rstrip("/")
 
     def is_there(path: str) -> bool:
         return any(each == field or each.startswith(f"{field}/") for each in (path, general(path)))
 
-    return lambda found, paths: (kind is None or found == kind) and (not field or any(map(is_there, paths)))
+    return lambda found, by, paths: (
+        (not kinds or found in kinds)
+        and (request.by is None or request.by in by)
+        and (not field or any(map(is_there, paths)))
+    )
 
 
 def _span(request: Request, window: float) -> Span:

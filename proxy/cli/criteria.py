@@ -262,7 +262,9 @@ def rolled_back(route: Json, status: Json, limits: Limits) -> list[Criterion]:
 
 
 def nothing_lost_by_old(answer: Json | str) -> Criterion:
-    """answer: a diff of the class `lost`, or why there is none."""
+    """answer: a diff of what is held against old as `lost`, or, where the record does not say what old was given, as
+    `unrecorded`; or why there is none.
+    """
     name = "lost by old"
     if isinstance(answer, str):
         return Criterion(INTEGRITY, name, None, clean(answer), "none")
@@ -273,4 +275,5 @@ def nothing_lost_by_old(answer: Json | str) -> Criterion:
     lost = [finding for finding in answer["findings"] if "old" in finding["by"]]
     if not lost and answer["findings_untold"]:
         return Criterion(INTEGRITY, name, None, "more events are lost than are listed", "none")
-    return Criterion(INTEGRITY, name, not lost, count(len(lost)), "none")
+    record = "" if answer["record"] == "three-way" else f" ({clean(answer['record'])})"
+    return Criterion(INTEGRITY, name, not lost, count(len(lost)) + record, "none")

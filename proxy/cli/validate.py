@@ -100,8 +100,8 @@ def _all(args: argparse.Namespace, route: Json, status: Json, limits: Limits) ->
 def _after_rollback(args: argparse.Namespace, route: Json, status: Json, limits: Limits) -> list[Criterion]:
     found = criteria.rolled_back(route, status, limits)
     if INTEGRITY not in args.without:
-        lost = _asked(args, route, {"do": "diff", "full": True, "class": "lost", "top": MOST_LOST})
-        found.append(criteria.nothing_lost_by_old(lost))
+        what = {"do": "diff", "full": True, "class": "lost,unrecorded", "by": "old", "top": MOST_LOST}
+        found.append(criteria.nothing_lost_by_old(_asked(args, route, what)))
     return sorted(found, key=lambda each: AREAS.index(each.area))
 
 

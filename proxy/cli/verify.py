@@ -48,11 +48,12 @@ def add(commands: Commands) -> None:
         "diff",
         "events of which both stores say something else, side by side",
         run=diff,
-        example="diff\ndiff --class different --field /body/temperature --top 5\ndiff --since 24h --class lost -o json",
+        example="diff\ndiff --class different --field /body/temperature --top 5\n"
+        "diff --since 24h --class lost,unrecorded -o json",
         shared=False,
     )
     _what(parser)
-    parser.add_argument("--class", dest="kind", metavar="C", help="of this class alone, such as lost or different")
+    parser.add_argument("--class", dest="kind", metavar="C", help="of this class alone, or of several: lost,unrecorded")
     parser.add_argument("--field", metavar="POINTER", help="that differ there or beneath, such as /body/temperature")
     _already(parser)
     parser.add_argument("--top", type=at_least_one, default=10, metavar="N", help="events to show (default: 10)")

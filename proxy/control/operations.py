@@ -63,7 +63,7 @@ _FULL: Final = Parameter("full", "query", {"type": "string", "enum": ["true", "f
 _LIVE: Final = Parameter(
     "live", "query", {"type": "string", "enum": ["true", "false"]}, "tell what the live checker found, read no store"
 )
-_CLASS: Final = Parameter("class", "query", _STRING, "only events of this class, such as lost or different")
+_CLASS: Final = Parameter("class", "query", _STRING, "only events of this class, or of several: lost,unrecorded")
 _FIELD: Final = Parameter("field", "query", _STRING, "only events that differ there or beneath, a JSON pointer")
 _OF_CHECK: Final = (_ROUTE, _FROM, _UNTIL, _FULL, _LIMIT)
 _FIGURES_FROM: Final = Parameter("since", "query", _MOMENT, "an hour before the end when absent")

@@ -20,6 +20,7 @@ PASSED: Json = {
     "result": "pass",
     "mismatches": 0,
     "settled": 1204,
+    "record": "three-way",
     "inconclusive": [],
     "findings": [],
     "findings_untold": 0,
@@ -288,4 +289,14 @@ def test_after_a_rollback_old_has_everything_and_answers_as_before(
     done = ctl("validate", "--after-rollback", "-o", "json")
     wrong = [(each["name"], each["holds"]) for each in done.json["criteria"] if not each["holds"]]
     assert (done.code, wrong) == ((0, []) if holds else (1, [(name, holds)]))
-    assert scene.asked[0]["class"] == "lost"
+    assert (scene.asked[0]["class"], scene.asked[0]["by"]) == ("lost,unrecorded", "old")
+
+
+def test_what_old_lacks_by_its_store_alone_is_said_to_be_found_so(ctl: Ctl, scene: Scene) -> None:
+    """Of InfluxDB's points the ledger does not know which are missing."""
+    finding = {"by": ["old"], "class": "unrecorded"}
+    two_way = "two-way: the ledger cannot name what these stores hold (identity: none)"
+    says("diff", PASSED | {"findings": [finding] * 7, "record": two_way})(scene)
+    done = ctl("validate", "--after-rollback", "-o", "json")
+    (lost,) = [each for each in done.json["criteria"] if each["name"] == "lost by old"]
+    assert (lost["holds"], lost["seen"]) == (False, f"7 ({two_way})")

@@ -353,6 +353,10 @@ def test_diff_tells_a_class_or_a_field_alone(tmp_path: Path) -> None:
     lost = ask(path, do="diff", **{"class": "unrecorded"})
     assert names(lost) == dict.fromkeys(("e0010", "e0011"), "unrecorded")
     assert lost["mismatches"] == 12, "all are counted"
+    put(tmp_path, "new", event(50), event(51))
+    missing = {"class": "lost,unrecorded"}
+    assert names(ask(path, do="diff", **missing, by="old")) == dict.fromkeys(("e0050", "e0051"), "unrecorded")
+    assert names(ask(path, do="diff", **missing, by="new")) == dict.fromkeys(("e0010", "e0011"), "unrecorded")
     by_field = ask(path, do="diff", field="/state")
     assert list(names(by_field)) == [f"e{number:04}" for number in range(5)]
     assert by_field["findings"][0]["differences"] == [{"path": "/state", "reason": "value", "old": "on", "new": "off"}]
