@@ -25,7 +25,7 @@ from config.probe import Probe
 from config.programs import fault_of
 from config.secret_files import unreadable
 from config.sources import Source
-from config.stores import InfluxDB1Store, InfluxDB2Store
+from config.stores import NEAR, HttpStore, InfluxDB1Store, InfluxDB2Store
 from config.units import (
     BODY_KINDS,
     Address,
@@ -521,6 +521,13 @@ def _consistency(draft: Draft) -> Iterator[Finding]:
                 (*at, "identity") if "identity" in check_.model_fields_set else at,
                 "points of InfluxDB are named by their series and time, which the ledger does not know: identity: none",
             )
+        for side in ("old", "new"):
+            if draft.is_sound((*at, side)) and _is_lost_sight_of(check_, side):
+                yield Finding(
+                    (*at, side, "http"),
+                    "without `event_url` an event is looked for within a second of its time, and these times may lie "
+                    "further apart: set event_url",
+                )
 
 
 def _probe(draft: Draft, check_: Check, probe: Probe, at: Loc) -> Iterator[Finding]:
@@ -550,6 +557,13 @@ def _checked_routes(draft: Draft, check_: Check, at: Loc) -> Iterator[Finding]:
 def _is_misnamed(check_: Check) -> bool:
     sides = (check_.old.settings, check_.new.settings)
     return check_.identity != "none" and any(isinstance(each, InfluxDB1Store | InfluxDB2Store) for each in sides)
+
+
+def _is_lost_sight_of(check_: Check, side: str) -> bool:
+    """Whether an event of a JSON API may be there and not be found again, which would look like a loss."""
+    settings = getattr(check_, side).settings
+    is_apart = check_.time == "ignore" or check_.time_within > NEAR
+    return is_apart and isinstance(settings, HttpStore) and settings.event_url is None
 
 
 def _hooks(draft: Draft) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ Credentials stand in environment variables (`${VAR}`) or in files of their own.
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -14,6 +14,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from config.frozen import Frozen
 from config.units import SomeTime, UnitError
 from config.web import header_fields, one_of, web_url
+
+NEAR: Final = 1.0
+"""Seconds from its time within which an event of a JSON API is looked for that has no `event_url`."""
 
 
 class _Store(Frozen):
@@ -169,7 +172,7 @@ class HttpStore(_Store):
         None,
         min_length=1,
         description="of one event by its {identity}, or of a list of those that bear it. 404: it is not there. Absent: "
-        "it is looked for in the list of `url`, near its time",
+        "it is looked for in the list of `url`, within a second of its time",
         examples=["https://events.internal/api/events/{identity}"],
     )
     write_url: str | None = Field(

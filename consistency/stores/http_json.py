@@ -17,6 +17,7 @@ from itertools import pairwise
 from statistics import median_low
 from typing import Any, Final, TypeVar
 
+from config.stores import NEAR
 from config.stores import HttpStore as Settings
 from consistency.rows import Key, Row, Span
 from consistency.stores.errors import StoreError, StoreGarbage, StoreRefused, StoreUnreachable
@@ -28,7 +29,7 @@ from consistency.stores.table import clamped, first_of_each
 
 _AT_ONCE: Final = 8
 """Requests on their way, at most."""
-_NEAR: Final = 10**9
+_NEAR: Final = round(NEAR * 1e9)
 _LONGEST: Final = 60 * 10**9
 """Nanoseconds: how far from its key's time a row is looked for in the list, and how much of that is read at once."""
 _NO_REFUSAL: Final = (401, 403, 404, 408, 410, 429)

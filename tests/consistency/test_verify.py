@@ -21,6 +21,7 @@ from consistency.stores.protocol import Traits
 
 COLUMNS = "id TEXT, at INTEGER, temperature REAL, state TEXT, body TEXT"
 SAME = {"table": "event", "identity": ["id"], "time": "at", "file": "old.db"}
+API = {"http": {"url": "http://127.0.0.1:1/?{start}&{end}", "identity": ["/id"], "time": "/at"}}
 BEGIN = 1_769_860_800
 """2026-01-31T12:00:00Z"""
 
@@ -249,6 +250,8 @@ def _hang_up(listener: socket.socket) -> None:
             {"old": {"influxdb1": {"url": "http://127.0.0.1:1", "database": "home"}}},
             "points of InfluxDB are named by their series and time, which the ledger does not know: identity: none",
         ),
+        ({"new": API, "time": "ignore"}, "without `event_url` an event is looked for within a second of its time"),
+        ({"new": API, "time_within": "2s"}, "these times may lie further apart: set event_url"),
     ],
 )
 def test_bad_configurations(tmp_path: Path, check: dict[str, Any], message: str) -> None:
