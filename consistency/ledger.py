@@ -21,7 +21,7 @@ import orjson
 from consistency.classes import Record
 from consistency.identity import text_of
 from consistency.moments import moment_of
-from consistency.recorded import Recorded
+from consistency.recorded import Recorded, RecordsUnavailable
 from consistency.rows import Key, Span
 from proxy.core import owed
 
@@ -77,6 +77,23 @@ class Asker(Protocol):
 
     async def ask(self, path: str, **query: object) -> dict[str, Any]:
         """The answer to a GET below /api/v1. Raises RecordsUnavailable."""
+
+
+async def oldest_owed(admin: Asker, routes: Sequence[str], now: int) -> int | None:
+    """When the oldest event was accepted that is still owed to a side of these routes; None when none is. now:
+    nanoseconds since the epoch, as the answer. Raises RecordsUnavailable.
+    """
+    status = await admin.ask("status")
+    if not status["ledger"]["segments"]:
+        raise RecordsUnavailable("the ledger has not said yet what it owes")
+    ages = [
+        side["ledger"]["oldest_age_s"]
+        for route in status["routes"]
+        if route["name"] in routes
+        for side in route["sides"].values()
+        if side["ledger"]["pending"]
+    ]
+    return now - round(max(ages) * 1e9) if ages else None
 
 
 class Newest(NamedTuple):

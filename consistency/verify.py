@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from functools import reduce
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from config.consistency import Check
@@ -15,10 +17,13 @@ from consistency.assembly import both_stores, checker_of, identify_of, judge_of,
 from consistency.classes import Class
 from consistency.coarse import READ_ALL, Coarse, Plan, is_possible
 from consistency.compare import Finding
+from consistency.doubts import Doubts
 from consistency.grid import Grid
 from consistency.judge import BACK_OFF, Checker, Judged
 from consistency.ledger import MOST_DELAY, LedgerRecords
-from consistency.recorded import NoRecords, Records
+from consistency.live.journal import journal_of
+from consistency.live.recorded import NothingRecorded, copied_by
+from consistency.recorded import NoRecords, Records, RecordsUnavailable
 from consistency.repair import NOTHING, Repair, Repaired
 from consistency.report import BY_SUMS, Report
 from consistency.rows import Key, Span
@@ -77,13 +82,14 @@ async def verify(
             raise NotWithoutLedger(said)
         report = Report(check.routes, what.span, said, what.wanted)
         try:
+            doubts = await _doubts_of(settings, check, stack) if not what.is_two_way else None
             stores = await both_stores(check, stack)
-        except StoreError as error:
+        except (StoreError, RecordsUnavailable, NothingRecorded) as error:
             report.fail_to_read(what.span, str(error))
             return Verification(report, rules, None)
         if _are_files(check) and isinstance(records, NoRecords) and not (what.is_repairing or what.is_full):
             report.depth = BY_SUMS
-            await _as_a_whole(check, rules, stores, report)
+            await _as_a_whole(check, rules, stores, report, doubts)
             return Verification(report, rules, None)
         grid = Grid(what.span, round(check.window * 1e9), naming_of(*stores).precision)
         checker = checker_of(
@@ -93,7 +99,7 @@ async def verify(
         if isinstance(records, NoRecords) and not what.is_full and is_possible(check, *stores):
             coarse, report.depth = Coarse(check, *stores, grid.size, what.span.end), BY_SUMS
         repair = Repair(*stores, is_dry=what.is_dry) if what.is_repairing else None
-        one_window = OneWindow(checker, repair, coarse)
+        one_window = OneWindow(checker, repair, coarse, doubts)
         await all_windows(grid, one_window, report, progress)
         report.unseen, report.timeless = checker.unseen, records.timeless
         report.broken_repair, report.unlisted = one_window.broken, one_window.unlisted
@@ -108,7 +114,9 @@ def _are_files(check: Check) -> bool:
     return are_files and all(rule.compare != "regex" for rule in check.rules)
 
 
-async def _as_a_whole(check: Check, rules: Rules, stores: tuple[Store, Store], report: Report) -> None:
+async def _as_a_whole(
+    check: Check, rules: Rules, stores: tuple[Store, Store], report: Report, doubts: Doubts | None
+) -> None:
     """The span of a report is one window."""
     from consistency.bulk import Bulk, in_bulk, tables_of  # nobody else waits for its engine to load
 
@@ -117,7 +125,7 @@ async def _as_a_whole(check: Check, rules: Rules, stores: tuple[Store, Store], r
     bulk = Bulk(check, *tables, judge, report.span, memory=f"{check.memory}B")
     try:
         compared = await in_bulk(bulk, rules)
-        report.add(Judged(report.span, compared.counts, compared.findings))
+        report.add(await _believed(Judged(report.span, compared.counts, compared.findings), doubts))
     except (StoreError, Incomparable) as error:
         report.fail_to_read(report.span, str(error))
     finally:
@@ -153,10 +161,15 @@ async def all_windows(grid: Grid, one_window: OneWindow, report: Report, progres
 
 
 class OneWindow:
-    """Judges a window, and once more after a repair of what it found missing. coarse: says what need not be read."""
+    """Judges a window, and once more after a repair of what it found missing. coarse: says what need not be read;
+    doubts: make a window with mismatches inconclusive.
+    """
 
-    def __init__(self, checker: Checker, repair: Repair | None, coarse: Coarse | None = None) -> None:
+    def __init__(
+        self, checker: Checker, repair: Repair | None, coarse: Coarse | None = None, doubts: Doubts | None = None
+    ) -> None:
         self._checker = checker
+        self._doubts = doubts
         self._coarse = coarse
         self._repair = repair
         self._repaired: dict[int, Repaired] = {}
@@ -215,7 +228,30 @@ class OneWindow:
             judged = await self._checker.judge(window, strays, plan.series)
         if not judged.inconclusive:
             judged.counts.classes[Class.EQUAL] += plan.equal
+        return await _believed(judged, self._doubts)
+
+
+async def _believed(judged: Judged, doubts: Doubts | None) -> Judged:
+    """What was found, if nothing speaks for its mismatches being none."""
+    if doubts is None or not judged.counts.mismatches:
         return judged
+    try:
+        reason = await doubts.about(judged.window)
+    except RecordsUnavailable as error:
+        reason = str(error)
+    return Judged(judged.window, inconclusive=reason) if reason else judged
+
+
+async def _doubts_of(settings: Settings, check: Check, stack: AsyncExitStack) -> Doubts | None:
+    """None where the ledger can name what the stores hold. Raises RecordsUnavailable and NothingRecorded."""
+    if check.identity != "none":
+        return None
+    admin = Admin(socket_of(settings))
+    asker = await stack.enter_async_context(admin) if admin.is_there() else None
+    was_copied = copied_by(journal_of(Path(settings.state_dir) / "checker", check))
+    doubts = Doubts(asker, check.routes, was_copied, time.time_ns)
+    await doubts.look()
+    return doubts
 
 
 async def records_of(settings: Settings, check: Check, span: Span, stack: AsyncExitStack) -> tuple[Records, str]:

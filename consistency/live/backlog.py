@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consistency.ledger import LEAST_DELAY, Asker
-from consistency.recorded import RecordsUnavailable
+from consistency.ledger import LEAST_DELAY, Asker, oldest_owed
 from consistency.rows import Span
 from consistency.windows import LEAST_SETTLE
 
-_SECOND = 1_000_000_000
 _NEVER = 2**63
 
 
@@ -21,27 +19,18 @@ class Backlog:
 
     def __init__(self, admin: Asker, routes: Sequence[str]) -> None:
         self._admin = admin
-        self._routes = frozenset(routes)
+        self._routes = routes
         self._looks: list[tuple[int, int]] = []
         """When it was looked, and what was the oldest then; nanoseconds."""
 
     async def look(self, now: int) -> None:
         """Ask. now: nanoseconds since the epoch. Raises RecordsUnavailable."""
-        status = await self._admin.ask("status")
-        if not status["ledger"]["segments"]:
-            raise RecordsUnavailable("the ledger has not said yet what it owes")
-        ages = [
-            side["ledger"]["oldest_age_s"]
-            for route in status["routes"]
-            if route["name"] in self._routes
-            for side in route["sides"].values()
-            if side["ledger"]["pending"]
-        ]
+        oldest = await oldest_owed(self._admin, self._routes, now)
         looks = self._looks or [(now, 0)]
         # It was so at the most until the look that came next.
         while len(looks) > 1 and not now - LEAST_SETTLE < looks[1][0] <= now:
             looks = looks[1:]
-        self._looks = [*looks, (now, now - round(max(ages) * _SECOND) if ages else _NEVER)]
+        self._looks = [*looks, (now, _NEVER if oldest is None else oldest)]
 
     async def is_pending(self, span: Span) -> bool:
         """Whether an event of the span may still be owed, or was a moment ago: one that was accepted before its end or

@@ -270,7 +270,7 @@ class LiveCheck:
     async def _judge(self, checker: Checker, window: Span) -> str:
         """Judge one window; why it could not be judged, or empty."""
         journal = self._journal
-        if self._is_two_way and not self._is_copied(window):
+        if self._is_two_way and not journal.state.was_copied(window):
             journal.windows.take(window)
             self._keep(Judged(window))  # what a side lacks then, it was never owed
             return ""
@@ -300,12 +300,6 @@ class LiveCheck:
         self._journal.keep(judged, self._wall())
         self._pauses.pop(judged.window.start, None)
         self._owed_until.pop(judged.window.start, None)
-
-    def _is_copied(self, window: Span) -> bool:
-        return any(
-            since <= window.start and (until is None or window.end <= until)
-            for since, until in self._journal.state.copied
-        )
 
     def _prune(self, source: LedgerRecords | Backlog, now: int) -> None:
         self._journal.prune(now)

@@ -91,6 +91,10 @@ class State(msgspec.Struct):
     copy_epoch: int = 0
     """Of the routing that was known last."""
 
+    def was_copied(self, span: Span) -> bool:
+        """Whether every event of it was owed to both sides, for all that is known."""
+        return any(since <= span.start and (until is None or span.end <= until) for since, until in self.copied)
+
 
 class Journal:
     """The file of one check. Raises apsw.Error for one that is none of ours.

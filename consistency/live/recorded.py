@@ -57,6 +57,26 @@ def recorded(
         raise NothingRecorded(f"{file}: {error}") from None
 
 
+def copied_by(file: Path) -> Callable[[Span], bool]:
+    """Whether every event of a span was owed to both sides, by a journal. True for what was before it, and without one:
+    nothing is known of that. Raises NothingRecorded for a file that cannot be read.
+    """
+    if not file.exists():
+        return lambda _: True
+    try:
+        with closing(apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)) as db:
+            db.set_busy_timeout(2000)
+            state = _state(db)
+    except (apsw.Error, msgspec.DecodeError, ValueError) as error:
+        raise NothingRecorded(f"{file}: {error}") from None
+    return lambda span: state is None or span.start < state.begin or state.was_copied(span)
+
+
+def _state(db: apsw.Connection) -> State | None:
+    states = db.execute("SELECT said FROM state").fetchall()
+    return msgspec.json.decode(str(states[0][0]), type=State) if states else None
+
+
 def _read(db: apsw.Connection, report: Report, is_wanted: Callable[[dict[str, Any]], bool], limit: int) -> Recorded:
     span = report.span
     within = (span.start, span.end)
@@ -66,10 +86,9 @@ def _read(db: apsw.Connection, report: Report, is_wanted: Callable[[dict[str, An
         report.add(_judged(Span(int(start), int(until)), msgspec.json.decode(str(found), type=Found)))
     for (start,) in db.execute("SELECT start FROM reopened WHERE start >= ? AND start < ?", within):
         report.fail_to_read(Span(int(start), int(start)), "an event of it came later: it is to be judged once more")
-    states = db.execute("SELECT said FROM state").fetchall()
-    if not states:
+    state = _state(db)
+    if state is None:
         raise NothingRecorded("the live checker has not begun")
-    state = msgspec.json.decode(str(states[0][0]), type=State)
     if span.start < state.begin:
         report.fail_to_read(Span(span.start, state.begin), f"the live checker began at {iso(state.begin)}")
     if state.cursor < span.end - MOST_BEHIND - 2 * state.size:
