@@ -78,6 +78,8 @@ class Document:
         self.keys: dict[Loc, Place] = {}
         self.unread: set[Loc] = set()
         """Where a value could not be read; what stands there in `data` means nothing."""
+        self.from_environment: set[Loc] = set()
+        """Where a value is not written out, for a variable is part of it."""
 
     def place(self, loc: Loc, *, on_key: bool = False) -> Place:
         """Where the value at `loc` stands (or its key), or else the nearest value around it."""
@@ -235,6 +237,8 @@ class _NodeReader:
         kind, text = node.tag.removeprefix(_CORE), node.value
         if kind == "str" and "$" in text:
             text = self._expanded(node, loc)
+            if environment.takes_from(node.value):
+                self._document.from_environment.add(loc)
             if node.style is None:
                 # Unquoted, a reference has the type that its value would have: `workers: ${WORKERS}`.
                 tag: str = self._resolver.resolve(ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]

@@ -51,6 +51,12 @@ def expand(text: str, environ: Mapping[str, str]) -> tuple[str, list[Fault]]:
     return _REFERENCE.sub(replace, text), faults
 
 
+def takes_from(text: str) -> bool:
+    """Whether a variable without a default is part of a text."""
+    insides = (_INSIDE.fullmatch(match["inside"]) for match in _REFERENCE.finditer(text) if match["inside"])
+    return any(inside is not None and inside["default"] is None for inside in insides)
+
+
 def references(source: str) -> list[int]:
     """Offsets of the references and `$$` in a piece of the file, in order."""
     return [match.start() for match in _REFERENCE.finditer(source)]

@@ -7,7 +7,7 @@ file --decode--> text --read--> Document --prepare--> values --validate--> Setti
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,8 @@ _BACKEND = {"url": ("http://stand-in",)}
 _ROUTE = {"name": "stand-in", "match": {"path": "/"}}
 _STORE = {"sqlite": {"file": "-", "table": "-", "identity": ("-",), "time": "-"}}
 _CHECK = {"routes": ("stand-in",), "old": _STORE, "new": {"sqlite": {**_STORE["sqlite"], "file": "+"}}}
+_CREDENTIALS = ("password", "token", "authorization")
+"""Keys of stores; each with `_file` behind it names a file instead."""
 _Part = TypeVar("_Part", bound=BaseModel)
 
 
@@ -77,7 +79,7 @@ def _read_file(path: str) -> bytes:
 def _validate(document: Document, base: Path, *, with_outside: bool) -> tuple[Settings | None, list[Finding]]:
     """The settings when nothing is wrong, and what is. base: the directory that relative paths start from."""
     data: dict[str, Any] = document.data
-    found = _take_salt(data, base) + _take_authorizations(data, base)
+    found = _take_salt(data, base) + _take_authorizations(data, base) + _written_out(document)
     _resolve_paths(data, base)
     settings = None
     try:
@@ -130,6 +132,29 @@ def _take_authorizations(data: dict[str, Any], base: Path) -> list[Finding]:
     return found
 
 
+def _written_out(document: Document) -> list[Finding]:
+    """Credentials of stores that stand in the file itself, which is shown, kept and copied."""
+    found = []
+    checks = document.data.get("consistency")
+    for index, check_ in enumerate(checks if isinstance(checks, tuple) else ()):
+        for side, kind, store in _stores(check_):
+            for key in _CREDENTIALS:
+                loc: Loc = ("consistency", index, side, kind, key)
+                if isinstance(store.get(key), str) and loc not in document.from_environment:
+                    message = f"a credential must not stand in this file: write ${{NAME}}, or set {key}_file"
+                    found.append(Finding(loc, message))
+    return found
+
+
+def _stores(check_: object) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Side, kind and keys of the stores of a check that may be anything."""
+    for side in ("old", "new"):
+        kinds = check_.get(side) if isinstance(check_, dict) else None
+        for kind, store in kinds.items() if isinstance(kinds, dict) else ():
+            if isinstance(store, dict):
+                yield side, kind, store
+
+
 def _read_secret(path: Path, what: str, least: int) -> str:
     """What a secret's file holds, without a newline at its end; raises ValueError with a message for a person."""
     try:
@@ -180,9 +205,8 @@ def _resolve_paths(data: dict[str, Any], base: Path) -> None:
         for kind in _mappings((source.get("home_assistant"), source.get("websocket"))):
             _make_absolute(kind, ("token_file", "authorization_file", "ca"), base)
     for each in _mappings(data.get("consistency")):
-        for side in _mappings((each.get("old"), each.get("new"))):
-            for store in _mappings(tuple(side.values())):
-                _make_absolute(store, ("file", "files", "password_file", "token_file", "authorization_file"), base)
+        for _, _, store in _stores(each):
+            _make_absolute(store, ("file", "files", *(f"{key}_file" for key in _CREDENTIALS)), base)
         for probe in _mappings((each.get("probe"),)):
             for checkpoint in _mappings(probe.get("checkpoints")):
                 _make_absolute(checkpoint, ("authorization_file",), base)

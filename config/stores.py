@@ -1,6 +1,6 @@
 """Stores of the consistency checker: where each side keeps what it was given.
 
-Credentials stand in environment variables (`${VAR}`) or in files of their own.
+Credentials stand in environment variables (`${VAR}`) or in files of their own; `config.loader` refuses others.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class PostgresStore(_Table):
         description="postgresql://user@host:port/database",
         examples=["postgresql://checker@127.0.0.1:5432/events"],
     )
-    password: str | None = Field(None, min_length=1, repr=False, description="its user's", examples=["${OLD_PASSWORD}"])
+    password: str | None = Field(
+        None, min_length=1, repr=False, description="its user's, by ${NAME} alone", examples=["${OLD_PASSWORD}"]
+    )
     password_file: str | None = Field(
         None, min_length=1, description="file that holds it", examples=["/run/secrets/old-password"]
     )
@@ -116,7 +118,9 @@ class InfluxDB1Store(_Store):
     measurements: tuple[str, ...] = Field((), description="measurements to compare; empty: all", examples=["[weather]"])
     precision: Literal["s", "ms", "us", "ns"] = Field("ns", description="precision that its writers send times with")
     username: str | None = Field(None, min_length=1, description="user", examples=["checker"])
-    password: str | None = Field(None, min_length=1, repr=False, description="the user's", examples=["${OLD_PASSWORD}"])
+    password: str | None = Field(
+        None, min_length=1, repr=False, description="the user's, by ${NAME} alone", examples=["${OLD_PASSWORD}"]
+    )
     password_file: str | None = Field(
         None, min_length=1, description="file that holds it", examples=["/run/secrets/old-password"]
     )
@@ -144,7 +148,9 @@ class InfluxDB2Store(_Store):
     bucket: str = Field(min_length=1, description="bucket", examples=["events"])
     measurements: tuple[str, ...] = Field((), description="measurements to compare; empty: all", examples=["[weather]"])
     precision: Literal["s", "ms", "us", "ns"] = Field("ns", description="precision that its writers send times with")
-    token: str | None = Field(None, min_length=1, repr=False, description="API token", examples=["${NEW_TOKEN}"])
+    token: str | None = Field(
+        None, min_length=1, repr=False, description="API token, by ${NAME} alone", examples=["${NEW_TOKEN}"]
+    )
     token_file: str | None = Field(
         None, min_length=1, description="file that holds it", examples=["/run/secrets/new-token"]
     )
@@ -206,7 +212,11 @@ class HttpStore(_Store):
         default_factory=dict, repr=False, description="of every request", examples=['{X-Tenant: "7"}']
     )
     authorization: str | None = Field(
-        None, min_length=1, repr=False, description="Authorization of every request", examples=["Bearer ${NEW_TOKEN}"]
+        None,
+        min_length=1,
+        repr=False,
+        description="Authorization of every request, with ${NAME}",
+        examples=["Bearer ${NEW_TOKEN}"],
     )
     authorization_file: str | None = Field(
         None, min_length=1, description="file that holds it", examples=["/run/secrets/new-authorization"]
