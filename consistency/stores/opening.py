@@ -15,7 +15,7 @@ from config.stores import (
     PostgresStore,
     SqliteStore,
 )
-from consistency.stores.errors import StoreMissing
+from consistency.stores.errors import StoreError, StoreMissing
 from consistency.stores.protocol import Store
 
 GROUP: Final = "crossfade.stores"
@@ -23,7 +23,8 @@ GROUP: Final = "crossfade.stores"
 
 
 def store_of(name: str, settings: AnyStore) -> Store:
-    """A store that is not open yet. name: what it is called in texts. Raises StoreMissing for an unknown plugin.
+    """A store that is not open yet. name: what it is called in texts. Raises StoreMissing where a plugin is
+    not there or makes none.
 
     Each kind is imported when it is needed: nobody waits for the drivers of others.
     """
@@ -58,7 +59,13 @@ def store_of(name: str, settings: AnyStore) -> Store:
 
 def _plugin(name: str, settings: PluginStore) -> Store:
     for found in entry_points(group=GROUP, name=settings.plugin):
-        store: Store = found.load()(name, dict(settings.options))
+        try:
+            store: Store = found.load()(name, dict(settings.options))
+        except StoreError:
+            raise
+        except Exception as error:  # whatever a stranger's code raises
+            said = f"the package that brings {settings.plugin!r} does not make one: {type(error).__name__}: {error}"
+            raise StoreMissing(name, said) from error
         return store
     known = ", ".join(sorted(each.name for each in entry_points(group=GROUP))) or "none"
     raise StoreMissing(name, f"no installed package brings stores of the kind {settings.plugin!r}; there are: {known}")
