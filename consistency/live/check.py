@@ -50,6 +50,8 @@ START: Final = 10 * SECOND
 OWED_FOR: Final = 5 * SECOND
 """Nanoseconds for which a window in which something was owed is not looked at again."""
 PRUNE_EVERY: Final = 60 * SECOND
+ENOUGH_COMPARED: Final = 1000
+"""Events after which a rule that matched none of them is told."""
 TWO_WAY: Final = "two-way: the ledger cannot name what these stores hold (identity: none)"
 
 
@@ -83,7 +85,7 @@ class LiveCheck:
         self._backlog = Backlog(admin, check.routes)
         self._epoch = 0
         self._routing: Routing | None = None
-        self._pending = self._late = 0
+        self._pending = self._late = self._compared = 0
         self._trouble = ""
         self._began = wall()
         self._begin = self._began if begin is None else begin
@@ -113,6 +115,7 @@ class LiveCheck:
             judged=state.judged,
             trial=state.trial,
             visible=self._visibility.seconds,
+            unused_rules=[str(rule) for rule in self._rules.unused] if self._compared >= ENOUGH_COMPARED else [],
         )
 
     def on_routing(self, routing: Routing) -> None:
@@ -297,6 +300,7 @@ class LiveCheck:
         return judged.inconclusive
 
     def _keep(self, judged: Judged) -> None:
+        self._compared += judged.counts.settled
         self._journal.keep(judged, self._wall())
         self._pauses.pop(judged.window.start, None)
         self._owed_until.pop(judged.window.start, None)

@@ -217,6 +217,7 @@ def _check(instance: Instance, routes: tuple[str, ...], stats: CheckStats | None
         since_change=TrialView(trial.epoch, trial.settled, trial.mismatches, trial.lost, trial.rate, trial.samples),
         visible=stats.visible,
         probe=_probe(stats.probe) if stats.probe is not None else None,
+        unused_rules=stats.unused_rules,
     )
 
 
@@ -433,6 +434,7 @@ def _check_warnings(check: CheckView) -> list[str]:
         said.append(f"{trial.mismatches} mismatches ({trial.lost} lost) at new since the weight was changed")
     if check.probe is not None and check.probe.error is not None:
         said.append(f"{check.probe.failures} probes in a row failed, the last one at {check.probe.error}")
+    said += [f"rule {rule} has matched nothing: is its path mistyped?" for rule in check.unused_rules]
     return said
 
 

@@ -58,6 +58,7 @@ class CheckStats(msgspec.Struct):
     checked: identities that are neither pending nor somebody else's, once each. judged: windows, ever
     visible: by side, seconds until 99 % of events were visible in its store, of those that were looked for
     probe: None where none is sent again and again
+    unused_rules: those that nothing matched of all that was compared since the checker began, once that is much
     """
 
     routes: list[str]
@@ -74,3 +75,4 @@ class CheckStats(msgspec.Struct):
     trial: Trial = msgspec.field(default_factory=Trial)
     visible: dict[str, float] = {}
     probe: ProbeStats | None = None
+    unused_rules: list[str] = []

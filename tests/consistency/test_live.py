@@ -197,6 +197,18 @@ async def test_what_is_lost_or_different_is_named_and_held_against_the_weight(tm
         assert stage.check.stats().classes == said.classes
 
 
+async def test_a_rule_that_matches_nothing_is_told_once_much_was_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consistency.live.check.ENOUGH_COMPARED", 15)
+    rules = [{"path": "/value", "compare": "tolerance", "abs": 1}, {"path": "/vlaue", "compare": "ignore"}]
+    async with scene(tmp_path, rules=rules) as stage:
+        for number in range(20):
+            stage.event(f"e{number}", number)
+        assert (await stage.until(SETTLED)).unused_rules == []
+        assert (await stage.until(SETTLED + WINDOW)).unused_rules == ["/vlaue ignore"]
+
+
 async def test_what_becomes_visible_late_is_late_and_no_mismatch(tmp_path: Path) -> None:
     async with scene(tmp_path) as stage:
         stage.event("slow", 5, "old")

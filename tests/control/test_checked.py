@@ -248,6 +248,7 @@ async def test_status_and_metrics(make_plane: MakePlane) -> None:
     checker.find(
         7, 2, 1, checked=7, classes={"equal": 5, "lost": 1, "different": 1, "foreign": 3},
         judged_until=round((now - 8) * 1e9), settle=5.0, pending=1, late=2, trouble="store old: gone",
+        unused_rules=["/tempratrue ignore"],
     )  # fmt: skip
     await eventually(lambda: plane.supervisor.instance.tally.checks, "the report")
     status = await plane.get("/api/v1/status")
@@ -259,6 +260,8 @@ async def test_status_and_metrics(make_plane: MakePlane) -> None:
     said = [text for text in status["warnings"] if text.startswith("consistency of events")]
     assert any("store old: gone" in text for text in said)
     assert any("2 windows are late" in text for text in said)
+    assert any("rule /tempratrue ignore has matched nothing" in text for text in said)
+    assert check["unused_rules"] == ["/tempratrue ignore"]
     assert any("2 mismatches (1 lost) at new since the weight was changed" in text for text in said)
     metrics = await plane.get("/metrics")
     for line in (

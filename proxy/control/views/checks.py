@@ -41,6 +41,7 @@ class CheckView(msgspec.Struct):
     pending, late: windows in which something is still owed, and that could not be judged yet; trouble: why, or null
     classes: identities by class, ever; checked: those that are neither pending nor somebody else's; windows: ever
     visible: by side, seconds until 99 % of events were visible in its store; probe: null where none is sent
+    unused_rules: those that nothing matched since the checker began
     """
 
     routes: list[str]
@@ -59,6 +60,7 @@ class CheckView(msgspec.Struct):
     since_change: TrialView
     visible: dict[str, float]
     probe: ProbeView | None
+    unused_rules: list[str]
 
 
 class AnswersView(msgspec.Struct):
