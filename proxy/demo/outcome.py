@@ -39,7 +39,8 @@ class Outcome:
     """How it went: the figures of the summary line and of the JSON object.
 
     requests, messages: events accepted over HTTP and over WebSocket; sessions: how many there were at a time; closed:
-    that ended before their client ended them; verification: what the consistency checker says.
+    that ended before their client ended them; injected: ids of events that were spoiled in new's store, by class;
+    verification: what the consistency checker says.
     """
 
     requests: int
@@ -53,6 +54,7 @@ class Outcome:
     reverts: int
     time_to_revert: float
     weights: list[float]
+    injected: dict[str, list[str]]
     status: Status
     verification: dict[str, Any]
     duration: float
@@ -110,6 +112,7 @@ class Outcome:
             "client_errors": self.client_errors,
             "reverts": self.reverts,
             "time_to_revert_s": round(self.time_to_revert, 3),
+            "injected": self.injected,
             "weights": [int(weight) if weight == int(weight) else weight for weight in self.weights],
             "ledger": {"pending": self.pending, "dead": self.status.ledger.dead, "balanced": self.is_balanced},
             "verify": {name: self.verification[name] for name in ("result", "record", "classes", "findings")},

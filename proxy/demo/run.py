@@ -174,6 +174,7 @@ async def _judge(parts: _Parts, story: Story, status: Status, injection: Injecti
         reverts=story.reverts,
         time_to_revert=story.time_to_revert,
         weights=story.weights,
+        injected=story.injected,
         status=status,
         verification=verification,
         duration=time.monotonic() - began,

@@ -111,8 +111,10 @@ class ToyStore:
         return Holding(events, rows - events)
 
 
-def damage_store(path: Path, lost: int, different: int) -> None:
-    """Delete the newest `lost` events and spoil the `different` ones before: what a checker must find."""
+def damage_store(path: Path, lost: int, different: int) -> dict[str, list[str]]:
+    """Delete the newest `lost` events and spoil the `different` ones before: what a checker must find. Their ids, by
+    class.
+    """
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     db.set_busy_timeout(_PATIENCE_MS)
     db.transaction_mode = "IMMEDIATE"  # the backend writes meanwhile: a reader could not become a writer
@@ -130,3 +132,4 @@ def damage_store(path: Path, lost: int, different: int) -> None:
             )
     finally:
         db.close()
+    return {"lost": ids[:lost], "different": ids[lost:]}

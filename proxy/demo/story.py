@@ -32,7 +32,9 @@ CALM = Pace(step=4.0, fault=4.0, requests=250.0, messages=100.0)
 
 
 class Story:
-    """Plays it on running parts; `weights`, `reverts` and `time_to_revert` tell how it went."""
+    """Plays it on running parts; `weights`, `reverts`, `time_to_revert` and `injected`, what was spoiled, tell how it
+    went.
+    """
 
     def __init__(self, admin: Admin, new: ToyBackend, clients: Clients, view: View, pace: Pace) -> None:
         self._admin = admin
@@ -44,6 +46,7 @@ class Story:
         self.weights: list[float] = [0]
         self.reverts = 0
         self.time_to_revert = 0.0
+        self.injected: dict[str, list[str]] = {}
 
     async def play(self) -> None:
         """From old alone to new alone. Raises TimeoutError when something expected does not happen."""
@@ -67,7 +70,7 @@ class Story:
 
     async def damage(self, lost: int, different: int) -> None:
         """Spoil what new has stored of late, and wait until the live checker has found it and the proxy reverts."""
-        self._new.damage(lost, different)
+        self.injected = self._new.damage(lost, different)
         began = time.monotonic()
         self._view.say(f"DAMAGE   behind the proxy's back new's store loses {lost} events, and {different} are changed")
         status = await self._admin.until(_is_reverted, _FOUND_SECONDS, "the revert for what the checker found")

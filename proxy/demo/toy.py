@@ -93,6 +93,6 @@ class ToyBackend(Breakable):
         """Every row, in order of arrival, read from the file itself."""
         return read_store(self._db)
 
-    def damage(self, lost: int, different: int) -> None:
-        """Delete so many of the newest events from the file and spoil the bodies of so many others."""
-        damage_store(self._db, lost, different)
+    def damage(self, lost: int, different: int) -> dict[str, list[str]]:
+        """Delete so many of the newest events from the file and spoil the bodies of so many others; their ids."""
+        return damage_store(self._db, lost, different)

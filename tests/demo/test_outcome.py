@@ -48,6 +48,7 @@ GOOD = Outcome(
     reverts=1,
     time_to_revert=0.4321,
     weights=[0, 10, 0, 100],
+    injected={},
     status=status(),
     verification=VERIFIED,
     duration=20.04,
@@ -98,6 +99,7 @@ def test_the_object_has_the_documented_form() -> None:
         "client_errors": 0,
         "reverts": 1,
         "time_to_revert_s": 0.432,
+        "injected": {},
         "weights": [0, 10, 0, 100],
         "ledger": {"pending": 0, "dead": 0, "balanced": True},
         "verify": {

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,8 +131,10 @@ def test_what_is_gone_from_a_store_or_changed_there_is_named_and_reverts(worksho
     assert (result["reverts"], result["weights"][-2:]) == (2, [100, 0])
     assert "that new acknowledged are not in its store, says the checker" in story
     found = [each for each in result["verify"]["findings"] if each["class"] in MISMATCHES]
-    assert Counter(each["class"] for each in found) == {"lost": 3, "different": 2}
-    assert len({each["identity"] for each in found}) == 5
+    assert {kind: len(ids) for kind, ids in result["injected"].items()} == {"lost": 3, "different": 2}
+    named = {kind: {each["identity"] for each in found if each["class"] == kind} for kind in result["injected"]}
+    assert named == {kind: set(ids) for kind, ids in result["injected"].items()}, "exactly these"
+    assert len(found) == 5
     assert all(each["by"] == ["new"] for each in found if each["class"] == "lost")
 
 
