@@ -29,8 +29,6 @@ from proxy.demo.verify import consistency_of, verify
 from proxy.demo.view import LiveView, View
 
 _REDRAW = 0.25
-TRIGGER = {"mismatch_rate": "0.01%", "mismatch_samples": 100}
-"""A demo has few events, and one of them that differs is what it wants to show."""
 _KEEP_RATE = 50.0
 """Requests per second, and messages."""
 
@@ -53,8 +51,6 @@ class _Parts:
         config = basic_config(old.url, new.url)
         add_sessions(config)
         config["consistency"] = [consistency_of(directory)]
-        for route in config["routes"]:
-            route["trigger"] = TRIGGER
         admin = f"127.0.0.1:{free_port()}"
         config["admin"] = {"tcp": admin}
         instance = Instance(directory, config)
