@@ -6,11 +6,13 @@ an unwritable state directory, a path too long for a Unix socket, another instan
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -38,6 +40,8 @@ WAIT: Final = 15.0
 MAX_SOCKET_PATH: Final = 107
 """Bytes of a Unix socket's path on Linux (sun_path, less its final NUL)."""
 _POLL: Final = 0.05
+_UNACKED: Final = 24
+"""Where Linux has the length of a listener's queue in `struct tcp_info` (`tcpi_unacked`, see tcp(7))."""
 _OF_THE_FILE_SYSTEM: Final = "lost+found"
 """Lies in every new ext4 volume that is mounted as a state directory."""
 
@@ -54,6 +58,12 @@ class Held(NamedTuple):
         if self.is_ours:
             with suppress(OSError):  # not connected: it was shut down before
                 self.socket.shutdown(socket.SHUT_RD)
+
+    @property
+    def queued(self) -> int:
+        """Clients that are connected and not accepted yet; refusing new ones resets them."""
+        info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        return int.from_bytes(info[_UNACKED : _UNACKED + 4], sys.byteorder)
 
 
 class HeldDescriptors(msgspec.Struct):
@@ -279,6 +289,12 @@ class Holdings:
         schemes = ["https" if each.tls else "http" for each in self.terms.listen]
         return [f"{scheme}://{address}" for scheme, address in zip(schemes, self.addresses, strict=True)]
 
+    async def emptied(self, seconds: float) -> None:
+        """Wait until everybody who has connected is accepted, so long at most."""
+        end = time.monotonic() + seconds
+        while any(each.is_ours and each.queued for each in self.listeners) and time.monotonic() < end:
+            await asyncio.sleep(0.001)
+
     def stop_listening(self) -> None:
         """Refuse new clients from now on, whoever else holds the sockets.
 
@@ -334,7 +350,8 @@ def _may_be_ours(places: Places) -> bool:
     # `run` and `ledger` prove nothing beside strangers: many directories have such a folder.
     if any(each.is_file() for each in (places.lock, places.salt, places.routing)):
         return True
-    ours = {places.ledger_socket.parent.name, places.ledger.name, _OF_THE_FILE_SYSTEM}
+    # An orchestrator may have put the tokens there before the first start.
+    ours = {places.ledger_socket.parent.name, places.ledger.name, places.tokens.name, _OF_THE_FILE_SYSTEM}
     return all(each.name in ours for each in places.root.iterdir())
 
 

@@ -51,6 +51,8 @@ SAME_REQUEST: Final = 1.0
 """Seconds in which another SIGTERM or SIGINT is the first one again: Ctrl-C and a service manager often send both."""
 TO_BE_HEARD: Final = 1.0
 """Seconds that a switch's end stands before a reload that was asked for meanwhile begins."""
+_QUEUE_SECONDS: Final = 0.25
+"""How long workers have to accept who has connected before nobody else may."""
 STRANGERS_EVERY: Final = 5.0
 """Seconds between two looks for orphans that the kernel gave to process 1."""
 
@@ -392,7 +394,8 @@ class Launcher:
                 async with asyncio.timeout(self._accept_for):
                     await self._accepted_enough.wait()
         self._crew.is_stopping = True
-        # Before the workers hear of it: what is in the listeners' queues by now is accepted, nothing new gets in.
+        # Before the workers hear of it: they accept what is in the listeners' queues, then nothing new gets in.
+        await self._holdings.emptied(_QUEUE_SECONDS)
         self._holdings.stop_listening()
         await self._end(self._of("worker", "checker"), grace)
         await self._end(self._of("ledger"), grace)

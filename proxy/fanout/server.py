@@ -40,6 +40,8 @@ _PING_EVERY: Final = 20.0
 _CHECKPOINT_EVERY: Final = 1.0
 _UNSUPPORTED: Final = 1003
 _TRY_LATER: Final = 1013
+_CLOSE_SECONDS: Final = 0.25
+"""How long consumers have to answer that they are closed."""
 _GOING_AWAY: Final = 1001
 _quiet: Final = logging.getLogger(f"{__name__}.connections")
 
@@ -167,11 +169,22 @@ class FanOut:
             for feed in route.feeds:
                 await feed.close()
         if self._server is not None:
-            self._server.close(code=_GOING_AWAY)
-            await self._server.wait_closed()
+            await self._closed(self._server)
         if self._checkpointing is not None:
             await self._checkpointing
         self._told.close()
+
+    @staticmethod
+    async def _closed(server: Server) -> None:
+        """Consumers are told, and cut soon after: one that does not read must not keep the next ledger waiting."""
+        connections = list(server.connections)
+        server.close(code=_GOING_AWAY)
+        ended = asyncio.ensure_future(server.wait_closed())
+        await asyncio.wait((ended,), timeout=_CLOSE_SECONDS)
+        if not ended.done():
+            for each in connections:
+                each.transport.abort()
+        await ended
 
     # the consumers' side
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ import yaml
 
 import config
 from config.loader import load
+from proxy.demo.children import free_port
 from tests.cli.conftest import Ctl
 
 INIT = ["init", "--old", "http://127.0.0.1:9001", "--new", "http://127.0.0.1:9002"]
@@ -255,3 +261,23 @@ def test_init_says_what_it_wrote_in_every_form(ctl: Ctl, form: str) -> None:
     assert answer["file"] == "crossfade.yaml"
     assert answer["next"] == ["proxyctl check crossfade.yaml", "proxyctl run crossfade.yaml"]
     assert yaml.safe_load(ctl(*INIT, "--output", form).err)["error"]["code"] == 2
+
+
+def test_the_first_process_of_a_container_hears_sigterm_while_it_starts(tmp_path: Path) -> None:
+    """The kernel keeps from process 1 what it has no handler for."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    config = tmp_path / "crossfade.yaml"
+    backends = 'backends: {old: {url: "http://127.0.0.1:9"}, new: {url: "http://127.0.0.1:9"}}'
+    routes = "routes: [{name: events, match: {path: /events}}]"
+    top = f"version: 1\nsalt: of-a-test-of-it\nlisten: [127.0.0.1:{free_port()}]\nstate_dir: {tmp_path / 'state'}"
+    config.write_text(f"{top}\nadmin: {{tcp: off}}\n{backends}\n{routes}\n")
+    with (tmp_path / "state" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # it waits for a holder that is about to end
+        namespace = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--")
+        command = [*namespace, sys.executable, "-m", "proxy.cli.main", "run", str(config)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert "waiting up to" in process.stderr.readline()
+            (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            os.kill(int(first), signal.SIGTERM)
+            assert process.wait(10) == 128 + signal.SIGTERM

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -176,7 +179,9 @@ def test_a_directory_of_somebody_else_is_refused_and_left_alone(state_dir: Path)
     assert state_dir.stat().st_mode & 0o777 == 0o755
 
 
-@pytest.mark.parametrize("mark", [None, "lost+found", "run", "ledger", "lock", "salt.json", "routing.json"])
+@pytest.mark.parametrize(
+    "mark", [None, "lost+found", "run", "ledger", "lock", "salt.json", "routing.json", "tokens.json"]
+)
 def test_an_empty_directory_and_one_of_ours_keep_their_mode(
     state_dir: Path, mark: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -184,7 +189,10 @@ def test_an_empty_directory_and_one_of_ours_keep_their_mode(
         (state_dir / mark).mkdir(mode=0o700)
     elif mark is not None:
         (state_dir / mark).touch()
-        (state_dir / "notes.txt").touch()
+        if mark == "tokens.json":  # put there before the first start, perhaps on a new file system
+            (state_dir / "lost+found").mkdir()
+        else:
+            (state_dir / "notes.txt").touch()
     for mode in (0o755, 0o700):
         state_dir.chmod(mode)
         caplog.clear()
@@ -203,6 +211,25 @@ def test_the_lifeline_breaks_when_let_go(state_dir: Path) -> None:
     holdings.close()
     assert os.read(child_end, 1) == b""
     os.close(child_end)
+
+
+@pytest.mark.asyncio
+async def test_who_is_connected_already_is_accepted_before_others_are_refused(state_dir: Path) -> None:
+    holdings = take(make_settings(state_dir))
+    listener = holdings.sockets[0]
+    with closing(holdings), socket.create_connection(listener.getsockname()[:2]) as client:
+        assert holdings.listeners[0].queued == 1
+        begun = time.monotonic()
+        await holdings.emptied(0.05)
+        assert time.monotonic() - begun >= 0.05, "nobody accepts"
+        waiting = asyncio.create_task(holdings.emptied(10.0))
+        await asyncio.sleep(0.02)
+        accepted, _ = listener.accept()
+        await waiting
+        holdings.stop_listening()
+        with accepted:
+            accepted.sendall(b"x")
+            assert client.recv(1) == b"x"
 
 
 def test_stop_listening_refuses_clients_although_others_hold_the_socket(state_dir: Path) -> None:

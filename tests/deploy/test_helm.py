@@ -112,6 +112,10 @@ def test_everything_is_rendered_when_asked_for() -> None:
         "ServiceAccount ServiceMonitor StatefulSet"
     )
     assert kinds == wanted.split()
+    monitor, rules = (of_kind(rendered("everything"), kind) for kind in ("ServiceMonitor", "PrometheusRule"))
+    services = [each for each in rendered("everything") if each["kind"] == "Service"]
+    (job,) = {each["metadata"]["labels"][monitor["spec"]["jobLabel"]] for each in services}
+    assert f'up{{job="{job}"}}' in str(rules), "the alert is on the job of the Service"
     less = sorted(each["kind"] for each in rendered("edge"))
     assert less == [
         "ConfigMap",

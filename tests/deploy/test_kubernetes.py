@@ -96,6 +96,8 @@ def test_the_edge_is_read_by_prometheus_and_asked_by_the_kubelet() -> None:
     monitor, service = of_kind(found, "ServiceMonitor"), of_kind(found, "Service", "crossfade-instances")
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["spec"]["endpoints"][0]["port"] in [port["name"] for port in service["spec"]["ports"]]
+    job = service["metadata"]["labels"][monitor["spec"]["jobLabel"]]
+    assert f'up{{job="{job}"}}' in str(of_kind(found, "PrometheusRule")), "the alert is on the job of the Service"
     (pod,) = [each["spec"]["template"]["spec"] for each in found if each["kind"] == "StatefulSet"]
     proxy = pod["containers"][0]
     assert "exec" not in proxy["readinessProbe"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from proxy.fanout.home_event import HomeEvent
 from proxy.fanout.server import FanOut
-from tests.fanout.rig import fanout_settings
+from tests.fanout.rig import changed, fanning_out, fanout_settings
 
 pytestmark = pytest.mark.asyncio
 
@@ -34,3 +35,16 @@ async def test_the_log_of_what_they_were_told_does_not_grow_with_what_comes_duri
         sizes.append(path.with_name("f.db-wal").stat().st_size)
     await fan_out.close()
     assert max(sizes) < 16 * 2**20, "of 48 MiB"
+
+
+async def test_a_consumer_that_does_not_read_keeps_nobody_waiting_at_the_end() -> None:
+    """The next ledger begins when this one has let go of its consumers, and workers wait for it."""
+    async with fanning_out(backend={"response_timeout": "60s"}) as rig:
+        stuck = await rig.consumer("new").connect()
+        stuck.socket.transport.pause_reading()
+        for n in range(40):
+            await rig.ask(changed(n, filler="x" * 200_000), f"large-{n}")
+        assert rig.fan_out is not None
+        begun = time.monotonic()
+        await rig.fan_out.close()
+        assert time.monotonic() - begun < 1.5
