@@ -8,10 +8,13 @@ So id, key, choice of a side, record, marks, copy, failover and answer are those
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Final
 
 from proxy.http.downstream import Client
 from proxy.http.service import Service
+
+log = logging.getLogger(__name__)
 
 PEER: Final = "127.0.0.1"
 """Where these requests come from: this machine."""
@@ -42,7 +45,11 @@ class Lane(asyncio.Transport):
         self._status = NO_ANSWER
         answer: asyncio.Future[int] = self._service.loop.create_future()
         self._answer = answer
-        client.data_received(b"%b%bContent-Length: %d\r\n\r\n%b" % (self._start, named, len(body), body))
+        try:
+            client.data_received(b"%b%bContent-Length: %d\r\n\r\n%b" % (self._start, named, len(body), body))
+        except Exception:  # a loop cuts the connection that this happens to, and serves the others
+            log.exception("a source's event could not be taken")
+            self.abort()
         try:
             return await answer
         except asyncio.CancelledError:

@@ -111,3 +111,20 @@ async def test_who_waits_no_longer_leaves_the_event_on_its_way() -> None:
             connection.write(reply(200))
         await rig.settled()
         assert rig.story("e0") == ("D", "D")
+
+
+class Broken:
+    """A client that makes a mistake."""
+
+    def data_received(self, data: bytes) -> None:
+        raise RuntimeError("a mistake")
+
+
+async def test_a_mistake_of_ours_costs_one_try_and_not_the_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as rig:
+        found = lane(rig)
+        with monkeypatch.context() as patched:
+            patched.setattr(found, "_open", Broken)
+            assert await asyncio.wait_for(found.post("e0", BODY), 5) == NO_ANSWER
+        assert await asyncio.wait_for(found.post("e0", BODY), 5) == 200
+        found.abort()
