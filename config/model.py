@@ -374,7 +374,7 @@ class Trigger(Frozen):
     error_rate: Ratio = Field(
         0.01,
         description="share of failed events at new that is still as it should be: a sequential test says when it is "
-        "exceeded, the sooner the more it is (all fail: 4 events; 5 %: some 340), from 3 failures on. 100%: never",
+        "exceeded, the sooner the more it is (all fail: 4 events; 5 %: some 370), from 3 failures on. 100%: never",
     )
     error_hold: Ratio = Field(
         0.001,
