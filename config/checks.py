@@ -521,6 +521,8 @@ def _consistency(draft: Draft) -> Iterator[Finding]:
                 (*at, "identity") if "identity" in check_.model_fields_set else at,
                 "points of InfluxDB are named by their series and time, which the ledger does not know: identity: none",
             )
+        if check_.identity == "content" and draft.is_sound((*at, "identity")):
+            yield from _by_content(check_, at)
         for side in ("old", "new"):
             if draft.is_sound((*at, side)) and _is_lost_sight_of(check_, side):
                 yield Finding(
@@ -557,6 +559,21 @@ def _checked_routes(draft: Draft, check_: Check, at: Loc) -> Iterator[Finding]:
 def _is_misnamed(check_: Check) -> bool:
     sides = (check_.old.settings, check_.new.settings)
     return check_.identity != "none" and any(isinstance(each, InfluxDB1Store | InfluxDB2Store) for each in sides)
+
+
+def _by_content(check_: Check, at: Loc) -> Iterator[Finding]:
+    """What is called by its content is the same or another one: nothing in between."""
+    if check_.time != "compare" or check_.time_within:
+        yield Finding(
+            at, "rows that are named by their content are of the same time: time: compare, and no time_within"
+        )
+    if check_.only_new != "compare":
+        yield Finding(at, "a row with more fields has another content: identity: content needs only_new: compare")
+    for index, rule in enumerate(check_.rules):
+        if rule.compare != "ignore":
+            yield Finding(
+                (*at, "rules", index), "what differs has another content: identity: content takes `ignore` alone"
+            )
 
 
 def _is_lost_sight_of(check_: Check, side: str) -> bool:

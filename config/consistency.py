@@ -97,10 +97,11 @@ class Check(Frozen):
         description="where new keeps them",
         examples=["{sqlite: {file: new.db, table: event, identity: [id], time: at}}"],
     )
-    identity: Literal["event-id", "identities", "none"] = Field(
+    identity: Literal["event-id", "identities", "content", "none"] = Field(
         "event-id",
         description="what names an event in the stores: its id, or its route's `identities`. none: the ledger cannot "
-        "name what they hold, as for points of InfluxDB, and they are compared with each other alone",
+        "name what they hold, as for points of InfluxDB, and they are compared with each other alone. content: so they "
+        "are, and nothing names their rows: those of the same `identity`, time and content are counted",
     )
     window: SomeTime = Field(60.0, description="span of event time that is judged at once")
     memory: SomeBytes = Field(
@@ -128,6 +129,11 @@ class Check(Frozen):
         description="a marked event that shows whether the way into both stores is open",
         examples=['{path: /events, body: \'{"id": "{{id}}"}\'}'],
     )
+
+    @property
+    def is_two_way(self) -> bool:
+        """Whether the ledger cannot name what these stores hold."""
+        return self.identity in ("none", "content")
 
     @property
     def is_live(self) -> bool:

@@ -118,6 +118,8 @@ def main(text: str) -> dict[str, Any]:
         if request.do == "doctor":
             return {"checks": uvloop.run(examined(settings))}
         check = _check(settings, request.route)
+        if check.identity == "content" and (request.repair or request.do == "backfill"):
+            raise BadRequest("nothing names these rows (identity: content): which of them are there cannot be told")
         if request.live:
             return _live(request, settings, check)
         do = {"backfill": _backfill, "probe": _probe}.get(request.do, _verify)

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 from config.consistency import Check
 from consistency.compare import Judge, TimeRule
+from consistency.content import content_name
 from consistency.identity import Naming
 from consistency.judge import Checker, Sleep
 from consistency.ledger import Identify, by_event_id, by_values
@@ -49,7 +50,10 @@ def identify_of(check: Check) -> Identify:
 def judge_of(check: Check, rules: Rules, stores: tuple[Store, Store], records: Records) -> Judge:
     """What gives identities of these stores their classes."""
     times = TimeRule(round(check.time_within * 1e9), is_compared=check.time == "compare")
-    return Judge(rules, naming_of(*stores), records.covers, times)
+    naming = naming_of(*stores)
+    if check.identity == "content":
+        naming = Naming(naming.precision, content=lambda fields: content_name(rules.asked(fields)))
+    return Judge(rules, naming, records.covers, times)
 
 
 def checker_of(

@@ -128,6 +128,10 @@ class Judge:
         """Under which it is counted."""
         return self._naming.name(key)
 
+    def place(self, key: Key | Row) -> str:
+        """What rows of one name have in common, and their keys know."""
+        return self._naming.place(key)
+
     def holdings(self, old: Iterable[Row], new: Iterable[Row], recorded: Iterable[Recorded]) -> dict[str, Holding]:
         """By name, all that is in a store or on record."""
         found: dict[str, Holding] = {}
@@ -168,6 +172,8 @@ class Judge:
             said = self._pair(holding.old[0], holding.new[0])  # most of them
             return _EQUAL if said is IDENTICAL else _told(holding, said, ids)
         presence = Presence(len(holding.old), len(holding.new))
+        if self._naming.content is not None:
+            return _counted(holding, presence)
         key = holding.key
         kind = of_presence(record, presence, is_covered=record is None and self._covers(key.at))
         if kind is Class.LOST:
@@ -230,6 +236,15 @@ class Judge:
         if apart <= self._time.within:
             return said._replace(tolerated=(*said.tolerated, TIME_PATH))
         return said._replace(differences=(*said.differences, Difference(TIME_PATH, "value", old.at, new.at)))
+
+
+def _counted(holding: Holding, presence: Presence) -> Finding:
+    """Rows of one content, of which there should be as many at both sides."""
+    if presence.old == presence.new:
+        return _EQUAL
+    if not all(presence):
+        return Finding(holding.key, Class.UNRECORDED, ("new" if presence.old else "old",))
+    return _told(holding, Comparison((Difference(ROWS_PATH, "count", *presence),)), ())
 
 
 def _told(

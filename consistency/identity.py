@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import orjson
 
@@ -34,18 +34,32 @@ def parts_of(text: str, count: int) -> list[str]:
 class Naming:
     """How rows of two stores find each other.
 
-    precision: nanoseconds, the coarser one of both stores; is_keyed_by_time: the time is part of the name in both
+    precision: nanoseconds, the coarser one of both stores; is_keyed_by_time: the time is part of the name in both;
+    content: what a row's fields are called, where that is part of the name, and the time as well
     """
 
-    __slots__ = ("is_keyed_by_time", "precision")
+    __slots__ = ("content", "is_keyed_by_time", "precision")
 
-    def __init__(self, precision: int = 1, *, is_keyed_by_time: bool = False) -> None:
+    def __init__(
+        self,
+        precision: int = 1,
+        *,
+        is_keyed_by_time: bool = False,
+        content: Callable[[dict[str, Any]], str] | None = None,
+    ) -> None:
         self.precision = precision
         self.is_keyed_by_time = is_keyed_by_time
+        self.content = content
 
     def name(self, key: Key | Row) -> str:
         """The text under which a row is counted, compared and reported."""
-        return f"{key.identity} {self.floor(key.at)}" if self.is_keyed_by_time else key.identity
+        place = self.place(key)
+        return f"{place} {self.content(key.fields)}" if self.content is not None and isinstance(key, Row) else place
+
+    def place(self, key: Key | Row) -> str:
+        """What a key knows of the name: rows of one name have one place."""
+        is_timed = self.is_keyed_by_time or self.content is not None
+        return f"{key.identity} {self.floor(key.at)}" if is_timed else key.identity
 
     def floor(self, at: int) -> int:
         """The time at the coarser precision, nanoseconds."""

@@ -199,10 +199,10 @@ class Checker:
         is_young = self._wall() - expected < YOUNG
         back_off = _BackOff(self._back_off if is_young else (), self._sleep)
         # Half of the memory is for rows, half for what is found in them and read again.
-        with closing(Parts(self._judge.name, self._memory // 2)) as parts:
+        with closing(Parts(self._judge.place, self._memory // 2)) as parts:
             await _both(_read(self._old, OLD, parts, window, series), _read(self._new, NEW, parts, window, series))
             for part in parts:
-                own = [key for key in strays if part.has(self._judge.name(key))]
+                own = [key for key in strays if part.has(self._judge.place(key))]
                 await self._judge_part(part, own, judged, back_off, is_young=is_young)
                 judged.shorten()
         return judged
@@ -244,9 +244,9 @@ class Checker:
         """What is on record of a part of a window."""
         if part.is_all:
             return await self._records.about(window, keys)
-        name = self._judge.name
-        recorded = await self._records.about(window, keys, lambda key: part.has(name(key)))
-        return [each for each in recorded if part.has(name(Key(each.identity, each.at)))]
+        place = self._judge.place
+        recorded = await self._records.about(window, keys, lambda key: part.has(place(key)))
+        return [each for each in recorded if part.has(place(Key(each.identity, each.at)))]
 
     def _look_again(
         self, name: str, holding: Holding | None, findings: dict[str, Finding], missing: set[str], judged: Judged

@@ -170,6 +170,15 @@ class Rules:
             return IDENTICAL
         return Comparison(tuple(walk.differences), tuple(walk.tolerated), walk.enriched)
 
+    def asked(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row's fields without what a rule ignores, where there are no rules but those. Raises Incomparable."""
+        self.look(row)
+        try:
+            found: dict[str, Any] = _asked(self._root, row)
+        except RecursionError:
+            raise Incomparable("a value is nested too deep") from None
+        return found
+
     def look(self, row: dict[str, Any]) -> None:
         """See which rules have a place in a row's fields; `compare` does so by itself."""
         if self._unused:
@@ -198,6 +207,19 @@ def _mark(node: _Node, value: Any, unused: set[int]) -> None:
         return
     for name, each in _members(value):
         _mark(node.beneath(name), each, unused)
+
+
+def _asked(node: _Node, value: Any) -> Any:
+    if not node.narrows:
+        return value
+    if isinstance(value, list):
+        return [
+            _asked(place, each) for name, each in _members(value) if (place := node.beneath(name)).compare != "ignore"
+        ]
+    if isinstance(value, dict):
+        places = ((name, node.beneath(name), each) for name, each in value.items())
+        return {name: _asked(place, each) for name, place, each in places if place.compare != "ignore"}
+    return value
 
 
 def _members(value: Any) -> Iterable[tuple[str, Any]]:

@@ -108,10 +108,10 @@ async def verify(
 
 def _are_files(check: Check) -> bool:
     """Whether both stores are, and may be compared in bulk: patterns are asked of equal values as well, at which nobody
-    looks there.
+    looks there, and rows are found by what names them.
     """
     are_files = all(isinstance(each.settings, FilesStore) for each in (check.old, check.new))
-    return are_files and all(rule.compare != "regex" for rule in check.rules)
+    return are_files and check.identity != "content" and all(rule.compare != "regex" for rule in check.rules)
 
 
 async def _as_a_whole(
@@ -244,7 +244,7 @@ async def _believed(judged: Judged, doubts: Doubts | None) -> Judged:
 
 async def _doubts_of(settings: Settings, check: Check, stack: AsyncExitStack) -> Doubts | None:
     """None where the ledger can name what the stores hold. Raises RecordsUnavailable and NothingRecorded."""
-    if check.identity != "none":
+    if not check.is_two_way:
         return None
     admin = Admin(socket_of(settings))
     asker = await stack.enter_async_context(admin) if admin.is_there() else None
@@ -256,8 +256,8 @@ async def _doubts_of(settings: Settings, check: Check, stack: AsyncExitStack) ->
 
 async def records_of(settings: Settings, check: Check, span: Span, stack: AsyncExitStack) -> tuple[Records, str]:
     """The record, and how it is said in the report."""
-    if check.identity == "none":
-        return NoRecords(), "two-way: the ledger cannot name what these stores hold (identity: none)"
+    if check.is_two_way:
+        return NoRecords(), f"two-way: the ledger cannot name what these stores hold (identity: {check.identity})"
     admin = Admin(socket_of(settings))
     if not admin.is_there():
         return NoRecords(), "two-way: no instance is running"

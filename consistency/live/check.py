@@ -52,7 +52,7 @@ OWED_FOR: Final = 5 * SECOND
 PRUNE_EVERY: Final = 60 * SECOND
 ENOUGH_COMPARED: Final = 1000
 """Events after which a rule that matched none of them is told."""
-TWO_WAY: Final = "two-way: the ledger cannot name what these stores hold (identity: none)"
+TWO_WAY: Final = "two-way: the ledger cannot name what these stores hold (identity: {})"
 
 
 class LiveCheck:
@@ -104,7 +104,7 @@ class LiveCheck:
         return CheckStats(
             routes=list(self._check.routes),
             epoch=self._epoch,
-            record=TWO_WAY if self._is_two_way else "three-way",
+            record=TWO_WAY.format(self._check.identity) if self._is_two_way else "three-way",
             judged_until=min(state.cursor, self._wall()),
             settle=self._visibility.settle / SECOND,
             pending=self._pending,
@@ -136,7 +136,7 @@ class LiveCheck:
 
     @property
     def _is_two_way(self) -> bool:
-        return self._check.identity == "none"
+        return self._check.is_two_way
 
     # --- life ----------------------------------------------------------------------------------------------
 
