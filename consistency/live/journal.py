@@ -239,10 +239,16 @@ class Journal:
         )
 
     def _news(self, window: Span, against: list[Finding]) -> list[Finding]:
-        """Those of the first KEPT that were not held against new in this window before, however often it was judged."""
+        """Those of the first KEPT that were not held against new in this window before, however often it was judged.
+
+        Several may bear one identity, as points of a series do: then so many of them are told apart by their number.
+        """
         news = []
+        seen: Counter[tuple[str, Class]] = Counter()
         for each in against[:KEPT]:
-            row = (window.start, each.key.identity, str(each.kind))
+            name, number = each.key.identity, seen[each.key.identity, each.kind]
+            seen[name, each.kind] += 1
+            row = (window.start, f"{name}\n{number}" if number else name, str(each.kind))
             if not self.db.execute("SELECT 1 FROM held WHERE home = ? AND identity = ? AND class = ?", row).fetchall():
                 self.db.execute("INSERT INTO held VALUES (?, ?, ?)", row)
                 news.append(each)

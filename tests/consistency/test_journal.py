@@ -112,6 +112,14 @@ def test_an_identity_that_turns_out_to_be_of_another_class_is_checked_once(tmp_p
     assert (kept.state.checked, kept.state.trial.settled, kept.state.trial.mismatches) == (5, 5, 1)
 
 
+def test_points_of_one_series_are_held_against_new_one_by_one(tmp_path: Path) -> None:
+    kept = journal(tmp_path)
+    point = finding("series", Class.UNRECORDED)
+    for number, trial in ((3, 3), (1, 3), (5, 5)):
+        keep(kept, judged(1000, *[point] * number, equal=1))
+        assert kept.state.trial.mismatches == trial
+
+
 def test_what_is_not_new_s_fault_is_not_held_against_it(tmp_path: Path) -> None:
     kept = journal(tmp_path)
     not_news = [

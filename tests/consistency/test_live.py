@@ -534,6 +534,17 @@ async def test_without_names_it_goes_by_what_is_owed_at_all(tmp_path: Path) -> N
         assert (await stage.until(70)).classes == {"equal": 30}
 
 
+async def test_rows_of_one_name_are_held_against_new_each_by_itself(tmp_path: Path) -> None:
+    async with scene(tmp_path, identity="content", only_new="compare") as stage:
+        stage.start()
+        stage.route(25)
+        stage.event("there", 20)
+        for second in range(21, 26):
+            stage.store("old", "sensor", BEGIN + second * SECOND)
+        said = await stage.until(60)
+        assert (said.classes["equal"], said.classes["unrecorded"], said.trial.mismatches) == (1, 5, 5)
+
+
 async def test_without_names_what_was_owed_a_moment_ago_is_waited_for(tmp_path: Path) -> None:
     async with scene(tmp_path, identity="none") as stage:
         stage.start()
