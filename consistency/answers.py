@@ -24,7 +24,7 @@ from yarl import URL
 
 from config.answers import CompareAnswers
 from config.model import Route, Settings
-from consistency.compare import general
+from consistency.compare import LONGEST_PATH, MOST_PATHS, OTHER_PATHS, general
 from consistency.rules import Incomparable, Rules
 from proxy.core.answers import LONGEST, Answered, AnsweredPair, AnswerStats, FieldFigures
 
@@ -32,11 +32,6 @@ log = logging.getLogger(__name__)
 
 SAMPLES: Final = 10
 """Events that differ and are shown."""
-MOST_PATHS: Final = 500
-"""Paths that have figures of their own; bodies with names made of data have no end of them."""
-OTHER_PATHS: Final = "(other paths)"
-LONGEST_PATH: Final = 200
-"""Characters of a path that has figures of its own: names may be made of data, too."""
 MOST_DECODED: Final = 4 * LONGEST
 """Bytes of a body without its coding."""
 RELATIVE: Final = 0.2

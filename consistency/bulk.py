@@ -30,9 +30,9 @@ from consistency.documents import taken_apart
 from consistency.identity import PROBE
 from consistency.judge import UNTOLD
 from consistency.places import ByName, ByTime, number_of
-from consistency.report import KEPT
 from consistency.rows import Row, Span
 from consistency.rules import LOOKS, Rules, tokens
+from consistency.shown import KEPT
 from consistency.stores.files import MEMORY, FilesStore, connect, translated
 from consistency.stores.files_table import FLOATS, Table, WrongValue, kind_of
 from consistency.stores.protocol import Store

@@ -9,7 +9,7 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 from config.probe import Checkpoint, filled
-from consistency.report import shown
+from consistency.shown import shown
 from consistency.stores import pointers
 from consistency.stores.errors import StoreError
 from consistency.stores.http import HttpSession, read_secret

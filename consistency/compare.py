@@ -10,7 +10,7 @@ Nothing here reads a store or a clock; what has to be read again, and when, is i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from consistency.classes import (
@@ -34,6 +34,10 @@ from proxy.core.owed import DELIVERED
 TIME_PATH: Final = "(time)"
 ROWS_PATH: Final = "(rows)"
 """In the place of a path: the times of two rows differ; one store has fewer rows than there were events."""
+MOST_PATHS: Final = 500
+LONGEST_PATH: Final = 200
+OTHER_PATHS: Final = "(other paths)"
+"""Paths with figures of their own, and their characters: names may be made of data, and have no end."""
 MOST_COPIES: Final = 20
 """Rows of one identity that are compared with each other; what is behind them is compared in order."""
 AT_BOTH: Final = Record.of(DELIVERED, DELIVERED)
@@ -276,7 +280,9 @@ class Counts:
     def __init__(self) -> None:
         self.classes: Counter[Class] = Counter()
         self.fields: Counter[str] = Counter()
-        """Identities that differ at a path; indexes of lists count as one path, `*`."""
+        """Identities that differ at a path, of MOST_PATHS; indexes of lists count as one path, `*`. One that differs at
+        several of the others is counted for each.
+        """
         self.tolerated: Counter[str] = Counter()
         self.enriched = 0
 
@@ -287,9 +293,9 @@ class Counts:
             return
         self.enriched += finding.enriched
         if finding.differences:
-            self.fields.update({general(each.path) for each in finding.differences})
+            _add(self.fields, dict.fromkeys((general(each.path) for each in finding.differences), 1))
         if finding.tolerated:
-            self.tolerated.update({general(path) for path in finding.tolerated})
+            _add(self.tolerated, dict.fromkeys(map(general, finding.tolerated), 1))
 
     @property
     def settled(self) -> int:
@@ -309,9 +315,15 @@ class Counts:
     def merge(self, other: Counts) -> None:
         """Add another window's."""
         self.classes.update(other.classes)
-        self.fields.update(other.fields)
-        self.tolerated.update(other.tolerated)
+        _add(self.fields, other.fields)
+        _add(self.tolerated, other.tolerated)
         self.enriched += other.enriched
+
+
+def _add(counted: Counter[str], more: Mapping[str, int]) -> None:
+    for path, number in more.items():
+        is_known = path in counted or (len(counted) < MOST_PATHS and len(path) <= LONGEST_PATH)
+        counted[path if is_known else OTHER_PATHS] += number
 
 
 def general(path: str) -> str:

@@ -33,6 +33,7 @@ from consistency.parts import NoRoom, Part, Parts
 from consistency.recorded import Recorded, Records, RecordsUnavailable
 from consistency.rows import Key, Row, Span
 from consistency.rules import Incomparable
+from consistency.shown import KEPT, short, small
 from consistency.stores.errors import StoreError
 from consistency.stores.protocol import Store
 from proxy.core.event import NEW, OLD
@@ -72,10 +73,11 @@ class Stray(NamedTuple):
 class Judged:
     """A window and what was found in it.
 
-    findings: mismatches, and what the ledger explains (dead, refused, ...), in order of time, at most MOST_FINDINGS of
-    a class; counts: over all; strays: rows of other windows, which these cannot know by themselves; inconclusive: why
-    nothing can be said, or empty; then nothing is counted; latest: seconds after the first reading at which something
-    late was seen, 0 when nothing was late; against_new: findings that count against new, also those that are not listed
+    findings: mismatches, and what the ledger explains (dead, refused, ...), in order of time, at most MOST_FINDINGS
+    of a class, with values as reports show them; counts: over all; strays: rows of other windows, which these
+    cannot know by themselves; inconclusive: why nothing can be said, or empty; then nothing is counted; latest:
+    seconds after the first reading at which something late was seen, 0 when nothing was late; against_new: findings
+    that count against new, also those that are not listed
     """
 
     window: Span
@@ -319,4 +321,5 @@ def _tell(judged: Judged, findings: dict[str, Finding], missing: set[str]) -> No
         judged.counts.add(told)
         if told.kind not in UNTOLD:
             judged.against_new += told.is_against_new
-            judged.findings.append(told)
+            is_one_of_few = judged.counts.classes[told.kind] <= KEPT
+            judged.findings.append(short(told) if is_one_of_few else small(told))

@@ -33,9 +33,9 @@ from consistency.identity import PROBE, text_of
 from consistency.judge import Sleep
 from consistency.ledger import Asker
 from consistency.recorded import RecordsUnavailable
-from consistency.report import shown
 from consistency.rows import Key, Row
 from consistency.rules import Incomparable, Rules
+from consistency.shown import shown
 from consistency.stores import pointers
 from consistency.stores.errors import StoreError
 from consistency.stores.protocol import Store

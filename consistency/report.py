@@ -12,21 +12,17 @@ from consistency.classes import MISMATCHES, Class
 from consistency.compare import Counts, Finding
 from consistency.judge import Judged
 from consistency.rows import Span
+from consistency.shown import KEPT, small
 
 BY_ROWS: Final = "rows"
 BY_SUMS: Final = "sums"
 """How deep a check looked: at every row, or at those alone of which sums over many of them differ."""
-KEPT: Final = 1000
-"""Findings of a class that are kept; all are counted."""
 MOST_REASONS: Final = 20
-MOST_DIFFERENCES: Final = 20
-"""Windows that could not be read, and paths of one finding, that are told."""
+"""Windows that could not be read that are told."""
 ALWAYS: Final = MISMATCHES | {Class.EQUAL}
 """Classes that are told also when nothing is of them."""
 MOST_BINS: Final = 120
 """Of the span, in which counts are told over time."""
-VALUE_LENGTH: Final = 200
-"""Characters of a value in a report."""
 
 
 class Report:
@@ -185,14 +181,6 @@ class _Bin:
         }
 
 
-def small(finding: Finding) -> Finding:
-    """With values as a report shows them: a row may hold megabytes."""
-    few = finding.differences[:MOST_DIFFERENCES]
-    return finding._replace(
-        differences=tuple(each._replace(old=shown(each.old), new=shown(each.new)) for each in few), tolerated=()
-    )
-
-
 def told(finding: Finding) -> dict[str, Any]:
     """One finding as JSON."""
     return {
@@ -205,32 +193,6 @@ def told(finding: Finding) -> dict[str, Any]:
             {"path": each.path, "reason": each.reason, "old": each.old, "new": each.new} for each in finding.differences
         ],
     }
-
-
-def shown(value: Any) -> Any:
-    """A value as JSON can have it: what is long is cut, bytes are hexadecimal, what is no JSON number is text."""
-    if isinstance(value, bytes):
-        return _cut(value.hex())
-    if isinstance(value, str):
-        return _cut(value)
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return str(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53:
-        return str(value)
-    if isinstance(value, dict | list):
-        text = repr(value)
-        return _cut(text) if len(text) > VALUE_LENGTH else _shown_parts(value)
-    return value
-
-
-def _shown_parts(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): shown(each) for name, each in value.items()}
-    return [shown(each) for each in value]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= VALUE_LENGTH else f"{text[: VALUE_LENGTH - 3]}..."
 
 
 def iso(at: int) -> str:

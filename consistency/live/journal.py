@@ -25,8 +25,9 @@ from config.consistency import Check
 from consistency.classes import Class
 from consistency.compare import Finding
 from consistency.judge import YOUNG, Judged
-from consistency.report import KEPT, small, told
+from consistency.report import told
 from consistency.rows import Key, Span
+from consistency.shown import KEPT, small
 from consistency.windows import Windows
 from proxy.core.checked import Trial
 

@@ -17,14 +17,13 @@ from config.model import Route, Settings
 from config.rules import FieldRule
 from consistency.answers import (
     MOST_DECODED,
-    MOST_PATHS,
-    OTHER_PATHS,
     SAMPLES,
     AnswerCheck,
     Asking,
     answer_checks,
     fields_of,
 )
+from consistency.compare import MOST_PATHS, OTHER_PATHS
 from proxy.core.answers import Answered, AnsweredPair
 
 pytestmark = pytest.mark.asyncio

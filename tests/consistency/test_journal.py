@@ -12,8 +12,8 @@ from consistency.classes import Class
 from consistency.compare import Counts, Finding
 from consistency.judge import Judged, Stray
 from consistency.live.journal import KEPT_FOR, SAMPLES, Journal
-from consistency.report import KEPT
 from consistency.rows import Key, Span
+from consistency.shown import KEPT
 from consistency.windows import WindowState
 
 SIZE, BEGIN, HORIZON = 10, 1000, 500

@@ -8,12 +8,13 @@ import pytest
 
 from config.rules import FieldRule
 from consistency.classes import Record
-from consistency.compare import TIME_PATH, Judge, TimeRule
+from consistency.compare import MOST_PATHS, OTHER_PATHS, TIME_PATH, Counts, Judge, TimeRule
 from consistency.identity import Naming
 from consistency.judge import BACK_OFF, YOUNG, Checker, Judged
 from consistency.recorded import NoRecords, RecordsUnavailable
 from consistency.rows import Row, Span
 from consistency.rules import Rules
+from consistency.shown import KEPT, MOST_DIFFERENCES, VALUE_LENGTH
 from consistency.stores.errors import StoreDenied, StoreUnreachable
 from consistency.stores.protocol import Traits
 from proxy.core import owed
@@ -83,6 +84,35 @@ async def test_events_of_probes_are_in_no_count_and_no_finding() -> None:
 async def test_an_empty_window_has_no_rate() -> None:
     judged = await Stand().judge()
     assert (classes(judged), judged.counts.rate) == ({}, None)
+
+
+async def test_what_is_found_takes_little_however_large_rows_are() -> None:
+    stand = Stand()
+    for number in range(KEPT + 5):
+        names = [f"n{number}-{each}" for each in range(30)]
+        stand.both(f"e{number}", 60 + number % 60, None, **dict.fromkeys(names, "x" * 1000))
+        stand.new.drop(f"e{number}")
+        stand.new.put([Row(f"e{number}", 60 + number % 60, dict.fromkeys(names, "y" * 1000))])
+        stand.records.put(f"e{number}", 60 + number % 60, BOTH)
+    judged = await stand.judge()
+    assert classes(judged) == {"different": KEPT + 5}
+    values = [value for each in judged.findings for said in each.differences for value in (said.old, said.new)]
+    assert {len(value) for value in values} == {VALUE_LENGTH}
+    assert sorted(len(each.differences) for each in judged.findings) == [MOST_DIFFERENCES] * 5 + [30] * KEPT
+    fields = judged.counts.fields
+    assert (len(fields), fields[OTHER_PATHS]) == (MOST_PATHS + 1, 30 * (KEPT + 5) - MOST_PATHS)
+    merged = Counts()
+    for _ in range(3):
+        merged.merge(judged.counts)
+    assert (len(merged.fields), sum(merged.fields.values())) == (MOST_PATHS + 1, 3 * 30 * (KEPT + 5))
+
+
+async def test_a_path_as_long_as_a_value_has_no_figures_of_its_own() -> None:
+    stand = Stand()
+    stand.old.put([Row("a", 70, {"n" * 300: 1})])
+    stand.new.put([Row("a", 70, {"n" * 300: 2})])
+    stand.records.put("a", 70, BOTH)
+    assert (await stand.judge()).counts.fields == {OTHER_PATHS: 1}
 
 
 async def test_edges_are_half_open() -> None:

@@ -12,9 +12,10 @@ from config.rules import FieldRule
 from consistency.classes import MISMATCHES, Class
 from consistency.compare import Finding
 from consistency.judge import Judged
-from consistency.report import KEPT, MOST_REASONS, VALUE_LENGTH, Report, iso, shown
+from consistency.report import MOST_REASONS, Report, iso
 from consistency.rows import Key, Span
 from consistency.rules import Difference
+from consistency.shown import KEPT, VALUE_LENGTH, shown
 from proxy.cli import verify_view
 
 SPAN = Span(1_769_860_800_000_000_000, 1_769_864_400_000_000_000)

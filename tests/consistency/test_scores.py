@@ -12,9 +12,10 @@ from consistency.compare import Judge, TimeRule
 from consistency.grid import Grid
 from consistency.identity import Naming
 from consistency.judge import Checker
-from consistency.report import KEPT, Report
+from consistency.report import Report
 from consistency.rows import Span
 from consistency.rules import Rules
+from consistency.shown import KEPT
 from consistency.verify import OneWindow, all_windows
 from tests.consistency.fakes import Clock, MemoryRecords, MemoryStore
 from tests.consistency.generated import FAULTS, RULES, STEP, Generated
