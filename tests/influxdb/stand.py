@@ -72,9 +72,11 @@ class Stand:
         """Wait until nothing is pending; the receipts, with which the ledger's sums agree."""
         return (await settled(self.admin, least))[1]
 
-    async def status_when(self, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The whole status as soon as something shows in it; processes tell of themselves four times a second."""
-        async with asyncio.timeout(15):
+    async def status_when(self, is_so: Callable[[dict[str, Any]], bool], within: float = 15) -> dict[str, Any]:
+        """The whole status as soon as something shows in it; processes tell of themselves four times a second. within:
+        seconds.
+        """
+        async with asyncio.timeout(within):
             while not is_so(found := await self.admin.ask("GET", "/api/v1/status")):
                 await asyncio.sleep(0.05)
         return dict(found)
@@ -114,14 +116,17 @@ def configuration(old: InfluxDB, new: InfluxDB, backend: dict[str, Any], route: 
     return document
 
 
+def check_of(old: InfluxDB, new: InfluxDB, **check: Any) -> dict[str, Any]:
+    """A check of both databases. check: more keys of it."""
+    stores = {"old": old, "new": new}.items()
+    sides = {side: {"influxdb1": {"url": influx.url, "database": DATABASE}} for side, influx in stores}
+    return {"routes": ["points"], "identity": "none"} | sides | check
+
+
 def with_check(opened: Stand, **check: Any) -> Path:
     """A configuration beside the instance's, with a check of both databases."""
     document = yaml.safe_load(opened.instance.config_path.read_text())
-    sides = {
-        side: {"influxdb1": {"url": influx.url, "database": DATABASE}}
-        for side, influx in (("old", opened.old), ("new", opened.new))
-    }
-    document["consistency"] = [{"routes": ["points"], "identity": "none"} | sides | check]
+    document["consistency"] = [check_of(opened.old, opened.new, **check)]
     path = opened.directory / "verify.yaml"
     path.write_text(yaml.safe_dump(document))
     return path
@@ -129,9 +134,14 @@ def with_check(opened: Stand, **check: Any) -> Path:
 
 @asynccontextmanager
 async def stand(
-    *, backend: dict[str, Any] | None = None, passwords: tuple[str, str] = ("", ""), **route: Any
+    *,
+    backend: dict[str, Any] | None = None,
+    passwords: tuple[str, str] = ("", ""),
+    live: dict[str, Any] | None = None,
+    **route: Any,
 ) -> AsyncIterator[Stand]:
-    """A running stand. route: keys of the example's first route; passwords: of old and new, whom all may enter without.
+    """A running stand. route: keys of the example's first route; passwords: of old and new, whom all may enter without;
+    live: keys of a check that goes on all the time, none without.
 
     With passwords the daemon adds each side's credential, unless `backend` says otherwise.
     """
@@ -141,7 +151,10 @@ async def stand(
     for influx, password in ((old, passwords[0]), (new, passwords[1])):
         if password:
             more[influx.name] = {"authorization": influx.authorization} | more.get(influx.name, {})
-    opened = Stand(directory, old, new, Instance(directory, configuration(old, new, more, route)))
+    document = configuration(old, new, more, route)
+    if live is not None:
+        document["consistency"] = [check_of(old, new, **live)]
+    opened = Stand(directory, old, new, Instance(directory, document))
     try:
         await opened.start()
         yield opened
