@@ -199,7 +199,10 @@ class Journal:
     def prune(self, now: int) -> None:
         """Leave out what is past its time."""
         with self.db:
-            for table, column in (("judged", "start"), ("finding", "home"), ("stray", "home"), ("held", "home")):
+            # What was held against new matters while a window may be judged once more.
+            last = min(now - self.windows.horizon - self.windows.size, *self.windows.reopened, self.windows.cursor)
+            self.db.execute("DELETE FROM held WHERE home < ?", (last,))
+            for table, column in (("judged", "start"), ("finding", "home"), ("stray", "home")):
                 before = min(now - KEPT_FOR, self.windows.cursor)
                 self.db.execute(f"DELETE FROM {table} WHERE {column} < ?", (before,))  # noqa: S608 - our own names
             self.windows.forget(now - YOUNG, now)

@@ -233,6 +233,27 @@ def test_reports_are_kept_for_their_time(tmp_path: Path) -> None:
     assert journal(tmp_path).windows.cursor == 1020, "and nothing is judged twice for that"
 
 
+def test_what_was_held_against_new_is_kept_as_long_as_its_window_may_be_judged_again(tmp_path: Path) -> None:
+    kept = journal(tmp_path)
+    for start in (1000, 1010):
+        keep(kept, judged(start, finding(f"e{start}", Class.LOST, "new")))
+
+    def held() -> list[int]:
+        return [home for (home,) in kept.db.execute("SELECT home FROM held ORDER BY home")]
+
+    last = 1010 + HORIZON
+    kept.prune(last)
+    assert held() == [1000, 1010]
+    with kept.db:
+        kept.note([1005], last - 1)
+    kept.prune(last + 10 * SIZE)
+    assert held() == [1000, 1010], "it is to be judged once more"
+    keep(kept, judged(1000, finding("e1000", Class.LOST, "new")))
+    assert kept.state.trial.lost == 2, "and nothing is held against new twice"
+    kept.prune(last + 2 * SIZE)
+    assert held() == []
+
+
 def test_another_kind_of_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "events.db").write_bytes(b"no database" * 100)
     with pytest.raises(apsw.NotADBError):
