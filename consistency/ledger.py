@@ -39,6 +39,7 @@ FEW: Final = 50
 """Pending receipts that are asked for at once, where one that is still pending says enough."""
 
 _PENDING: Final = f"(old = {owed.PENDING} OR new = {owed.PENDING})"
+_DEFERRED: Final = f"(old = {owed.DEFERRED} OR new = {owed.DEFERRED})"
 
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS receipt (
@@ -46,6 +47,7 @@ CREATE TABLE IF NOT EXISTS receipt (
     old INTEGER, old_tries INTEGER, new INTEGER, new_tries INTEGER);
 CREATE INDEX IF NOT EXISTS by_identity ON receipt (identity);
 CREATE INDEX IF NOT EXISTS by_time ON receipt (at);
+CREATE INDEX IF NOT EXISTS deferred ON receipt (seq) WHERE {_DEFERRED};
 CREATE INDEX IF NOT EXISTS pending ON receipt (at) WHERE {_PENDING};
 CREATE TABLE IF NOT EXISTS place (route TEXT PRIMARY KEY, after_seq INTEGER NOT NULL);
 """
@@ -110,8 +112,8 @@ class LedgerRecords:
     and is foreign; without one it is judged by both stores alone.
 
     db: where the index is kept, for who goes on later; a temporary file without one. on_receipts: is given the event
-    times of new receipts, and of those that were acknowledged since, within the transaction that takes them in, so that
-    what it writes to `db` is kept with them.
+    times of new receipts, and of those that were acknowledged or carried over since, within the transaction that takes
+    them in, so that what it writes to `db` is kept with them.
     """
 
     def __init__(
@@ -137,6 +139,8 @@ class LedgerRecords:
         self._after = {route: kept.get(route, 0) for route in routes}
         self._from_ns: int | None = None
         self._gaps: list[tuple[int, int]] = []
+        self._deferred_after = 0
+        """Of what is deferred, the receipt that was asked about last."""
         self._delay = LEAST_DELAY
         """How long events took from their own time until they were accepted, at most; nanoseconds."""
         self.timeless = 0
@@ -198,6 +202,13 @@ class LedgerRecords:
             asked |= seqs
         return False
 
+    async def look_at_deferred(self) -> None:
+        """Ask anew about some of what is kept for a rollback: after one it is owed, in windows that were judged."""
+        query = f"SELECT seq FROM receipt WHERE {_DEFERRED} AND seq > ? ORDER BY seq LIMIT {STATES_PAGE}"
+        seqs = [int(seq) for (seq,) in self._db.execute(query, (self._deferred_after,))]
+        await self._ask_again(seqs)
+        self._deferred_after = seqs[-1] if len(seqs) == STATES_PAGE else 0
+
     def newest(self, limit: int, after: int) -> list[Newest]:
         """The latest receipts behind a number, at most so many, the latest first."""
         query = "SELECT seq, identity, at, old, new FROM receipt WHERE seq > ? ORDER BY seq DESC LIMIT ?"
@@ -237,7 +248,7 @@ class LedgerRecords:
             page = await self._admin.ask("ledger/settled", seqs=",".join(map(str, batch)))
             gone = set(batch) - {row[0] for row in page["rows"]}
             with self._db:
-                self._on_receipts(self._acknowledged_since(page["rows"]))
+                self._on_receipts(self._changed(page["rows"]))
                 self._db.executemany(
                     "UPDATE receipt SET old = ?, old_tries = ?, new = ?, new_tries = ? WHERE seq = ? AND id = ?",
                     [(*row[5:9], row[0], row[1]) for row in page["rows"]],
@@ -245,14 +256,17 @@ class LedgerRecords:
                 # Dropped when it was settled, who knows how; what is known of others stays as it was.
                 self._db.executemany(f"DELETE FROM receipt WHERE seq = ? AND {_PENDING}", [(seq,) for seq in gone])
 
-    def _acknowledged_since(self, rows: list[list[Any]]) -> list[int]:
-        """Event times of those that a side has acknowledged and had not when they were read last."""
+    def _changed(self, rows: list[list[Any]]) -> list[int]:
+        """Event times of those that a side has acknowledged since they were read last, or is owed after a rollback."""
         now = {row[0]: (row[5], row[7]) for row in rows}
         query = "SELECT seq, at, old, new FROM receipt WHERE seq IN (SELECT value FROM json_each(?))"
         return [
             at
             for seq, at, *before in self._db.execute(query, (orjson.dumps(list(now)).decode(),))
-            if any(state == owed.DELIVERED != known for state, known in zip(now[seq], before, strict=True))
+            if any(
+                state == owed.DELIVERED != known or known == owed.DEFERRED != state
+                for state, known in zip(now[seq], before, strict=True)
+            )
         ]
 
     def _take(self, route: str, rows: list[list[Any]], after_seq: int) -> None:

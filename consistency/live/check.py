@@ -231,6 +231,7 @@ class LiveCheck:
             await source.look(now)
         else:
             await source.refresh()
+            await source.look_at_deferred()
             await self._visibility.look(stores, source, now, checker.precision)
         pending = late = 0
         trouble = ""

@@ -50,6 +50,31 @@ async def test_events_of_a_span_over_many_pages() -> None:
     assert found == [Recorded(f"e{number}", BOTH, number, (f"e{number}",)) for number in range(2, 9)]
 
 
+async def test_what_is_deferred_is_asked_about_some_at_a_time_until_it_is_owed() -> None:
+    ledger = Ledger(page=2000)
+    for number in range(STATES_PAGE + 100):
+        ledger.add(f"e{number}", number, old=DEFERRED)
+    noted: list[int] = []
+    read = LedgerRecords(ledger, ["events"], by_event_id, on_receipts=noted.extend)
+    await read.refresh()
+    noted.clear()
+    for _ in range(2):
+        await read.look_at_deferred()
+    assert noted == [], "nothing is new"
+    ledger.change("e7", PENDING, DELIVERED)
+    ledger.change(f"e{STATES_PAGE + 7}", DELIVERED, DELIVERED)
+    ledger.asked.clear()
+    for _ in range(2):
+        await read.look_at_deferred()
+    assert sorted(noted) == [7, STATES_PAGE + 7]
+    assert [len(seqs.split(",")) for seqs in ledger.questions("ledger/settled", "seqs")] == [STATES_PAGE, 100]
+    assert await read.is_pending(Span(7, 8))
+    ledger.asked.clear()
+    for _ in range(2):
+        await read.look_at_deferred()
+    assert sum(len(seqs.split(",")) for seqs in ledger.questions("ledger/settled", "seqs")) == STATES_PAGE + 98
+
+
 async def test_identities_by_name_whatever_their_time_is() -> None:
     ledger = Ledger()
     for number in range(10):

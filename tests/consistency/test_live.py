@@ -15,7 +15,7 @@ from config.consistency import Check
 from consistency.live.check import HORIZON, LONGEST_PAUSE, LiveCheck
 from consistency.windows import LEAST_SETTLE
 from proxy.core.checked import CheckStats
-from proxy.core.owed import DELIVERED, NOT_OWED, PENDING
+from proxy.core.owed import DEFERRED, DELIVERED, NOT_OWED, PENDING
 from proxy.core.routing import Dials, Routing
 from tests.consistency.fakes import Ledger
 
@@ -243,6 +243,25 @@ async def test_an_outage_is_pending_and_then_equal_without_a_mismatch(tmp_path: 
         assert (after.classes, after.trial.mismatches) == ({"equal": 70}, 0)
         assert after.pending == 0
         assert after.judged_until > BEGIN + 70 * 60 * SECOND
+
+
+async def test_what_is_carried_over_after_a_rollback_has_its_window_judged_once_more(tmp_path: Path) -> None:
+    """Split: new answered these, and they were kept for old. One of them old acknowledges, and does not store."""
+    async with scene(tmp_path) as stage:
+        stage.start()
+        stage.route(25, copy="none")
+        for number in range(5):
+            stage.event(f"e{number}", number, "new", old=DEFERRED)
+        assert (await stage.until(60)).classes == {"one-sided": 5}
+        for number in range(5):
+            stage.ledger.change(f"e{number}", PENDING, DELIVERED)
+        assert (await stage.until(75)).pending == 1
+        for number in range(5):
+            stage.ledger.change(f"e{number}", DELIVERED, DELIVERED)
+            if number != 3:
+                stage.store("old", f"e{number}", BEGIN + number * SECOND)
+        said = await stage.until(110)
+        assert (said.classes, said.trial.mismatches) == ({"one-sided": 5, "equal": 4, "lost": 1}, 0)
 
 
 @pytest.mark.parametrize("age", [100, 700])
