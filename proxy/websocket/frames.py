@@ -170,6 +170,11 @@ class FrameReader:
         return not self._held and not self._kind
 
     @property
+    def is_in_fragments(self) -> bool:
+        """Has a message begun of which whole frames are here, and not the last one?"""
+        return self._kind != 0
+
+    @property
     def held(self) -> int:
         """Bytes that are kept here."""
         return len(self._held) + len(self._raw) + len(self._payload)

@@ -96,12 +96,18 @@ class Intake:
         elif not self._began_at:
             self._began_at = now
             self._session.watch()
+        elif items and self._is_another(items):
+            self._began_at = now
         if self._waiting:
             self._waiting += items
         else:
             self._take(items)
         if self._counted or reader.held > _SMALL:
             self.count()
+
+    def _is_another(self, items: list[Item]) -> bool:
+        """Has what is not whole begun behind these? Control frames in between its own do not end a message."""
+        return not self._reader.is_in_fragments or any(type(item) is Message for item in items)
 
     def _take(self, items: list[Item]) -> None:
         """Act on what was read; what there is no room for waits, and the client with it."""
@@ -416,6 +422,11 @@ class Intake:
         if self._session.plane.budget.is_short:
             waited *= 10
         return waited > self._session.service.http.limits.body_timeout
+
+    def resumed(self, now: float) -> None:
+        """The client is read on: the rest of a message has its time from now on, for it could not come before."""
+        if self._began_at:
+            self._began_at = now
 
     def forget(self) -> None:
         """Nothing of it is wanted any more."""

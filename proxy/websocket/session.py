@@ -220,7 +220,8 @@ class Session:
     def read_on(self) -> None:
         """Read on, if nothing speaks against it."""
         if self._transport is not None and not self.intake.is_held and not self._is_full:
-            self.heard_at = monotonic()
+            self.heard_at = now = monotonic()
+            self.intake.resumed(now)
             self._transport.resume_reading()
 
     def pause_writing(self) -> None:

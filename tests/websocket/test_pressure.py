@@ -141,6 +141,49 @@ async def test_a_message_in_fragments_that_does_not_end_is_given_up_however_live
         assert (await client.closed())[0] == 1008
 
 
+async def stream(client: HandClient, piece: int) -> int:
+    """Messages for much longer than the rest of one may take, none of whose ends is a read's; how many were whole."""
+    data = b"".join(sent(BINARY, b"%04d" % n * 70) for n in range(40))
+    at = 0
+    while at + piece < len(data):
+        client.send(data[at : at + piece])
+        at += piece
+        await asyncio.sleep(0.03)
+    return at // len(sent(BINARY, bytes(280)))
+
+
+async def test_a_client_that_never_stops_sending_is_no_slow_one() -> None:
+    async with by_hand(limits={"body_timeout": "300ms"}) as stand:
+        client = await stand.rig.by_hand()
+        whole = await stream(client, 301)  # each read ends in the middle of a message
+        await until(lambda: len(stand.old.got) == len(stand.new.got) == whole, "all that was whole")
+        assert stand.rig.counted("websocket_slow_messages") == 0
+
+
+async def test_the_beginning_of_a_message_behind_a_ping_is_no_slow_one() -> None:
+    async with by_hand(limits={"body_timeout": "300ms"}) as stand:
+        client = await stand.rig.by_hand()
+        frames = sent(PING, b"x" * 100) * 30
+        for at in range(50, len(frames), 106):
+            client.send(frames[max(0, at - 106) : at])
+            await asyncio.sleep(0.03)
+        assert stand.rig.counted("websocket_slow_messages") == 0
+
+
+async def test_the_time_of_a_message_stands_still_while_its_client_is_held_up(paired: Opens) -> None:
+    async with paired(limits={"body_timeout": "300ms"}) as rig:
+        client = await rig.by_hand()
+        rig.rig.marks.set_flag(LOW_DISK, True)
+        message = sent(TEXT, text(2).encode())
+        client.send(sent(TEXT, text(1).encode()) + message[:9])
+        await asyncio.sleep(0.6)
+        rig.rig.marks.set_flag(LOW_DISK, False)
+        await until(lambda: rig.old.got == [text(1)], "it is taken")
+        await asyncio.sleep(0.15)
+        client.send(message[9:])
+        await until(lambda: rig.old.got == [text(1), text(2)], "and so is what could not come meanwhile")
+
+
 # no room
 
 
