@@ -574,7 +574,11 @@ class Route(Frozen):
     copy_wait: ShortDuration = Field(
         0.005, description="wait for a copy after the authority's answer before the ledger takes it"
     )
-    drain_wait: Duration = Field(1.0, description="wait for a backlog of the event's bucket at its authority to drain")
+    drain_wait: Duration = Field(
+        1.0,
+        description="wait for a backlog of the event's bucket at its authority to drain; in a WebSocket session where it "
+        "would end else, or a reply be missed, and for the first handshake with a side that had no part before",
+    )
     trigger: Trigger = Field(Trigger(), description="automatic revert", examples=["{error_rate: 1%}"])
     rollout: Plan | None = Field(
         None,

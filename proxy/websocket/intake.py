@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from proxy.core.authority_down import Remedy, remedy
 from proxy.core.choose import Choice
 from proxy.core.event import BOTH, NEW, OLD, Event
 from proxy.core.owed import LOST
+from proxy.core.routing import COPY_NONE
 from proxy.http.head import RequestHead
 from proxy.http.route import COPY
 from proxy.http.values import MAX_VALUE, Reader, is_safe_id
@@ -39,7 +41,7 @@ from proxy.websocket.frames import (
     close_frame,
     frame,
 )
-from proxy.websocket.upstream import OPEN
+from proxy.websocket.upstream import OPEN, Link
 
 if TYPE_CHECKING:
     from proxy.websocket.session import Session
@@ -49,14 +51,15 @@ _HOLD: Final = 0.02
 _SMALL: Final = 4096
 """Bytes of an unfinished message that the memory budget does not hear of."""
 _MOST_BUCKETS: Final = 64
+"""Of which a session remembers something."""
 
 
 class Intake:
     """Of one session. head, params, peer: of its handshake, where keys may be; name: the session's."""
 
     __slots__ = (
-        "_began_at", "_buckets", "_contexts", "_counted", "_fixed", "_head", "_missing", "_name", "_params", "_peer",
-        "_reader", "_session", "_waiting", "is_forced", "is_held",
+        "_began_at", "_buckets", "_contexts", "_counted", "_fixed", "_head", "_in_vain", "_missing", "_name", "_params",
+        "_peer", "_reader", "_session", "_waiting", "_waits_since", "is_forced", "is_held",
     )  # fmt: skip
 
     def __init__(self, session: Session, head: RequestHead, params: Mapping[str, str], peer: str, name: str) -> None:
@@ -81,6 +84,10 @@ class Intake:
         self._counted = 0
         self._began_at = 0.0
         """When the message began that is not whole yet; 0 without one."""
+        self._waits_since = 0.0
+        """Since when the message at the head waits for its authority; 0 when none does."""
+        self._in_vain: set[int] = set()
+        """Buckets whose backlog was waited for, and not drained in time."""
         self.is_forced = False
         """Was the last choice for one side alone, also while it fails?"""
         self.is_held = False
@@ -190,6 +197,16 @@ class Intake:
             return route.plan.new if self._fixed == NEW else route.plan.old
         return route.plan.choose(bucket)
 
+    @property
+    def wanted_sides(self) -> int:
+        """Mask of the sides that messages may go to as the dials are; 0 where the handshake names a side for all."""
+        if self.is_forced:
+            return 0
+        dials = self._session.route.dials
+        if dials.copy != COPY_NONE:
+            return BOTH
+        return (1 << OLD if dials.weight < 100 else 0) | (1 << NEW if dials.weight > 0 else 0)
+
     # a message
 
     def _message(self, message: Message) -> bool:
@@ -213,14 +230,17 @@ class Intake:
         bucket = self._bucket(key)
         choice = self._choose(bucket, key, has_key=has_key)
         link = session.links[choice.authority]
-        if link.is_full and link.can_take(bucket):
+        can_take = link.can_take(bucket)
+        if link.is_full if can_take else self._waits(link, choice, bucket):
             self._missing = None if has_key else message
             return False
+        if self._waits_since or self._in_vain:
+            self._waited(bucket, can_take=can_take)
         wall = time.time_ns()
         is_clients_id = event_id is not None and is_safe_id(event_id)
         if event_id is None or not is_clients_id:
             event_id = plane.ids.make(wall)
-        self._launch(message, choice, Event(
+        self._launch(message, choice, can_take, Event(
             0, event_id, route.name, key, bucket, plane.epoch, choice.authority, choice.owed, 0, choice.deferred, False,
             wall, "websocket", self._context(message.kind), payload,
             self._read(route.time_reader, payload) if route.time_reader else "",
@@ -243,11 +263,52 @@ class Intake:
             context = self._contexts[kind] = pack_context(session.handshake, message)
         return context
 
-    def _launch(self, message: Message, choice: Choice, event: Event) -> None:
-        """Record an event and send it to the sides that can have it now; the ledger delivers to the others."""
+    def _waits(self, link: Link, choice: Choice, bucket: int) -> bool:
+        """Is a message to wait until its authority can have it, for `drain_wait` at most?
+
+        For the first handshake, because the dials were just turned, in any case. For a backlog, where the session would
+        end, or its client miss a reply that it waits for: nothing goes past an older message of the session meanwhile.
+        """
+        if link.is_by_ledger or bucket in self._in_vain:
+            return False
+        if link.is_new:
+            link.open()
+        if not link.is_new and not (link.state == OPEN and self._is_worth_a_wait(choice, bucket)):
+            return False
+        now = monotonic()
+        if not self._waits_since:
+            self._waits_since = now
+            if not link.is_new:
+                self._session.service.count("waited_for_backlog")
+        if now - self._waits_since < self._session.route.settings.drain_wait:
+            return True
+        link.is_new = False
+        if len(self._in_vain) > _MOST_BUCKETS:
+            self._in_vain.clear()
+        self._in_vain.add(bucket)
+        return False
+
+    def _is_worth_a_wait(self, choice: Choice, bucket: int) -> bool:
+        """Would it otherwise cost more than time that its authority has older messages of this bucket to come?"""
+        chosen = self._remedy(choice.authority, copy_on=choice.owed == BOTH and not choice.deferred)
+        if chosen is Remedy.FAILOVER and self._session.links[1 - choice.authority].can_take(bucket):
+            return False
+        return chosen is Remedy.FAIL or self._session.replies is not None
+
+    def _waited(self, bucket: int, *, can_take: bool) -> None:
+        """A message of this bucket is taken. can_take: its authority can have it, and may be waited for again."""
+        self._waits_since = 0.0
+        if can_take:
+            self._in_vain.discard(bucket)
+
+    def _launch(self, message: Message, choice: Choice, can_take: bool, event: Event) -> None:
+        """Record an event and send it to the sides that can have it now; the ledger delivers to the others.
+
+        can_take: can its authority?
+        """
         session, bucket = self._session, event.bucket
         links, ledger, route = session.links, session.ledger, session.route
-        if not links[choice.authority].can_take(bucket):
+        if not can_take:
             links[choice.authority].open()
             if not self._without_authority(event, bucket):
                 return
@@ -306,22 +367,12 @@ class Intake:
     def _without_authority(self, event: Event, bucket: int) -> bool:
         """The authority cannot have it now: apply `on_authority_down`. False when the session ends for it."""
         session, side = self._session, event.authority
-        route, other = session.route, 1 - side
+        other = 1 - side
         if session.links[side].is_by_ledger:
             event.handed |= 1 << side  # the ledger is the way to it
             return True
         copy_on = event.owed == BOTH and not event.deferred
-        chosen = remedy(
-            route.settings.on_authority_down,
-            authority=side,
-            weight=route.dials.weight,
-            latched=route.dials.latched,
-            copy_on=copy_on,
-            sent=False,
-            client_id=event.client_id,
-        )
-        if self.is_forced:
-            chosen = Remedy.FAIL  # who asks for a side wants no other one
+        chosen = self._remedy(side, copy_on=copy_on)
         if chosen is Remedy.FAILOVER:
             link = session.links[other]
             if not link.can_take(bucket) or link.is_full:
@@ -339,11 +390,26 @@ class Intake:
         event.authority = other
         if not copy_on:
             # As for HTTP: what new answers instead of old is kept for old, behind what that has not got yet.
-            keeps = side == OLD and route.settings.carry_over
+            keeps = side == OLD and session.route.settings.carry_over
             event.owed = BOTH if keeps else 1 << other
             event.handed = 1 << OLD if keeps else 0
             event.deferred = 0
         return True
+
+    def _remedy(self, side: int, *, copy_on: bool) -> Remedy:
+        """What `on_authority_down` says of a message that was not sent to this side, its authority."""
+        if self.is_forced:
+            return Remedy.FAIL  # who asks for a side wants no other one
+        route = self._session.route
+        return remedy(
+            route.settings.on_authority_down,
+            authority=side,
+            weight=route.dials.weight,
+            latched=route.dials.latched,
+            copy_on=copy_on,
+            sent=False,
+            client_id=False,
+        )
 
     def _broadcast(self, message: Message) -> None:
         """A message of the prologue: to both sides, now and first on every connection that is made later."""

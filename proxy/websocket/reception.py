@@ -27,15 +27,14 @@ if TYPE_CHECKING:
 
 
 class Reception:
-    """Of one session. client: waits for the answer; forced: the side chosen is the only one."""
+    """Of one session. client: waits for the answer."""
 
-    __slots__ = ("_asked", "_client", "_is_forced", "_opening", "_session", "_timer")
+    __slots__ = ("_asked", "_client", "_opening", "_session", "_timer")
 
-    def __init__(self, session: Session, client: Client, opening: Opening, *, is_forced: bool) -> None:
+    def __init__(self, session: Session, client: Client, opening: Opening) -> None:
         self._session = session
         self._client: Client | None = client
         self._opening = opening
-        self._is_forced = is_forced
         self._asked = OLD
         """The side whose answer is the client's."""
         self._timer: asyncio.TimerHandle | None = None
@@ -44,12 +43,12 @@ class Reception:
         """Shake hands with the backends that messages may go to."""
         session = self._session
         session.answering = self._asked = choice.authority
-        both = choice.owed == BOTH or choice.shadow or 0 < session.route.dials.weight < 100
+        both = session.intake.wanted_sides == BOTH
         authority, other = session.links[choice.authority], session.links[1 - choice.authority]
         if authority.is_by_ledger:
-            self._agree(authority, with_other=both and not self._is_forced)
+            self._agree(authority, with_other=both)
             return
-        if both and not self._is_forced:
+        if both:
             other.open()  # first, for the authority may fail at once
         authority.open()
 

@@ -83,6 +83,8 @@ class Sessions:
         self._step = 0
         self._next_round = 0.0
         """When the next one begins, if only a few sessions were done with this one long before."""
+        self._epoch = 0
+        """Of the routing that is known to every session, or will be within a round."""
         self._rules: dict[str, Rules] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._farewells: list[asyncio.TimerHandle] = []
@@ -124,7 +126,7 @@ class Sessions:
         session.trace = trace
         self.open.add(session)
         choice = session.intake.first_choice()
-        reception = session.reception = Reception(session, client, opening, is_forced=session.intake.is_forced)
+        reception = session.reception = Reception(session, client, opening)
         reception.begin(choice)
         return None if session.is_over else reception
 
@@ -164,9 +166,11 @@ class Sessions:
                 session.check_time(now)
                 if not session.is_waiting:
                     self.watched.discard(session)
-        if now >= self._next_round:
+        if now >= self._next_round or self.plane.epoch != self._epoch:
+            self._epoch = self.plane.epoch
             self._next_round = now + self._steps * _STEP
-            self._round = list(self.open)
+            left = [session for session in self._round if session in self.open]
+            self._round = [*self.open.difference(left), *left]  # those first that had no turn in the last one
             self._share = len(self._round) // self._steps + 1
         for _ in range(min(len(self._round), self._share)):
             self._round.pop().check_time(now)

@@ -431,6 +431,10 @@ class Session:
             self._count_unread()
         if self._transport is None or self.is_over:
             return
+        wanted = self.intake.wanted_sides
+        for link in self.links:
+            if wanted >> link.side & 1:
+                link.open()  # once more, for the dials may have been turned
         silent = now - self.heard_at
         if self._is_full and now - self._since > self.service.http.limits.keepalive_timeout:
             self.service.count("clients_not_reading")

@@ -76,7 +76,7 @@ class Link:
     __slots__ = (
         "_elsewhere", "_goodbye", "_handed", "_handed_frame", "_handshake", "_is_wanted", "_lost_at", "_opened_at",
         "_out", "_own", "_parked_frame", "_parked_to", "_receipts", "_timer", "_unanswered", "_unheard", "_wait",
-        "_wire", "agreement", "answer", "is_by_ledger", "is_full", "reason", "session", "side", "state", "upstream",
+        "_wire", "agreement", "answer", "is_by_ledger", "is_full", "is_new", "reason", "session", "side", "state", "upstream",
     )  # fmt: skip
 
     def __init__(self, session: Session, side: int, upstream: Upstream) -> None:
@@ -86,6 +86,8 @@ class Link:
         self.is_by_ledger = bool(session.route.by_ledger >> side & 1)
         """The ledger alone delivers to this side: there is never a connection."""
         self.state = DOWN
+        self.is_new = True
+        """No handshake has ended yet, nor was one waited for in vain: what this side is to answer may wait for it."""
         self.answer: Leg | None = None
         """What came instead of a 101."""
         self.agreement = _NOT_AGREED
@@ -154,6 +156,7 @@ class Link:
         self._wire = self._make_wire(connection, transport)
         self.agreement = agreed
         self.state, self.reason = OPEN, ""
+        self.is_new = False
         self._opened_at = monotonic()
         self.is_full = False
         self._out += [frame(kind, payload, is_client=True) for kind, payload in session.prologue.messages]
@@ -190,6 +193,7 @@ class Link:
     def _failed(self) -> None:
         """There is no connection: another try later, while the session is there."""
         self.state = DOWN
+        self.is_new = False
         session = self.session
         if not session.is_over:
             delay = self._wait * (1 + random())
@@ -625,6 +629,7 @@ class Link:
         self._receipts.number = number
         self._elsewhere = elsewhere
         self._opened_at = heard_at
+        self.is_new = False
         self.state = OPEN
 
     # time
