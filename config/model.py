@@ -501,7 +501,9 @@ class Route(Frozen):
     )
     key: SourceText = Field("client", description="what events are sticky and ordered by", examples=["json:/entity_id"])
     key_missing: Literal["event-id", "reject", "old"] = Field(
-        "event-id", description="without a key: use the event id, refuse with 400, or send to old alone"
+        "event-id",
+        description="without a key: use the event id, refuse with 400, or send to old alone; of a WebSocket message: use "
+        "the session, close it with 1008, or send to old alone",
     )
     event_id: tuple[SourceText, ...] = Field(
         ("header:X-Event-Id", "header:Idempotency-Key"),

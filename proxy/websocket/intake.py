@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from config.units import BODY_KINDS, parse_source
 from proxy.core.authority_down import Remedy, remedy
 from proxy.core.choose import Choice
 from proxy.core.event import BOTH, NEW, OLD, Event
@@ -52,6 +53,7 @@ _SMALL: Final = 4096
 """Bytes of an unfinished message that the memory budget does not hear of."""
 _MOST_BUCKETS: Final = 64
 """Of which a session remembers something."""
+_OLD_ALONE: Final = Choice(OLD, 1 << OLD, 0, False)
 
 
 class Intake:
@@ -172,7 +174,9 @@ class Intake:
         route = self._session.route
         key, _ = route.read_key_and_id(self._head, b"", self._params, self._peer)
         name = key or self._name
-        choice = self._choose(self._bucket(name), name, has_key=key is not None)
+        # What is in messages alone is not missing yet.
+        to_old = key is None and parse_source(route.settings.key).kind not in BODY_KINDS and self._is_old_without_key
+        choice = self._choose(self._bucket(name), name, has_key=key is not None, to_old=to_old)
         if self._session.settings.unit == "connection":
             self._fixed = choice.authority
         return choice
@@ -185,7 +189,12 @@ class Intake:
             bucket = self._buckets[key] = self._session.plane.bucket(key)
         return bucket
 
-    def _choose(self, bucket: int, key: str, *, has_key: bool) -> Choice:
+    @property
+    def _is_old_without_key(self) -> bool:
+        return self._session.route.settings.key_missing == "old"
+
+    def _choose(self, bucket: int, key: str, *, has_key: bool, to_old: bool) -> Choice:
+        """Where a message goes. to_old: to old alone, for want of a key."""
         route = self._session.route
         self.is_forced = False
         if route.steering is not None:
@@ -193,6 +202,8 @@ class Intake:
             if steered is not None:
                 self.is_forced = steered.is_forced
                 return steered.choice
+        if to_old:
+            return _OLD_ALONE
         if self._fixed is not None and route.dials.weight > 0:
             return route.plan.new if self._fixed == NEW else route.plan.old
         return route.plan.choose(bucket)
@@ -228,7 +239,7 @@ class Intake:
                 return True
             key = self._name
         bucket = self._bucket(key)
-        choice = self._choose(bucket, key, has_key=has_key)
+        choice = self._choose(bucket, key, has_key=has_key, to_old=not has_key and self._is_old_without_key)
         link = session.links[choice.authority]
         can_take = link.can_take(bucket)
         if link.is_full if can_take else self._waits(link, choice, bucket):

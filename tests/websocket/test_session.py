@@ -119,3 +119,34 @@ async def test_key_missing_reject_ends_the_session_with_1008(paired: Opens) -> N
             await client.recv()
         assert closed.value.code == 1008
         assert not rig.rig.fake.events
+
+
+@pytest.mark.parametrize("unit", ["message", "connection"])
+@pytest.mark.parametrize("dials", [LIVE, SPLIT, COMPLETE], ids=["live", "split", "complete"])
+async def test_key_missing_old_keeps_what_has_no_key_at_old_alone(paired: Opens, dials: Dials, unit: str) -> None:
+    new_key = key_for(1, SPLIT)
+    route = make_route({"unit": unit}, key_missing="old", pins={"new": (new_key,)} if unit == "connection" else {})
+    async with paired(route, dials=dials) as rig:
+        client = await rig.client()
+        for n in range(4):
+            await client.send(f"without a key, {n}")
+        await until(lambda: len(rig.old.got) == 4, "old has them")
+        for event in rig.rig.fake.events.values():
+            assert (event.authority, event.owed) == (0, 1)
+        await client.send(text(1, new_key))
+        await until(lambda: rig.new.got == [text(1, new_key)], "and new what has its key")
+
+
+async def test_key_missing_old_is_about_messages_where_their_key_is(paired: Opens) -> None:
+    async with paired(make_route(key_missing="old"), dials=COMPLETE, down=["old"]) as rig:
+        client = await rig.client()
+        await client.send(text(1))
+        await until(lambda: rig.new.got == [text(1)], "the handshake has no key, and need not have one")
+
+
+async def test_key_missing_old_keeps_a_handshake_without_its_key_at_old(paired: Opens) -> None:
+    async with paired(make_route(key="query:k", key_missing="old"), dials=COMPLETE) as rig:
+        client = await rig.client()
+        await client.send(text(1))
+        await until(lambda: rig.old.got == [text(1)], "old has it")
+        assert not rig.new.requests
