@@ -216,6 +216,8 @@ class Intake:
         dials = self._session.route.dials
         if dials.copy != COPY_NONE:
             return BOTH
+        if self._fixed is not None and dials.weight > 0:
+            return 1 << self._fixed
         return (1 << OLD if dials.weight < 100 else 0) | (1 << NEW if dials.weight > 0 else 0)
 
     # a message

@@ -202,8 +202,10 @@ class Session:
 
     def _hears(self, side: int) -> bool:
         """Are the messages of this side for the client?"""
-        weight = self.route.dials.weight
-        return side == self.answering or (not self.route.has_copy and 0 < weight < 100)
+        if side == self.answering:
+            return True
+        is_split = not self.route.has_copy and 0 < self.route.dials.weight < 100
+        return is_split and self.intake.fixed is None
 
     def write(self, data: bytes) -> None:
         """Write frames to the client at the end of this iteration; nothing once its connection is being ended."""

@@ -95,6 +95,31 @@ async def test_unit_connection_stays_where_it_began_until_the_weight_is_zero(pai
         await until(lambda: rig.old.got == [text(1), text(3)], "back to old at weight 0")
 
 
+async def test_unit_connection_in_split_has_one_side_and_hears_no_other_one(crossed: Opens) -> None:
+    async with crossed(make_route({"unit": "connection"}, key="query:k"), dials=SPLIT) as rig:
+        for backend in (rig.old, rig.new):
+            backend.greeting, backend.replies = f"{backend.name} greets", True
+        for n, backend in enumerate((rig.old, rig.new)):
+            client = await rig.client(query=f"?k={key_for(n, SPLIT)}")
+            assert await client.recv() == f"{backend.name} greets"
+            await client.send(text(n))
+            assert await client.recv() == f"{backend.name}:{text(n)}"
+        assert (len(rig.old.requests), len(rig.new.requests)) == (1, 1)
+
+
+async def test_unit_connection_hears_the_side_that_it_has_after_a_copy_was_turned_off(paired: Opens) -> None:
+    async with paired(make_route({"unit": "connection"}, key="query:k"), dials=LIVE) as rig:
+        client = await rig.client(query=f"?k={key_for(0, SPLIT)}")
+        await rig.connected()
+        rig.rig.turn(SPLIT)
+        await client.send(text(1))
+        await until(lambda: rig.old.got == [text(1)], "old has it")
+        await rig.new.connection.send("not for this client")
+        await until(lambda: rig.counted("websocket_messages_dropped") == 1, "nobody hears it")
+        await rig.old.connection.send("for this client")
+        assert await client.recv() == "for this client"
+
+
 async def test_messages_without_a_key_have_that_of_their_session(paired: Opens) -> None:
     async with paired() as rig:
         client = await rig.opened()
