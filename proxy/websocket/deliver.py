@@ -8,7 +8,8 @@ A courier is a session of the ledger's own, with the handshake, subprotocol and 
 with `deliver.websocket` one for each route, with a handshake of ours, see `wrapping`. What it gets back is read and
 dropped: the client has its own session, or has left. A message whose Pong is here may still be lost
 with its connection, so a courier keeps it for `redeliver_window` and, when the connection is lost within that time,
-sends it again first on the next one.
+sends it again first on the next one. What it has to give up of that, for want of room or of a backend that takes its
+handshake, is counted.
 
 A backend that closes for what it got refuses the message on its way, or fails it; of several nobody can tell which it
 was, so each of them goes alone the next time.
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -82,6 +83,8 @@ _AGAIN: Final = 0.25
 """Seconds until the next try to send again what was delivered just before its connection was lost."""
 _AGAIN_MOST: Final = 10.0
 """Such seconds while handshakes fail: each time twice as many."""
+_REFUSED_FOR: Final = 60.0
+"""Seconds of refused handshakes (404 of a load balancer whose backend starts) until it counts that nobody takes them."""
 _OF_NO_MESSAGE: Final = frozenset({NORMAL, GOING_AWAY, NO_CODE, NO_CLOSE, SERVICE_RESTART, TRY_AGAIN})
 """Codes with which a backend closes whatever it got."""
 _MOST_SUSPECTS: Final = 1000
@@ -117,6 +120,7 @@ class WebSocketDelivery:
         self.tick = tick
         self.loop = loop
         self.kept_bytes = 0
+        self.counters: Counter[str] = Counter()
         self._rooms: defaultdict[str, Room] = defaultdict(Room)
         """By backend, of all sessions with it."""
         self._couriers: dict[tuple[str, str], Courier] = {}
@@ -262,6 +266,8 @@ class Courier:
         """On this one, without the Pong behind them; its number, and since when."""
         self._resent_number, self._resent_at = 0, 0.0
         self._again_at, self._again_wait = 0.0, _AGAIN
+        self._refused_since = 0.0
+        """Since when handshakes are refused as long as there is something to be sent again; 0 while they are not."""
         self._used_at = monotonic()
         self.is_done = False
 
@@ -345,11 +351,22 @@ class Courier:
             # The credentials are the client's, so what is refused is this session and not the proxy: others' messages
             # go on, and when they do and this one is refused again and again it is a dead letter.
             is_passing = leg.status >= 500 or leg.status in _PASSING
-            if not is_passing and not self._is_ours:  # nobody will ever take it on such a session
-                self._forget(self._again)
+            if not is_passing and not self._is_ours and self._again:
+                self._refused(leg.status, monotonic())
             # Of a handshake of ours the same is about our right to ask, or where.
             refused = PAUSE if self._is_ours else DENIED
             self._opened(Outcome(RETRY if is_passing else refused, leg.status))
+
+    def _refused(self, status: int, now: float) -> None:
+        """What was delivered just before the connection was lost finds the door shut: not for ever."""
+        self._refused_since = self._refused_since or now
+        if now - self._refused_since < _REFUSED_FOR:
+            return
+        self._refused_since = 0.0
+        self._delivery.counters["courier_resends_given_up"] += len(self._again)
+        extra = {"backend": self._upstream.name, "status": status, "messages": len(self._again)}
+        log.warning("received just before its connection was lost, and not sent again: handshakes are refused", extra=extra)
+        self._forget(self._again)
 
     def agreed(self, connection: Connection, transport: asyncio.Transport, agreed: Agreed, rest: bytes) -> None:
         """A session: first what the last connection may have lost."""
@@ -364,7 +381,7 @@ class Courier:
         self._wire = Wire(self, connection, transport, reader, delivery.tick, delivery.loop)
         self._told = ()
         self._is_full = False
-        self._again_wait = _AGAIN
+        self._again_wait, self._refused_since = _AGAIN, 0.0
         self._send_again(self._wire)
         self._opened(None)
         if rest:
@@ -406,9 +423,19 @@ class Courier:
         while awaited and awaited[0][0] <= number:
             _, sent = awaited.popleft()
             sent.settle(Outcome(DELIVERED, 0))
-            if self._settings.redeliver_window and self._delivery.kept_bytes + len(sent.data) <= _KEPT_BYTES:
-                self._kept.append(Kept(sent.data, now))
-                self._delivery.kept_bytes += len(sent.data)
+            if self._settings.redeliver_window:
+                self._keep(sent.data, now)
+
+    def _keep(self, data: bytes, now: float) -> None:
+        """Until its window is over, if there is room for it."""
+        delivery = self._delivery
+        if delivery.kept_bytes + len(data) > _KEPT_BYTES:
+            if not delivery.counters["courier_windows_cut"]:
+                log.warning("no room to keep what backends have received for `redeliver_window`: some is not kept")
+            delivery.counters["courier_windows_cut"] += 1
+            return
+        self._kept.append(Kept(data, now))
+        delivery.kept_bytes += len(data)
 
     def closed_by_backend(self, closing: Closing) -> None:
         """It leaves, perhaps because of what it got."""

@@ -86,8 +86,9 @@ class Transport:
         return troubles if self._fan_out is None else troubles | self._fan_out.troubles(now)
 
     def counters(self) -> Mapping[str, int]:
-        """What is counted of consumers."""
-        return {} if self._fan_out is None else self._fan_out.counters
+        """What is counted of couriers and consumers."""
+        couriers = self._websocket.counters
+        return couriers if self._fan_out is None else couriers | self._fan_out.counters
 
     async def close(self) -> None:
         """Close the connections."""

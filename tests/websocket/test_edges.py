@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from proxy.core.event import DENIED
+from proxy.websocket import deliver
 from proxy.websocket.upstream import OPEN
 from tests.http.wire import until
 from tests.websocket.byhand import CLOSE, PING, PONG, TEXT, closing, sent
@@ -176,15 +178,49 @@ async def test_replies_that_wait_are_counted() -> None:
         rig.fake.release()
 
 
-async def test_a_courier_that_is_refused_for_good_does_not_knock_for_ever() -> None:
-    async with couriers(window="200ms") as rig:
+async def test_a_courier_that_is_refused_for_good_does_not_knock_for_ever(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(deliver, "_REFUSED_FOR", 1.0)
+    async with couriers(window="30s") as rig:
         await rig.deliver(courier_event(1))
         rig.backend.refusal = 403
         rig.backend.cut()
-        await asyncio.sleep(4)
+        await until(lambda: rig.delivery.counters["courier_resends_given_up"] == 1, "it is given up, and counted")
         knocks = len(rig.backend.requests)
-        assert knocks < 10, f"{knocks} handshakes in 4 s"
+        assert knocks < 10, f"{knocks} handshakes"
         assert not rig.delivery.kept_bytes, "room that other couriers lack"
+        assert "handshakes are refused" in caplog.text
+        await asyncio.sleep(2)
+        assert len(rig.backend.requests) == knocks
+
+
+@pytest.mark.parametrize("refusal", [401, 403, 404])
+async def test_a_load_balancer_whose_backend_starts_costs_nothing_that_was_received(refusal: int) -> None:
+    async with couriers(window="30s") as rig:
+        await rig.deliver(courier_event(1))
+        rig.backend.refusal = refusal
+        rig.backend.cut()
+        await until(lambda: len(rig.backend.requests) >= 3, "it was refused")
+        [outcome] = await rig.deliver(courier_event(2))
+        assert outcome.kind == DENIED
+        rig.backend.refusal = None
+        await until(lambda: rig.backend.got == ["message 1", "message 1"], "it is there again")
+        assert not rig.delivery.counters
+
+
+async def test_what_a_courier_has_no_room_to_keep_is_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(deliver, "_KEPT_BYTES", 40)
+    async with couriers(window="30s") as rig:
+        await rig.deliver(courier_event(1))
+        for n in (2, 3, 4):
+            await rig.deliver(courier_event(n))
+        assert rig.delivery.counters["courier_windows_cut"] == 2
+        assert caplog.text.count("no room to keep") == 1
+        rig.backend.cut()
+        await until(lambda: rig.backend.got[4:] == ["message 1", "message 2"], "what was kept is sent again")
 
 
 async def test_answers_that_wait_for_a_ledger_that_is_away_are_counted() -> None:
