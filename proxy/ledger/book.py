@@ -58,7 +58,9 @@ _MARGIN: Final = 1_000_000_000
 """Nanoseconds for which what may be taken back is kept on disk beyond its window."""
 MOST_RECENT: Final = 200_000
 MOST_BYTES: Final = 128 * 2**20
-"""Entries kept because they may be taken back, some 1 KB each beside their bodies, and these. More shorten windows."""
+"""Entries kept because they may be taken back, some 1 KB each, and bytes of their contexts and bodies. More shorten
+windows.
+"""
 _SETTLING: Final = frozenset({DELIVERED, REFUSED, DISCARDED, LOST})
 
 
@@ -337,7 +339,7 @@ class Book:
             seq += 1
             live[entry.n] = entry
             new.append(entry)
-            size += len(entry.body)
+            size += len(entry.body) + len(entry.context)
             owed = entry.owed
             entry.held = owed
             if owed & 1:
@@ -873,7 +875,7 @@ class Book:
         recent = self._recent[entry.route]
         recent.append(entry)
         self._recent_count += 1
-        entry.kept_bytes = len(entry.body)
+        entry.kept_bytes = len(entry.body) + len(entry.context)
         self._recent_bytes += entry.kept_bytes
         while self._recent_count > MOST_RECENT or self._recent_bytes > MOST_BYTES:
             self.counters["windows_cut"] += 1

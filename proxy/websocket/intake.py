@@ -431,6 +431,7 @@ class Intake:
             session.close(TOO_BIG, "too much that both sides must have")
             return
         self._contexts.clear()
+        session.count_prologue()
         session.service.count("websocket_broadcasts")
         for link in session.links:
             if link.is_full and link.state == OPEN:

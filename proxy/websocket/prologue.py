@@ -24,13 +24,15 @@ Broadcast: TypeAlias = tuple[tuple[Callable[[bytes], str | None], str], ...]
 class Prologue:
     """One session's. first: how many first messages are of it; rules: which further ones."""
 
-    __slots__ = ("_first", "_rules", "messages", "version")
+    __slots__ = ("_first", "_rules", "messages", "size", "version")
 
     def __init__(self, first: int, rules: Broadcast) -> None:
         self._first = first
         self._rules = rules
         self.messages: tuple[tuple[int, bytes], ...] = ()
         """Kind and payload of each."""
+        self.size = 0
+        """Bytes of the payloads."""
         self.version = 0
         """How often it was changed."""
 
@@ -42,6 +44,7 @@ class Prologue:
     def go_on(self, first: int, messages: tuple[tuple[int, bytes], ...], version: int) -> None:
         """Go on where another worker stopped."""
         self._first, self.messages, self.version = first, messages, version
+        self.size = sum(len(payload) for _, payload in messages)
 
     def takes(self, message: Message) -> bool:
         """Is this message one of it?"""
@@ -60,7 +63,7 @@ class Prologue:
         size = sum(len(payload) for _, payload in others) + len(message.payload)
         if len(others) >= MOST_MESSAGES or size > MOST_BYTES:
             return False
-        self.messages = (*others, one)
+        self.messages, self.size = (*others, one), size
         self.version += 1
         return True
 

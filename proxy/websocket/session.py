@@ -50,8 +50,8 @@ class Session:
     """One session. Once it is open it is the client's connection's `StreamProtocol`."""
 
     __slots__ = (
-        "_clock", "_farewell", "_is_ending", "_is_frozen", "_is_full", "_pinged_at", "_since", "_transport", "_unread",
-        "acknowledgements", "answering", "awaited_replies", "contributions", "handshake", "heard_at", "intake",
+        "_clock", "_farewell", "_is_ending", "_is_frozen", "_is_full", "_pinged_at", "_prologue_held", "_since",
+        "_transport", "_unread", "acknowledgements", "answering", "awaited_replies", "contributions", "handshake", "heard_at", "intake",
         "is_over", "ledger", "links", "marks", "ping_interval", "plane", "prologue", "protocols", "reception",
         "redeliver_window", "replies", "route", "service", "settings", "trace", "wants_pongs",
     )  # fmt: skip
@@ -101,6 +101,8 @@ class Session:
         self._pinged_at = 0.0
         self._unread = 0
         """Bytes that the budget knows to wait for the client."""
+        self._prologue_held = 0
+        """Bytes that it knows to be kept of the prologue."""
 
     # the beginning
 
@@ -116,6 +118,7 @@ class Session:
         self._transport = transport
         self.plane.budget.connected(SESSION)
         self.service.http.others += 1
+        self.count_prologue()
         transport.set_protocol(as_protocol(self))
         transport.set_write_buffer_limits(_WRITE_HIGH)
 
@@ -252,6 +255,12 @@ class Session:
             self.plane.budget.add(unread - self._unread)
             self._unread = unread
 
+    def count_prologue(self) -> None:
+        """Tell the budget what is kept of the prologue: itself, and with the context of messages once more."""
+        held = 2 * self.prologue.size if self._transport is not None else 0
+        self.plane.budget.add(held - self._prologue_held)
+        self._prologue_held = held
+
     # the end
 
     def eof_received(self) -> bool:
@@ -266,6 +275,7 @@ class Session:
             self.plane.budget.connected(-SESSION)
             self.service.http.others -= 1
             self._count_unread()
+            self.count_prologue()
         self.client_gone()
         self.link_ended()
 
@@ -397,6 +407,7 @@ class Session:
         self.intake.count()
         self.plane.budget.connected(-SESSION)
         self.service.http.others -= 1
+        self.count_prologue()
         left = [link.depart() for link in self.links]
         self.service.ended(self)
         if transport is not None:

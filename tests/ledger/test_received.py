@@ -238,6 +238,20 @@ def test_the_number_of_entries_that_are_kept_is_bounded(desk: Desk, monkeypatch:
     assert desk.book.counters["windows_cut"] == 2
 
 
+@pytest.mark.plain
+def test_the_bytes_that_are_kept_are_bounded_with_their_contexts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session's context has its prologue, and may be much longer than its messages."""
+    monkeypatch.setattr("proxy.ledger.book.MOST_BYTES", 4 * 60_000)
+    stream = desk.book.hello("s1", 0)
+    reports: list[Report] = [(n, side, RECEIVED, 0) for n in range(1, 6) for side in (0, 1)]
+    events = [event(n, context=b"x" * 60_000) for n in range(1, 6)]
+    desk.book.take_frame(stream, frame(1, events, reports))
+    assert desk.book.uncommitted_bytes > 5 * 60_000
+    desk.commit()
+    assert set(stream.live) == {3, 4, 5}
+    assert desk.book.counters["windows_cut"] == 2
+
+
 def test_what_may_be_taken_back_is_not_moved_by_hand(desk: Desk) -> None:
     stream = received(desk)
     assert not desk.book.may_move(1, 0, DELIVERED), "what takes it back may come at any moment"

@@ -48,6 +48,22 @@ async def test_a_prologue_is_bounded(paired: Opens) -> None:
         assert closed.value.code == 1009
 
 
+async def test_what_is_kept_of_it_is_counted_in_the_memory_budget(paired: Opens) -> None:
+    async with paired(make_route({"broadcast": ({"pointer": "/type", "equals": "subscribe"},)})) as rig:
+        client = await rig.opened()
+        budget = rig.rig.plane.budget
+        before = budget.held
+        for n in range(5):
+            await client.send(json.dumps({"type": "subscribe", "n": n, "pad": "x" * 10_000}))
+        await until(lambda: len(rig.new.got) == 5, "kept")
+        assert budget.held - before > 2 * 5 * 10_000
+        await client.send(json.dumps({"type": "subscribe", "n": 0, "pad": "x" * 10_000}))
+        await until(lambda: len(rig.new.got) == 6, "said once more")
+        assert budget.held - before < 2 * 6 * 10_000
+        await client.close()
+        await until(lambda: budget.held == 0, "given back")
+
+
 async def test_the_last_word_of_a_prologue_counts(paired: Opens) -> None:
     rules = tuple({"pointer": "/type", "equals": name} for name in ("on", "off"))
     async with paired(make_route({"broadcast": rules})) as rig:
