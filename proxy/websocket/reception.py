@@ -85,6 +85,7 @@ class Reception:
         answer, link.answer = link.answer, None
         may_be_asked = other.state in (OPENING, OPEN) or other.is_by_ledger
         if may_be_asked and self._other_may_answer(link.side, answer):
+            self.stop()  # nobody is asked who has agreed
             self._asked = other.side
             if other.is_by_ledger:
                 self._agree(other, with_other=False)
@@ -141,8 +142,8 @@ class Reception:
         """Who was asked has agreed: the client's connection is the session's now."""
         session = self._session
         self.stop()
-        client = self._client
-        if client is None or session.is_over:
+        client, asked = self._client, session.links[self._asked]
+        if client is None or session.is_over or not (asked.state == OPEN or asked.is_by_ledger):
             return
         if client.has_more:
             self._leave()
@@ -150,7 +151,7 @@ class Reception:
             client.last_call()
             client.answer_problem(400, "bytes behind a WebSocket handshake, before its answer")
             return
-        agreement = session.links[self._asked].agreement
+        agreement = asked.agreement
         session.protocols = (agreement.protocol,) if agreement.protocol else ()
         session.handshake = with_protocol(self._opening.context, agreement.protocol)
         session.begin(client.hand_over(), switching(self._opening, agreement))

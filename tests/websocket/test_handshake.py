@@ -279,6 +279,29 @@ async def test_what_the_authority_says_at_once_is_heard(paired: Opens) -> None:
         rig.new.gate.set()
 
 
+async def test_an_authority_that_has_agreed_and_is_lost_before_the_101_does_not_count(paired: Opens) -> None:
+    route = make_route(key="query:k", copy_wait="100ms")
+    async with paired(route, dials=LIVE) as rig:
+        for backend in (rig.old, rig.new):
+            await backend.stop()
+            backend.subprotocols = [backend.name]
+            await backend.start()
+        rig.new.gate = asyncio.Event()
+        opening = asyncio.ensure_future(rig.client(query=f"?k={key_for(OLD)}", subprotocols=["old", "new"]))
+        await until(lambda: bool(rig.sessions.open), "it asks")
+        await until(lambda: rig.only_session.links[OLD].state == OPEN, "old has agreed")
+        rig.old.refusal = 503
+        rig.only_session.links[OLD].drop(1000, "as if it were lost")  # it is not read yet
+        assert rig.counted("failovers") == 1
+        await asyncio.sleep(0.3)
+        assert not opening.done(), "a 101 that nobody stands behind"
+        rig.new.gate.set()
+        client = await opening
+        assert client.subprotocol == "new"
+        await client.send(text(1))
+        await until(lambda: rig.new.got == [text(1)], "new has it")
+
+
 async def test_at_a_stop_who_is_being_opened_is_answered_and_nobody_new_is_let_in(paired: Opens) -> None:
     async with paired() as rig:
         rig.old.gate = asyncio.Event()
