@@ -48,6 +48,23 @@ async def test_a_prologue_is_bounded(paired: Opens) -> None:
         assert closed.value.code == 1009
 
 
+async def test_what_the_authority_says_to_it_once_more_is_the_clients(paired: Opens) -> None:
+    """Nothing tells it from what the client has missed meanwhile: a subscription may begin with the state."""
+    async with paired(make_route({"broadcast": ({"pointer": "/type", "equals": "subscribe"},)})) as rig:
+        for backend in (rig.old, rig.new):
+            backend.greeting, backend.replies = f"{backend.name} greets", True
+        client = await rig.opened()
+        subscribe = '{"type": "subscribe"}'
+        await client.send(subscribe)
+        assert [await client.recv() for _ in "12"] == ["old greets", f"old:{subscribe}"]
+        for backend in (rig.new, rig.old):
+            backend.cut()
+            await until(lambda backend=backend: backend.got == [subscribe] * 2, "told again")  # type: ignore[misc]
+        assert [await client.recv() for _ in "12"] == ["old greets", f"old:{subscribe}"]
+        await client.ping()
+        assert rig.counted("websocket_messages_to_clients") == 4
+
+
 async def test_what_is_kept_of_it_is_counted_in_the_memory_budget(paired: Opens) -> None:
     async with paired(make_route({"broadcast": ({"pointer": "/type", "equals": "subscribe"},)})) as rig:
         client = await rig.opened()
