@@ -196,6 +196,8 @@ class Session:
         if self._hears(side) and not self.is_over:
             self.service.count("websocket_messages_to_clients", messages)
             self.write(raw)
+            if self._is_full:  # it was not for the client yet when that became so
+                self.links[side].pause_reading()
         else:
             self.service.count("websocket_messages_dropped", messages)
 

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.ledger.marks import LOW_DISK
 from proxy.websocket.session import Session
-from tests.http.rig import OFF
+from tests.http.rig import OFF, SPLIT
 from tests.http.wire import until
 from tests.websocket.backends import Talk
 from tests.websocket.byhand import BINARY, CONTINUATION, PING, PONG, TEXT, HandClient, sent
@@ -93,6 +93,20 @@ async def test_a_client_that_does_not_read_costs_no_backend_its_connection(paire
             async with pushing(rig.old.connection):
                 await asyncio.sleep(0.3)
                 assert unread(rig.only_session) < BOUND
+        client.wire.reset()
+
+
+async def test_a_side_that_is_heard_from_now_on_waits_for_a_client_that_does_not_read(paired: Opens) -> None:
+    async with paired() as rig:
+        client = await that_reads_nothing(rig)
+        async with pushing(rig.old.connection):
+            await until(lambda: rig.only_session._is_full, "full")
+        before = rig.counted("websocket_messages_to_clients")
+        rig.rig.turn(SPLIT)
+        async with pushing(rig.new.connection):
+            await asyncio.sleep(0.5)
+            assert rig.counted("websocket_messages_to_clients") - before < 2 * 2**20 // 10_000
+            assert unread(rig.only_session) < BOUND
         client.wire.reset()
 
 
