@@ -502,8 +502,8 @@ class Route(Frozen):
     key: SourceText = Field("client", description="what events are sticky and ordered by", examples=["json:/entity_id"])
     key_missing: Literal["event-id", "reject", "old"] = Field(
         "event-id",
-        description="without a key: use the event id, refuse with 400, or send to old alone; of a WebSocket message: use "
-        "the session, close it with 1008, or send to old alone",
+        description="without a key: use the event id, refuse with 400, or send to old alone; of a WebSocket message: "
+        "use the session, close it with 1008, or send to old alone",
     )
     event_id: tuple[SourceText, ...] = Field(
         ("header:X-Event-Id", "header:Idempotency-Key"),
@@ -578,8 +578,8 @@ class Route(Frozen):
     )
     drain_wait: Duration = Field(
         1.0,
-        description="wait for a backlog of the event's bucket at its authority to drain; in a WebSocket session where it "
-        "would end else, or a reply be missed, and for the first handshake with a side that had no part before",
+        description="wait for a backlog of the event's bucket at its authority to drain; in a WebSocket session where "
+        "it would end else, or a reply be missed, and for the first handshake with a side that had no part before",
     )
     trigger: Trigger = Field(Trigger(), description="automatic revert", examples=["{error_rate: 1%}"])
     rollout: Plan | None = Field(

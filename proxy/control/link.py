@@ -164,6 +164,8 @@ class WorkerStats(msgspec.Struct, tag="worker_stats"):
     """By backend, why its breaker is not closed."""
     configuration: str = ""
     """Digest of the settings that it goes by."""
+    refusals: dict[str, str] = {}
+    """By backend, what it has against WebSocket sessions that the other side lets in."""
 
 
 class RouteSpread(msgspec.Struct, tag="route_spread"):

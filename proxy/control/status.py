@@ -530,6 +530,10 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
     ]
     lookups = {name: why for _, stats in instance.tally.present() for name, why in stats.lookups.items()}
     said += [f"{name}: {why}; the last addresses are used" for name, why in sorted(lookups.items())]
+    refusals = {name: why for _, stats in instance.tally.present() for name, why in stats.refusals.items()}
+    said += [
+        f"{name} refuses WebSocket sessions: {why}; what it is owed waits" for name, why in sorted(refusals.items())
+    ]
     for certificate in certificates(instance):
         if certificate.trouble:
             in_use = f"what was loaded at {certificate.loaded_at} is in use"

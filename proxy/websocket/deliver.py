@@ -84,7 +84,7 @@ _AGAIN: Final = 0.25
 _AGAIN_MOST: Final = 10.0
 """Such seconds while handshakes fail: each time twice as many."""
 _REFUSED_FOR: Final = 60.0
-"""Seconds of refused handshakes (404 of a load balancer whose backend starts) until it counts that nobody takes them."""
+"""Seconds of refused handshakes (404 of a load balancer whose backend starts) until nobody counts as taking them."""
 _OF_NO_MESSAGE: Final = frozenset({NORMAL, GOING_AWAY, NO_CODE, NO_CLOSE, SERVICE_RESTART, TRY_AGAIN})
 """Codes with which a backend closes whatever it got."""
 _MOST_SUSPECTS: Final = 1000
@@ -365,7 +365,9 @@ class Courier:
         self._refused_since = 0.0
         self._delivery.counters["courier_resends_given_up"] += len(self._again)
         extra = {"backend": self._upstream.name, "status": status, "messages": len(self._again)}
-        log.warning("received just before its connection was lost, and not sent again: handshakes are refused", extra=extra)
+        log.warning(
+            "received just before its connection was lost, and not sent again: handshakes are refused", extra=extra
+        )
         self._forget(self._again)
 
     def agreed(self, connection: Connection, transport: asyncio.Transport, agreed: Agreed, rest: bytes) -> None:

@@ -19,7 +19,7 @@ from proxy.core.event import BOTH, OLD
 from proxy.http.leg import Leg
 from proxy.websocket.frames import NORMAL
 from proxy.websocket.opening import Agreed, Opening, switching, with_protocol
-from proxy.websocket.upstream import OPEN, OPENING, Link
+from proxy.websocket.upstream import OPEN, OPENING, OTHER_PROTOCOL, Link
 
 if TYPE_CHECKING:
     from proxy.http.downstream import Client
@@ -79,10 +79,12 @@ class Reception:
         """A backend cannot be reached, or will not."""
         session = self._session
         if link.side != self._asked:
-            session.service.count("websocket_handshakes_refused")
+            session.refused(link)
             return
         other = session.links[1 - link.side]
         answer, link.answer = link.answer, None
+        if answer is None or answer.head is None:  # else its word is the client's, and nothing is wrong with it
+            session.refused(link)
         may_be_asked = other.state in (OPENING, OPEN) or other.is_by_ledger
         if may_be_asked and self._other_may_answer(link.side, answer):
             self.stop()  # nobody is asked who has agreed
@@ -161,7 +163,8 @@ class Reception:
         other = session.links[1 - self._asked]
         if other.state == OPEN and other.agreement.protocol != agreement.protocol:
             session.service.count("websocket_protocols_differ")
-            other.drop(NORMAL, "it chose another subprotocol than the authority")
+            other.refusal = OTHER_PROTOCOL
+            other.drop(NORMAL, OTHER_PROTOCOL)
         for link in session.links:
             link.resume_reading()
 

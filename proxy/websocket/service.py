@@ -6,6 +6,7 @@ It is the data plane's upgrader: a request of a route of sessions comes here ins
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -26,12 +27,16 @@ if TYPE_CHECKING:
     from proxy.http.plane import DataPlane
     from proxy.http.service import Service
 
+log = logging.getLogger(__name__)
+
 _STEP: Final = 0.02
 """Seconds. In short ones: to look at thousands of sessions at once would hold up everything else."""
 _WATCHED_EVERY: Final = 5
 """Steps after which those of which something is to happen soon are looked at."""
 _ROUND: Final = 5.0
 """Seconds in which every session is looked at once; shorter where clients are asked more often."""
+_TOLD_FOR: Final = 30.0
+"""Seconds for which a refusal is told, and no further line is written of its backend; a link tries again sooner."""
 
 
 def opening_of(http: Service, client: Client, head: RequestHead) -> Opening | Refusal:
@@ -60,6 +65,16 @@ class Rules(NamedTuple):
     replies: Replies | None
 
 
+class Refusals:
+    """Of one backend. why: what it had against the last session; at, written_at: when, and when that was logged."""
+
+    __slots__ = ("at", "why", "written_at")
+
+    def __init__(self) -> None:
+        self.why = ""
+        self.at = self.written_at = 0.0
+
+
 class Sessions:
     """All sessions of one worker. max_message: bytes."""
 
@@ -86,6 +101,8 @@ class Sessions:
         self._epoch = 0
         """Of the routing that is known to every session, or will be within a round."""
         self._rules: dict[str, Rules] = {}
+        self._refusals: dict[str, Refusals] = {}
+        """By backend."""
         self._timer: asyncio.TimerHandle | None = None
         self._farewells: list[asyncio.TimerHandle] = []
         for route in plane.routes:
@@ -149,6 +166,20 @@ class Sessions:
             waiting.discard(link)
             for other in waiting:
                 other.hasten()
+
+    def refused(self, backend: str, why: str) -> None:
+        """A backend will not have a session that its client has, or is to have: what it is owed waits for it."""
+        self.count("websocket_handshakes_refused")
+        now = monotonic()
+        refusals = self._refusals.setdefault(backend, Refusals())
+        refusals.why, refusals.at = why, now
+        if not refusals.written_at or now - refusals.written_at >= _TOLD_FOR:
+            refusals.written_at = now
+            log.warning("a backend refuses sessions", extra={"backend": backend, "reason": why})
+
+    def refusals(self, now: float) -> dict[str, str]:
+        """By backend, what it had against a session of late. now: monotonic seconds."""
+        return {name: each.why for name, each in self._refusals.items() if now - each.at < _TOLD_FOR}
 
     def ended(self, session: Session) -> None:
         """A session and its connections are gone."""

@@ -30,7 +30,7 @@ from proxy.websocket.frames import GOING_AWAY, NORMAL, PING, POLICY, TRY_AGAIN, 
 from proxy.websocket.intake import Intake
 from proxy.websocket.opening import Agreed, Opening
 from proxy.websocket.prologue import Prologue
-from proxy.websocket.upstream import DOWN, Left, Link
+from proxy.websocket.upstream import DOWN, OTHER_PROTOCOL, Left, Link
 from proxy.websocket.wire import CLOSE_WAIT
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class Session:
 
     __slots__ = (
         "_clock", "_farewell", "_is_ending", "_is_frozen", "_is_full", "_pinged_at", "_prologue_held", "_since",
-        "_transport", "_unread", "acknowledgements", "answering", "awaited_replies", "contributions", "handshake", "heard_at", "intake",
-        "is_over", "ledger", "links", "marks", "ping_interval", "plane", "prologue", "protocols", "reception",
-        "redeliver_window", "replies", "route", "service", "settings", "trace", "wants_pongs",
+        "_transport", "_unread", "acknowledgements", "answering", "awaited_replies", "contributions", "handshake",
+        "heard_at", "intake", "is_over", "ledger", "links", "marks", "ping_interval", "plane", "prologue", "protocols",
+        "reception", "redeliver_window", "replies", "route", "service", "settings", "trace", "wants_pongs",
     )  # fmt: skip
 
     def __init__(
@@ -126,7 +126,7 @@ class Session:
         """A backend agrees. Why its handshake does not count; empty when it does."""
         if self._transport is not None and agreed.protocol != (self.protocols[0] if self.protocols else ""):
             self.service.count("websocket_protocols_differ")
-            return "it chose another subprotocol than the authority"
+            return OTHER_PROTOCOL
         return ""
 
     def opened(self, link: Link) -> None:
@@ -141,7 +141,12 @@ class Session:
         if self.reception is not None:
             self.reception.not_opened(link)
         else:
-            self.service.count("websocket_handshakes_refused")
+            self.refused(link)
+
+    def refused(self, link: Link) -> None:
+        """A side is not connected that is no client's answer. Who is only away is not told of here."""
+        if link.refusal:
+            self.service.refused(link.upstream.name, link.refusal)
 
     # between the client and its backends
 

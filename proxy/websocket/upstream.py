@@ -50,6 +50,7 @@ _LIVED: Final = 1.0
 """Seconds after which a connection counts as one: the next try begins with the first wait."""
 _NOTHING: Final = Receipts()
 """Of a connection that was given no message yet."""
+OTHER_PROTOCOL: Final = "it chose another subprotocol than the authority"
 _NOT_AGREED: Final = Agreed("", b"")
 
 
@@ -76,7 +77,8 @@ class Link:
     __slots__ = (
         "_elsewhere", "_goodbye", "_handed", "_handed_frame", "_handshake", "_is_wanted", "_lost_at", "_opened_at",
         "_out", "_own", "_parked_frame", "_parked_to", "_receipts", "_timer", "_unanswered", "_unheard", "_wait",
-        "_wire", "agreement", "answer", "is_by_ledger", "is_full", "is_new", "reason", "session", "side", "state", "upstream",
+        "_wire", "agreement", "answer", "is_by_ledger", "is_full", "is_new", "reason", "refusal", "session", "side",
+        "state", "upstream",
     )  # fmt: skip
 
     def __init__(self, session: Session, side: int, upstream: Upstream) -> None:
@@ -93,6 +95,8 @@ class Link:
         self.agreement = _NOT_AGREED
         self.reason = ""
         """Why the connection is not there, for people; empty when we do not know."""
+        self.refusal = ""
+        """What the backend has against a session, when it was asked last; empty when it is away, or has nothing."""
         # Of what was handed to the ledger, whose marks may not show it yet: the last frame, in all and by bucket.
         self._handed_frame = 0
         self._handed: dict[int, int] = {}
@@ -138,8 +142,7 @@ class Link:
         self._handshake = None
         self.answer = leg
         self.reason = reason or leg.reason
-        if reason:
-            log.warning("no session", extra={"backend": self.upstream.name, "reason": reason})
+        self.refusal = reason or (f"it answers {leg.status}" if leg.head is not None else "")
         self._failed()
 
     def agreed(self, connection: Connection, transport: asyncio.Transport, agreed: Agreed, rest: bytes) -> None:
@@ -149,13 +152,12 @@ class Link:
         reason = session.takes(agreed)
         if reason:
             connection.abort()
-            log.warning("no session", extra={"backend": self.upstream.name, "reason": reason})
-            self.reason = reason
+            self.reason = self.refusal = reason
             self._failed()
             return
         self._wire = self._make_wire(connection, transport)
         self.agreement = agreed
-        self.state, self.reason = OPEN, ""
+        self.state, self.reason, self.refusal = OPEN, "", ""
         self.is_new = False
         self._opened_at = monotonic()
         self.is_full = False

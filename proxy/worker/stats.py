@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Final
 
@@ -28,11 +28,13 @@ def worker_stats(
     faults: Faults | None = None,
     sources: Sequence[SourceStats] = (),
     loop_lag: float = 0.0,
+    refusals: Mapping[str, str] | None = None,
 ) -> WorkerStats:
     """The present figures of one worker, which settle what its connections contributed until now.
 
     listeners: those that speak TLS; sheds: why clients are turned away; faults: of drills, whose
-    breakers stand for those of their backends; sources: that it runs; loop_lag: seconds.
+    breakers stand for those of their backends; sources: that it runs; loop_lag: seconds;
+    refusals: what backends have against sessions.
     """
     now = monotonic()
     busy = sum(1 for client in service.clients if client.is_busy)
@@ -70,6 +72,7 @@ def worker_stats(
             name: upstream.lookup_trouble for name, upstream in plane.upstreams.items() if upstream.lookup_trouble
         },
         loop_lag=loop_lag,
+        refusals=dict(refusals or {}),
     )
 
 

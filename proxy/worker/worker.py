@@ -263,7 +263,8 @@ class Worker:
         now = monotonic()
         sheds, lag = self._shedding.look(now), self._lag.ran(now)
         sources = self.sources.stats()
-        stats = worker_stats(self.plane, self.service, self._speaking_tls, sheds, self.faults, sources, lag)
+        refusals = self.sessions.refusals(now)
+        stats = worker_stats(self.plane, self.service, self._speaking_tls, sheds, self.faults, sources, lag, refusals)
         stats.configuration = self._register.configuration
         self.link.send(stats)
         self._send_spans()

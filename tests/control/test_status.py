@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -184,6 +185,22 @@ async def test_a_ledger_that_hangs_is_not_ready(plane: Plane) -> None:
     assert plane.ledger is not None
     plane.ledger.tell(ledger_stats())
     await eventually(lambda: not plane.supervisor.instance.not_ready())
+
+
+async def test_a_backend_that_refuses_sessions_is_a_warning(plane: Plane) -> None:
+    plane.workers[0].say(refusals={"new": "it answers 403"})
+    said = "new refuses WebSocket sessions: it answers 403; what it is owed waits"
+    await until_warned(plane, [said])
+    plane.workers[0].say(refusals={})
+    await until_warned(plane, [])
+
+
+async def until_warned(plane: Plane, warnings: list[str]) -> None:
+    for _ in range(100):
+        if (await plane.get("/api/v1/status"))["warnings"] == warnings:
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"never: {warnings}")
 
 
 async def test_endpoints_are_the_worst_and_the_sum_of_all_workers(plane: Plane) -> None:

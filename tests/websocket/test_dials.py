@@ -51,7 +51,9 @@ async def test_the_first_messages_that_are_for_new_go_there(paired: Opens, dials
         for n in (2, 3):
             await client.send(text(n, key))
         await until(lambda: rig.new.got == [text(2, key), text(3, key)], "new has them")
-        await until(lambda: [rig.rig.story(f"m{n}") for n in (2, 3)] == [("-", "D"), ("-", "D")], "and owes no failover")
+        await until(
+            lambda: [rig.rig.story(f"m{n}") for n in (2, 3)] == [("-", "D"), ("-", "D")], "and owes no failover"
+        )
         assert not rig.counted("failovers")
         assert rig.counted("websocket_held") >= 1
 

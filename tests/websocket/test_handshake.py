@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from time import monotonic
 
 import pytest
 
@@ -86,6 +87,37 @@ async def test_a_copy_that_refuses_does_not_keep_the_session_from_going_on(paire
         assert rig.rig.plane.counters["websocket_handshakes_refused"] > 0
         rig.new.refusal = None  # and it is asked again
         await until(lambda: len(rig.new.connections) == 1, "new has agreed")
+
+
+async def test_a_copy_that_refuses_is_warned_of_once_and_told(paired: Opens, caplog: pytest.LogCaptureFixture) -> None:
+    async with paired() as rig:
+        rig.new.refusal = 403
+        for _ in range(3):
+            await rig.client()
+        await until(lambda: rig.counted("websocket_handshakes_refused") >= 6, "it was asked again")
+        assert rig.sessions.refusals(monotonic()) == {"new": "it answers 403"}
+        assert rig.sessions.refusals(monotonic() + 60) == {}
+        assert caplog.text.count("a backend refuses sessions") == 1
+
+
+async def test_a_client_that_the_authority_refuses_is_no_warning(
+    paired: Opens, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with paired(dials=OFF) as rig:
+        rig.old.refusal = 401
+        with pytest.raises(Refused):
+            await rig.client()
+        assert rig.sessions.refusals(monotonic()) == {}
+        assert not caplog.records
+
+
+async def test_a_copy_that_is_only_away_refuses_nobody(paired: Opens) -> None:
+    async with paired() as rig:
+        await rig.opened()
+        await rig.new.stop()
+        await until(lambda: rig.counted("websocket_backend_lost") == 1, "it was seen")
+        await asyncio.sleep(0.3)
+        assert not rig.counted("websocket_handshakes_refused")
 
 
 async def test_old_down_at_the_handshake_new_answers_when_it_may(paired: Opens) -> None:
