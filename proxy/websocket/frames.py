@@ -52,6 +52,9 @@ INTERNAL_ERROR: Final = 1011
 SERVICE_RESTART: Final = 1012
 TRY_AGAIN: Final = 1013
 
+FIRST_OF_APPLICATIONS: Final = 3000
+"""From here to 4999 codes mean what an application says (RFC 6455, 7.4.2)."""
+
 _SENT_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 
 
@@ -362,7 +365,7 @@ def _read_close(payload: bytes) -> Closing | Broken:
     if not payload:
         return Closing(NO_CODE, "")
     code = int.from_bytes(payload[:2], "big")
-    if code not in _SENT_CODES and not 3000 <= code < 5000:
+    if code not in _SENT_CODES and not FIRST_OF_APPLICATIONS <= code < 5000:
         return Broken(PROTOCOL_ERROR, f"a close frame with the code {code}")
     if not is_utf8(payload[2:]):
         return Broken(INVALID_DATA, "the reason of a close frame is not UTF-8")

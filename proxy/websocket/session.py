@@ -26,7 +26,7 @@ from proxy.http.tick import End
 from proxy.ledger.shape import as_protocol
 from proxy.websocket.acknowledgements import Acknowledgements
 from proxy.websocket.exchange import Exchange
-from proxy.websocket.frames import GOING_AWAY, NORMAL, PING, POLICY, TRY_AGAIN, Message, close_frame, frame
+from proxy.websocket.frames import GOING_AWAY, NORMAL, PING, POLICY, TRY_AGAIN, Closing, Message, close_frame, frame
 from proxy.websocket.intake import Intake
 from proxy.websocket.opening import Agreed, Opening
 from proxy.websocket.prologue import Prologue
@@ -301,6 +301,12 @@ class Session:
                 self.write(close_frame(code, reason, is_client=False))
             self._end(End.LINGER)
         self.finish(code if code in (NORMAL, GOING_AWAY) else GOING_AWAY)
+
+    def sent_away(self, side: int, closing: Closing) -> None:
+        """A backend ends the session on purpose. From the authority that is for the client; what is not safe is handed."""
+        if side == self.answering and not (self.is_over or self._farewell):
+            self.service.count("websocket_closed_by_authority")
+            self.close(closing.code, closing.reason)
 
     def close_after(self, code: int) -> None:
         """The client closes: it is told the same once its messages are safe, or after a while."""

@@ -26,7 +26,18 @@ from proxy.http.upstream import Upstream
 from proxy.ledger.marks import MOST
 from proxy.ledger.protocol import HANDED, PARKED, RECEIVED, UNANSWERED
 from proxy.websocket.exchange import Exchange
-from proxy.websocket.frames import NORMAL, Begun, Broken, Closing, FrameReader, Message, Run, frame
+from proxy.websocket.frames import (
+    FIRST_OF_APPLICATIONS,
+    NORMAL,
+    POLICY,
+    Begun,
+    Broken,
+    Closing,
+    FrameReader,
+    Message,
+    Run,
+    frame,
+)
 from proxy.websocket.handshake import Handshake
 from proxy.websocket.opening import Agreed
 from proxy.websocket.receipts import Batch, Receipts
@@ -437,6 +448,8 @@ class Link:
             return
         self.session.service.count("websocket_backend_closed")
         self.drop(closing.code, f"it closed with {closing.code} {closing.reason}".rstrip())
+        if closing.code == POLICY or closing.code >= FIRST_OF_APPLICATIONS:
+            self.session.sent_away(self.side, closing)
 
     def broken(self, broken: Broken) -> None:
         """It speaks something else."""

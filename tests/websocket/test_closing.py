@@ -1,7 +1,7 @@
 """RFC 6455, section 7, through a whole session: who closes, with which code, and who hears of it.
 
-A client's code reaches both backends and comes back to it. A backend's does not reach the client: its connection is
-made anew. Codes that must not be on the wire are broken frames of whoever sends them.
+A client's code reaches both backends and comes back to it. A backend's does not reach the client, for its connection is
+made anew, but where the authority ends the session on purpose. Codes that must not be on the wire are broken frames of whoever sends them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tests.websocket.rig import Opens, by_hand, make_route, text
 pytestmark = pytest.mark.asyncio
 
 SENT = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
+ON_PURPOSE = [1008, 3000, 3999, 4000, 4999]
 NEVER_SENT = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535]
 BROKEN = {
     **{f"7.4 code {code}": (closing(code), 1002) for code in NEVER_SENT},
@@ -109,7 +110,7 @@ async def test_7_1_1_a_client_that_leaves_without_a_close_is_going_away_for_back
 
 
 @pytest.mark.parametrize("side", ["authority", "copy"])
-@pytest.mark.parametrize("code", [1000, 1001, 1011, 1012, 3000, 4999])
+@pytest.mark.parametrize("code", [code for code in SENT if code not in ON_PURPOSE])
 async def test_a_backend_closes_and_the_client_does_not_hear_of_it(paired: Opens, side: str, code: int) -> None:
     async with paired() as rig:
         client = await rig.opened()
@@ -124,6 +125,40 @@ async def test_a_backend_closes_and_the_client_does_not_hear_of_it(paired: Opens
         await client.ping()
         assert client.close_code is None
         assert rig.counted("websocket_backend_closed") == 1
+
+
+@pytest.mark.parametrize("code", ON_PURPOSE)
+async def test_an_authority_that_ends_a_session_on_purpose_is_heard_and_nothing_is_lost(
+    paired: Opens, code: int
+) -> None:
+    async with paired() as rig:
+        client = await rig.opened()
+        rig.old.mute()
+        rig.new.mute()
+        await client.send(text(1))
+        await until(lambda: "m1" in rig.rig.fake.events, "on its way")
+        for connection in tuple(rig.old.connections):
+            connection.write(closing(code, b"your token has expired", masked=False))
+        with pytest.raises(Closed) as closed:
+            await client.recv()
+        assert closed.value.code == code
+        await until(lambda: rig.rig.story("m1")[0] == "H", "old is owed it")
+        rig.new.unmute()
+        await until(lambda: rig.rig.story("m1")[1] in ("D", "PD"), "and new has it")
+        rig.old.unmute()
+        assert rig.counted("websocket_closed_by_authority") == 1
+        await until(lambda: rig.new.closed == [1001], "the other side hears that its client has gone")
+
+
+@pytest.mark.parametrize("code", ON_PURPOSE)
+async def test_a_copy_that_ends_a_session_on_purpose_is_not_heard(paired: Opens, code: int) -> None:
+    async with paired() as rig:
+        client = await rig.opened()
+        await rig.new.connection.close(code, "not you")
+        await until(lambda: len(rig.new.requests) == 2, "it is asked again")
+        await client.send(text(1))
+        await client.ping()
+        assert not rig.counted("websocket_closed_by_authority")
 
 
 @pytest.mark.parametrize("side", ["authority", "copy"])
