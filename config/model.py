@@ -466,7 +466,9 @@ class WebSocket(Frozen):
     )
     max_fragments: int = Field(1024, ge=1, le=65536, description="frames of a message; more: closed with 1009")
     ping_interval: SomeTime = Field(
-        20.0, description="clients and backends of which nothing came for this long are asked; no answer as long: lost"
+        20.0,
+        description="clients and backends of which nothing came for this long are asked; no answer as long: lost. "
+        "Who answers is never idle: a session without messages goes on",
     )
 
 
