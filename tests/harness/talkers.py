@@ -25,6 +25,8 @@ class Talk:
     """
 
     key: str
+    port: int = 0
+    """Of its own end."""
     sent: list[str] = field(default_factory=list)
     digests: dict[str, int] = field(default_factory=dict)
     safe: int = 0
@@ -42,18 +44,19 @@ class Talk:
 class Talkers:
     """So many sessions that send `rate` messages a second together. Each has a key, or several in turn.
 
-    replies: a backend's answer promises as much as a Pong, and there are no Pings
+    replies: a backend's answer promises as much as a Pong, and there are no Pings; name: how their keys begin
     """
 
     def __init__(
-        self, address: Address, *, sessions: int = 8, rate: float = 400.0, keys: int = 1, replies: bool = False
-    ) -> None:
+        self, address: Address, *, sessions: int = 8, rate: float = 400.0, keys: int = 1, replies: bool = False,
+        name: str = "s",
+    ) -> None:  # fmt: skip
         self._replies = replies
         self._uri = f"ws://{address.host}:{address.port}{STREAM_PATH}"
         self._pause = sessions / rate
         self._keys = keys
         self._is_over = asyncio.Event()
-        self.talks = [Talk(f"s{n}") for n in range(sessions)]
+        self.talks = [Talk(f"{name}{n}") for n in range(sessions)]
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -67,6 +70,7 @@ class Talkers:
 
     async def _talk(self, talk: Talk) -> None:
         async with connect(self._uri, ping_interval=None, open_timeout=20, close_timeout=20) as client:
+            talk.port = client.local_address[1]
             hearing = asyncio.create_task(self._hear(client, talk))
             try:
                 await self._send(client, talk)
