@@ -79,12 +79,12 @@ class Acknowledgements:
         self.settle()
         return len(self._outstanding) >= _MOST_OUTSTANDING
 
-    def when_safe(self, data: bytes) -> bool:
-        """Write a frame once every message before it is safe. False when too many wait for that."""
+    def when_safe(self, data: bytes, *, is_last: bool = False) -> bool:
+        """Write a frame once every message before it is safe. False when too many wait for that; the last one may."""
         if self._safe >= self._taken and not self._pings:
             self._session.write(data)
             return True
-        if len(self._pings) >= _MOST_PINGS:
+        if len(self._pings) >= _MOST_PINGS and not is_last:
             return False
         self._pings.append(Waiting(self._taken, data, monotonic()))
         self._begin_to_wait(self._session.route.settings.copy_wait)

@@ -379,6 +379,7 @@ class Courier:
             max_message=delivery.max_message,
             max_fragments=self._settings.max_fragments,
             runs=self._replies is None,
+            checks_text=False,
         )
         self._wire = Wire(self, connection, transport, reader, delivery.tick, delivery.loop)
         self._told = ()

@@ -134,10 +134,11 @@ class FrameReader:
 
     is_client: that end is a client, whose frames must be masked; a server's must not be
     max_message: bytes of a message's payload; max_fragments: frames of a message
-    runs: give messages out as `Run`; else as `Message`, with payload, whose text must be UTF-8
+    runs: give messages out as `Run`; else as `Message`, with payload; checks_text: its text must be UTF-8
     """
 
     __slots__ = (
+        "_checks_text",
         "_fragments",
         "_held",
         "_is_over",
@@ -151,11 +152,14 @@ class FrameReader:
         "_runs",
     )
 
-    def __init__(self, *, is_client: bool, max_message: int, max_fragments: int, runs: bool = False) -> None:
+    def __init__(
+        self, *, is_client: bool, max_message: int, max_fragments: int, runs: bool = False, checks_text: bool = True
+    ) -> None:
         self._mask_bit = _MASKED if is_client else 0
         self._max_message = max_message
         self._max_fragments = max_fragments
         self._runs = runs
+        self._checks_text = checks_text
         self._held = bytearray()
         """The beginning of a frame."""
         self._needed = 0
@@ -204,7 +208,7 @@ class FrameReader:
                 return items
             data = bytes(self._held)
             self._held = bytearray()
-        mask_bit, runs = self._mask_bit, self._runs
+        mask_bit, runs, checks_text = self._mask_bit, self._runs, self._checks_text
         at, end = 0, len(data)
         run_from, run_messages = 0, 0
         needed = 2
@@ -253,7 +257,7 @@ class FrameReader:
             else:
                 raw = data[at:stop]
                 payload = self._unmask(raw, body - at)
-                if first & _OPCODE == TEXT and not is_utf8(payload):
+                if first & _OPCODE == TEXT and checks_text and not is_utf8(payload):
                     return self._break(items, INVALID_DATA, "a text message is not UTF-8")
                 items.append(Message(first & _OPCODE, raw, payload))
             at, needed = stop, 2
@@ -340,7 +344,7 @@ class FrameReader:
             items.append(Run(whole, 1))
         else:
             text = bytes(self._payload)
-            if kind == TEXT and not is_utf8(text):
+            if kind == TEXT and self._checks_text and not is_utf8(text):
                 self._break(items, INVALID_DATA, "a text message is not UTF-8")
                 return False
             items.append(Message(kind, whole, text))

@@ -135,7 +135,7 @@ class Intake:
                     session.close(POLICY, "too many Pings")
             elif type(item) is Closing:
                 code = NORMAL if item.code == NO_CODE else item.code
-                session.acknowledgements.when_safe(close_frame(code, is_client=False))
+                session.acknowledgements.when_safe(close_frame(code, is_client=False), is_last=True)
                 session.close_after(code)
                 break
             elif type(item) is Broken:

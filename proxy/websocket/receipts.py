@@ -11,8 +11,12 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import chain
+from typing import Final
 
 from proxy.websocket.exchange import Exchange
+
+MOST_KEPT: Final = 50_000
+"""Messages of one connection that are kept because they may have to be sent again, some 200 bytes each."""
 
 
 class Batch:
@@ -29,13 +33,15 @@ class Batch:
 class Receipts:
     """Of one connection after the other. Times: monotonic seconds."""
 
-    __slots__ = ("_awaited", "_batch", "_ponged", "_unanswered", "number")
+    __slots__ = ("_awaited", "_batch", "_kept", "_ponged", "_unanswered", "number")
 
     def __init__(self) -> None:
         self._batch: list[Exchange] = []
         """What this iteration writes."""
         self._awaited: deque[Batch] = deque()
         self._ponged: deque[Batch] = deque()
+        self._kept = 0
+        """Messages in them."""
         self._unanswered: dict[str, tuple[Exchange, float]] = {}
         """By the id of the reply, oldest first, with when it was sent."""
         self.number = 0
@@ -63,10 +69,20 @@ class Receipts:
         awaited = self._awaited
         return awaited.popleft() if awaited and awaited[0].number <= number else None
 
-    def keep(self, batch: Batch, now: float) -> None:
-        """Its messages were ponged now, and may have to be sent again."""
+    def keep(self, batch: Batch, now: float) -> int:
+        """Its messages were ponged now, and may have to be sent again. How many older ones there is no room for."""
         batch.at = now
         self._ponged.append(batch)
+        self._kept += len(batch.exchanges)
+        cut = 0
+        while self._kept > MOST_KEPT:
+            cut += self._forget_first()
+        return cut
+
+    def _forget_first(self) -> int:
+        number = len(self._ponged.popleft().exchanges)
+        self._kept -= number
+        return number
 
     def replied(self, id: str, now: float) -> tuple[Exchange, float] | None:
         """The message that this reply is of, and the seconds that it took; None when none awaits it."""
@@ -77,18 +93,20 @@ class Receipts:
         """What was ponged before then needs not be sent again, whatever happens."""
         ponged = self._ponged
         while ponged and ponged[0].at <= until:
-            ponged.popleft()
+            self._forget_first()
 
     def take_ponged(self) -> list[Exchange]:
         """What was ponged and might have been sent again, taken out."""
         found = [exchange for batch in self._ponged for exchange in batch.exchanges]
         self._ponged.clear()
+        self._kept = 0
         return found
 
     def take_kept(self) -> list[Batch]:
         """The same by batch, each with when it was ponged."""
         found = [*self._ponged]
         self._ponged.clear()
+        self._kept = 0
         return found
 
     def take_all(self) -> list[Exchange]:
@@ -97,6 +115,7 @@ class Receipts:
         self._batch = []
         self._awaited.clear()
         self._ponged.clear()
+        self._kept = 0
         self._unanswered = {}
         found.sort(key=_number)
         return found

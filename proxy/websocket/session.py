@@ -303,7 +303,7 @@ class Session:
         self.finish(code if code in (NORMAL, GOING_AWAY) else GOING_AWAY)
 
     def sent_away(self, side: int, closing: Closing) -> None:
-        """A backend ends the session on purpose. From the authority that is for the client; what is not safe is handed."""
+        """A backend ends the session on purpose. The authority's word is the client's; what is owed stays so."""
         if side == self.answering and not (self.is_over or self._farewell):
             self.service.count("websocket_closed_by_authority")
             self.close(closing.code, closing.reason)

@@ -190,6 +190,7 @@ class Link:
             max_message=service.max_message,
             max_fragments=session.settings.max_fragments,
             runs=session.replies is None,
+            checks_text=False,  # that is for the client to judge
         )
         return Wire(self, connection, transport, reader, service.tick, service.loop)
 
@@ -346,8 +347,8 @@ class Link:
         code = RECEIVED if session.redeliver_window else DELIVERED
         while batch is not None:
             self._all_received(batch, now - batch.at, code)
-            if session.redeliver_window:
-                receipts.keep(batch, now)
+            if session.redeliver_window and (cut := receipts.keep(batch, now)):
+                session.service.count("websocket_windows_cut", cut)
             batch = receipts.ponged(number)
         receipts.forget(now - session.redeliver_window)
         self.upstream.parked = 0
@@ -489,8 +490,8 @@ class Link:
     def _keep_for_the_next(self) -> None:
         """Keep what awaits a reply; the ledger is told, so that it is safe, and nothing of its key goes before it."""
         bit, ledger = 1 << self.side, self.session.ledger
-        if self.reason:  # we have cut it, for want of a reply perhaps
-            return
+        if self.reason or self._elsewhere is not None:
+            return  # we have cut it, for want of a reply perhaps; or another worker hands what is older
         kept = self._receipts.take_unanswered(but=bit)
         if not kept:
             return

@@ -1,7 +1,8 @@
 """RFC 6455, section 7, through a whole session: who closes, with which code, and who hears of it.
 
 A client's code reaches both backends and comes back to it. A backend's does not reach the client, for its connection is
-made anew, but where the authority ends the session on purpose. Codes that must not be on the wire are broken frames of whoever sends them.
+made anew, but where the authority ends the session on purpose. Codes that must not be on the wire are broken frames of
+whoever sends them.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import pytest
 from proxy.core.event import DENIED
 from proxy.websocket import deliver
 from proxy.websocket.upstream import OPEN
+from tests.http.rig import OFF
 from tests.http.wire import until
 from tests.websocket.byhand import CLOSE, PING, PONG, TEXT, closing, sent
 from tests.websocket.rig import HandRig, by_hand, make_route, text
@@ -60,6 +61,72 @@ async def test_nothing_passes_what_was_handed_because_of_what_was_received_befor
         await asyncio.sleep(0.1)
         assert stand.new.got == [text(1).encode()], "m3 has passed m2"
         assert rig.story("m3")[1] == "h"
+
+
+async def test_a_close_is_answered_behind_however_many_pings_wait() -> None:
+    async with by_hand(dials=OFF) as stand:
+        client = await stand.rig.by_hand(new=False)
+        stand.old.mute()
+        client.send(raw(1), sent(PING) * 1_000, closing(4001))
+        await until(lambda: "m1" in stand.rig.rig.fake.events, "all wait for it")
+        stand.old.unmute()
+        assert [(await client.frame()).opcode for _ in range(1_000)] == [PONG] * 1_000
+        assert await client.closed() == (4001, "")
+
+
+async def test_text_of_an_authority_that_is_not_utf_8_is_the_clients_to_judge_where_replies_are_read_too() -> None:
+    async with by_hand(make_route(REPLIES)) as stand:
+        client = await stand.rig.by_hand()
+        strange = sent(TEXT, b'{"id": "m1", "name": "\xe2"}', masked=False)
+        stand.old.connection.write(strange)
+        assert (await client.frame()).raw == strange
+        client.send(raw(1))
+        await until(lambda: stand.old.got == [text(1).encode()], "it goes on")
+        assert not stand.rig.counted("websocket_backend_broken")
+
+
+class Elsewhere:
+    """Another worker, which keeps what was sent on a connection before it was ours."""
+
+    def __init__(self) -> None:
+        self.is_lost = False
+
+    def lost(self) -> None:
+        self.is_lost = True
+
+    def settled(self) -> None:
+        pytest.fail("nothing was")
+
+
+async def test_what_awaits_its_reply_does_not_pass_what_another_worker_hands() -> None:
+    async with by_hand(make_route(REPLIES)) as stand:
+        client = await stand.rig.by_hand()
+        elsewhere = Elsewhere()
+        stand.rig.only_session.links[1]._elsewhere = elsewhere
+        client.send(raw(1))
+        await until(lambda: stand.new.got == [text(1).encode()], "sent")
+        stand.new.cut()
+        await until(lambda: stand.rig.rig.story("m1")[1] == "H", "the ledger has it, behind what is older")
+        assert elsewhere.is_lost
+        await until(lambda: len(stand.new.talks) == 2, "connected again")
+        await asyncio.sleep(0.1)
+        assert stand.new.got == [text(1).encode()]
+
+
+@pytest.mark.plain
+async def test_what_is_kept_for_a_window_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.websocket.receipts.MOST_KEPT", 5)
+    async with by_hand(make_route({"redeliver_window": "1h"}), dials=OFF) as stand:
+        client = await stand.rig.by_hand(new=False)
+        for n in range(8):
+            client.send(raw(n))
+            await client.ping()
+        link = stand.rig.only_session.links[0]
+        assert (link.unsettled, stand.rig.counted("websocket_windows_cut")) == (5, 3)
+        await client.ping()
+        stand.old.cut()
+        await until(lambda: stand.rig.rig.story("m7")[0] == "rH", "handed")
+        assert [stand.rig.rig.story(f"m{n}")[0] for n in range(8)] == ["r"] * 3 + ["rH"] * 5
 
 
 async def parked_copy(stand: HandRig) -> asyncio.Future[None]:

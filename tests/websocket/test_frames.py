@@ -289,6 +289,13 @@ def test_text_in_a_run_is_not_judged() -> None:
     assert read(data, is_client=False, runs=True) == [Ran(data, 1)]
 
 
+def test_text_is_not_judged_where_that_is_not_wanted() -> None:
+    whole = sent(TEXT, b"\xff", masked=False)
+    parts = sent(TEXT, b"\xe2", fin=False, masked=False) + sent(0, b"x", masked=False)
+    frames = FrameReader(is_client=False, max_message=MOST, max_fragments=FRAGMENTS, checks_text=False)
+    assert shown(frames.feed(whole + parts)) == [(TEXT, b"\xff", whole), (TEXT, b"\xe2x", parts)]
+
+
 def test_a_run_before_what_is_refused_is_given_out() -> None:
     data = sent(TEXT, b"a", masked=False)
     assert read(data + b"\x83\0", is_client=False, runs=True) == [
