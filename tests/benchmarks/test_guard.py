@@ -27,7 +27,14 @@ def test_it_measures_and_keeps_figures(tmp_path: Path, capsys: pytest.CaptureFix
     assert kept["false"]["0.5%"]["guard"] == 0
     assert kept["false"]["0.5%"]["last 100"] == 3
     assert kept["events_to_detect"]["100%"] == 4
-    assert "false reverts at 0.5%, 3 runs of 3,000  0 (3 by the last 100, " in capsys.readouterr().out
+    assert kept["false_of_mismatches"] == {"0.02%": 0, "0.05%": 0, "0.08%": 0}
+    said = " ".join(capsys.readouterr().out.split())
+    assert "false reverts at 0.5%, 3 runs of 3,000 0 (3 by the last 100, " in said
+
+
+def test_the_checker_is_seen_above_the_limit() -> None:
+    assert guard.checker_sees(0.01, 0, 3000)
+    assert not guard.checker_sees(0.0005, 0, 3000)
 
 
 def test_a_missed_target_is_an_error_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
