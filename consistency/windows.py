@@ -23,6 +23,10 @@ from proxy.core.sketch import Sketch
 SECOND: Final = 1_000_000_000
 LEAST_SETTLE: Final = 5 * SECOND
 MOST_SETTLE: Final = 600 * SECOND
+MOST_WAIT: Final = 60 * SECOND
+"""How long acknowledgements of late events put off the first look at a window: without an end to that the whole check
+would be as late as they are. What does not match so soon after one of them is held against nobody.
+"""
 ENOUGH: Final = 30
 """Measurements of visibility before they say more than the least settle."""
 _KEPT: Final = 2000
@@ -124,7 +128,7 @@ class Windows:
             return WindowState.OPEN
         if self._is_judged(window.start):
             return WindowState.JUDGED if now < window.end + self.horizon else WindowState.CLOSED
-        if now < self.expected(window, now) + settle or pending(window):
+        if now < self.looked_at(window, now) + settle or pending(window):
             return WindowState.PROVISIONAL
         return WindowState.DUE
 
@@ -146,6 +150,10 @@ class Windows:
         """From when on all rows of a window are on their way into the stores: its end, or the last acknowledgement."""
         last = self._acknowledged.get(window.start, 0)
         return max(window.end, last) if last <= now else window.end  # or else the clock was put back
+
+    def looked_at(self, window: Span, now: int) -> int:
+        """When all rows of a window are expected, or would have been waited for long enough; `settle` comes on top."""
+        return min(self.expected(window, now), window.end + MOST_WAIT)
 
     def forget(self, before: int, now: int) -> None:
         """Leave out acknowledgements that are older than that, and those of a clock that ran ahead."""

@@ -264,7 +264,7 @@ class LiveCheck:
             return True
         if not await source.is_pending(window):
             now = self._wall()
-            return now < self._journal.windows.expected(window, now) + self._visibility.settle
+            return now < self._journal.windows.looked_at(window, now) + self._visibility.settle
         self._owed_until[window.start] = now + OWED_FOR
         return True
 
@@ -279,11 +279,13 @@ class LiveCheck:
             self._keep(Judged(window))  # what a side lacks then, it was never owed
             return ""
         journal.windows.take(window)
+        begun = self._wall()
         try:
             expected = max(journal.windows.expected(window, self._wall()), self._owed_until.get(window.start, 0))
             judged = await checker.judge(window, journal.strays(window), expected=expected)
-            # What was acknowledged while it was judged may be there in a moment.
-            is_settled = journal.windows.expected(window, self._wall()) <= expected
+            # What was acknowledged a moment ago, or while it was judged, may be there in a moment.
+            settled_at = journal.windows.expected(window, self._wall()) + self._visibility.settle
+            is_settled = settled_at <= begun
             if not judged.inconclusive and not judged.is_pending and (is_settled or not judged.counts.mismatches):
                 self._keep(judged)
                 return ""
@@ -295,6 +297,7 @@ class LiveCheck:
             self._owed_until[window.start] = self._wall() + OWED_FOR
             return ""
         if not judged.inconclusive:
+            self._owed_until[window.start] = settled_at
             return ""
         _, pause = self._pauses.get(window.start, (0, round(FIRST_PAUSE * SECOND)))
         self._pauses[window.start] = self._wall() + pause, min(2 * pause, round(LONGEST_PAUSE * SECOND))

@@ -81,7 +81,8 @@ class CheckWatch:
             text = f"{counted} in {self._alarm_at - alarm.since:.1f} s ({alarm.share:.2%}, limit {limit:.2%})"
             return Cause(MISMATCH_RATE, text, evidence | {"test": told(alarm, limit, self._alarm_at)})
         if mismatches > trigger.mismatch_hold * settled:
-            share = f"{mismatches / settled:.2%}, and {trigger.mismatch_hold:.2%} holds"
+            # One that was settled before may turn out to differ when its window is judged once more.
+            share = f"{mismatches / max(settled, mismatches):.2%}, and {trigger.mismatch_hold:.2%} holds"
             self._doubts.append(f"{mismatches} of {settled} events differ at new, says the checker ({share})")
         elif self._test.is_suspected:
             self._doubts.append("more events differ at new than should, as it looks; that is not certain yet")

@@ -28,7 +28,7 @@ from proxy.core.event import NEW, OLD, SIDES
 from proxy.core.gate import REVERT, STEP_BACK
 from proxy.core.rollout import Rollout
 from proxy.core.routing import COPY_NONE
-from proxy.core.verdict import NOTHING_YET, Verdict
+from proxy.core.verdict import INCONCLUSIVE, NOTHING_YET, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +103,7 @@ class Guard:
         for watched in self._watched:
             name = watched.route.name
             route = state.routes[name]
-            turns = self._tally.turns[name], self._drills.turns(name)
-            self._tally.verdicts[name], cause = watched.judge(
-                route, state.revision, turns, self._tally.beginnings[name], now
-            )
+            cause = self._judged(watched, route, state.revision, now)
             if cause is not None:
                 self._drills.noticed(name, cause.text, now)
             if cause is None or route.weight == 0 or (watched.reverting is not None and not watched.reverting.done()):
@@ -119,11 +116,24 @@ class Guard:
             evidence["seconds_to_detect"] = seconds
             watched.reverting = asyncio.create_task(self._revert(watched.route, cause, evidence))
 
+    def _judged(self, watched: Watched, state: RouteState, epoch: int, now: float) -> Cause | None:
+        """What a route is to be reverted for. A mistake of ours costs one verdict, and no other route's."""
+        name = watched.route.name
+        turns = self._tally.turns[name], self._drills.turns(name)
+        try:
+            self._tally.verdicts[name], cause = watched.judge(state, epoch, turns, self._tally.beginnings[name], now)
+        except Exception as error:
+            log.exception("the route could not be judged", extra={"route": name})
+            self._tally.own["routes_not_judged"] += 1
+            self._tally.verdicts[name] = Verdict(INCONCLUSIVE, (f"it could not be judged: {type(error).__name__}",))
+            return None
+        return cause
+
     def _is_ours(self, route: str, cause: Cause) -> bool:
         """Is the weight to go to 0? Not where the rollout goes back by a step, or a person decides."""
         found = self._rollouts.get(route)
-        can_go_back = found is not None and rollout.goes_back(found.progress)
-        return cause.act == REVERT or (cause.act == STEP_BACK and not can_go_back)
+        is_handled = found is not None and rollout.takes_back(found.plan, found.progress)
+        return cause.act == REVERT or (cause.act == STEP_BACK and not is_handled)
 
     async def settle(self) -> None:
         """Wait for reverts under way."""

@@ -59,6 +59,10 @@ _TOLD: Final = {phase: f"rollout-{phase}" for phase in (PAUSED, DONE, REVERTED, 
 """Phases that are entered without a person, and what the audit trail calls that."""
 
 
+_GOES_ON: Final = ("rollout-resume", "rollout-promote")
+"""What a person does knowing what the checker has found at this weight."""
+
+
 class Rollouts:
     """The rollouts of an instance. path: of the file that keeps them.
 
@@ -259,7 +263,7 @@ class Rollouts:
         return await self._act(route, "rollout-pause", who, stop, evidence)
 
     async def resume(self, route: str, who: Who) -> Rollout:
-        """Go on from where it was paused. Raises BadChange, Conflict, OSError."""
+        """Go on from where it was paused, whatever was found there. Raises BadChange, Conflict, OSError."""
         return await self._act(
             route,
             "rollout-resume",
@@ -307,6 +311,8 @@ class Rollouts:
             if who.dry_run:
                 return rollout.owned(found, progress, who.actor, iso(self._instance.wall()))
             await self._tell(route, found, action, who.actor, who.reason, evidence)
+            if action in _GOES_ON:
+                self._instance.tally.beginnings[route] += 1
             if progress.phase == PAUSED:  # the trail has just said so
                 return await self._take(route, found, progress, who.actor)
             return await self._enter(route, found, progress)

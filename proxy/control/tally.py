@@ -138,7 +138,9 @@ class Tally:
         self.turns: Counter[str] = Counter()
         """By route, how often its weight or its copy was changed."""
         self.beginnings: Counter[str] = Counter()
-        """By route, how often a person began anew at the weight that stood: re-armed it, or began a rollout."""
+        """By route, how often a person began anew at the weight that stood: re-armed it, or began a rollout
+        or let one go on.
+        """
         self._keep: set[int] = set()
         self._ledger_life = ""
         self._ledger_base: Counter[str] = Counter()

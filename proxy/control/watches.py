@@ -176,7 +176,7 @@ class HealthWatch:
         return Cause(HEALTH, text, evidence)
 
     def _depends(self, now: float) -> Cause | None:
-        """On something that is down. What old depends on as well, or on its like, is no reason to go back to it."""
+        """On something that is down. Where old depends on the same, or is down itself, going back is no help."""
         down = [each for each in self._probes.dependencies if each.standing.is_healthy is False]
         trouble_of_new = next((each for each in down if each.backend == self._new), None)
         if trouble_of_new is None:
@@ -186,9 +186,9 @@ class HealthWatch:
         if trouble is not None:
             text = f"{text}: {trouble.detail} ({trouble.failures} in a row, for {trouble.lasts:.1f} s)"
             evidence = run_of_failures(trouble.detail, trouble.failures, trouble.lasts)
-        of_old = next((each for each in down if each.backend == self._old), None)
-        if of_old is not None:
-            text = f"{text}; {of_old.name} behind {self._old} as well, so nothing is reverted"
+        of_old = {name for each in down if each.backend == self._old for name in (each.name, each.address)}
+        if of_old & {trouble_of_new.name, trouble_of_new.address} or self._probes.healthy.get(self._old) is False:
+            text = f"{text}; it is no better behind {self._old}, so nothing is reverted"
             return Cause(DEPENDENCY, text, evidence, is_alert=True)
         return Cause(DEPENDENCY, text, evidence)
 

@@ -233,9 +233,13 @@ def advance(plan: Plan, progress: Progress, seen: Seen, elapsed: float) -> Progr
     return _at(progress, WAITING, "a person is to promote it")
 
 
-def goes_back(progress: Progress) -> bool:
-    """Would it go back by a step, or is it about to?"""
-    return progress.phase in (MOVING, APPLYING, *_AT) and progress.step > 0
+def takes_back(plan: Plan, progress: Progress) -> bool:
+    """Would it go back by a step, is it about to, or has it asked a person because it did so often enough?"""
+    if progress.phase == MOVING:
+        return progress.came_from > target(plan, progress)
+    if progress.phase == PAUSED:
+        return progress.backs >= MOST_BACKS
+    return progress.phase in (APPLYING, *_AT) and progress.step > 0
 
 
 def turned(progress: Progress) -> Progress:

@@ -177,7 +177,7 @@ class FanOut:
     @staticmethod
     async def _closed(server: Server) -> None:
         """Consumers are told, and cut soon after: one that does not read must not keep the next ledger waiting."""
-        connections = list(server.connections)
+        connections = list(server.all_connections)  # those that are closing already, too
         server.close(code=_GOING_AWAY)
         ended = asyncio.ensure_future(server.wait_closed())
         await asyncio.wait((ended,), timeout=_CLOSE_SECONDS)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consistency.rows import Span
-from consistency.windows import ENOUGH, LEAST_SETTLE, MOST_SETTLE, SECOND, Settle, Windows, WindowState
+from consistency.windows import ENOUGH, LEAST_SETTLE, MOST_SETTLE, MOST_WAIT, SECOND, Settle, Windows, WindowState
 
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
@@ -145,7 +145,7 @@ def test_an_event_that_turns_up_while_its_window_is_read_opens_it_again() -> Non
 def test_a_window_is_settled_after_the_last_acknowledgement_in_it() -> None:
     whole = windows()
     window = whole.of(BEGIN)
-    late = window.end + HOUR // 2
+    late = window.end + MOST_WAIT // 2
     whole.acknowledge(BEGIN + 1, late)
     assert whole.expected(window, late) == late
     assert whole.state(window, late + SETTLE - 1, SETTLE, nothing) is WindowState.PROVISIONAL
@@ -155,6 +155,18 @@ def test_a_window_is_settled_after_the_last_acknowledgement_in_it() -> None:
     assert whole.expected(window, late + SETTLE) == late
     whole.forget(late + 1, late + SETTLE)
     assert whole.expected(window, late + SETTLE) == window.end
+
+
+def test_events_that_come_late_again_and_again_do_not_put_a_window_off_for_ever() -> None:
+    whole = windows()
+    window = whole.of(BEGIN)
+    first_look = window.end + MOST_WAIT + SETTLE
+    for late in range(window.end, first_look, SECOND):
+        whole.acknowledge(BEGIN + 1, late)
+        assert whole.state(window, late, SETTLE, nothing) is WindowState.PROVISIONAL
+    whole.acknowledge(BEGIN + 1, first_look)
+    assert whole.state(window, first_look, SETTLE, nothing) is WindowState.DUE
+    assert whole.expected(window, first_look) == first_look, "what does not match then is not final"
 
 
 def test_windows_of_another_size_are_not_gone_on_with() -> None:

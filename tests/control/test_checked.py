@@ -68,6 +68,16 @@ async def test_without_a_judgement_of_this_weight_there_is_no_pass(make_plane: M
     assert (await verdict())["reasons"] == ["the checker has said nothing for 20 s"]
 
 
+async def test_what_differs_at_a_second_look_before_anything_else_is_judged(make_plane: MakePlane) -> None:
+    """A window of before that is judged once more adds a mismatch, and no event."""
+    plane, checker = await opened(make_plane)
+    await live(plane, checker)
+    await find(plane, checker, 0, 1)
+    verdict = (await plane.get("/api/v1/status"))["routes"][0]["verdict"]
+    assert verdict["name"] == "inconclusive"
+    assert "1 of 0 events differ at new, says the checker (100.00%, and 0.05% holds)" in verdict["reasons"]
+
+
 async def test_confirmed_losses_revert_and_say_which(make_plane: MakePlane) -> None:
     plane, checker = await opened(make_plane)
     await live(plane, checker)

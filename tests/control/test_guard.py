@@ -635,7 +635,46 @@ async def test_what_both_depend_on_and_is_down_is_an_alert(plane: Plane) -> None
     depends(plane, "old", "new", failures=3)
     await say(plane)
     assert weight(plane) == 25
-    assert (await verdict(plane))["reasons"][0].endswith("db behind old as well, so nothing is reverted")
+    assert (await verdict(plane))["reasons"][0].endswith("it is no better behind old, so nothing is reverted")
+
+
+@pytest.mark.parametrize("is_new_alone", [False, True], ids=["old is down", "old needs something else"])
+async def test_a_dependency_of_new_and_what_is_wrong_at_old(plane: Plane, is_new_alone: bool) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    depends(plane, "old", "new", failures=3)
+    of_old = plane.supervisor.instance.probes.dependencies[0]
+    of_old.name, of_old.address = "mail", "tcp://mail:25"
+    if not is_new_alone:
+        health(plane, old=False, new=True)
+    await say(plane)
+    await plane.supervisor._guard.settle()
+    assert weight(plane) == (0 if is_new_alone else 25)
+
+
+async def test_a_route_that_cannot_be_judged_takes_no_other_along(
+    make_plane: MakePlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes = [{"name": name, "match": {"path": f"/{name}"}, "stage": "live", "weight": 10} for name in ("one", "two")]
+    plane = make_plane(routes=routes)
+    await plane.start()
+
+    def mistaken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(plane.supervisor._guard._watched[0].watches, "judge", mistaken)
+    await say(plane, breakers=OPEN)
+    state = plane.supervisor.instance.state
+    assert state is not None
+    await eventually(lambda: weights_of(plane) == [10, 0], "the revert of the other")
+    first = (await plane.get("/api/v1/status"))["routes"][0]["verdict"]
+    assert (first["name"], first["reasons"]) == ("inconclusive", ["it could not be judged: ZeroDivisionError"])
+    assert plane.supervisor.instance.tally.own["routes_not_judged"] > 0
+
+
+def weights_of(plane: Plane) -> list[float]:
+    state = plane.supervisor.instance.state
+    assert state is not None
+    return [each.weight for each in state.routes.values()]
 
 
 async def test_a_revert_that_cannot_be_written_is_tried_again(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:

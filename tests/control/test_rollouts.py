@@ -20,7 +20,8 @@ from proxy.core.errors import BadChange, RefuseToStart
 from proxy.core.gate import NO, YES, Said
 from tests.control.conftest import MakePlane
 from tests.control.fakes import Plane, requests
-from tests.control.helpers import eventually
+from tests.control.helpers import CHECK, eventually
+from tests.control.test_checked import find
 
 pytestmark = pytest.mark.asyncio
 PATH = "/api/v1/routes/-/rollout"
@@ -341,6 +342,52 @@ async def test_what_the_guard_finds_takes_the_weight_back_by_a_step(make_plane: 
     await eventually(lambda: weight(plane) == 0, "the revert: there is no step to go back to")
     await tick(plane)
     assert (await look(plane))[0] == "reverted"
+
+
+async def test_while_the_weight_is_on_its_way_back_nobody_reverts(
+    make_plane: MakePlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane = ruled(make_plane, "step-back")
+    await plane.start()
+    traffic = await begun(plane)
+    await plane.change("rollout/promote")
+    await tick(plane)
+    await eventually(lambda: weight(plane) == 50, "the second step")
+    await traffic()
+    await tick(plane)
+    await fail(plane, traffic)
+    running, turn = plane.supervisor._rollouts, plane.supervisor._rollouts._turn
+
+    async def slowly(*arguments: Any) -> None:  # a report comes before the weight is turned
+        await traffic(failed=5)
+        assert not [each for each in plane.supervisor._guard._watched if each.reverting is not None]
+        await turn(*arguments)
+
+    monkeypatch.setattr(running, "_turn", slowly)
+    await tick(plane)
+    await eventually(lambda: weight(plane) == 10, "the step back")
+
+
+async def test_who_resumes_what_the_checker_paused_has_seen_what_it_found(make_plane: MakePlane) -> None:
+    route = {"name": "events", "match": {"path": "/api/v1/events"}, "trigger": {"on_fail": {"lost": "pause"}}}
+    plane = make_plane(routes=[route], consistency=[CHECK])
+    await plane.start()
+    traffic = await begun(plane)
+    checker = plane.checker
+    assert checker is not None
+    await eventually(lambda: checker.epoch == plane.supervisor.instance.epoch, "the checker's routing")
+    await find(plane, checker, 2000, 1, 1)
+    await tick(plane)
+    assert (await look(plane))[::2] == ("paused", "1 event that new acknowledged is not in its store, says the checker")
+    await plane.change("rollout/resume")
+    await find(plane, checker, 2001, 1, 1)
+    for _ in range(4):
+        await traffic()
+        await tick(plane)
+    assert (await look(plane))[0] == "holding"
+    await find(plane, checker, 2002, 2, 2)
+    await tick(plane)
+    assert (await look(plane))[0] == "paused", "that is another one"
 
 
 async def test_a_gates_no_takes_the_weight_back_while_the_route_is_frozen(make_plane: MakePlane) -> None:

@@ -103,7 +103,9 @@ async def test_clients_add_no_series() -> None:
             assert not re.search(r"\d", repr(names))
 
 
-async def test_no_log_of_any_process_holds_a_secret() -> None:
+async def test_no_log_of_any_process_holds_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORE_PASSWORD", SECRET)
+
     def plant(config: dict[str, Any]) -> None:
         config["salt"] = f"{SECRET}-salt-of-16-characters"
         config["log"] = {"level": "debug", "format": "json", "access": {"sample": "100%"}}
@@ -115,7 +117,7 @@ async def test_no_log_of_any_process_holds_a_secret() -> None:
             {"name": "chat", "url": f"{away}/hook/{SECRET}", "authorization": SECRET, "headers": {"X-Key": SECRET}}
         ]
         config["tracing"] = {"url": f"{away}/v1/{SECRET}", "authorization": f"Bearer {SECRET}", "sample": "100%"}
-        store = {"url": away, "database": "home", "username": "me", "password": SECRET, "timeout": "1s"}
+        store = {"url": away, "database": "home", "username": "me", "password": "${STORE_PASSWORD}", "timeout": "1s"}
         config["consistency"] = [
             {"routes": ["events"], "identity": "none", "old": {"influxdb1": store}}
             | {"new": {"influxdb1": store | {"database": "other"}}}

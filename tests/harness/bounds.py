@@ -1,7 +1,8 @@
 """How long a test may take.
 
 pytest-timeout raises from a signal, and uvloop takes that for a failed callback: it is told in the log, the callback is
-lost, and the test waits for it for ever. So tests of coroutines are bounded by their own loop.
+lost, and the test waits for it for ever. So what coroutine tests do is bounded by their own loop; their fixtures, and
+those of Hypothesis, have the signal alone.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ LEEWAY: Final = 60.0
 def limit_of(item: pytest.Item) -> float:
     """Seconds that a test may take: by its mark, the command line or the configuration; 0 is no bound."""
     mark = item.get_closest_marker("timeout")
-    if mark is not None:
-        return float(mark.args[0] if mark.args else mark.kwargs["timeout"])
+    if mark is not None and (given := mark.args[0] if mark.args else mark.kwargs.get("timeout")) is not None:
+        return float(given)
     given = item.config.getoption("timeout", None)
     return float(given if given is not None else item.config.getini("timeout") or 0.0)
 
