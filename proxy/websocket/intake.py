@@ -88,8 +88,8 @@ class Intake:
         """When the message began that is not whole yet; 0 without one."""
         self._waits_since = 0.0
         """Since when the message at the head waits for its authority; 0 when none does."""
-        self._in_vain: set[int] = set()
-        """Buckets whose backlog was waited for, and not drained in time."""
+        self._in_vain: set[tuple[int, int]] = set()
+        """Side and bucket of each backlog that was waited for, and not drained in time."""
         self.is_forced = False
         """Was the last choice for one side alone, also while it fails?"""
         self.is_held = False
@@ -248,7 +248,7 @@ class Intake:
             self._missing = None if has_key else message
             return False
         if self._waits_since or self._in_vain:
-            self._waited(bucket, can_take=can_take)
+            self._waited(link, bucket, can_take=can_take)
         wall = time.time_ns()
         is_clients_id = event_id is not None and is_safe_id(event_id)
         if event_id is None or not is_clients_id:
@@ -282,7 +282,7 @@ class Intake:
         For the first handshake, because the dials were just turned, in any case. For a backlog, where the session would
         end, or its client miss a reply that it waits for: nothing goes past an older message of the session meanwhile.
         """
-        if link.is_by_ledger or bucket in self._in_vain:
+        if link.is_by_ledger or (link.side, bucket) in self._in_vain:
             return False
         if link.is_new:
             link.open()
@@ -298,7 +298,7 @@ class Intake:
         link.is_new = False
         if len(self._in_vain) > _MOST_BUCKETS:
             self._in_vain.clear()
-        self._in_vain.add(bucket)
+        self._in_vain.add((link.side, bucket))
         return False
 
     def _is_worth_a_wait(self, choice: Choice, bucket: int) -> bool:
@@ -308,11 +308,11 @@ class Intake:
             return False
         return chosen is Remedy.FAIL or self._session.replies is not None
 
-    def _waited(self, bucket: int, *, can_take: bool) -> None:
+    def _waited(self, link: Link, bucket: int, *, can_take: bool) -> None:
         """A message of this bucket is taken. can_take: its authority can have it, and may be waited for again."""
         self._waits_since = 0.0
         if can_take:
-            self._in_vain.discard(bucket)
+            self._in_vain.discard((link.side, bucket))
 
     def _launch(self, message: Message, choice: Choice, can_take: bool, event: Event) -> None:
         """Record an event and send it to the sides that can have it now; the ledger delivers to the others.

@@ -170,3 +170,19 @@ async def test_who_waits_for_a_reply_has_it_behind_the_backlog(paired: Opens, we
         await until(lambda: rig.only_session.links[0].can_take(rig.rig.plane.bucket("a")), "drained")
         await client.send(text(4))
         assert await client.recv() == text(4)
+
+
+async def test_a_side_is_waited_for_although_the_other_one_was_in_vain(paired: Opens) -> None:
+    key = key_for(1, SPLIT)
+    async with paired(make_route(REPLIES, drain_wait="500ms"), dials=OFF) as rig, gated(rig, 1) as gate:
+        rig.new.answers = str
+        client = await opened(rig, OFF)
+        rig.rig.mark(0, key)
+        await client.send(text(1, key))
+        await until(lambda: rig.rig.fake.holds_event("m1"), "old was waited for, and its backlog did not drain")
+        rig.rig.turn(SPLIT)
+        await client.send(text(2, key))
+        await until(lambda: bool(rig.new.requests), "new is asked for the first time")
+        gate.set()
+        assert await client.recv() == text(2, key)
+        assert rig.rig.story("m2") == ("-", "D")
