@@ -345,17 +345,20 @@ class Courier:
     def not_agreed(self, leg: Leg, reason: str) -> None:
         """No session."""
         self._handshake = None
+        is_refused = leg.head is not None and leg.status < 500 and leg.status not in _PASSING
+        if not is_refused:
+            self._refused_since = 0.0  # a minute of refusals is one with nothing else in between
+        elif not self._is_ours and self._again:
+            self._refused(leg.status, monotonic())
         if leg.head is None:
             self._opened(Outcome(leg.kind if leg.kind == UNREACHABLE else RETRY, leg.status, reason or leg.reason))
+        elif not is_refused:
+            self._opened(Outcome(RETRY, leg.status))
         else:
             # The credentials are the client's, so what is refused is this session and not the proxy: others' messages
-            # go on, and when they do and this one is refused again and again it is a dead letter.
-            is_passing = leg.status >= 500 or leg.status in _PASSING
-            if not is_passing and not self._is_ours and self._again:
-                self._refused(leg.status, monotonic())
-            # Of a handshake of ours the same is about our right to ask, or where.
-            refused = PAUSE if self._is_ours else DENIED
-            self._opened(Outcome(RETRY if is_passing else refused, leg.status))
+            # go on, and when they do and this one is refused again and again it is a dead letter. Of a handshake of
+            # ours the same is about our right to ask, or where.
+            self._opened(Outcome(PAUSE if self._is_ours else DENIED, leg.status))
 
     def _refused(self, status: int, now: float) -> None:
         """What was delivered just before the connection was lost finds the door shut: not for ever."""

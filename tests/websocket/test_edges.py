@@ -262,6 +262,30 @@ async def test_a_courier_that_is_refused_for_good_does_not_knock_for_ever(
         assert len(rig.backend.requests) == knocks
 
 
+@pytest.mark.parametrize("between", [None, 503], ids=["away", "503"])
+async def test_refusals_that_do_not_follow_each_other_are_no_long_refusal(
+    monkeypatch: pytest.MonkeyPatch, between: int | None
+) -> None:
+    monkeypatch.setattr(deliver, "_REFUSED_FOR", 1.0)
+    async with couriers(window="30s") as rig:
+        await rig.deliver(courier_event(1))
+        rig.backend.refusal = 404
+        rig.backend.cut()
+        await until(lambda: len(rig.backend.requests) == 2, "it is refused")
+        if between is None:
+            await rig.backend.stop()
+        rig.backend.refusal = between
+        await asyncio.sleep(1.2)
+        rig.backend.refusal = 404
+        if between is None:
+            await rig.backend.start()
+        knocks = len(rig.backend.requests)
+        await until(lambda: len(rig.backend.requests) > knocks, "it is refused once more")
+        rig.backend.refusal = None
+        await until(lambda: rig.backend.got == ["message 1", "message 1"], "nothing was given up")
+        assert not rig.delivery.counters
+
+
 @pytest.mark.parametrize("refusal", [401, 403, 404])
 async def test_a_load_balancer_whose_backend_starts_costs_nothing_that_was_received(refusal: int) -> None:
     async with couriers(window="30s") as rig:
