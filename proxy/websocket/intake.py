@@ -209,16 +209,22 @@ class Intake:
         return route.plan.choose(bucket)
 
     @property
-    def wanted_sides(self) -> int:
+    def possible_sides(self) -> int:
         """Mask of the sides that messages may go to as the dials are; 0 where the handshake names a side for all."""
         if self.is_forced:
             return 0
         dials = self._session.route.dials
         if dials.copy != COPY_NONE:
             return BOTH
-        if self._fixed is not None and dials.weight > 0:
-            return 1 << self._fixed
         return (1 << OLD if dials.weight < 100 else 0) | (1 << NEW if dials.weight > 0 else 0)
+
+    @property
+    def wanted_sides(self) -> int:
+        """Mask of those that are to be connected: of a session that has one side the other one only takes over."""
+        dials = self._session.route.dials
+        if self._fixed is not None and dials.copy == COPY_NONE and dials.weight > 0 and not self.is_forced:
+            return 1 << self._fixed
+        return self.possible_sides
 
     # a message
 
@@ -279,31 +285,52 @@ class Intake:
     def _waits(self, link: Link, choice: Choice, bucket: int) -> bool:
         """Is a message to wait until its authority can have it, for `drain_wait` at most?
 
-        For the first handshake, because the dials were just turned, in any case. For a backlog, where the session would
-        end, or its client miss a reply that it waits for: nothing goes past an older message of the session meanwhile.
+        For the first handshake, because the dials were just turned, in any case; when it is lost, for that of the side
+        that takes over. For a backlog, where the session would end, or its client miss a reply that it waits for:
+        nothing goes past an older message of the session meanwhile.
         """
-        if link.is_by_ledger or (link.side, bucket) in self._in_vain:
-            return False
-        if link.is_new:
-            link.open()
-        if not link.is_new and not (link.state == OPEN and self._is_worth_a_wait(choice, bucket)):
+        awaited = self._awaited(link, choice, bucket)
+        if awaited is None:
             return False
         now = monotonic()
         if not self._waits_since:
             self._waits_since = now
-            if not link.is_new:
+            if not awaited.is_new:
                 self._session.service.count("waited_for_backlog")
         if now - self._waits_since < self._session.route.settings.drain_wait:
             return True
-        link.is_new = False
-        if len(self._in_vain) > _MOST_BUCKETS:
-            self._in_vain.clear()
-        self._in_vain.add((link.side, bucket))
+        awaited.is_new = False
+        if awaited is link:
+            if len(self._in_vain) > _MOST_BUCKETS:
+                self._in_vain.clear()
+            self._in_vain.add((link.side, bucket))
         return False
+
+    def _awaited(self, link: Link, choice: Choice, bucket: int) -> Link | None:
+        """Whose handshake or backlog a message waits for; None when it does not."""
+        if link.is_by_ledger:
+            return None
+        if link.is_new:
+            link.open()
+        if link.is_new:
+            return link
+        if link.state == OPEN:
+            is_in_vain = (link.side, bucket) in self._in_vain
+            return link if not is_in_vain and self._is_worth_a_wait(choice, bucket) else None
+        other = self._session.links[1 - link.side]
+        if self.takes_over(other) and self._remedy_of(choice) is Remedy.FAILOVER:
+            other.open()
+            return other if other.is_new else None
+        return None
+
+    def takes_over(self, link: Link) -> bool:
+        """Is this side to be connected for the first time when the other one, which the session has, is lost?"""
+        spare = self.possible_sides & ~self.wanted_sides
+        return link.is_new and not link.is_by_ledger and bool(spare >> link.side & 1)
 
     def _is_worth_a_wait(self, choice: Choice, bucket: int) -> bool:
         """Would it otherwise cost more than time that its authority has older messages of this bucket to come?"""
-        chosen = self._remedy(choice.authority, copy_on=choice.owed == BOTH and not choice.deferred)
+        chosen = self._remedy_of(choice)
         if chosen is Remedy.FAILOVER and self._session.links[1 - choice.authority].can_take(bucket):
             return False
         return chosen is Remedy.FAIL or self._session.replies is not None
@@ -408,6 +435,9 @@ class Intake:
             event.handed = 1 << OLD if keeps else 0
             event.deferred = 0
         return True
+
+    def _remedy_of(self, choice: Choice) -> Remedy:
+        return self._remedy(choice.authority, copy_on=choice.owed == BOTH and not choice.deferred)
 
     def _remedy(self, side: int, *, copy_on: bool) -> Remedy:
         """What `on_authority_down` says of a message that was not sent to this side, its authority."""

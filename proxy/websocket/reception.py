@@ -85,7 +85,7 @@ class Reception:
         answer, link.answer = link.answer, None
         if answer is None or answer.head is None:  # else its word is the client's, and nothing is wrong with it
             session.refused(link)
-        may_be_asked = other.state in (OPENING, OPEN) or other.is_by_ledger
+        may_be_asked = other.state in (OPENING, OPEN) or other.is_by_ledger or session.intake.takes_over(other)
         if may_be_asked and self._other_may_answer(link.side, answer):
             self.stop()  # nobody is asked who has agreed
             self._asked = other.side
@@ -93,6 +93,8 @@ class Reception:
                 self._agree(other, with_other=False)
             elif other.state == OPEN:
                 self._switch()
+            else:
+                other.open()  # nothing, where it is being asked
             return
         self._answer(answer, link.reason)
 

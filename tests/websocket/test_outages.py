@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
-from tests.http.rig import LIVE, OFF, key_for
+from config.model import Route
+from proxy.core.routing import Dials
+from proxy.websocket.upstream import DOWN
+from tests.http.rig import COMPLETE, LIVE, OFF, SPLIT, key_for
 from tests.http.wire import until
-from tests.websocket.clients import Closed
+from tests.websocket.clients import Closed, Refused
 from tests.websocket.rig import Opens, make_route, text
 
 pytestmark = pytest.mark.asyncio
+
+
+def one_sided(policy: str = "failover", **changes: Any) -> Route:
+    """A route whose sessions have the side that the key of their handshake has."""
+    return make_route({"unit": "connection"}, key="query:k", on_authority_down=policy, **changes)
 
 
 @pytest.mark.parametrize("how", ["goodbye", "reset"])
@@ -160,3 +169,131 @@ async def test_what_is_handed_waits_for_what_is_still_in_the_link(paired: Opens)
         before = [f"m{n}" for n in range(first)]
         await until(lambda: all(rig.rig.story(name)[1] == "P" for name in before), "the ledger knows of them all")
         rig.new.unmute()
+
+
+# a session that has one side
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["old", "new"])
+async def test_unit_connection_its_side_down_at_the_handshake_the_other_one_answers(paired: Opens, side: int) -> None:
+    lost = ("old", "new")[side]
+    async with paired(one_sided(), dials=SPLIT, down=[lost]) as rig:
+        lost_backend, other = (rig.old, rig.new)[side], (rig.new, rig.old)[side]
+        other.greeting, other.replies = "hello", True
+        client = await rig.client(query=f"?k={key_for(side, SPLIT)}")
+        assert await client.recv() == "hello"
+        await client.send(text(1))
+        assert await client.recv() == f"{other.name}:{text(1)}"
+        assert not rig.counted("accepted_for_authority")
+        await lost_backend.start()
+        await until(lambda: bool(lost_backend.connections), "it is asked again")
+        await client.send(text(2))
+        await until(lambda: lost_backend.got == [text(2)], "and has its session back")
+
+
+@pytest.mark.parametrize("policy", ["accept", "fail"])
+async def test_unit_connection_its_side_down_at_the_handshake_the_policy_is_applied(paired: Opens, policy: str) -> None:
+    async with paired(one_sided(policy), dials=SPLIT, down=["new"]) as rig:
+        query = f"?k={key_for(1, SPLIT)}"
+        if policy == "fail":
+            with pytest.raises(Refused) as refused:
+                await rig.client(query=query)
+            assert refused.value.status == 502
+            assert not rig.old.requests
+            return
+        client = await rig.client(query=query)
+        await client.send(text(1))
+        await client.ping()
+        assert rig.rig.story("m1") == ("-", "h")
+        assert rig.counted("websocket_opened_without_authority") == 1
+
+
+@pytest.mark.parametrize("dials", [OFF, COMPLETE], ids=["off", "complete"])
+async def test_unit_connection_a_side_that_has_no_part_does_not_answer(paired: Opens, dials: Dials) -> None:
+    lost = "new" if dials is COMPLETE else "old"
+    async with paired(one_sided(), dials=dials, down=[lost]) as rig:
+        with pytest.raises(Refused) as refused:
+            await rig.client(query="?k=a")
+        assert refused.value.status == 502
+        assert not rig.old.requests + rig.new.requests
+
+
+async def test_unit_connection_who_asks_for_a_side_gets_no_other_one(paired: Opens) -> None:
+    async with paired(one_sided(override="header:X-Side"), dials=SPLIT, down=["new"]) as rig:
+        with pytest.raises(Refused) as refused:
+            await rig.client(headers={"X-Side": "new"})
+        assert refused.value.status == 502
+        assert not rig.old.requests
+
+
+async def test_unit_connection_both_down_is_a_bad_gateway(paired: Opens) -> None:
+    async with paired(one_sided(), dials=SPLIT, down=["old", "new"]) as rig:
+        with pytest.raises(Refused) as refused:
+            await rig.client(query=f"?k={key_for(1, SPLIT)}")
+        assert refused.value.status == 502
+
+
+@pytest.mark.parametrize("dials", [SPLIT, COMPLETE], ids=["split", "complete"])
+@pytest.mark.parametrize("side", [0, 1], ids=["old", "new"])
+async def test_unit_connection_its_side_is_lost_and_the_other_one_has_the_first_message(
+    paired: Opens, side: int, dials: Dials
+) -> None:
+    async with paired(one_sided(drain_wait="5s"), dials=SPLIT) as rig:
+        lost, other = (rig.old, rig.new)[side], (rig.new, rig.old)[side]
+        other.replies = True
+        client = await rig.client(query=f"?k={key_for(side, SPLIT)}")
+        rig.rig.turn(dials)
+        await lost.stop()
+        await until(lambda: rig.counted("websocket_backend_lost") == 1, "it was seen")
+        assert not other.requests
+        await client.send(text(1))
+        await client.send(text(2))
+        if side == 1 and dials is COMPLETE:
+            await client.ping()
+            assert rig.rig.story("m1") == ("-", "h"), "old has no part any more"
+            return
+        assert [await client.recv(), await client.recv()] == [f"{other.name}:{text(n)}" for n in (1, 2)]
+        assert not rig.counted("accepted_for_authority")
+        assert rig.counted("failovers") == 2
+
+
+@pytest.mark.parametrize("policy", ["accept", "fail"])
+async def test_unit_connection_its_side_is_lost_and_the_policy_is_applied(paired: Opens, policy: str) -> None:
+    async with paired(one_sided(policy), dials=SPLIT) as rig:
+        client = await rig.client(query=f"?k={key_for(1, SPLIT)}")
+        await rig.new.stop()
+        await until(lambda: rig.counted("websocket_backend_lost") == 1, "it was seen")
+        await client.send(text(1))
+        if policy == "fail":
+            with pytest.raises(Closed) as closed:
+                await client.recv()
+            assert closed.value.code == 1013
+        else:
+            await client.ping()
+            assert rig.rig.story("m1") == ("-", "h")
+        assert not rig.old.requests
+
+
+async def test_unit_connection_a_side_that_takes_over_is_waited_for_once(paired: Opens) -> None:
+    async with paired(one_sided(drain_wait="300ms"), dials=SPLIT) as rig:
+        rig.old.gate = gate = asyncio.Event()
+        client = await rig.client(query=f"?k={key_for(1, SPLIT)}")
+        await rig.new.stop()
+        await until(lambda: rig.counted("websocket_backend_lost") == 1, "it was seen")
+        for n in (1, 2):
+            await client.send(text(n))
+        await until(lambda: bool(rig.old.requests), "old is asked")
+        assert not rig.rig.fake.events
+        await until(lambda: rig.counted("accepted_for_authority") == 2, "it does not answer in time")
+        gate.set()
+
+
+async def test_unit_connection_with_both_sides_lost_its_messages_are_accepted(paired: Opens) -> None:
+    async with paired(one_sided(drain_wait="1h"), dials=SPLIT) as rig:
+        client = await rig.client(query=f"?k={key_for(1, SPLIT)}")
+        await rig.old.stop()
+        await rig.new.stop()
+        await until(lambda: rig.only_session.links[1].state == DOWN, "it was seen")
+        await client.send(text(1))
+        await client.ping()
+        assert rig.rig.story("m1") == ("-", "h")
