@@ -101,7 +101,8 @@ class Check(Frozen):
         "event-id",
         description="what names an event in the stores: its id, or its route's `identities`. none: the ledger cannot "
         "name what they hold, as for points of InfluxDB, and they are compared with each other alone. content: so they "
-        "are, and nothing names their rows: those of the same `identity`, time and content are counted",
+        "are, and nothing names their rows: those of the same `identity`, time and content are counted. A suspect is "
+        "looked for among all rows of its `identity`, which should be few (a reading, not a sensor)",
     )
     window: SomeTime = Field(60.0, description="span of event time that is judged at once")
     memory: SomeBytes = Field(
