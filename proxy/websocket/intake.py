@@ -53,6 +53,8 @@ _SMALL: Final = 4096
 """Bytes of an unfinished message that the memory budget does not hear of."""
 _MOST_BUCKETS: Final = 64
 """Of which a session remembers something."""
+_NONE_IN_VAIN: Final[frozenset[tuple[int, int]]] = frozenset()
+"""Nearly every session's: one of its own would be a fifth of a KiB of each."""
 _OLD_ALONE: Final = Choice(OLD, 1 << OLD, 0, False)
 
 
@@ -88,7 +90,7 @@ class Intake:
         """When the message began that is not whole yet; 0 without one."""
         self._waits_since = 0.0
         """Since when the message at the head waits for its authority; 0 when none does."""
-        self._in_vain: set[tuple[int, int]] = set()
+        self._in_vain = _NONE_IN_VAIN
         """Side and bucket of each backlog that was waited for, and not drained in time."""
         self.is_forced = False
         """Was the last choice for one side alone, also while it fails?"""
@@ -301,9 +303,8 @@ class Intake:
             return True
         awaited.is_new = False
         if awaited is link:
-            if len(self._in_vain) > _MOST_BUCKETS:
-                self._in_vain.clear()
-            self._in_vain.add((link.side, bucket))
+            before = self._in_vain if len(self._in_vain) <= _MOST_BUCKETS else _NONE_IN_VAIN
+            self._in_vain = before | {(link.side, bucket)}
         return False
 
     def _awaited(self, link: Link, choice: Choice, bucket: int) -> Link | None:
@@ -339,7 +340,7 @@ class Intake:
         """A message of this bucket is taken. can_take: its authority can have it, and may be waited for again."""
         self._waits_since = 0.0
         if can_take:
-            self._in_vain.discard((link.side, bucket))
+            self._in_vain = self._in_vain - {(link.side, bucket)} or _NONE_IN_VAIN
 
     def _launch(self, message: Message, choice: Choice, can_take: bool, event: Event) -> None:
         """Record an event and send it to the sides that can have it now; the ledger delivers to the others.
