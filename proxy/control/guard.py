@@ -123,9 +123,11 @@ class Guard:
         try:
             self._tally.verdicts[name], cause = watched.judge(state, epoch, turns, self._tally.beginnings[name], now)
         except Exception as error:
-            log.exception("the route could not be judged", extra={"route": name})
             self._tally.own["routes_not_judged"] += 1
-            self._tally.verdicts[name] = Verdict(INCONCLUSIVE, (f"it could not be judged: {type(error).__name__}",))
+            unknown = Verdict(INCONCLUSIVE, (f"it could not be judged: {type(error).__name__}",))
+            if self._tally.verdicts.get(name) != unknown:  # reports come several times a second
+                log.exception("the route could not be judged", extra={"route": name})
+            self._tally.verdicts[name] = unknown
             return None
         return cause
 

@@ -294,6 +294,8 @@ class Holdings:
         end = time.monotonic() + seconds
         while any(each.is_ours and each.queued for each in self.listeners) and time.monotonic() < end:
             await asyncio.sleep(0.001)
+        if left := sum(each.queued for each in self.listeners if each.is_ours):
+            log.warning("%d clients were not accepted in time: they are reset", left)
 
     def stop_listening(self) -> None:
         """Refuse new clients from now on, whoever else holds the sockets.

@@ -35,7 +35,7 @@ def told(suspicion: Suspicion, limit: float, now: float) -> dict[str, Any]:
         "seconds": round(now - suspicion.since, 3),
         "limit": round(limit, 9),
         "value": min(suspicion.value, 1e300),
-        "alarm_from": suspicion.limit,
+        "alarm_from": suspicion.threshold,
     }
 
 

@@ -42,14 +42,14 @@ _LEAST_LIMIT: Final = 1e-6
 
 class Suspicion(NamedTuple):
     """What speaks against the limit. since: when the present run of evidence began, monotonic seconds; total, failed:
-    events since then; value: the mean likelihood ratio; limit: from which value on it is an alarm.
+    events since then; value: the mean likelihood ratio; threshold: from which value on it is an alarm.
     """
 
     since: float
     total: int
     failed: int
     value: float
-    limit: float
+    threshold: float
 
     @property
     def share(self) -> float:

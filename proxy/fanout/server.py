@@ -182,6 +182,7 @@ class FanOut:
         ended = asyncio.ensure_future(server.wait_closed())
         await asyncio.wait((ended,), timeout=_CLOSE_SECONDS)
         if not ended.done():
+            log.warning("consumers do not answer that they are closed: their connections are cut")
             for each in connections:
                 each.transport.abort()
         await ended

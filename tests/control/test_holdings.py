@@ -214,7 +214,9 @@ def test_the_lifeline_breaks_when_let_go(state_dir: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_who_is_connected_already_is_accepted_before_others_are_refused(state_dir: Path) -> None:
+async def test_who_is_connected_already_is_accepted_before_others_are_refused(
+    state_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     holdings = take(make_settings(state_dir))
     listener = holdings.sockets[0]
     with closing(holdings), socket.create_connection(listener.getsockname()[:2]) as client:
@@ -222,6 +224,7 @@ async def test_who_is_connected_already_is_accepted_before_others_are_refused(st
         begun = time.monotonic()
         await holdings.emptied(0.05)
         assert time.monotonic() - begun >= 0.05, "nobody accepts"
+        assert "1 clients were not accepted in time" in caplog.text
         waiting = asyncio.create_task(holdings.emptied(10.0))
         await asyncio.sleep(0.02)
         accepted, _ = listener.accept()

@@ -321,7 +321,8 @@ async def test_what_the_guard_finds_pauses_where_the_configuration_says_so(make_
     assert reason.startswith("40 of 40 events failed at new")
 
 
-async def test_what_the_guard_finds_takes_the_weight_back_by_a_step(make_plane: MakePlane) -> None:
+async def failing_at_its_second_step(make_plane: MakePlane) -> tuple[Plane, Traffic]:
+    """A rollout that is to go back by a step for it."""
     plane = ruled(make_plane, "step-back")
     await plane.start()
     traffic = await begun(plane)
@@ -331,6 +332,11 @@ async def test_what_the_guard_finds_takes_the_weight_back_by_a_step(make_plane: 
     await traffic()
     await tick(plane)
     await fail(plane, traffic)
+    return plane, traffic
+
+
+async def test_what_the_guard_finds_takes_the_weight_back_by_a_step(make_plane: MakePlane) -> None:
+    plane, traffic = await failing_at_its_second_step(make_plane)
     assert weight(plane) == 50, "it is the rollout's to go back"
     await tick(plane)
     await eventually(lambda: weight(plane) == 10, "the step back")
@@ -347,15 +353,7 @@ async def test_what_the_guard_finds_takes_the_weight_back_by_a_step(make_plane: 
 async def test_while_the_weight_is_on_its_way_back_nobody_reverts(
     make_plane: MakePlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plane = ruled(make_plane, "step-back")
-    await plane.start()
-    traffic = await begun(plane)
-    await plane.change("rollout/promote")
-    await tick(plane)
-    await eventually(lambda: weight(plane) == 50, "the second step")
-    await traffic()
-    await tick(plane)
-    await fail(plane, traffic)
+    plane, traffic = await failing_at_its_second_step(make_plane)
     running, turn = plane.supervisor._rollouts, plane.supervisor._rollouts._turn
 
     async def slowly(*arguments: Any) -> None:  # a report comes before the weight is turned

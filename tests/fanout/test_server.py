@@ -37,7 +37,7 @@ async def test_the_log_of_what_they_were_told_does_not_grow_with_what_comes_duri
     assert max(sizes) < 16 * 2**20, "of 48 MiB"
 
 
-async def test_a_consumer_that_does_not_read_keeps_nobody_waiting_at_the_end() -> None:
+async def test_a_consumer_that_does_not_read_keeps_nobody_waiting_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     """The next ledger begins when this one has let go of its consumers, and workers wait for it."""
     async with fanning_out(backend={"response_timeout": "60s"}) as rig:
         stuck = await rig.consumer("new").connect()
@@ -48,3 +48,4 @@ async def test_a_consumer_that_does_not_read_keeps_nobody_waiting_at_the_end() -
         begun = time.monotonic()
         await rig.fan_out.close()
         assert time.monotonic() - begun < 1.5
+        assert "their connections are cut" in caplog.text

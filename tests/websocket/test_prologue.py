@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 
 from proxy.websocket.context import unpack_context
 from tests.http.rig import DUAL, OFF
 from tests.http.wire import until
+from tests.websocket.backends import WsBackend
 from tests.websocket.clients import Closed
 from tests.websocket.rig import Opens, make_route, text
 
@@ -57,9 +59,13 @@ async def test_what_the_authority_says_to_it_once_more_is_the_clients(paired: Op
         subscribe = '{"type": "subscribe"}'
         await client.send(subscribe)
         assert [await client.recv() for _ in "12"] == ["old greets", f"old:{subscribe}"]
+
+        def told_again(backend: WsBackend) -> bool:
+            return backend.got == [subscribe] * 2
+
         for backend in (rig.new, rig.old):
             backend.cut()
-            await until(lambda backend=backend: backend.got == [subscribe] * 2, "told again")  # type: ignore[misc]
+            await until(partial(told_again, backend), "told again")
         assert [await client.recv() for _ in "12"] == ["old greets", f"old:{subscribe}"]
         await client.ping()
         assert rig.counted("websocket_messages_to_clients") == 4
