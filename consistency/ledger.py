@@ -74,6 +74,10 @@ def _spill_file() -> apsw.Connection:
     return db
 
 
+class NotSaidYet(RecordsUnavailable):
+    """The instance has only just begun: its ledger tells of itself a moment later."""
+
+
 class Asker(Protocol):
     """Who asks the admin API."""
 
@@ -83,11 +87,11 @@ class Asker(Protocol):
 
 async def oldest_owed(admin: Asker, routes: Sequence[str], now: int) -> int | None:
     """When the oldest event was accepted that is still owed to a side of these routes; None when none is. now:
-    nanoseconds since the epoch, as the answer. Raises RecordsUnavailable.
+    nanoseconds since the epoch, as the answer. Raises RecordsUnavailable; NotSaidYet in an instance's first moments.
     """
     status = await admin.ask("status")
     if not status["ledger"]["segments"]:
-        raise RecordsUnavailable("the ledger has not said yet what it owes")
+        raise NotSaidYet("the ledger has not said yet what it owes")
     ages = [
         side["ledger"]["oldest_age_s"]
         for route in status["routes"]

@@ -26,11 +26,14 @@ HOUR = 3600 * SECOND
 
 
 class Status:
-    """An instance's status. oldest: when the oldest event that is owed was accepted, nanoseconds; None: nothing is."""
+    """An instance's status. oldest: when the oldest event that is owed was accepted, nanoseconds; None: nothing is;
+    asked_in_vain: how often it is still asked before its ledger has told of itself.
+    """
 
     def __init__(self, oldest: int | None = None) -> None:
         self.oldest = oldest
         self.segments = 1
+        self.asked_in_vain = 0
 
     async def ask(self, path: str, **_: object) -> dict[str, Any]:
         assert path == "status"
@@ -39,7 +42,11 @@ class Status:
     def now(self, now: int) -> dict[str, Any]:
         age = 0.0 if self.oldest is None else (now - self.oldest) / SECOND
         side = {"ledger": {"pending": self.oldest is not None, "oldest_age_s": age}}
-        return {"ledger": {"segments": self.segments}, "routes": [{"name": "events", "sides": {"new": side}}]}
+        segments = self.segments
+        if self.asked_in_vain:
+            self.asked_in_vain -= 1
+            segments = 0
+        return {"ledger": {"segments": segments}, "routes": [{"name": "events", "sides": {"new": side}}]}
 
 
 def doubts(status: Status, route: str = "events") -> Doubts:
@@ -47,7 +54,7 @@ def doubts(status: Status, route: str = "events") -> Doubts:
 
 
 @pytest.mark.asyncio
-async def test_what_may_still_be_on_its_way() -> None:
+async def test_what_may_still_be_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
     status = Status()
     found = doubts(status)
     await found.look()
@@ -61,6 +68,7 @@ async def test_what_may_still_be_on_its_way() -> None:
     assert await doubts(status).about(window) == ""
     assert await doubts(Status(0), "other").about(window) == ""
     status.segments = 0
+    monkeypatch.setattr("consistency.doubts.PATIENCE", 0.2)
     with pytest.raises(RecordsUnavailable, match="not said yet"):
         await found.about(window)
 
@@ -115,7 +123,8 @@ def reasons(answer: dict[str, Any]) -> list[str]:
     return [each["reason"] for each in answer["inconclusive"]]
 
 
-def test_a_check_on_demand_waits_for_what_is_owed(lacking: Path) -> None:
+def test_a_check_on_demand_waits_for_what_is_owed(lacking: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consistency.doubts.PATIENCE", 0.2)
     status = Status((BEGIN + 70) * SECOND)
     with instance(lacking.parent, status):
         answer = ask(lacking)
@@ -127,6 +136,15 @@ def test_a_check_on_demand_waits_for_what_is_owed(lacking: Path) -> None:
         status.segments = 0
         answer = ask(lacking)
         assert (answer["result"], reasons(answer)) == ("inconclusive", ["the ledger has not said yet what it owes"])
+
+
+def test_a_check_on_demand_waits_for_an_instance_that_has_just_begun(lacking: Path) -> None:
+    status = Status(None)
+    status.asked_in_vain = 3
+    with instance(lacking.parent, status):
+        answer = ask(lacking)
+    assert (answer["result"], answer["classes"]["unrecorded"]) == ("fail", 1)
+    assert status.asked_in_vain == 0
 
 
 def test_time_in_which_not_all_was_copied_is_inconclusive(lacking: Path) -> None:
