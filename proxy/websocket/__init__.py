@@ -6,6 +6,8 @@ service     what all sessions of a worker share; begins one
 session     one session, from its handshake to its end: what its parts have in common
 reception   a client's handshake, until the authority has agreed
 intake      what a client says becomes events, each with its sides
+choosing    where each of them goes
+patience    when one waits for a backend, and how long
 acknowledgements    what a client is told of its messages, and when
 upstream    a session's link to one backend, made anew when it is lost
 receipts    what a link was given, until nothing can be lost of it

@@ -1,26 +1,22 @@
 """What a client says becomes events, each with its sides.
 
-    bytes --FrameReader--> Message --> key, id, choice --> Event: for the ledger
-                                                       --> Link of each side that can have it now, else the ledger's
+    bytes --FrameReader--> Message --> key, id, Choosing --> Event: for the ledger
+                                                         --> Link of each side that can have it now, else the ledger's
                            Ping, Close --> acknowledgements
 
-What there is no room for is held up, by reading no more from the client, until there is.
+What there is no room for is held up, by reading no more from the client, until there is; `Patience` holds it up for a
+backend.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from config.units import BODY_KINDS, parse_source
-from proxy.core.authority_down import Remedy, remedy
+from proxy.core.authority_down import Remedy
 from proxy.core.choose import Choice
 from proxy.core.event import BOTH, NEW, OLD, Event
 from proxy.core.owed import LOST
-from proxy.core.routing import COPY_NONE
-from proxy.http.head import RequestHead
 from proxy.http.route import COPY
 from proxy.http.values import MAX_VALUE, Reader, is_safe_id
 from proxy.websocket.context import SessionMessage, pack_context
@@ -42,7 +38,8 @@ from proxy.websocket.frames import (
     close_frame,
     frame,
 )
-from proxy.websocket.upstream import OPEN, Link
+from proxy.websocket.patience import Patience
+from proxy.websocket.upstream import OPEN
 
 if TYPE_CHECKING:
     from proxy.websocket.session import Session
@@ -51,36 +48,26 @@ _HOLD: Final = 0.02
 """Seconds until a client that is held up is looked at again."""
 _SMALL: Final = 4096
 """Bytes of an unfinished message that the memory budget does not hear of."""
-_MOST_BUCKETS: Final = 64
-"""Of which a session remembers something."""
-_NONE_IN_VAIN: Final[frozenset[tuple[int, int]]] = frozenset()
-"""Nearly every session's: one of its own would be a fifth of a KiB of each."""
-_OLD_ALONE: Final = Choice(OLD, 1 << OLD, 0, False)
 
 
 class Intake:
-    """Of one session. head, params, peer: of its handshake, where keys may be; name: the session's."""
+    """Of one session."""
 
     __slots__ = (
-        "_began_at", "_buckets", "_contexts", "_counted", "_fixed", "_head", "_in_vain", "_missing", "_name", "_params",
-        "_peer", "_reader", "_session", "_waiting", "_waits_since", "is_forced", "is_held",
+        "_began_at", "_choosing", "_contexts", "_counted", "_missing", "_patience", "_reader", "_session", "_waiting",
+        "is_held",
     )  # fmt: skip
 
-    def __init__(self, session: Session, head: RequestHead, params: Mapping[str, str], peer: str, name: str) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._head = head
-        self._params = params
-        self._peer = peer
-        self._name = name
+        self._choosing = session.choosing
+        self._patience = Patience(session)
         self._reader = FrameReader(
             is_client=True,
             max_message=session.service.max_message,
             max_fragments=session.settings.max_fragments,
         )
-        self._buckets: dict[str, int] = {}
         self._contexts: dict[int, bytes] = {}
-        self._fixed: int | None = None
-        """The side that was chosen once, with `unit: connection`."""
         self._waiting: list[Item] = []
         """What was read and cannot be taken yet."""
         self._missing: Message | None = None
@@ -88,12 +75,6 @@ class Intake:
         self._counted = 0
         self._began_at = 0.0
         """When the message began that is not whole yet; 0 without one."""
-        self._waits_since = 0.0
-        """Since when the message at the head waits for its authority; 0 when none does."""
-        self._in_vain = _NONE_IN_VAIN
-        """Side and bucket of each backlog that was waited for, and not drained in time."""
-        self.is_forced = False
-        """Was the last choice for one side alone, also while it fails?"""
         self.is_held = False
 
     # reading
@@ -169,77 +150,18 @@ class Intake:
             self.is_held = False
             self._session.read_on()
 
-    # choosing
-
-    def first_choice(self) -> Choice:
-        """Where a message would go whose key is that of the handshake."""
-        route = self._session.route
-        key, _ = route.read_key_and_id(self._head, b"", self._params, self._peer)
-        name = key or self._name
-        # What is in messages alone is not missing yet.
-        to_old = key is None and parse_source(route.settings.key).kind not in BODY_KINDS and self._is_old_without_key
-        choice = self._choose(self._bucket(name), name, has_key=key is not None, to_old=to_old)
-        if self._session.settings.unit == "connection":
-            self._fixed = choice.authority
-        return choice
-
-    def _bucket(self, key: str) -> int:
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            if len(self._buckets) > _MOST_BUCKETS:
-                self._buckets.clear()
-            bucket = self._buckets[key] = self._session.plane.bucket(key)
-        return bucket
-
-    @property
-    def _is_old_without_key(self) -> bool:
-        return self._session.route.settings.key_missing == "old"
-
-    def _choose(self, bucket: int, key: str, *, has_key: bool, to_old: bool) -> Choice:
-        """Where a message goes. to_old: to old alone, for want of a key."""
-        route = self._session.route
-        self.is_forced = False
-        if route.steering is not None:
-            steered = route.steer(self._head, self._params, bucket, key if has_key else None)
-            if steered is not None:
-                self.is_forced = steered.is_forced
-                return steered.choice
-        if to_old:
-            return _OLD_ALONE
-        if self._fixed is not None and route.dials.weight > 0:
-            return route.plan.new if self._fixed == NEW else route.plan.old
-        return route.plan.choose(bucket)
-
-    @property
-    def possible_sides(self) -> int:
-        """Mask of the sides that messages may go to as the dials are; 0 where the handshake names a side for all."""
-        if self.is_forced:
-            return 0
-        dials = self._session.route.dials
-        if dials.copy != COPY_NONE:
-            return BOTH
-        return (1 << OLD if dials.weight < 100 else 0) | (1 << NEW if dials.weight > 0 else 0)
-
-    @property
-    def wanted_sides(self) -> int:
-        """Mask of those that are to be connected: of a session that has one side the other one only takes over."""
-        dials = self._session.route.dials
-        if self._fixed is not None and dials.copy == COPY_NONE and dials.weight > 0 and not self.is_forced:
-            return 1 << self._fixed
-        return self.possible_sides
-
     # a message
 
     def _message(self, message: Message) -> bool:
         """Make an event of a message and send it; false when there is no room for it now."""
-        session, payload = self._session, message.payload
+        session, choosing, payload = self._session, self._choosing, message.payload
         plane, route = session.plane, session.route
         if session.ledger.is_full or plane.has_low_disk or plane.budget.is_full or session.acknowledgements.is_full:
             return False
         if session.prologue.takes(message):
             self._broadcast(message)
             return True
-        key, event_id = route.read_key_and_id(self._head, payload, self._params, self._peer)
+        key, event_id = route.read_key_and_id(choosing.head, payload, choosing.params, choosing.peer)
         has_key = key is not None and len(key) <= MAX_VALUE
         if key is None or not has_key:
             if message is not self._missing:
@@ -247,16 +169,15 @@ class Intake:
             if route.settings.key_missing == "reject":
                 session.close(POLICY, f"no key: {route.settings.key} is missing"[:120])
                 return True
-            key = self._name
-        bucket = self._bucket(key)
-        choice = self._choose(bucket, key, has_key=has_key, to_old=not has_key and self._is_old_without_key)
+            key = choosing.name
+        bucket = choosing.bucket(key)
+        choice = choosing.choose(bucket, key if has_key else None, is_missing=not has_key)
         link = session.links[choice.authority]
         can_take = link.can_take(bucket)
-        if link.is_full if can_take else self._waits(link, choice, bucket):
+        if link.is_full if can_take else self._patience.waits(link, choice, bucket):
             self._missing = None if has_key else message
             return False
-        if self._waits_since or self._in_vain:
-            self._waited(link, bucket, can_take=can_take)
+        self._patience.taken(link, bucket, can_take=can_take)
         wall = time.time_ns()
         is_clients_id = event_id is not None and is_safe_id(event_id)
         if event_id is None or not is_clients_id:
@@ -274,73 +195,16 @@ class Intake:
         return True
 
     def _read(self, source: Reader, payload: bytes) -> str:
-        return source(self._head, payload, self._params, self._peer) or ""
+        choosing = self._choosing
+        return source(choosing.head, payload, choosing.params, choosing.peer) or ""
 
     def _context(self, kind: int) -> bytes:
         context = self._contexts.get(kind)
         if context is None:
             session = self._session
-            message = SessionMessage(self._name, kind, session.prologue.messages, session.prologue.version)
+            message = SessionMessage(self._choosing.name, kind, session.prologue.messages, session.prologue.version)
             context = self._contexts[kind] = pack_context(session.handshake, message)
         return context
-
-    def _waits(self, link: Link, choice: Choice, bucket: int) -> bool:
-        """Is a message to wait until its authority can have it, for `drain_wait` at most?
-
-        For the first handshake, because the dials were just turned, in any case; when it is lost, for that of the side
-        that takes over. For a backlog, where the session would end, or its client miss a reply that it waits for:
-        nothing goes past an older message of the session meanwhile.
-        """
-        awaited = self._awaited(link, choice, bucket)
-        if awaited is None:
-            return False
-        now = monotonic()
-        if not self._waits_since:
-            self._waits_since = now
-            if not awaited.is_new:
-                self._session.service.count("waited_for_backlog")
-        if now - self._waits_since < self._session.route.settings.drain_wait:
-            return True
-        awaited.is_new = False
-        if awaited is link:
-            before = self._in_vain if len(self._in_vain) <= _MOST_BUCKETS else _NONE_IN_VAIN
-            self._in_vain = before | {(link.side, bucket)}
-        return False
-
-    def _awaited(self, link: Link, choice: Choice, bucket: int) -> Link | None:
-        """Whose handshake or backlog a message waits for; None when it does not."""
-        if link.is_by_ledger:
-            return None
-        if link.is_new:
-            link.open()
-        if link.is_new:
-            return link
-        if link.state == OPEN:
-            is_in_vain = (link.side, bucket) in self._in_vain
-            return link if not is_in_vain and self._is_worth_a_wait(choice, bucket) else None
-        other = self._session.links[1 - link.side]
-        if self.takes_over(other) and self._remedy_of(choice) is Remedy.FAILOVER:
-            other.open()
-            return other if other.is_new else None
-        return None
-
-    def takes_over(self, link: Link) -> bool:
-        """Is this side to be connected for the first time when the other one, which the session has, is lost?"""
-        spare = self.possible_sides & ~self.wanted_sides
-        return link.is_new and not link.is_by_ledger and bool(spare >> link.side & 1)
-
-    def _is_worth_a_wait(self, choice: Choice, bucket: int) -> bool:
-        """Would it otherwise cost more than time that its authority has older messages of this bucket to come?"""
-        chosen = self._remedy_of(choice)
-        if chosen is Remedy.FAILOVER and self._session.links[1 - choice.authority].can_take(bucket):
-            return False
-        return chosen is Remedy.FAIL or self._session.replies is not None
-
-    def _waited(self, link: Link, bucket: int, *, can_take: bool) -> None:
-        """A message of this bucket is taken. can_take: its authority can have it, and may be waited for again."""
-        self._waits_since = 0.0
-        if can_take:
-            self._in_vain = self._in_vain - {(link.side, bucket)} or _NONE_IN_VAIN
 
     def _launch(self, message: Message, choice: Choice, can_take: bool, event: Event) -> None:
         """Record an event and send it to the sides that can have it now; the ledger delivers to the others.
@@ -413,7 +277,7 @@ class Intake:
             event.handed |= 1 << side  # the ledger is the way to it
             return True
         copy_on = event.owed == BOTH and not event.deferred
-        chosen = self._remedy(side, copy_on=copy_on)
+        chosen = self._choosing.remedy(side, copy_on=copy_on)
         if chosen is Remedy.FAILOVER:
             link = session.links[other]
             if not link.can_take(bucket) or link.is_full:
@@ -436,24 +300,6 @@ class Intake:
             event.handed = 1 << OLD if keeps else 0
             event.deferred = 0
         return True
-
-    def _remedy_of(self, choice: Choice) -> Remedy:
-        return self._remedy(choice.authority, copy_on=choice.owed == BOTH and not choice.deferred)
-
-    def _remedy(self, side: int, *, copy_on: bool) -> Remedy:
-        """What `on_authority_down` says of a message that was not sent to this side, its authority."""
-        if self.is_forced:
-            return Remedy.FAIL  # who asks for a side wants no other one
-        route = self._session.route
-        return remedy(
-            route.settings.on_authority_down,
-            authority=side,
-            weight=route.dials.weight,
-            latched=route.dials.latched,
-            copy_on=copy_on,
-            sent=False,
-            client_id=False,
-        )
 
     def _broadcast(self, message: Message) -> None:
         """A message of the prologue: to both sides, now and first on every connection that is made later."""
@@ -478,31 +324,6 @@ class Intake:
         return not self.is_held and not self._waiting
 
     @property
-    def head(self) -> RequestHead:
-        """Of the handshake."""
-        return self._head
-
-    @property
-    def params(self) -> Mapping[str, str]:
-        """What the route's path has found in that."""
-        return self._params
-
-    @property
-    def peer(self) -> str:
-        """The client's address."""
-        return self._peer
-
-    @property
-    def name(self) -> str:
-        """The session's."""
-        return self._name
-
-    @property
-    def fixed(self) -> int | None:
-        """The side that was chosen once."""
-        return self._fixed
-
-    @property
     def begun(self) -> Begun:
         """What was read of a message that is not whole."""
         return self._reader.begun()
@@ -512,10 +333,10 @@ class Intake:
         """When that began; 0 without one."""
         return self._began_at
 
-    def go_on(self, fixed: int | None, begun: Begun, began_at: float) -> None:
+    def go_on(self, begun: Begun, began_at: float) -> None:
         """Go on where another worker stopped."""
         self._reader.go_on(begun)
-        self._fixed, self._began_at = fixed, began_at
+        self._began_at = began_at
         self.count()
 
     # time, and the end

@@ -191,21 +191,21 @@ class MovingSession:
 
 def state_of(session: Session, now: float) -> SessionState:
     """The state of a session that is frozen. now: monotonic seconds."""
-    intake, prologue = session.intake, session.prologue
+    choosing, intake, prologue = session.choosing, session.intake, session.prologue
     old, new = session.links
     return SessionState(
-        name=intake.name,
+        name=choosing.name,
         route=session.route.name,
         context=session.handshake,
         protocols=tuple(session.protocols),
-        peer=intake.peer,
-        params=dict(intake.params),
-        head=_state_of_head(intake.head),
+        peer=choosing.peer,
+        params=dict(choosing.params),
+        head=_state_of_head(choosing.head),
         first=prologue.first,
         prologue=prologue.messages,  # type: ignore[arg-type] # its kinds are no other ones
         version=prologue.version,
         answering=NEW if session.answering == NEW else OLD,
-        fixed=intake.fixed,  # type: ignore[arg-type] # nor is a side
+        fixed=choosing.fixed,  # type: ignore[arg-type] # nor is a side
         begun=BegunState.of(intake.begun),
         begun_for=max(0.0, now - intake.began_at) if intake.began_at else 0.0,
         silent=max(0.0, now - session.heard_at),
@@ -309,7 +309,7 @@ class SessionAdopter:
         route = self._route(state.route)
         session = self._sessions.restore(route, head, state.params, opening, state.peer, state.name)
         session.prologue.go_on(state.first, state.prologue, state.version)
-        session.answering = state.answering
+        session.answering, session.choosing.fixed = state.answering, state.fixed
         tracer = self._sessions.plane.tracer
         if state.trace is not None and tracer is not None:  # else its messages alone are told of, if anything is
             drawn = state.trace
@@ -333,7 +333,7 @@ class SessionAdopter:
     def _begin(self, session: Session, state: SessionState, outer: Landing, now: float) -> None:
         assert outer.transport is not None
         is_amid = bool(state.begun.held or state.begun.kind)
-        session.intake.go_on(state.fixed, state.begun.begun, now - state.begun_for if is_amid else 0.0)
+        session.intake.go_on(state.begun.begun, now - state.begun_for if is_amid else 0.0)
         for link, link_state in zip(session.links, state.links, strict=True):
             give_room([session.contributions[link.side]], [link_state.room], now)
             if link_state.is_wanted:

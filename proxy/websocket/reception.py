@@ -43,7 +43,7 @@ class Reception:
         """Shake hands with the backends that messages may go to."""
         session = self._session
         session.answering = self._asked = choice.authority
-        both = session.intake.wanted_sides == BOTH
+        both = session.choosing.wanted_sides == BOTH
         authority, other = session.links[choice.authority], session.links[1 - choice.authority]
         if authority.is_by_ledger:
             self._agree(authority, with_other=both)
@@ -85,7 +85,7 @@ class Reception:
         answer, link.answer = link.answer, None
         if answer is None or answer.head is None:  # else its word is the client's, and nothing is wrong with it
             session.refused(link)
-        may_be_asked = other.state in (OPENING, OPEN) or other.is_by_ledger or session.intake.takes_over(other)
+        may_be_asked = other.state in (OPENING, OPEN) or other.is_by_ledger or session.choosing.takes_over(other)
         if may_be_asked and self._other_may_answer(link.side, answer):
             self.stop()  # nobody is asked who has agreed
             self._asked = other.side

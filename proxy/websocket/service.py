@@ -142,7 +142,7 @@ class Sessions:
         session = Session(self, client.peer, route, head, params, opening, name, self._rules[route.name])
         session.trace = trace
         self.open.add(session)
-        choice = session.intake.first_choice()
+        choice = session.choosing.first()
         reception = session.reception = Reception(session, client, opening)
         reception.begin(choice)
         return None if session.is_over else reception

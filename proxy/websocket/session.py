@@ -25,6 +25,7 @@ from proxy.http.route import EventRoute
 from proxy.http.tick import End
 from proxy.ledger.shape import as_protocol
 from proxy.websocket.acknowledgements import Acknowledgements
+from proxy.websocket.choosing import Choosing
 from proxy.websocket.exchange import Exchange
 from proxy.websocket.frames import GOING_AWAY, NORMAL, PING, POLICY, TRY_AGAIN, Closing, Message, close_frame, frame
 from proxy.websocket.intake import Intake
@@ -51,9 +52,9 @@ class Session:
 
     __slots__ = (
         "_clock", "_farewell", "_is_ending", "_is_frozen", "_is_full", "_pinged_at", "_prologue_held", "_since",
-        "_transport", "_unread", "acknowledgements", "answering", "awaited_replies", "contributions", "handshake",
-        "heard_at", "intake", "is_over", "ledger", "links", "marks", "ping_interval", "plane", "prologue", "protocols",
-        "reception", "redeliver_window", "replies", "route", "service", "settings", "trace", "wants_pongs",
+        "_transport", "_unread", "acknowledgements", "answering", "awaited_replies", "choosing", "contributions",
+        "handshake", "heard_at", "intake", "is_over", "ledger", "links", "marks", "ping_interval", "plane", "prologue",
+        "protocols", "reception", "redeliver_window", "replies", "route", "service", "settings", "trace", "wants_pongs",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +77,8 @@ class Session:
         self.protocols = opening.protocols
         self.prologue = Prologue(settings.broadcast_first, rules.broadcast)
         self.links = [Link(self, side, route.sides[side]) for side in (OLD, NEW)]
-        self.intake = Intake(self, head, params, peer, name)
+        self.choosing = Choosing(self, head, params, peer, name)
+        self.intake = Intake(self)
         self.contributions = pair()
         """By side, what this connection contributes to the test of the route's failures."""
         self.acknowledgements = Acknowledgements(self)
@@ -215,7 +217,7 @@ class Session:
         if side == self.answering:
             return True
         is_split = not self.route.has_copy and 0 < self.route.dials.weight < 100
-        return is_split and self.intake.fixed is None
+        return is_split and self.choosing.fixed is None
 
     def write(self, data: bytes) -> None:
         """Write frames to the client at the end of this iteration; nothing once its connection is being ended."""
@@ -457,7 +459,7 @@ class Session:
             self._count_unread()
         if self._transport is None or self.is_over:
             return
-        wanted = self.intake.wanted_sides
+        wanted = self.choosing.wanted_sides
         for link in self.links:
             if wanted >> link.side & 1:
                 link.open()  # once more, for the dials may have been turned
