@@ -83,7 +83,7 @@ def _connections(made: dashboard.Dashboard) -> None:
             "Events on their way to an endpoint",
             "Sent and not answered.",
             "short",
-            Query(f"crossfade_endpoint_outstanding_events{{{BACKEND}}}", "{{backend}} {{endpoint}}"),
+            Query(f"crossfade_endpoint_outstanding_events{{{BACKEND}}}", "{{instance}} {{backend}} {{endpoint}}"),
         ),
         lines(
             "Clients",
@@ -148,8 +148,8 @@ def _record(made: dashboard.Dashboard) -> None:
             "Notifications",
             "Entries that wait for a receiver; 1 while it cannot be told.",
             "short",
-            Query(f"crossfade_notifications_waiting{{{INSTANCE}}}", "{{receiver}} waiting"),
-            Query(f"crossfade_notifications_failing{{{INSTANCE}}}", "{{receiver}} failing"),
+            Query(f"crossfade_notifications_waiting{{{INSTANCE}}}", "{{instance}} {{receiver}} waiting"),
+            Query(f"crossfade_notifications_failing{{{INSTANCE}}}", "{{instance}} {{receiver}} failing"),
             width=12,
             steps=True,
         ),
@@ -157,7 +157,7 @@ def _record(made: dashboard.Dashboard) -> None:
             "Ids in dedupe windows",
             "Event ids that are remembered.",
             "short",
-            Query(f"crossfade_dedupe_ids{{{INSTANCE}}}", "{{route}}"),
+            Query(f"crossfade_dedupe_ids{{{INSTANCE}}}", "{{instance}} {{route}}"),
             width=12,
         ),
     ):

@@ -21,27 +21,27 @@ def _rollout(made: dashboard.Dashboard) -> None:
         state(
             "Rollout",
             "Phase of the last staged plan; nothing before the first one.",
-            Query(f"crossfade_rollout_phase{{{ROUTE}}} == 1", "{{route}} {{phase}}"),
+            Query(f"crossfade_rollout_phase{{{ROUTE}}} == 1", "{{instance}} {{route}} {{phase}}"),
         ),
         state(
             "Verdict",
             "What the guard thinks of new: the word that is 1.",
-            Query(f"crossfade_verdict{{{ROUTE}}} == 1", "{{route}} {{verdict}}"),
+            Query(f"crossfade_verdict{{{ROUTE}}} == 1", "{{instance}} {{route}} {{verdict}}"),
         ),
         lines(
             "Weight",
             "Share of the keys that new answers for, as it is set and as it was.",
             "percentunit",
-            Query(f"crossfade_weight_target_ratio{{{ROUTE}}}", "{{route}} target"),
-            Query(f"crossfade_weight_observed_ratio{{{ROUTE}}}", "{{route}} observed"),
+            Query(f"crossfade_weight_target_ratio{{{ROUTE}}}", "{{instance}} {{route}} target"),
+            Query(f"crossfade_weight_observed_ratio{{{ROUTE}}}", "{{instance}} {{route}} observed"),
             steps=True,
         ),
         lines(
             "Step",
             "The step that the plan moves to or is at, of so many.",
             "short",
-            Query(f"crossfade_rollout_step{{{ROUTE}}}", "{{route}} step"),
-            Query(f"crossfade_rollout_steps{{{ROUTE}}}", "{{route}} of"),
+            Query(f"crossfade_rollout_step{{{ROUTE}}}", "{{instance}} {{route}} step"),
+            Query(f"crossfade_rollout_steps{{{ROUTE}}}", "{{instance}} {{route}} of"),
             steps=True,
         ),
         lines(
@@ -49,8 +49,8 @@ def _rollout(made: dashboard.Dashboard) -> None:
             "Reverts so far by what caused them; 1 while a route is latched, or frozen.",
             "short",
             Query(f"sum by (reason) (crossfade_reverts_total{{{INSTANCE}}})", "reverts: {{reason}}"),
-            Query(f"crossfade_latched{{{ROUTE}}}", "{{route}} latched"),
-            Query(f"crossfade_frozen{{{ROUTE}}}", "{{route}} frozen"),
+            Query(f"crossfade_latched{{{ROUTE}}}", "{{instance}} {{route}} latched"),
+            Query(f"crossfade_frozen{{{ROUTE}}}", "{{instance}} {{route}} frozen"),
             steps=True,
         ),
         lines(
@@ -84,11 +84,11 @@ def _stores(made: dashboard.Dashboard) -> None:
         ),
         lines(
             "Mismatches of what was judged",
-            "Share of all that was judged and says something of a side.",
+            "Share of what was judged within an hour and says something of a side.",
             "percentunit",
             Query(
-                f"sum by (routes) (crossfade_mismatches_total{{{INSTANCE}}})"
-                f" / (sum by (routes) (crossfade_checked_events_total{{{INSTANCE}}}) > 0)",
+                f"sum by (routes) (increase(crossfade_mismatches_total{{{INSTANCE}}}[1h]))"
+                f" / (sum by (routes) (increase(crossfade_checked_events_total{{{INSTANCE}}}[1h])) > 0)",
                 "{{routes}}",
             ),
         ),
@@ -96,15 +96,15 @@ def _stores(made: dashboard.Dashboard) -> None:
             "Behind",
             "Age of the first window that is not judged.",
             "s",
-            Query(f"crossfade_check_behind_seconds{{{INSTANCE}}}", "{{routes}}"),
+            Query(f"crossfade_check_behind_seconds{{{INSTANCE}}}", "{{instance}} {{routes}}"),
             width=12,
         ),
         lines(
             "Windows that wait",
             "Late: should be judged and could not be. Pending: something in them is still owed.",
             "short",
-            Query(f"crossfade_check_late_windows{{{INSTANCE}}}", "{{routes}} late"),
-            Query(f"crossfade_check_pending_windows{{{INSTANCE}}}", "{{routes}} pending"),
+            Query(f"crossfade_check_late_windows{{{INSTANCE}}}", "{{instance}} {{routes}} late"),
+            Query(f"crossfade_check_pending_windows{{{INSTANCE}}}", "{{instance}} {{routes}} pending"),
             width=12,
             steps=True,
         ),
@@ -118,13 +118,13 @@ def _ledger(made: dashboard.Dashboard) -> None:
             "Age",
             "How long the oldest event has waited for a backend.",
             "s",
-            Query(f"crossfade_ledger_oldest_age_seconds{{{BOTH}}}", "{{route}} for {{backend}}"),
+            Query(f"crossfade_ledger_oldest_age_seconds{{{BOTH}}}", "{{instance}} {{route}} for {{backend}}"),
         ),
         lines(
             "Depth",
             "Events that wait for a backend.",
             "short",
-            Query(f"crossfade_ledger_pending_events{{{BOTH}}}", "{{route}} for {{backend}}"),
+            Query(f"crossfade_ledger_pending_events{{{BOTH}}}", "{{instance}} {{route}} for {{backend}}"),
         ),
         lines(
             "Owed and delivered",
@@ -143,20 +143,20 @@ def _ledger(made: dashboard.Dashboard) -> None:
             "Dead letters",
             "Events that a backend has failed on for good.",
             "short",
-            Query(f"crossfade_ledger_dead_events{{{BOTH}}}", "{{route}} at {{backend}}"),
+            Query(f"crossfade_ledger_dead_events{{{BOTH}}}", "{{instance}} {{route}} at {{backend}}"),
             steps=True,
         ),
         lines(
             "Kept for a rollback",
             "Deferred: what new answered in a split, for old.",
             "short",
-            Query(f"crossfade_ledger_deferred_events{{{BOTH}}}", "{{route}} for {{backend}}"),
+            Query(f"crossfade_ledger_deferred_events{{{BOTH}}}", "{{instance}} {{route}} for {{backend}}"),
         ),
         lines(
             "Buckets with a backlog",
             "Of 10,000: keys whose live events queue behind older ones.",
             "short",
-            Query(f"crossfade_ledger_marked_buckets{{{BOTH}}}", "{{route}} for {{backend}}"),
+            Query(f"crossfade_ledger_marked_buckets{{{BOTH}}}", "{{instance}} {{route}} for {{backend}}"),
         ),
     ):
         made.with_panel(panel)

@@ -33,7 +33,7 @@ def _at_a_glance(made: dashboard.Dashboard) -> None:
             "Latched",
             "Routes that a revert keeps at 0 until a person re-arms them.",
             "short",
-            _now(f"sum(crossfade_latched{{{ROUTE}}})"),
+            _now(f"count(max by (route) (crossfade_latched{{{ROUTE}}}) == 1) or vector(0)"),
         ),
         value(
             "Pending",
@@ -63,8 +63,8 @@ def _weight(made: dashboard.Dashboard) -> None:
             "Weight",
             "Share of the keys that new answers for: as it is set, and as it was in the last ten seconds.",
             "percentunit",
-            Query(f"crossfade_weight_target_ratio{{{ROUTE}}}", "{{route}} target"),
-            Query(f"crossfade_weight_observed_ratio{{{ROUTE}}}", "{{route}} observed"),
+            Query(f"crossfade_weight_target_ratio{{{ROUTE}}}", "{{instance}} {{route}} target"),
+            Query(f"crossfade_weight_observed_ratio{{{ROUTE}}}", "{{instance}} {{route}} observed"),
             width=12,
             steps=True,
         )
@@ -73,7 +73,7 @@ def _weight(made: dashboard.Dashboard) -> None:
         state(
             "Verdict",
             "What the guard thinks of new: the word that is 1.",
-            Query(f"crossfade_verdict{{{ROUTE}}} == 1", "{{route}} {{verdict}}"),
+            Query(f"crossfade_verdict{{{ROUTE}}} == 1", "{{instance}} {{route}} {{verdict}}"),
         )
     )
 

@@ -16,6 +16,7 @@ INTEGRITY = "integrity"
 HEALTH = "health"
 END_TO_END = "end-to-end"
 MONITORING = "monitoring"
+_UNKNOWN = "the ledger has not told of itself"
 AREAS = (PERFORMANCE, INTEGRITY, HEALTH, END_TO_END, MONITORING)
 
 
@@ -91,7 +92,7 @@ def integrity(route: Json, status: Json, limits: Limits) -> list[Criterion]:
     """The record, and what the live checker has found."""
     return [
         *_record(status),
-        *(criterion for side in ("old", "new") for criterion in _owed(side, route["sides"][side]["ledger"], limits)),
+        *(criterion for side in ("old", "new") for criterion in _owed(side, route["sides"][side], limits)),
         *(_checked(check) for check in status["consistency"] if route["name"] in check["routes"]),
     ]
 
@@ -100,6 +101,7 @@ def _record(status: Json) -> list[Criterion]:
     ledger = status["ledger"]
     balanced = ledger["alive"] and ledger["balanced"]
     gaps = ledger["gaps"]
+    has_none = None if gaps is None else gaps == 0
     return [
         Criterion(
             INTEGRITY,
@@ -108,19 +110,27 @@ def _record(status: Json) -> list[Criterion]:
             "balanced" if balanced else "not balanced, or not there",
             "every event accounted for",
         ),
-        Criterion(INTEGRITY, "gaps in the record", gaps == 0, count(gaps), "none"),
+        Criterion(INTEGRITY, "gaps in the record", has_none, count(gaps), "none"),
     ]
 
 
-def _owed(side: str, ledger: Json, limits: Limits) -> list[Criterion]:
+def _owed(name: str, side: Json, limits: Limits) -> list[Criterion]:
     """What is owed to a side is delivered, and nothing was given up."""
+    ledger = side["ledger"]
+    given_up_at, pending_at = f"given up at {name}", f"pending at {name}"
+    none_given_up, none_old = "none dead or lost", f"none older than {age(limits.pending_age)}"
+    if ledger is None:
+        return [
+            Criterion(INTEGRITY, given_up_at, None, _UNKNOWN, none_given_up),
+            Criterion(INTEGRITY, pending_at, None, _UNKNOWN, none_old),
+        ]
     given_up = {name: ledger[name] for name in ("dead", "lost") if ledger[name]}
     said = ", ".join(f"{count(number)} {name}" for name, number in given_up.items()) or "none"
     is_fresh = not ledger["pending"] or ledger["oldest_age_s"] <= limits.pending_age
     pending = f"{count(ledger['pending'])}, the oldest {age(ledger['oldest_age_s'])}" if ledger["pending"] else "none"
     return [
-        Criterion(INTEGRITY, f"given up at {side}", not given_up, said, "none dead or lost"),
-        Criterion(INTEGRITY, f"pending at {side}", is_fresh, pending, f"none older than {age(limits.pending_age)}"),
+        Criterion(INTEGRITY, given_up_at, not given_up, said, none_given_up),
+        Criterion(INTEGRITY, pending_at, is_fresh, pending, none_old),
     ]
 
 
@@ -237,7 +247,7 @@ def rolled_back(route: Json, status: Json, limits: Limits) -> list[Criterion]:
     """Old answers everything, as it used to, and has everything."""
     old = route["sides"]["old"]
     since = route["old_incomplete_since"]
-    errors = old["error_rate"]
+    errors, deferred = old["error_rate"], (old["ledger"] or {}).get("deferred")
     return [
         Criterion(HEALTH, "weight", route["weight_target"] == 0, percent(route["weight_target"]), "0 %"),
         *health(route, status, ("old",)),
@@ -250,10 +260,8 @@ def rolled_back(route: Json, status: Json, limits: Limits) -> list[Criterion]:
         ),
         _p95("old", route, limits),
         *_record(status),
-        *_owed("old", old["ledger"], limits),
-        Criterion(
-            INTEGRITY, "deferred for old", old["ledger"]["deferred"] == 0, count(old["ledger"]["deferred"]), "none"
-        ),
+        *_owed("old", old, limits),
+        Criterion(INTEGRITY, "deferred for old", None if deferred is None else deferred == 0, count(deferred), "none"),
         Criterion(
             INTEGRITY, "old is complete", since is None, "yes" if since is None else f"not since {clean(since)}", "yes"
         ),

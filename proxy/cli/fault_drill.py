@@ -54,7 +54,7 @@ def drill(admin: Admin, args: argparse.Namespace, clock: Clock) -> Json:
     """Do it; what came of it. Raises Failure: as the instance refuses it, exit 5 for who came between, 4 when new does
     not get what it is owed.
     """
-    status = admin.get("/api/v1/status")
+    status = until(admin, _unknown, APPLIED, clock=clock)
     before = one_route(status, args.route)
     name, weight = before["name"], before["weight_target"]
     args.reason = f"rehearsal{f': {args.reason}' if args.reason else ''}"
@@ -122,6 +122,10 @@ def _end(admin: Admin, args: argparse.Namespace, before: Json, clock: Clock) -> 
     return admin.get(route_path(name, "drill")), after["accepted_total"] - before["accepted_total"]
 
 
+def _unknown(status: Json) -> list[str]:
+    return [] if status["ledger"]["alive"] else ["the ledger has not told of itself"]
+
+
 def _running(route: Json) -> list[str]:
     return ["the drill is not over"] if route.get("drill") else []
 
@@ -133,8 +137,10 @@ def _delivered(admin: Admin, before: Json, ended: float, clock: Clock) -> Json:
     name = before["name"]
 
     def missing(status: Json) -> list[str]:
-        new = one_route(status, name)["sides"]["new"]
-        ledger, since = new["ledger"], clock.now() - ended
+        new, since = one_route(status, name)["sides"]["new"], clock.now() - ended
+        ledger = new["ledger"]
+        if ledger is None:
+            return ["the ledger has not told of itself"]
         # While events come some are always under way: what is older than the end is what the drill has left.
         is_left = ledger["pending"] > _ledger(before)["pending"] and ledger["oldest_age_s"] > since
         words = [f"{count(ledger['pending'])} events wait for new"] if is_left else []

@@ -103,7 +103,7 @@ def _under_way(view: RouteView) -> Iterator[DependentView]:
 def _owed(view: RouteView) -> Iterator[DependentView]:
     """What the record still has for old."""
     name, ledger = view.name, view.sides["old"].ledger
-    for number, kind, detail, remedy in _held(name, ledger):
+    for number, kind, detail, remedy in _held(name, ledger) if ledger is not None else ():
         if number:
             yield DependentView(name, kind, f"{number} events {detail}", remedy)
 
@@ -149,9 +149,9 @@ def _new_alone(view: RouteView) -> Iterator[DependentView]:
         wrong.append("its health probe fails")
     if new.paused:
         wrong.append(f"deliveries to it are paused: {new.paused}")
-    if new.ledger.pending:
+    if new.ledger is not None and new.ledger.pending:
         wrong.append(f"{new.ledger.pending} events are owed to it, which old may have alone")
-    if new.ledger.dead:
+    if new.ledger is not None and new.ledger.dead:
         wrong.append(f"{new.ledger.dead} dead letters of it, which old may have alone")
     if view.verdict.name == "fail":
         wrong.append(f"the verdict is fail: {'; '.join(view.verdict.reasons)}")

@@ -49,6 +49,8 @@ from proxy.core.verdict import NOTHING_YET
 
 _PROCESSES: Final = ("worker", "ledger", "checker")
 _SUPERVISOR: Final = "supervisor"
+_HEAR_WAIT: Final = 10.0
+"""Seconds that workers and ledger have to say something before metrics are told without them."""
 WEIGHT_RANGE: Final = "weight must be between 0 and 100 percent, not "
 
 
@@ -64,6 +66,7 @@ class Handlers:
         self._hooks = hooks
         self._streams = streams
         self._exposition = Exposition(instance)
+        self._began = instance.clock()
 
     def table(self) -> Mapping[str, Handler]:
         """Every operation's handler by the operation's name."""
@@ -119,8 +122,16 @@ class Handlers:
         return web.json_response(body, status=503 if reasons else 200)
 
     async def metrics(self, _call: Call) -> web.Response:
-        """Prometheus exposition."""
-        self._instance.scraped_at = self._instance.clock()
+        """Prometheus exposition; 503 while a new supervisor knows less than the last one had told: what then rose again
+        would be taken for a restart, and everything ever counted for an increase.
+        """
+        instance = self._instance
+        tally, now = instance.tally, instance.clock()
+        unheard = tally.unheard(instance.settings.workers)
+        if tally.goes_on and unheard and now - self._began < _HEAR_WAIT:
+            who = ", ".join(unheard)
+            raise Problem(503, f"{who} must say first what was counted before this supervisor began", retry_after=1)
+        instance.scraped_at = now
         return web.Response(body=self._exposition.text(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def openapi(self, _call: Call) -> dict[str, Any]:

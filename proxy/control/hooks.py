@@ -254,7 +254,7 @@ class Hooks:
             return Outcome(due, NOTHING, why, is_settled=latched)
         if not who.dry_run:
             log.warning("reverted: %s", who.reason, extra={"route": due.route})
-            self._instance.tally.own[f"reverts:{evidence['trigger']}"] += 1
+            self._instance.tally.count_revert(evidence["trigger"])
             await self._reverts.note_applied(changed)
         return Outcome(due, REVERTED, f"from {changed.before.weight:g} % to 0 %", is_settled=True)
 

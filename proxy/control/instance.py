@@ -145,13 +145,9 @@ class Instance:
         is_switching = applied > 0 and (switch := self.switches.state) is not None and switch.runs
         if applied < wanted and not is_switching:
             reasons.append(f"{applied} of {wanted} workers have applied epoch {self.epoch}")
-        ledger = self.peers.ledger
-        if ledger is None and is_switching:
-            pass
-        elif ledger is None:
+        if self.peers.ledger is None and not is_switching:
             reasons.append("the ledger is not connected")
-        elif self.clock() - ledger.heard_at > SILENCE:
-            reasons.append(f"the ledger (process {ledger.pid}) hangs: it has said nothing for {SILENCE:g} s")
+        reasons += self.hanging()
         sheds = self.shedding()
         if sheds and len(sheds) == applied:
             # One that does not takes the clients that the others leave waiting, so all of them must.
@@ -161,6 +157,17 @@ class Instance:
         if self.marks.flag(FAILED):
             reasons.append("the ledger failed and is restarting")
         return reasons
+
+    def hanging(self) -> list[str]:
+        """Which of ledger and workers say nothing any more: a worker's clients wait, and it still gets new ones."""
+        ledger, workers = self.peers.ledger, self.peers.workers
+        named = [("the ledger", ledger)] if ledger is not None else []
+        named += [(f"worker {index}", worker) for index, worker in sorted(workers.items())]
+        return [
+            f"{name} (process {peer.pid}) hangs: it has said nothing for {SILENCE:g} s"
+            for name, peer in named
+            if self.clock() - peer.heard_at > SILENCE
+        ]
 
     def shedding(self) -> list[str]:
         """Which workers turn requests or clients away, and why."""

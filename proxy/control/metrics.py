@@ -13,13 +13,23 @@ from prometheus_client.registry import Collector
 
 from proxy.control import crew_state, source_status
 from proxy.control.instance import Instance
+from proxy.control.link import STATS_INTERVAL
 from proxy.control.request_metrics import request_text
-from proxy.control.status import MESSAGES, answers_of, checks, counters, endpoints, live_checks, worst_breaker
+from proxy.control.status import (
+    MESSAGES,
+    answers_of,
+    checks,
+    counters,
+    endpoints,
+    is_balanced,
+    live_checks,
+    worst_breaker,
+)
 from proxy.control.sums import Sums
 from proxy.control.switch_state import KINDS, RESULTS
 from proxy.control.version import VERSION
 from proxy.core.checked import MISMATCHES
-from proxy.core.event import NEW, OLD
+from proxy.core.event import NEW, OLD, SIDES
 from proxy.core.rollout import PHASES
 from proxy.core.verdict import NAMES, NOTHING_YET
 from proxy.net.kernel import resident_bytes
@@ -57,7 +67,7 @@ class InstanceCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All of them."""
         total = self.total
-        yield self._left_out(total)
+        yield from self._sides(total)
         yield from self._routing(total)
         yield from self._outcomes()
         yield from self._ledger()
@@ -68,7 +78,8 @@ class InstanceCollector(Collector):
         yield from self._rollouts()
         yield from self._processes(total)
 
-    def _left_out(self, total: Sums) -> Metric:
+    def _sides(self, total: Sums) -> Iterator[Metric]:
+        side_info = _gauge("side_info", "Always 1: which backend is old and which new", "route", "backend", "side")
         left_out = _counter(
             "answers_left_out",
             "Answers and failures beyond what one connection may contribute to the test of failures in a second",
@@ -77,8 +88,9 @@ class InstanceCollector(Collector):
         )
         for route in self._instance.settings.routes:
             for side, backend in ((OLD, route.old), (NEW, route.new)):
+                side_info.add_metric([route.name, backend, SIDES[side]], 1)
                 left_out.add_metric([route.name, backend], total.left_out.get(route.name, _NONE)[side][0])
-        return left_out
+        yield from (side_info, left_out)
 
     def _routing(self, total: Sums) -> Iterator[Metric]:
         instance = self._instance
@@ -142,6 +154,8 @@ class InstanceCollector(Collector):
         step = _gauge("rollout_step", "Its step, from 1", "route")
         steps = _gauge("rollout_steps", "How many it has", "route")
         for route, rollout in self._instance.rollouts.items():
+            if route not in self._instance.routes:
+                continue
             for name in PHASES:
                 phase.add_metric([route, name], float(name == rollout.progress.phase))
             step.add_metric([route], rollout.progress.step + 1)
@@ -156,7 +170,8 @@ class InstanceCollector(Collector):
         deferred = _gauge("ledger_deferred_events", "Events kept for a rollback", "route", "backend")
         marked = _gauge("ledger_marked_buckets", "Buckets with a backlog", "route", "backend")
         for side in tally.ledger.sides if tally.ledger is not None else ():
-            labels = [side.route, side.backend]
+            # Of a route that is gone nobody knows the backend; its sides are two series all the same.
+            labels = [side.route, side.backend or SIDES[side.side]]
             pending.add_metric(labels, side.balance.get("pending", 0))
             dead.add_metric(labels, side.balance.get("dead", 0))
             deferred.add_metric(labels, side.balance.get("deferred", 0))
@@ -175,6 +190,8 @@ class InstanceCollector(Collector):
         if ledger is not None:
             yield _single(GaugeMetricFamily(f"{_P}_ledger_low_disk", "1 when the disk is nearly full"), ledger.low_disk)
             yield _single(GaugeMetricFamily(f"{_P}_ledger_gaps", "Coverage gaps"), ledger.gaps)
+            balanced = GaugeMetricFamily(f"{_P}_ledger_balanced", "1 while what is owed is the sum of all states")
+            yield _single(balanced, is_balanced(ledger))
             yield _single(GaugeMetricFamily(f"{_P}_ledger_disk_bytes", "Size of the record"), ledger.bytes_on_disk)
             free = GaugeMetricFamily(f"{_P}_ledger_disk_free_bytes", "Free on the disk that the record lies on")
             yield _single(free, ledger.disk_free)
@@ -296,15 +313,21 @@ class InstanceCollector(Collector):
             worker = instance.peers.workers.get(index)
             applied.add_metric([f"worker-{index}"], worker.applied if worker is not None else 0)
         applied.add_metric(["ledger"], instance.peers.ledger.applied if instance.peers.ledger is not None else 0)
-        seen = [(f"worker-{index}", stats.loop_lag, stats.rss_bytes) for index, stats in tally.present()]
-        seen += [
-            (name, stats.loop_lag, stats.rss_bytes)
-            for name, stats in (("ledger", tally.ledger), ("checker", tally.checker))
-            if stats is not None
-        ]
-        for name, late, resident in (*seen, ("supervisor", instance.loop_lag, resident_bytes())):
-            lag.add_metric([name], late)
-            memory.add_metric([name], resident)
+        peers = instance.peers
+        workers = [(f"worker-{index}", peers.workers.get(index), stats) for index, stats in tally.present()]
+        for name, peer, stats in (
+            *workers,
+            ("ledger", peers.ledger, tally.ledger),
+            ("checker", peers.checker, tally.checker),
+        ):
+            if stats is None:
+                continue
+            # What hangs says nothing of it: its next report is late.
+            overdue = instance.clock() - peer.heard_at - STATS_INTERVAL if peer is not None else 0.0
+            lag.add_metric([name], max(stats.loop_lag, overdue))
+            memory.add_metric([name], stats.rss_bytes)
+        lag.add_metric(["supervisor"], instance.loop_lag)
+        memory.add_metric(["supervisor"], resident_bytes())
         yield from (applied, lag, memory)
 
     def _launched(self) -> Iterator[Metric]:

@@ -111,8 +111,13 @@ class Encoder:
     def _name(self, span: Span) -> str:
         """Of few different ones, as the conventions want it."""
         if span.kind in _AT_BACKENDS:
-            return f"{span.method or 'message'} {span.role} {self._backends[span.route][span.side].name}"
+            return f"{span.method or 'message'} {span.role} {self._backend_of(span).name}"
         return f"{span.method or 'message'} {self._patterns.get(span.route, span.route)}"
+
+    def _backend_of(self, span: Span) -> _Backend:
+        """The ledger delivers for routes, too, that the configuration has no more: of those the side alone is told."""
+        of_route = self._backends.get(span.route)
+        return of_route[span.side] if of_route is not None else _Backend(SIDES[span.side], "", 0)
 
     def _attributes_of(self, span: Span) -> dict[str, _Value]:
         found: dict[str, _Value] = {"crossfade.route": span.route, "crossfade.epoch": span.epoch}
@@ -121,7 +126,7 @@ class Encoder:
         if span.status:
             found["http.response.status_code"] = span.status
         if span.kind in _AT_BACKENDS:
-            backend = self._backends[span.route][span.side]
+            backend = self._backend_of(span)
             found |= {"crossfade.backend": backend.name, "crossfade.side": SIDES[span.side]}
             found |= {"crossfade.role": span.role, "crossfade.attempt": span.attempt}
             if backend.address:

@@ -88,9 +88,7 @@ class Recorder:
         """Is what everybody counted in the account?"""
         if self._has_heard_all:
             return True
-        instance, tally = self._instance, self._instance.tally
-        silent = [f"worker {index}" for index in range(instance.settings.workers) if index not in tally.heard]
-        silent += [] if tally.has_heard_ledger else ["the ledger"]
+        silent = self._instance.tally.unheard(self._instance.settings.workers)
         self._has_heard_all = not silent or now - self._started >= HEAR_WAIT
         if silent and self._has_heard_all:
             log.warning(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
+from math import fsum
 from typing import Final
 
 from proxy.control.sums import Answers, Series, Sums
@@ -41,12 +42,12 @@ _places: Final = _Places()
 
 def histogram(sketch: Mapping[int, int]) -> tuple[list[int], float]:
     """Cumulative counts up to each bound, the last one of all, and the sum of all durations (to 1 %)."""
-    counts, summed, places = [0] * (len(BOUNDS) + 1), 0.0, _places
+    counts, durations, places = [0] * (len(BOUNDS) + 1), [], _places
     for index, count in sketch.items():
         place, middle = places[index]
         counts[place] += count
-        summed += count * middle
-    return list(accumulate(counts)), summed
+        durations.append(count * middle)
+    return list(accumulate(counts)), fsum(durations)  # the same in any order: by a rounding error it would go back
 
 
 def request_text(total: Sums) -> str:

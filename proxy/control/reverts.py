@@ -53,7 +53,7 @@ class Reverts:
             log.exception("the revert could not be written; trying again", extra={"route": route})
             return None
         if changed.is_change:
-            self._tally.own[f"reverts:{kind}"] += 1
+            self._tally.count_revert(kind)
             await self.note_applied(changed)
         return changed
 

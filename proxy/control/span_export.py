@@ -54,7 +54,11 @@ REJECTED: Final = "rejected"
 
 
 class _TryAgain(Exception):
-    """It was not taken; the message says why, without the url."""
+    """It was not taken; the message says why, without the url. after: seconds that the collector asks for, or 0."""
+
+    def __init__(self, why: str, after: float = 0.0) -> None:
+        super().__init__(why)
+        self.after = after
 
 
 class _Refused(Exception):
@@ -71,6 +75,14 @@ def encoder_of(settings: Settings, instance: str, version: str) -> Encoder:
             "`tracing` out of the configuration"
         ) from None
     return Encoder(settings, instance, version)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Longer after each try, and at least what the collector asks for, but never past the last one."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    asked = error.after if isinstance(error, _TryAgain) else 0.0
+    ours = tenacity.wait_exponential(FIRST_WAIT, MOST_WAIT) + tenacity.wait_random(0, FIRST_WAIT)
+    return max(ours(state), min(asked, GIVE_UP))
 
 
 class SpanExport:
@@ -148,7 +160,7 @@ class SpanExport:
         again = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_TryAgain),
             stop=lambda _: self._clock() - begun >= GIVE_UP,
-            wait=tenacity.wait_exponential(FIRST_WAIT, MOST_WAIT) + tenacity.wait_random(0, FIRST_WAIT),
+            wait=_wait,
             reraise=True,
         )
         refused = len(batch)
@@ -192,6 +204,7 @@ class SpanExport:
                 headers |= {"User-Agent": "crossfade", **tracing.headers, **await authorization(tracing)}
                 async with session.post(tracing.url, data=body, headers=headers, allow_redirects=False) as answer:
                     status, said = answer.status, await answer.content.read(_MOST_READ)
+                    after = answer.headers.get("Retry-After", "")
         except TimeoutError:
             raise _TryAgain(f"no answer within {tracing.timeout:g} s") from None
         except aiohttp.ClientConnectorError as error:
@@ -204,7 +217,9 @@ class SpanExport:
             raise _Refused("its authorization_file holds no value of a header") from None
         if 200 <= status < 300:
             return said
-        raise _TryAgain(f"status {status}") if status in _AGAIN else _Refused(f"status {status}")
+        if status not in _AGAIN:
+            raise _Refused(f"status {status}")
+        raise _TryAgain(f"status {status}", float(after) if after.isdecimal() else 0.0)
 
     def _count(self, outcome: str, more: int) -> None:
         if more:

@@ -16,7 +16,7 @@ from proxy.control.reloads import trouble_view
 from proxy.control.state import RouteState, initial
 from proxy.control.sums import Answers, Sums
 from proxy.control.switch_handlers import switch_view
-from proxy.control.tally import Window, empty_balance
+from proxy.control.tally import Window
 from proxy.control.version import VERSION
 from proxy.control.views import (
     AnswersView,
@@ -359,7 +359,6 @@ def _rollout(found: Rollout | None) -> RolloutAtAGlance | None:
 def _side(instance: Instance, route: str, side: int, backend: str, window: Window) -> SideView:
     answers = window.sums.side(route, side)
     ledger = side_stats(instance.tally.ledger, route, side)
-    balance = ledger.balance if ledger is not None else empty_balance()
     return SideView(
         backend=backend,
         url=instance.settings.backends[backend].where,
@@ -371,13 +370,19 @@ def _side(instance: Instance, route: str, side: int, backend: str, window: Windo
         breaker=worst_breaker(instance, backend),
         healthy=instance.probes.healthy.get(backend),
         paused=ledger.paused if ledger is not None else "",
-        ledger=LedgerCounts(
-            **{name: balance.get(name, 0) for name in ("owed", *STATE_NAMES[1:])},
-            oldest_age_s=round(ledger.oldest_pending_age, 3) if ledger is not None else 0.0,
-            marked_buckets=ledger.marked if ledger is not None else 0,
-        ),
+        ledger=_counts(ledger) if instance.tally.ledger is not None else None,
         endpoints=endpoints(instance, backend),
         consumer=_consumer(instance, backend),
+    )
+
+
+def _counts(side: SideStats | None) -> LedgerCounts:
+    """What a side is owed. side: None where it never was anything."""
+    balance = side.balance if side is not None else {}
+    return LedgerCounts(
+        **{name: balance.get(name, 0) for name in ("owed", *STATE_NAMES[1:])},
+        oldest_age_s=round(side.oldest_pending_age, 3) if side is not None else 0.0,
+        marked_buckets=side.marked if side is not None else 0,
     )
 
 
@@ -450,10 +455,10 @@ def is_balanced(ledger: LedgerStats) -> bool:
 def _ledger(instance: Instance) -> LedgerView:
     ledger, peer = instance.tally.ledger, instance.peers.ledger
     pid = peer.pid if peer is not None else 0
-    if ledger is None:
-        return LedgerView(peer is not None, pid, 0, 0, 0, True, 0, 0, 0, False, 0, 0.0, 0)
+    if ledger is None or peer is None:
+        return LedgerView(alive=False, pid=pid)
     return LedgerView(
-        alive=peer is not None,
+        alive=True,
         pid=pid,
         pending=sum(side.balance.get("pending", 0) for side in ledger.sides),
         deferred=sum(side.balance.get("deferred", 0) for side in ledger.sides),
@@ -491,7 +496,7 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
         for each in deaths(instance)
         if each.crash_loop
     ]
-    if not ledger.balanced:
+    if ledger.balanced is False:
         said.append("the ledger's balance does not add up: keep its files and report this")
     if ledger.gaps:
         said.append(f"{ledger.gaps} coverage gaps: events in them may be unrecorded")
@@ -516,7 +521,7 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
         if route.old_incomplete_since:
             said.append(f"{route.name}: old is incomplete since {route.old_incomplete_since}")
         for name, side in route.sides.items():
-            if side.ledger.dead:
+            if side.ledger is not None and side.ledger.dead:
                 said.append(f"{route.name}: {side.ledger.dead} dead letters at {name}")
     said += [
         f"{each.name} behind {each.backend} is not well: {each.detail}"

@@ -232,7 +232,7 @@ class Supervisor:
         await self._notifier.close()
         if self._traces is not None:
             await self._traces.close()
-        self._save()
+        self._tally.save()
         self._store.close()
         self.instance.audit.close()
 
@@ -302,7 +302,7 @@ class Supervisor:
         now = self._clock()
         slot = self._tally.slot(peer.index, peer.life)
         if self._completeness.heard(peer.index, slot.latest if slot is not None else None, stats):
-            self._save()
+            self._tally.save()
         self._tally.take(peer.index, stats, now, peer.life)
         self.instance.sources.heard(peer, stats.sources)
         self._guard.look(self.instance.state, now)
@@ -399,7 +399,7 @@ class Supervisor:
     async def _save_counters(self) -> None:
         while True:
             await asyncio.sleep(SAVE_EVERY)
-            self._save()
+            self._tally.save()
 
     async def _watch_loop(self) -> None:
         """How late this loop is: real time, whatever the clock is."""
@@ -408,13 +408,6 @@ class Supervisor:
             lag.expect(time.monotonic() + STATS_INTERVAL)
             await asyncio.sleep(STATS_INTERVAL)
             self.instance.loop_lag = lag.ran(time.monotonic())
-
-    def _save(self) -> None:
-        try:
-            self._tally.save()
-        except OSError as error:
-            self._tally.own["counters_not_saved"] += 1
-            log.warning("the counters could not be saved: %s", error)
 
 
 async def _main(inherited: Inherited, serving: Callable[[], None]) -> str:

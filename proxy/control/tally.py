@@ -26,7 +26,6 @@ from proxy.control.sums import FAILURES, NO_ANSWER, Sums
 from proxy.core.answers import AnswerStats
 from proxy.core.checked import CheckStats
 from proxy.core.event import NEW, OLD
-from proxy.core.owed import STATE_NAMES
 from proxy.core.sketch import Sketch
 from proxy.core.verdict import Verdict
 
@@ -163,11 +162,23 @@ class Tally:
         self.heard: set[int] = set()
         """Workers that have said something to this account. What others counted after it was saved is not in it yet."""
         self.has_heard_ledger = False
+        self.goes_on = False
+        """An earlier supervisor of this instance has saved figures: what was counted since is in no account yet."""
         self.verdicts: dict[str, Verdict] = {}
         """By route, what the guard thinks of new."""
         self.old_incomplete: dict[str, str] = {}
         """By route, since when (ISO 8601, UTC) old lacks events that new answered."""
         self._load()
+
+    def unheard(self, workers: int) -> list[str]:
+        """Of so many workers and the ledger those that have said nothing to this account yet, in words."""
+        silent = [f"worker {index}" for index in range(workers) if index not in self.heard]
+        return silent if self.has_heard_ledger else [*silent, "the ledger"]
+
+    def count_revert(self, kind: str) -> None:
+        """A route was reverted; kind: of its trigger. Saved at once: nobody says this again after a kill."""
+        self.own[f"reverts:{kind}"] += 1
+        self.save()
 
     # --- workers -------------------------------------------------------------------------------------------
 
@@ -359,6 +370,8 @@ class Tally:
         self.ledger, self.has_heard_ledger = stats, True
         self._ledger_last = stats.counters
         for side in stats.sides:
+            if not side.backend:
+                continue  # of a route that is gone: it was counted under the name that its backend had
             for name, climbs in self._climbs.items():
                 value = side.delivered_bytes if name == "bytes" else side.balance.get(name, 0)
                 climbs.setdefault(f"{side.route}\n{side.side}\n{side.backend}", Climb()).take(value)
@@ -382,7 +395,9 @@ class Tally:
     # --- the saved account ---------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write the account beside the sockets; not synced, because it may be lost in a power cut."""
+        """Write the account beside the sockets; not synced, because it may be lost in a power cut. What cannot be
+        written is logged and counted.
+        """
         saved = _Saved(
             instance=self._instance,
             base=self._base.as_stats(),
@@ -395,7 +410,11 @@ class Tally:
             own=dict(self.own),
             old_incomplete=self.old_incomplete,
         )
-        write_whole(self._path, msgspec.msgpack.encode(saved), durable=False)
+        try:
+            write_whole(self._path, msgspec.msgpack.encode(saved), durable=False)
+        except OSError as error:
+            self.own["counters_not_saved"] += 1
+            log.warning("the counters could not be saved: %s", error)
 
     def _load(self) -> None:
         try:
@@ -406,7 +425,7 @@ class Tally:
             log.warning("the saved counters cannot be used, counting from 0: %s", error)
             self.own["counters_unreadable"] += 1
             return
-        same = saved.instance == self._instance
+        self.goes_on = same = saved.instance == self._instance
         self._base.add(saved.base)
         for index, each in saved.slots.items():
             slot = Slot(each.life, each.restarts if same else -1)
@@ -433,8 +452,3 @@ def wilson(hits: int, total: int, z: float = 1.96) -> Observed | None:
     scale = 1 + z * z / total
     low, high = max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
     return Observed(round(100 * share, 2), round(100 * low, 2), round(100 * high, 2))
-
-
-def empty_balance() -> dict[str, int]:
-    """A balance of nothing, for a ledger that has not said anything yet."""
-    return {"owed": 0} | dict.fromkeys(STATE_NAMES[1:], 0)

@@ -30,6 +30,10 @@ class AdminDownError(CrossfadeError):
     """The admin API did not answer."""
 
 
+class LedgerUnknownError(AdminDownError):
+    """The ledger has not told the supervisor of itself yet, or is away."""
+
+
 class SideLedger(msgspec.Struct):
     """One side's balance in the ledger."""
 
@@ -59,8 +63,15 @@ class Side(msgspec.Struct):
     rate: float
     error_rate: float | None
     p99: float | None
-    ledger: SideLedger
+    told: SideLedger | None = msgspec.field(name="ledger")
     healthy: bool | None = None
+
+    @property
+    def ledger(self) -> SideLedger:
+        """Its balance. Raises LedgerUnknownError."""
+        if self.told is None:
+            raise LedgerUnknownError("the ledger has not told of itself")
+        return self.told
 
 
 class RouteStatus(msgspec.Struct):
@@ -91,13 +102,13 @@ class WorkerStatus(msgspec.Struct):
 
 
 class LedgerStatus(msgspec.Struct):
-    """The ledger process. gaps: spans of time whose record may be incomplete."""
+    """The ledger process. gaps: spans of time whose record may be incomplete. None: not known while it is away."""
 
     alive: bool
-    balanced: bool
-    pending: int
-    dead: int
-    gaps: int
+    balanced: bool | None
+    pending: int | None
+    dead: int | None
+    gaps: int | None
 
 
 class ProbeStatus(msgspec.Struct):
@@ -236,12 +247,10 @@ class Admin:
         last: object = "no answer"
         while time.monotonic() < deadline:
             try:
-                status = await self.status()
-            except (AdminDownError, AdminError) as error:
-                last = error  # while the supervisor restarts
-            else:
+                last = status = await self.status()
                 if true(status):
                     return status
-                last = status
+            except (AdminDownError, AdminError) as error:
+                last = error  # while the supervisor or the ledger restarts
             await asyncio.sleep(0.05)
         raise TimeoutError(f"{what} did not happen within {seconds:g} s; last: {last}")

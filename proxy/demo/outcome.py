@@ -97,7 +97,7 @@ class Outcome:
     def is_balanced(self) -> bool:
         """The ledger's own word for it, and our sum over its states."""
         sides = [side for route in self.status.routes for side in route.sides.values()]
-        return self.status.ledger.balanced and all(side.ledger.owed == side.ledger.in_states for side in sides)
+        return self.status.ledger.balanced is True and all(side.ledger.owed == side.ledger.in_states for side in sides)
 
     def as_dict(self) -> dict[str, Any]:
         """The object of `-o json`."""

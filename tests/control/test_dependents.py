@@ -34,7 +34,15 @@ ROUTE: dict[str, Any] = {"name": "events", "match": {"path": "/api/v1/events"}}
 async def done(plane: Plane) -> Status:
     """The status of an instance whose one route is done with old."""
     await plane.change("stage", stage="complete")
+    await told(plane)
     return msgspec.convert(msgspec.to_builtins(status(plane.supervisor.instance)), Status)
+
+
+async def told(plane: Plane) -> None:
+    """By the ledger: nobody is owed anything."""
+    assert plane.ledger is not None
+    plane.ledger.tell(ledger_stats())
+    await eventually(lambda: plane.supervisor.instance.tally.ledger)
 
 
 async def counted(plane: Plane, old: int, new: int) -> None:
@@ -208,6 +216,7 @@ async def test_one_route_is_asked_for_alone(make_plane: MakePlane) -> None:
     plane = make_plane(routes=[ROUTE, orders], default="old")
     await plane.start()
     _, _ = await plane.ask("PUT", "/api/v1/routes/events/stage", {"stage": "complete"})
+    await told(plane)
     each = Scene(plane.settings, status(plane.supervisor.instance))
     each.seen["orders"] = LONG_AGO
     assert kinds(each.look()) == ["weight", "default", "backend", "backend"]
@@ -220,6 +229,7 @@ async def test_one_route_is_asked_for_alone(make_plane: MakePlane) -> None:
 @pytest.mark.asyncio
 async def test_the_operation_tells_what_was_sent_last_and_what_depends(plane: Plane) -> None:
     await plane.change("stage", stage="complete")
+    await told(plane)
     found = await plane.get("/api/v1/decommission?route=events&quiet=300")
     assert (found["clear"], [each["kind"] for each in found["dependents"]]) == (False, ["last-event"])
     assert found["last_events"] == [{"route": "events", "backend": "old", "at": None, "ago_s": None, "since": None}]
@@ -235,6 +245,8 @@ async def test_the_operation_tells_what_was_sent_last_and_what_depends(plane: Pl
     await sample(plane)
     assert plane.ledger is not None
     plane.ledger.tell(ledger_stats())
+    await counted(plane, 3, 9)
+    plane.workers[1].say()
     await plane.until_ready()
     found = await plane.get("/api/v1/decommission")
     assert (found["clear"], found["dependents"], found["quiet_s"]) == (True, [], 60)

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.control import crew_state
+from proxy.control.changes import Who
 from proxy.control.crew_state import Deaths
 from proxy.control.link import ConsumerStats, EndpointStats, SideStats, SourceStats
 from proxy.control.metrics import Exposition
@@ -54,6 +55,7 @@ crossfade_frozen{route}
 crossfade_gate_answers_total{gate,outcome}
 crossfade_hook_alerts_total{hook,outcome}
 crossfade_latched{route}
+crossfade_ledger_balanced{}
 crossfade_ledger_commit_p99_seconds{}
 crossfade_ledger_dead_events{backend,route}
 crossfade_ledger_deferred_events{backend,route}
@@ -85,6 +87,7 @@ crossfade_rollout_steps{route}
 crossfade_rollout_step{route}
 crossfade_routing_epoch{}
 crossfade_shedding{worker}
+crossfade_side_info{backend,route,side}
 crossfade_source_counts_total{name,source}
 crossfade_source_unaccepted_events{source}
 crossfade_source_up{source}
@@ -271,7 +274,7 @@ async def test_values(make_plane: MakePlane) -> None:
         'events_in_flight{worker="0"}': 3,
         'resident_memory_bytes{process="worker-0"}': 9000,
         'loop_lag_seconds{process="worker-0"}': 0.125,
-        'loop_lag_seconds{process="ledger"}': 0,
+        'loop_lag_seconds{process="ledger"}': 0.75,  # it has said nothing for a second, and four times is due
         "ledger_disk_free_bytes": 10**9,
         "copies_lost_total": 2,
         'memory_held_bytes{worker="0"}': 400,
@@ -336,12 +339,99 @@ async def test_counters_never_go_back(make_plane: MakePlane) -> None:
     await count(3)
     assert before['events_accepted_total{route="events"}'] == 53
     await plane.restart()
-    await check()
     await plane.until_ready()
+    plane.workers[1].say()
+    plane.ledger.tell(ledger_stats(new=balance(delivered=30), counters={"commits": 9}))
+    await eventually(lambda: plane.supervisor.instance.tally.unheard(2) == ["worker 0"])
     await count(5)
     assert before['events_accepted_total{route="events"}'] == 55
     assert before['counts_total{name="handed"}'] == 55
     assert before['counts_total{name="ledger_commits"}'] == 9
+
+
+@pytest.mark.asyncio
+async def test_a_kill_of_the_supervisor_takes_no_counter_back(plane: Plane) -> None:
+    """Its account is some seconds old: nobody may scrape before everybody was heard."""
+    await fill(plane)
+    saved = plane.supervisor._tally._path
+    plane.supervisor._tally.save()
+    early = saved.read_bytes()
+    plane.workers[0].say(accepted={"events": 500}, chosen={"events": (0, 0)})
+    await eventually(lambda: plane.supervisor.instance.tally.total().accepted["events"] == 500)
+    await plane.restart(between=lambda: saved.write_bytes(early))
+    await plane.until_ready()
+    status, answer = await plane.ask("GET", "/metrics")
+    assert (status, answer["detail"].split(" must")[0]) == (503, "worker 0, worker 1, the ledger")
+    plane.workers[0].say(accepted={"events": 501})
+    plane.workers[1].say(accepted={"events": 0})
+    assert plane.ledger is not None
+    plane.ledger.tell(ledger_stats())
+    tally = plane.supervisor.instance.tally
+    await eventually(lambda: not tally.unheard(2))
+    assert (await scrape(plane))['events_accepted_total{route="events"}'] == 501
+
+
+@pytest.mark.asyncio
+async def test_metrics_do_not_wait_for_ever_for_a_word_of_all(plane: Plane) -> None:
+    await plane.restart()
+    assert (await plane.ask("GET", "/metrics"))[0] == 503
+    plane.clock.now += 10
+    assert (await scrape(plane))["workers"] >= 0
+
+
+@pytest.mark.asyncio
+async def test_a_revert_is_counted_for_good(plane: Plane) -> None:
+    await plane.change("stage", stage="live", weight=25)
+    await plane.supervisor._guard._reverts.revert("events", "breaker", Who("crossfade", "it is down"), {})
+    saved = plane.supervisor._tally._path.read_bytes()
+    await plane.restart(between=lambda: plane.supervisor._tally._path.write_bytes(saved))
+    assert plane.supervisor.instance.tally.own["reverts:breaker"] == 1
+
+
+@pytest.mark.asyncio
+async def test_a_process_that_hangs_is_seen(plane: Plane) -> None:
+    await fill(plane)
+    assert (await scrape(plane))["ready"] == 1
+    plane.clock.now += 3.5
+    plane.workers[1].say(accepted={"events": 0})
+    assert plane.ledger is not None
+    plane.ledger.tell(ledger_stats())
+    peers, now = plane.supervisor.instance.peers, plane.clock.now
+    await eventually(lambda: peers.ledger is not None and peers.workers[1].heard_at == peers.ledger.heard_at == now)
+    samples = await scrape(plane)
+    assert samples['loop_lag_seconds{process="worker-0"}'] == pytest.approx(3.25)
+    assert samples['loop_lag_seconds{process="worker-1"}'] == samples['loop_lag_seconds{process="ledger"}'] == 0
+    _, answer = await plane.ask("GET", "/readyz")
+    (reason,) = answer["reasons"]
+    assert reason.startswith("worker 0 (process ")
+    assert "hangs" in reason
+
+
+@pytest.mark.asyncio
+async def test_what_is_left_of_a_route_that_is_gone(plane: Plane) -> None:
+    """No series twice: one of both sides would hide the other. And nothing of its rollout."""
+    await fill_all(plane)
+    assert plane.ledger is not None
+    sides = [SideStats("gone", side, "", balance(pending=3 + side), 1.0, 0) for side in (0, 1)]
+    plane.ledger.tell(ledger_stats(sides=sides))
+    await eventually(lambda: (found := plane.supervisor.instance.tally.ledger) and found.sides[0].route == "gone")
+    instance = plane.supervisor.instance
+    instance.rollouts["gone"] = instance.rollouts["events"]
+    samples = await scrape(plane)
+    pending = {name: value for name, value in samples.items() if name.startswith("ledger_pending")}
+    assert pending == {
+        'ledger_pending_events{backend="old",route="gone"}': 3,
+        'ledger_pending_events{backend="new",route="gone"}': 4,
+    }
+    assert not [name for name in samples if name.startswith("rollout") and "gone" in name]
+    assert not [name for name in samples if 'backend=""' in name]
+
+
+def test_a_sum_of_durations_never_goes_back() -> None:
+    """Floats that are added in another order give another sum; a worker that reports first turns the order around."""
+    buckets = {index: 3 + index % 7 for index in range(-400, 200, 3)}
+    found = {histogram(dict(order))[1] for order in (buckets.items(), reversed(buckets.items()))}
+    assert len(found) == 1
 
 
 def _again(plane: Plane, life: str) -> Any:

@@ -130,7 +130,7 @@ async def test_another_supervisor_goes_on(plane: Plane) -> None:
 async def test_a_kill_counts_nothing_twice(plane: Plane) -> None:
     await sample(plane)
     await heard(plane, accepted={"events": 1000})
-    plane.supervisor._save()
+    plane.supervisor._tally.save()
     saved = plane.supervisor._tally._path.read_bytes()
     await heard(plane, accepted={"events": 1400})
     await sample(plane)
@@ -269,7 +269,7 @@ FiguresFile._keep = lambda *_: time.sleep(600)
 recorder.LAST_WAIT = 0.1
 
 async def main():
-    tally = SimpleNamespace(own={}, heard={0}, has_heard_ledger=True)
+    tally = SimpleNamespace(own={}, unheard=lambda workers: [])
     settings = SimpleNamespace(workers=1)
     instance = SimpleNamespace(clock=time.monotonic, wall=time.time, tally=tally, settings=settings, state=None)
     one = recorder.Recorder(instance, FiguresFile(Path("figures.db")))

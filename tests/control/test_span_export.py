@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -118,6 +119,26 @@ async def test_it_is_tried_again(scene: Scene, status: int) -> None:
     assert len(scene.collector.requests) == 3
     assert len(set(scene.collector.bodies)) == 1
     await eventually(lambda: scene.counts == {"spans:exported": 1}, "the count")
+
+
+async def test_the_collector_says_when_to_come_again(scene: Scene) -> None:
+    """As the protocol has it; `FIRST_WAIT` of these tests is a hundredth of a second."""
+    scene.collector.statuses, scene.collector.asks = [503], "1"
+    begun = time.monotonic()
+    scene.export.take([span()], 0)
+    await eventually(lambda: scene.collector.spans, "the span")
+    assert time.monotonic() - begun >= 1
+
+
+async def test_spans_of_a_route_that_is_gone_are_told(scene: Scene) -> None:
+    """The ledger goes on delivering what it is owed; nothing else of its batch is lost for that."""
+    scene.export.take(
+        [span(), span(DELIVERY, 2, route="gone", side=NEW, role="copy"), span(MESSAGE, 3, route="gone")], 0
+    )
+    await eventually(lambda: len(scene.collector.spans) == 3, "the spans")
+    delivered = scene.collector.named("POST copy")[0]
+    assert delivered.name == "POST copy new"
+    assert values(delivered.attributes)["crossfade.route"] == "gone"
 
 
 async def test_what_is_refused_is_dropped_and_the_next_goes(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:

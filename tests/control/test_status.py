@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from functools import partial
 
 import pytest
 
+from proxy.cli.waiting import unsettled
 from proxy.control.link import CertificateStats, EndpointStats, SideStats
 from proxy.control.status import is_balanced
 from tests.control.conftest import MakePlane
@@ -146,8 +148,22 @@ async def test_a_ledger_that_is_down_is_shown(make_plane: MakePlane) -> None:
     plane = make_plane()
     await plane.start(everybody=False)
     status = await plane.get("/api/v1/status")
-    assert status["ledger"]["alive"] is False
+    assert status["ledger"] == dict.fromkeys(status["ledger"]) | {"alive": False, "pid": 0}
+    assert {each["ledger"] for each in status["routes"][0]["sides"].values()} == {None}
     assert status["not_ready"] == ["0 of 2 workers have applied epoch 1", "the ledger is not connected"]
+
+
+async def test_a_ledger_that_has_not_told_of_itself_owes_nobody_knows_what(plane: Plane) -> None:
+    status = await plane.get("/api/v1/status")
+    assert (status["ledger"]["alive"], status["ledger"]["pending"], status["ledger"]["balanced"]) == (False, None, None)
+    assert unsettled(status) == ["the ledger is down"]
+    assert plane.ledger is not None
+    plane.ledger.tell(ledger_stats(sides=[]))
+    await eventually(lambda: plane.supervisor.instance.tally.ledger)
+    status = await plane.get("/api/v1/status")
+    assert (status["ledger"]["alive"], status["ledger"]["pending"], status["ledger"]["balanced"]) == (True, 0, True)
+    assert status["routes"][0]["sides"]["new"]["ledger"]["owed"] == 0
+    assert unsettled(status) == []
 
 
 async def test_dependencies_and_breakers(make_plane: MakePlane) -> None:
@@ -173,17 +189,20 @@ async def test_balances_that_do_not_add_up() -> None:
     assert not is_balanced(ledger_stats(new=balance(delivered=5, pending=-1)))
 
 
-async def test_a_ledger_that_hangs_is_not_ready(plane: Plane) -> None:
+async def test_a_process_that_hangs_is_not_ready(plane: Plane) -> None:
     ledger = plane.supervisor.instance.peers.ledger
     assert ledger is not None
     plane.clock.now += 2.9
     assert plane.supervisor.instance.not_ready() == []
     plane.clock.now += 0.2
     assert plane.supervisor.instance.not_ready() == [
-        f"the ledger (process {ledger.pid}) hangs: it has said nothing for 3 s"
+        f"{name} (process {pid}) hangs: it has said nothing for 3 s"
+        for name, pid in (("the ledger", ledger.pid), ("worker 0", os.getpid()), ("worker 1", os.getpid()))
     ]
     assert plane.ledger is not None
     plane.ledger.tell(ledger_stats())
+    for worker in plane.workers:
+        worker.say()
     await eventually(lambda: not plane.supervisor.instance.not_ready())
 
 

@@ -153,11 +153,11 @@ async def test_every_operation_has_a_handler(plane: Plane) -> None:
 
 
 async def test_counters_that_cannot_be_saved_are_counted(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full() -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(plane.supervisor.instance.tally, "save", full)
-    plane.supervisor._save()
+    monkeypatch.setattr("proxy.control.tally.write_whole", full)
+    plane.supervisor._tally.save()
     assert (await plane.get("/api/v1/status"))["counters"]["control_counters_not_saved"] == 1
 
 

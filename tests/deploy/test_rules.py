@@ -55,7 +55,7 @@ def test_they_fire_when_they_should_and_not_else(name: str) -> None:
 def test_a_rule_that_is_wrong_is_found(tmp_path: Path) -> None:
     """That these tests can fail: another threshold, and the same tests."""
     text = (EXAMPLES / "rules.yml").read_text()
-    (tmp_path / "rules.yml").write_text(text.replace("crossfade_breaker_state == 2", "crossfade_breaker_state >= 1"))
+    (tmp_path / "rules.yml").write_text(text.replace("state[2m]) == 2", "state[2m]) >= 1"))
     (tmp_path / "rules_test.yml").write_text((EXAMPLES / "rules_test.yml").read_text())
     code, said = promtool("test", "rules", str(tmp_path / "rules_test.yml"))
     assert (code, "FAILED" in said, "CrossfadeBreakerOpen" in said) == (1, True, True)

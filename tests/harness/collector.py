@@ -28,6 +28,8 @@ class Collector:
         self.bodies: list[bytes] = []
         self.statuses: list[int] = []
         self.rejects = 0
+        self.asks = ""
+        """`Retry-After` of answers that are none of 200."""
         self.url = ""
 
     async def take(self, request: web.Request) -> web.Response:
@@ -37,7 +39,7 @@ class Collector:
         self.bodies.append(body)
         assert request.headers["Content-Type"] == "application/x-protobuf"
         if self.statuses and (status := self.statuses.pop(0)) != 200:
-            return web.Response(status=status)
+            return web.Response(status=status, headers={"Retry-After": self.asks} if self.asks else {})
         message = ExportTraceServiceRequest.FromString(body)
         for resource in message.resource_spans:
             self.resources.append(values(resource.resource.attributes))

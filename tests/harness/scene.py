@@ -84,7 +84,7 @@ class Scene:
         assert may_have_gaps or status.ledger.gaps == 0
         if not record.accepted_ids() <= known:
             assert may_have_gaps, "accepted, but the ledger has no receipt"
-            await self.admin.until(lambda status: status.ledger.gaps > 0, GAP_SECONDS, "a coverage gap")
+            await self.admin.until(lambda status: bool(status.ledger.gaps), GAP_SECONDS, "a coverage gap")
         assert known <= record.digests.keys(), "the ledger has receipts of events that nobody sent"
         return receipts
 
@@ -135,8 +135,8 @@ async def _drained(admin: Admin) -> Status:
 def _is_settled(status: Status) -> bool:
     workers = status.workers
     return (
-        all(route.pending == 0 for route in status.routes)
-        and status.ledger.alive
+        status.ledger.alive
+        and all(route.pending == 0 for route in status.routes)
         and len(workers) > 0
         and all(worker.alive and worker.epoch == status.epoch for worker in workers)
     )

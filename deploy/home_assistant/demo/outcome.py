@@ -66,7 +66,7 @@ class Outcome:
     def is_balanced(self) -> bool:
         """The ledger's own word for it, and our sum over its states, with nothing dead or lost among them."""
         sides = [side.ledger for route in self.status.routes for side in route.sides.values()]
-        return self.status.ledger.balanced and all(
+        return self.status.ledger.balanced is True and all(
             side.owed == side.in_states and side.dead == side.lost == side.refused == 0 for side in sides
         )
 

@@ -54,6 +54,8 @@ class _Answer:
     headers: dict[str, str]
     is_kept: bool
     """May the connection be used again, by what it says?"""
+    is_whole: bool = True
+    """Was it read to its end?"""
 
 
 @dataclass
@@ -191,18 +193,20 @@ class _Line:
 
     async def _body(self, answer: _Answer) -> None:
         if answer.headers.get("transfer-encoding", "").lower() == "chunked":
-            await self._chunks()
+            answer.is_whole = await self._chunks()
         elif "content-length" in answer.headers:
             text = answer.headers["content-length"]
             if not text.isdigit():
                 raise _Wrong(f"its Content-Length is {text[:20]!r}", "it is to send a whole number")
             await self.reader.readexactly(min(int(text), _MOST))
-            answer.is_kept = answer.is_kept and int(text) <= _MOST
+            answer.is_whole = int(text) <= _MOST
         else:
             answer.is_kept = False
             await self.reader.read(_MOST)
 
-    async def _chunks(self) -> None:
+    async def _chunks(self) -> bool:
+        """Up to the end, trailers too; false when that is too far away."""
+        left = _MOST
         while True:
             line = (await self.reader.readuntil(b"\r\n"))[:-2]
             try:
@@ -211,11 +215,17 @@ class _Line:
                 raise _Wrong(
                     f"its chunked answer is malformed: {line[:20]!r}", "mend what frames its answers"
                 ) from None
-            await self.reader.readexactly(min(size, _MOST))
+            if not size:
+                break
+            if size > left:
+                return False
+            left -= size
+            await self.reader.readexactly(size)
             if await self.reader.readexactly(2) != b"\r\n":
                 raise _Wrong("its chunked answer is malformed: a chunk has no end", "mend what frames its answers")
-            if not size:
-                return
+        while await self.reader.readuntil(b"\r\n") != b"\r\n":
+            pass
+        return True
 
 
 async def _http(
@@ -285,6 +295,8 @@ async def _kept(at: str, path: str, line: _Line, first: _Answer) -> Finding:
     advice = "let it keep connections open (keep-alive) and frame its answers: else each event costs a new connection"
     if not first.is_kept:
         return warn(BACKENDS, name, "it closes the connection after an answer", advice)
+    if not first.is_whole:
+        return ok(BACKENDS, name, f"not looked at: its answer to {path} is longer than {_MOST >> 20} MiB")
     try:
         head = await line.ask("HEAD", path)
         if not head.is_kept:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -36,10 +35,9 @@ class _Timex(ctypes.Structure):
 
 def kernel_time() -> tuple[bool, float] | None:
     """Whether the kernel's clock is synchronised, and its largest error in seconds; None where that is not known."""
-    name = ctypes.util.find_library("c") or "libc.so.6"
     timex = _Timex()
     try:
-        if ctypes.CDLL(name, use_errno=True).adjtimex(ctypes.byref(timex)) < 0:
+        if ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex)) < 0:
             return None
     except (OSError, AttributeError):
         return None

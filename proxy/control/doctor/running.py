@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from importlib import metadata
 from typing import Final
 
@@ -44,6 +45,9 @@ def _version() -> Finding:
 def _scraped(instance: Instance) -> Finding:
     name, at = "metrics are read", instance.scraped_at
     advice = "let a Prometheus scrape /metrics of the admin address: no alert fires without (proxyctl alerts export)"
+    began = time.monotonic() - instance.began[1]
+    if at is None and began < _SCRAPED[0]:
+        return ok(INSTANCE, name, f"not yet: the supervisor began {began:.0f} s ago")
     if at is None:
         return warn(INSTANCE, name, "by nobody since the supervisor began", advice)
     since = instance.clock() - at

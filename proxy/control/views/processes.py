@@ -86,21 +86,23 @@ class SessionsView(msgspec.Struct):
 
 
 class LedgerView(msgspec.Struct):
-    """The ledger process; balanced: every side's owed is the sum of its states."""
+    """The ledger process; balanced: every side's owed is the sum of its states. alive: it is connected and has told of
+    itself; until then nothing is known, and every figure is null.
+    """
 
     alive: bool
     pid: int
-    pending: int
-    deferred: int
-    dead: int
-    balanced: bool
-    segments: int
-    bytes_on_disk: int
-    disk_free: int
-    low_disk: bool
-    gaps: int
-    commit_p99_s: float
-    receipts: int
+    pending: int | None = None
+    deferred: int | None = None
+    dead: int | None = None
+    balanced: bool | None = None
+    segments: int | None = None
+    bytes_on_disk: int | None = None
+    disk_free: int | None = None
+    low_disk: bool | None = None
+    gaps: int | None = None
+    commit_p99_s: float | None = None
+    receipts: int | None = None
 
 
 class Diagnosis(msgspec.Struct):

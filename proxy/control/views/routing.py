@@ -51,8 +51,8 @@ class ConsumerView(msgspec.Struct):
 class SideView(msgspec.Struct):
     """One side of a route over the last ten seconds.
 
-    error_rate and quantiles are null without an event in that time, healthy without a probe's verdict, consumer for a
-    backend with a url, and while the ledger is away.
+    error_rate and quantiles are null without an event in that time, healthy without a verdict of its probe, ledger
+    until that has told of itself, consumer likewise, and for a backend with a url.
     """
 
     backend: str
@@ -65,7 +65,7 @@ class SideView(msgspec.Struct):
     breaker: str
     healthy: bool | None
     paused: str
-    ledger: LedgerCounts
+    ledger: LedgerCounts | None
     endpoints: list[EndpointView]
     consumer: ConsumerView | None = None
 

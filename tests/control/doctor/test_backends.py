@@ -39,7 +39,17 @@ def sound(method: str) -> bytes:
 
 def chunked(method: str) -> bytes:
     head = f"HTTP/1.1 200 OK\r\n{DATE}Transfer-Encoding: chunked\r\n\r\n".encode()
-    return head + (b"" if method == "HEAD" else b"2;x=1\r\nok\r\n0\r\n\r\n")
+    return head + (b"" if method == "HEAD" else b"2;x=1\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n")
+
+
+def long(method: str) -> bytes:
+    body = b"" if method == "HEAD" else b"x" * (2**20 + 1)
+    return f"HTTP/1.1 200 OK\r\n{DATE}Content-Length: {2**20 + 1}\r\n\r\n".encode() + body
+
+
+def long_chunk(method: str) -> bytes:
+    head = f"HTTP/1.1 200 OK\r\n{DATE}Transfer-Encoding: chunked\r\n\r\n".encode()
+    return head + b"100001\r\n" + b"x" * (2**20 + 1) + b"\r\n0\r\n\r\n"
 
 
 def said(text: str) -> Answer:
@@ -90,7 +100,7 @@ async def wrong(given: Settings) -> dict[str, str]:
     return {re.sub(r" at 127\.0\.0\.1:\d+", "", each.name): each.state for each in mine}
 
 
-@pytest.mark.parametrize("answer", [sound, chunked])
+@pytest.mark.parametrize("answer", [sound, chunked, long, long_chunk])
 async def test_a_sound_one(answer: Answer) -> None:
     async with listening(answer) as port:
         given = settings(port)
