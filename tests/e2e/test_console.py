@@ -223,6 +223,8 @@ async def test_the_page_outlives_its_supervisor(desk: Desk) -> None:
     await browser.until(f"{TARGET} === '20 %'")
     await browser.run("window.mark = 'the same page'")
     (pid,) = desk.scene.instance.pids("supervisor")
+    os.kill(pid, signal.SIGSTOP)  # it hangs: the connection stays, and tells nothing
+    await browser.shows("nothing new comes, figures are of", "#link")
     os.kill(pid, signal.SIGKILL)
     await browser.shows("not connected", "#link")
     await browser.shows("live", "#link", RESTARTED)

@@ -3,6 +3,8 @@
 import { ask, ofRoute } from "./api.js";
 import { el, percent, rate, state } from "./dom.js";
 
+const PREVIEW_WAIT = 10; // seconds
+
 /** By name: how it is asked for, and its words. `keepsEpoch`: only if nothing changed since the preview. */
 const ACTIONS = {
   weight: { method: "PUT", title: (route, body) => `Set the weight of ${route} to ${percent(body.weight)}`, go: "Set weight", keepsEpoch: true },
@@ -13,10 +15,12 @@ const ACTIONS = {
   "rollout/resume": { title: (route) => `Resume the rollout of ${route}`, go: "Resume", keepsEpoch: true },
 };
 
-/** Asks for a preview, a reason and a yes. say(text): what came of it; snapshot(): the present one. */
+/** Asks for a preview, a reason and a yes. say(text): what came of it; warn(text): what a closed dialog cannot say any more,
+ * empty when it is of the past; snapshot(): the present one. */
 export class Actions {
-  constructor({ say, snapshot }) {
+  constructor({ say, warn, snapshot }) {
     this.say = say;
+    this.warn = warn;
     this.snapshot = snapshot;
     this.title = el("h2", { id: "act-title" });
     this.effect = el("div", { class: "effect", "aria-live": "polite" });
@@ -28,7 +32,7 @@ export class Actions {
       el("label", { for: "reason" }, el("span", {}, "Reason, for the audit trail"), this.reason),
       this.wrong,
       el("div", { class: "buttons" }, el("button", { type: "button", onclick: () => this.dialog.close() }, "Cancel"), this.go));
-    this.dialog = el("dialog", { id: "act", "aria-labelledby": "act-title", onclose: () => this.after?.() }, form);
+    this.dialog = el("dialog", { id: "act", "aria-labelledby": "act-title", onclose: () => this.closed() }, form);
     document.body.append(this.dialog);
   }
 
@@ -39,54 +43,62 @@ export class Actions {
     this.title.textContent = this.asked.action.title(route, body);
     this.go.textContent = this.asked.action.go;
     this.go.className = this.asked.action.isBack ? "back" : "main";
-    this.go.disabled = true;
     this.reason.value = "";
+    this.warn("");
     this.dialog.showModal();
     this.reason.focus();
     this.preview();
   }
 
-  request(more, epoch) {
-    const { what, route, body, action } = this.asked;
-    return ask(action.method ?? "POST", ofRoute(route, what), { ...body, ...more }, epoch);
+  /** What was asked is over for this dialog; its answer may be on its way. */
+  closed() {
+    if (this.dialog.open) return; // for something else already
+    this.asked = null;
+    this.after?.();
+  }
+
+  request({ what, route, body, action }, more, bounds) {
+    return ask(action.method ?? "POST", ofRoute(route, what), { ...body, ...more }, bounds);
   }
 
   async preview() {
     const asked = this.asked;
+    this.go.disabled = !asked.action.isBack; // a way back is tried whatever a preview says, and without waiting for it
     this.wrong.hidden = true;
     this.effect.replaceChildren(el("p", { class: "aside" }, "Asking what it would do…"));
     const before = this.snapshot();
     this.epoch = before?.status.epoch;
     try {
-      const told = await this.request({ dry_run: true });
+      const told = await this.request(asked, { dry_run: true }, { wait: PREVIEW_WAIT });
       if (asked !== this.asked) return;
       if (told.epoch !== undefined) this.epoch = told.epoch;
       this.effect.replaceChildren(...(told.steps ? rolloutEffect(told, before.rollouts[asked.route]) : routingEffect(told)));
     } catch (error) {
       if (asked !== this.asked) return;
-      this.effect.replaceChildren(el("p", { class: "aside" }, "There is no preview."));
-      this.complain(error);
-      if (!asked.action.isBack) return; // a way back is tried whatever a preview says
+      const { isBack } = asked.action;
+      this.effect.replaceChildren(el("p", { class: "aside" }, isBack ? `There is no preview. ${error.message}` : "There is no preview."));
+      if (!isBack) this.complain(error);
+      return;
     }
-    this.go.disabled = false;
+    if (!asked.action.isBack) this.go.disabled = false; // that of a way back may be on its way already
   }
 
   async submit(event) {
     event.preventDefault();
     if (this.go.disabled) return;
-    const { action, route } = this.asked;
+    const asked = this.asked;
+    const { action, route } = asked;
     this.go.disabled = true;
     this.wrong.hidden = true;
     try {
-      const told = await this.request({ reason: this.reason.value.trim() }, action.keepsEpoch ? this.epoch : undefined);
-      this.dialog.close();
+      const told = await this.request(asked, { reason: this.reason.value.trim() }, { epoch: action.keepsEpoch ? this.epoch : undefined });
+      if (asked === this.asked) this.dialog.close();
       this.say(done(route, told));
     } catch (error) {
-      if (error.status === 409) {
-        await this.preview();
-      } else {
-        this.go.disabled = false;
-      }
+      // The dialog was closed meanwhile, and may be open for something else.
+      if (asked !== this.asked) return this.warn(`${action.title(route, asked.body)} – ${error.message}`);
+      if (error.status === 409) this.preview();
+      else this.go.disabled = false;
       this.complain(error);
     }
   }

@@ -7,6 +7,9 @@ export const token = {
   set: (secret) => (secret ? sessionStorage.setItem(KEY, secret) : sessionStorage.removeItem(KEY)),
 };
 
+/** Seconds that an answer may take. A change waits for the workers and the ledger, of which each has its own bound. */
+const WAIT = 15;
+
 /** The API said no, or nothing. status: 0 without an answer. */
 export class Refused extends Error {
   constructor(status, problem) {
@@ -16,8 +19,8 @@ export class Refused extends Error {
   }
 }
 
-/** One request; its JSON. epoch: that must still stand. Throws Refused. */
-export async function ask(method, path, body, epoch) {
+/** One request; its JSON. epoch: that must still stand; wait: seconds for its answer. Throws Refused. */
+export async function ask(method, path, body, { epoch, wait = WAIT } = {}) {
   const headers = {};
   if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
   if (body !== undefined) {
@@ -25,7 +28,9 @@ export async function ask(method, path, body, epoch) {
     headers["X-Actor"] = "console";
   }
   if (epoch !== undefined) headers["If-Match"] = String(epoch);
+  const signal = AbortSignal.timeout(wait * 1000);
   let answer;
+  let said;
   try {
     answer = await fetch(path, {
       method,
@@ -33,13 +38,22 @@ export async function ask(method, path, body, epoch) {
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: "no-store",
       credentials: "omit",
+      signal,
     });
+    said = await answer.json();
   } catch {
-    throw new Refused(0, { detail: "The admin API does not answer. Nothing is known of what it did: look, then try again." });
+    if (!answer || answer.ok || signal.aborted) {
+      throw new Refused(0, { detail: unanswered(method, body, signal.aborted ? ` within ${wait} s` : "") });
+    }
+    said = {}; // something in between refused it, in words of its own
   }
-  const said = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Refused(answer.status, said);
   return said;
+}
+
+function unanswered(method, body, time) {
+  const isChange = method !== "GET" && !body?.dry_run;
+  return `The admin API did not answer${time}. ${isChange ? "Nothing is known of what it did: look, then try again." : "Nothing was changed."}`;
 }
 
 /** The path of something of a route. */

@@ -51,6 +51,9 @@ export function state(kind, word) {
   return el("span", { class: `state ${kind}` }, el("span", { class: "shape", "aria-hidden": "true" }, SHAPES[kind]), word);
 }
 
+/** A count, or that nobody knows it now: no invented zero. */
+export const known = (number, form = count) => (number == null ? state("none", "not known") : form(number));
+
 /** A term and what it is, for a <dl>. */
 export function fact(term, content, attributes = {}) {
   return el("div", attributes, el("dt", {}, term), el("dd", {}, content));

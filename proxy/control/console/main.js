@@ -11,24 +11,39 @@ import { RolloutPanel } from "./rollout.js";
 import { Session } from "./session.js";
 import { Side } from "./side.js";
 import { Stream } from "./stream.js";
-import { LINK } from "./words.js";
+import { LINK, SPOKEN } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
+
+/** The address of a route. Prefixed: a route may be called as an element of the page is. */
+const PLACE = "#route=";
+const placeOf = (route) => PLACE + encodeURIComponent(route);
+
+/** The route that the address names; "" when it names none, or not in a way that can be read. */
+function named() {
+  try {
+    return location.hash.startsWith(PLACE) ? decodeURIComponent(location.hash.slice(PLACE.length)) : "";
+  } catch {
+    return "";
+  }
+}
 
 class Console {
   constructor() {
     this.snapshot = null;
     this.pasts = new Map();
     this.chosen = "";
+    this.own = ""; // a warning of the page's own
     this.told = {}; // by route, what was said last of it, so that only news are spoken
     this.session = new Session(byId("who"), () => this.stream.start());
-    this.actions = new Actions({ say: (text) => this.say(text), snapshot: () => this.snapshot });
+    this.actions = new Actions({ say: (text) => this.say(text), warn: (text) => this.warn(text), snapshot: () => this.snapshot });
     this.stream = new Stream("/api/v1/status/stream", {
       token: token.get,
       told: (kind, data, id) => this.take(kind, data, id),
       changed: (link, why) => this.linked(link, why),
     });
     addEventListener("hashchange", () => this.draw());
+    byId("skip").addEventListener("click", (event) => skip(event));
     this.stream.start();
   }
 
@@ -53,10 +68,11 @@ class Console {
 
   linked(link, why) {
     const [kind, word] = LINK[link];
-    const since = this.snapshot && kind === "bad" ? `, figures are of ${moment(this.snapshot.at)}` : "";
+    const since = this.snapshot && ["stale", "lost", "refused"].includes(link) ? `, figures are of ${moment(this.snapshot.at)}` : "";
     redraw(byId("link"), [link, since], () => state(kind, word + since));
     if (link === "refused") this.session.refused(why);
-    if (link !== this.link && (link === "lost" || this.link === "lost")) this.say(link === "lost" ? "The connection is lost." : "Connected again.");
+    if (link !== this.link && SPOKEN[link]) this.say(SPOKEN[link]);
+    if (link === "live" && SPOKEN[this.link]) this.say("Figures come again.");
     this.link = link;
   }
 
@@ -73,24 +89,32 @@ class Console {
     write(byId("said"), text);
   }
 
+  warn(text) {
+    if (text === this.own) return;
+    this.own = text;
+    this.draw();
+    if (text) this.say(text);
+  }
+
   draw() {
     if (!this.snapshot) return;
     const { status } = this.snapshot;
-    const wanted = decodeURIComponent(location.hash.slice(1));
-    const route = status.routes.find((each) => each.name === wanted) ?? status.routes[0];
+    const found = (name) => status.routes.find((each) => each.name === name);
+    // An address that names none of them, or cannot be read, changes nothing: what a person acts on stays the same.
+    const route = found(named()) ?? (location.hash ? found(this.chosen) : null) ?? status.routes[0];
     this.rail(status);
-    this.notices(status.warnings);
+    this.notices(this.own ? [this.own, ...status.warnings] : status.warnings);
     this.channels(status.routes, route?.name);
     if (route) this.desk(route);
   }
 
   rail(status) {
     const workers = status.workers.filter((each) => each.alive).length;
-    redraw(byId("facts"), [status.ready, status.draining, status.epoch, status.version, workers, status.ledger.alive], () => [
+    redraw(byId("facts"), [status.ready, status.draining, status.epoch, status.version, workers, status.ledger?.alive], () => [
       fact("Instance", status.draining ? state("warn", "draining") : status.ready ? state("good", "ready") : state("bad", "not ready")),
       fact("Epoch", String(status.epoch)),
       fact("Workers", state(workers === status.workers.length ? "good" : "bad", `${workers} of ${status.workers.length}`)),
-      fact("Ledger", status.ledger.alive ? state("good", "there") : state("bad", "away")),
+      fact("Ledger", status.ledger?.alive ? state("good", "there") : state("bad", "away")),
       fact("Version", status.version),
     ]);
   }
@@ -117,13 +141,20 @@ class Console {
       mark(desk, "aria-label", `Route ${route.name}`);
     }
     const past = this.past(route.name);
-    past.fetch();
+    past.fetch(Date.parse(this.snapshot.at) / 1000);
     this.board.update(this.snapshot, route, past, this.session.refusal);
   }
 
   feed(entries) {
     redraw(byId("feed"), entries, () => entries.map(line));
   }
+}
+
+/** To the desk by the focus alone: the address says which route it is. */
+function skip(event) {
+  event.preventDefault();
+  byId("desk").focus();
+  byId("desk").scrollIntoView();
 }
 
 /** A route among the others. */
@@ -133,7 +164,7 @@ class Channel {
     this.stage = el("span", { class: "stage" });
     this.rate = el("span", { class: "rate" });
     this.share = el("i");
-    this.node = el("button", { type: "button", class: "channel", onclick: () => (location.hash = encodeURIComponent(name)) },
+    this.node = el("button", { type: "button", class: "channel", onclick: () => (location.hash = placeOf(name)) },
       el("span", { class: "name" }, name), this.weight, this.stage, this.rate, el("span", { class: "meter", "aria-hidden": "true" }, this.share));
     this.node.update = (route, isChosen) => this.update(route, isChosen);
   }
@@ -178,7 +209,7 @@ class Board {
     mark(this.rearm, "aria-disabled", may ? "true" : null);
     this.fader.update(route, past, time, may);
     for (const [name, side] of Object.entries(this.sides)) {
-      side.update(route.sides[name], snapshot.lately[route.name][name], past.sides[name], time, status.ledger.balanced);
+      side.update(route.sides[name], snapshot.lately[route.name][name], past.sides[name], time, status.ledger);
     }
     this.rollout.update(snapshot.rollouts[route.name], route, may);
     this.mismatches.update(status, route.name);

@@ -1,7 +1,7 @@
 // One side of a route: how fast, how often wrong, how late, and what the ledger still has for it.
 
 import { Sparkline } from "./chart.js";
-import { count, duration, el, fact, percent, rate, redraw, state, write } from "./dom.js";
+import { count, duration, el, fact, known, percent, rate, redraw, state, write } from "./dom.js";
 import { BREAKER } from "./words.js";
 
 const LATE = 5; // seconds that the oldest pending event may wait before it is worth a look
@@ -39,22 +39,25 @@ export class Side {
       this.rate.node, this.errors.node, this.latency.node, this.facts);
   }
 
-  /** side: of the status; lately: its last two seconds; past: its lines; time: now, and the seconds that are shown. */
-  update(side, lately, past, time, isBalanced) {
+  /** side: of the status; lately: its last two seconds, for which quantiles have too few answers; past: its lines; time: now, and the seconds that are shown;
+   * account: the ledger's, of all sides. */
+  update(side, lately, past, time, account) {
     write(this.backend, `${side.backend} · ${side.url}`);
     const errors = lately.error_rate;
     this.rate.show(rate(lately.rate), `${rate(side.rate)}/s over 10 s`, past.rate, time);
     this.errors.show(errors == null ? "–" : percent(errors * 100), `${side.error_rate == null ? "–" : percent(side.error_rate * 100)} over 10 s`, past.errors, time);
-    this.latency.show(duration(lately.p99), `p50 ${duration(side.p50)} · p95 ${duration(side.p95)}`, past.latency, time);
-    const ledger = side.ledger;
+    this.latency.show(duration(side.p99), `over 10 s, as p50 ${duration(side.p50)} · p95 ${duration(side.p95)}`, past.latency, time);
+    const isKnown = Boolean(account) && account.alive !== false;
+    const ledger = (isKnown && side.ledger) || {};
+    const isBalanced = isKnown ? account.balanced : null;
     redraw(this.facts, [side.breaker, side.healthy, side.paused, ledger, side.endpoints.map((each) => each.state), isBalanced], () => [
       fact("Breaker", state(BREAKER[side.breaker] ?? "none", side.breaker)),
       fact("Probe", probe(side.healthy)),
-      fact("Pending", state(ledger.oldest_age_s > LATE ? "warn" : "good", count(ledger.pending)), { class: "pending" }),
-      fact("Oldest", duration(ledger.oldest_age_s)),
-      fact("Balance", isBalanced ? state("good", "exact") : state("bad", "does not add up")),
-      fact("Owed", count(ledger.owed)),
-      ...STATES.filter((name) => name === "delivered" || ledger[name]).map((name) => fact(name, count(ledger[name]))),
+      fact("Pending", known(ledger.pending, (number) => state(ledger.oldest_age_s > LATE ? "warn" : "good", count(number))), { class: "pending" }),
+      fact("Oldest", known(ledger.oldest_age_s, duration)),
+      fact("Balance", known(isBalanced, (is) => (is ? state("good", "exact") : state("bad", "does not add up")))),
+      fact("Owed", known(ledger.owed)),
+      ...STATES.filter((name) => name === "delivered" || ledger[name]).map((name) => fact(name, known(ledger[name]))),
       ...side.endpoints.filter((each) => each.state !== "up").map((each) =>
         fact("Endpoint", state("warn", `${each.address} ${each.state}${each.trouble ? `: ${each.trouble}` : ""}`), { class: "wide" })),
       side.paused ? fact("Deliveries paused", state("bad", side.paused), { class: "wide" }) : null,

@@ -2,10 +2,14 @@
 // no place for one. It is begun anew when it ends, and rests while nobody looks at the page.
 
 const SILENCE = 15000; // ms without a sign of life (one is due every 5 s) after which the connection counts as lost
+const STALE = 3000; // ms without a snapshot (one is due every 0.5 s) after which what is shown is of the past
 const MOST_WAIT = 10000; // ms between two tries
 const UNSEEN = 60000; // ms that the page may be hidden before its stream ends
 
-/** Reads events until it is stopped. told(kind, data, id), changed(state): connecting, live, lost, refused, resting. */
+/**
+ * Reads events until it is stopped. told(kind, data, id), changed(state): connecting, live, stale, lost, refused, resting.
+ * Live is a connection that brings snapshots: one that is merely open, with signs of life, says nothing of the present.
+ */
 export class Stream {
   constructor(path, { token, told, changed }) {
     this.path = path;
@@ -15,6 +19,8 @@ export class Stream {
     this.retry = 1000;
     this.attempts = 0;
     this.unseen = 0;
+    this.aging = 0;
+    this.freshAt = 0;
     document.addEventListener("visibilitychange", () => this.seen());
   }
 
@@ -29,6 +35,16 @@ export class Stream {
   stop() {
     this.running?.abort();
     clearTimeout(this.unseen);
+    clearTimeout(this.aging);
+  }
+
+  /** The next snapshot is due within STALE, or twice the time that this one took: with very many routes they are rarer. */
+  fresh() {
+    const now = performance.now();
+    const wait = Math.min(SILENCE, Math.max(STALE, 2 * (now - this.freshAt)));
+    this.freshAt = now;
+    clearTimeout(this.aging);
+    this.aging = setTimeout(() => this.changed("stale"), wait);
   }
 
   /** The page was hidden or is looked at again. */
@@ -56,6 +72,7 @@ export class Stream {
         // Whatever it was, a connection that cannot be made or one that broke: it is tried again.
       }
       if (running.signal.aborted) return;
+      clearTimeout(this.aging);
       this.changed("lost");
       await new Promise((resolve) => setTimeout(resolve, wait));
     }
@@ -78,6 +95,8 @@ export class Stream {
     const stop = () => reader.cancel().catch(() => {});
     running.signal.addEventListener("abort", stop);
     let rest = "";
+    this.freshAt = performance.now();
+    this.fresh();
     try {
       for (;;) {
         const { done, value } = await within(SILENCE, reader.read());
@@ -101,8 +120,16 @@ export class Stream {
     if (fields.retry) this.retry = Number(fields.retry);
     if (!fields.event) return;
     this.attempts = 0;
+    const data = JSON.parse(fields.data);
+    try {
+      this.told(fields.event, data, fields.id);
+    } catch (error) {
+      reportError(error); // a fault of the page, and none of the connection
+      return;
+    }
+    if (fields.event !== "snapshot") return;
+    this.fresh();
     this.changed("live");
-    this.told(fields.event, JSON.parse(fields.data), fields.id);
   }
 }
 

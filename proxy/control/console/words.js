@@ -8,10 +8,13 @@ export const ENDED = ["done", "reverted", "aborted"];
 export const LINK = {
   connecting: ["none", "connecting"],
   live: ["good", "live"],
+  stale: ["warn", "nothing new comes"],
   lost: ["bad", "not connected, trying again"],
   refused: ["bad", "not let in"],
   resting: ["none", "resting while nobody looks"],
 };
+/** What is said of them to those who listen. */
+export const SPOKEN = { stale: "Nothing new comes: the figures are of the past.", lost: "The connection is lost." };
 
 /** A verdict's word as people read it. */
 export const verdict = (name) => (name === "nodata" ? "no data" : name);
