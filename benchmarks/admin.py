@@ -56,11 +56,13 @@ class Admin:
         """How many events the ledger has written a receipt of since it started; up to 0.3 s old."""
         return int(self._ask("GET", "/api/v1/status")["ledger"]["receipts"])
 
+    def metrics(self) -> str:
+        """The exposition for Prometheus."""
+        return self._text("GET", "/metrics")
+
     def handed(self) -> int:
         """How many deliveries the workers have left to the ledger since they started; up to 0.3 s old."""
-        found = re.search(
-            r'^crossfade_counts_total\{name="handed"\} (\S+)$', self._text("GET", "/metrics"), re.MULTILINE
-        )
+        found = re.search(r'^crossfade_counts_total\{name="handed"\} (\S+)$', self.metrics(), re.MULTILINE)
         return int(float(found[1])) if found else 0
 
     def set_weight(self, percent: float) -> float:

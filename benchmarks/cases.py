@@ -13,6 +13,7 @@ from benchmarks import (
     commands,
     costs,
     documents,
+    exposition,
     latency,
     limit,
     observed,
@@ -26,7 +27,7 @@ from benchmarks.bench import Bench
 from benchmarks.consistency.__main__ import Run as CheckerRun
 from benchmarks.costs import Group
 from benchmarks.measure_wrk import Load
-from benchmarks.peers import DUAL, DUAL_204, Certificate, Proxy, tracing_section
+from benchmarks.peers import DUAL, DUAL_204, SPLIT_CARRIED, Certificate, Proxy, tracing_section
 from benchmarks.processes import free_ports
 from benchmarks.report import Part, Target
 from benchmarks.rounds import Round
@@ -44,7 +45,7 @@ def split(bench: Bench) -> Part:
         proxies = [peers.nginx_split(), peers.haproxy_split(), peers.envoy_split(), peers.aiohttp_split()]
         if bench.with_ours:
             proxies.append(peers.split())
-            proxies.append(peers.crossfade("crossfade split, carry-over", stage="split", weight=25, carry_over=True))
+            proxies.append(peers.crossfade(SPLIT_CARRIED, stage="split", weight=25, carry_over=True))
         group = Group("Split, 25 % to new", bench.alternate(proxies, old, new), "split")
     return costs.part({"split": group}, is_plain=bench.is_plain, plots=["split"])
 
@@ -172,6 +173,13 @@ def looked_at(bench: Bench) -> Part:
         amounts, url = bench.amounts, f"http://127.0.0.1:{port}"
         compared = observed.compare(measure, url, pairs=amounts.rounds, seconds=amounts.seconds)
         return verdicts.observed(asyncio.run(compared))
+
+
+def scraped(bench: Bench) -> Part:
+    """Metrics of many routes."""
+    with bench.peers() as (peers, _, _):
+        proxy = peers.crossfade(DUAL, stage="dualwrite", routes=exposition.routes())
+        return verdicts.exposition(exposition.run(proxy, scrapes=10 * bench.amounts.rounds))
 
 
 def outage(bench: Bench) -> Part:
@@ -322,6 +330,7 @@ CASES: Final[dict[str, Case]] = {
     "limit": limits,
     "attacked": under_attack,
     "observed": looked_at,
+    "exposition": scraped,
 }
 WITH_PEERS: Final = ("split", "dual", "latency", "bodies", "connections", "tls", "websocket", "limit")
 """Those in which somebody else takes part."""

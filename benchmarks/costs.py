@@ -16,6 +16,7 @@ from benchmarks.peers import (
     NGINX_MIRROR_204,
     NGINX_SPLIT,
     SPLIT,
+    SPLIT_CARRIED,
 )
 from benchmarks.plots import Bar
 from benchmarks.report import Part, Plot, Table, Target, mib, ms
@@ -34,6 +35,7 @@ class Ratio(NamedTuple):
 
 RATIOS: Final = {
     "split": (
+        Ratio(SPLIT_CARRIED, NGINX_SPLIT, 1.10, plain=1.25),
         Ratio(SPLIT, NGINX_SPLIT, 1.10, plain=1.25),
         Ratio(SPLIT, ENVOY_SPLIT, 0.55),
         Ratio(SPLIT, AIOHTTP_SPLIT, 0.20),
@@ -89,7 +91,7 @@ class Group(NamedTuple):
     def _target(self, ours: Summary, peer: Summary, bound: float) -> Target:
         ratio = ours.cpu_us / peer.cpu_us
         measured = f"{ratio:.2f} ({ours.cpu_us:.1f} / {peer.cpu_us:.1f} µs), {ours.errors} client errors"
-        name = f"{self.title}: CPU per {self.event}, ours / {peer.proxy}"
+        name = f"{self.title}: CPU per {self.event}, {ours.proxy} / {peer.proxy}"
         return Target(name, measured, f"≤ {bound:.2f}, 0", ratio <= bound and not ours.errors)
 
     def throughput(self) -> list[Target]:

@@ -29,6 +29,7 @@ from benchmarks.websocket.cost import Window
 
 WORKS: Final[dict[str, dict[str, Any]]] = {
     "split": {"stage": "split", "weight": 25},
+    "split-carried": {"stage": "split", "weight": 25, "carry_over": True},
     "dual": {"stage": "dualwrite"},
     "dual-204": {"stage": "dualwrite", "empty": True},
 }

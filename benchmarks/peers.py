@@ -44,6 +44,8 @@ AIOHTTP_SPLIT: Final = "aiohttp split"
 AIOHTTP_DUAL: Final = "aiohttp dual write"
 RELAY: Final = "uvloop relay of bytes"
 SPLIT: Final = "crossfade split"
+SPLIT_CARRIED: Final = "crossfade split, carry-over"
+"""As shipped: what new answers is kept for old, too."""
 DUAL: Final = "crossfade dual write"
 DUAL_204: Final = "crossfade dual write, answers 204"
 
@@ -360,8 +362,9 @@ class Peers:
         code: Path | None = None,
         tracing: str = "null",
         admin: str = "off",
+        routes: str = "",
     ) -> Proxy:
-        """Our proxy: `proxyctl run` of peers/crossfade.yaml.
+        """Our proxy: `proxyctl run` of peers/crossfade.yaml, or of peers/routes.yaml with these routes.
 
         trigger: whether the guard watches, by the defaults; code: see `start_crossfade`; tracing: see
         `tracing_section`; admin: HOST:PORT of its admin API over TCP
@@ -373,7 +376,8 @@ class Peers:
         values |= {"STAGE": stage, "WEIGHT": f"{weight:g}" if stage in ("live", "split") else "null"}
         values |= {"DURABILITY": durability, "CARRY_OVER": str(carry_over).lower()}
         values |= {"TRIGGER": "" if trigger else f"trigger: {NO_TRIGGER}", "TRACING": tracing, "ADMIN": admin}
-        started = start_crossfade(name, "crossfade.yaml", self._core, directory, values, code=code)
+        template = "routes.yaml" if routes else "crossfade.yaml"
+        started = start_crossfade(name, template, self._core, directory, values | {"ROUTES": routes}, code=code)
         proxy = Proxy(
             name,
             started,

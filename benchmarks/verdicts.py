@@ -7,6 +7,7 @@ from typing import Final
 from benchmarks.attacked import Measured
 from benchmarks.commands import StartResult, WeightResult
 from benchmarks.costs import by_role
+from benchmarks.exposition import ExpositionResult
 from benchmarks.observed import CONSOLES, DATA_PLANE, ObservedResult
 from benchmarks.opened import ClientsResult
 from benchmarks.report import KIB, MIB, Part, Table, Target, mib, ms
@@ -24,6 +25,7 @@ IDLE_BOUND: Final = 12 * KIB
 CLIENT_BOUND: Final = 4 * KIB
 IDLE_LATENCY_BOUND: Final = 0.001
 """Seconds that p99 of requests may differ with idle sessions beside them; rounds of the same differ as well."""
+EXPOSITION_BOUND: Final = 0.020
 ERRORS_BOUND: Final = 0.001
 OBSERVED_BOUND: Final = 1.03
 """The data plane's CPU time per event while three consoles and a Prometheus look, over without."""
@@ -126,6 +128,15 @@ def attacked(found: dict[str, dict[str, Measured]]) -> Part:
     header = ["attack, proxy", "p99 attacked", "p99 beside it", "ratio", "processor of the two"]
     figures = {kind: {name: one._asdict() for name, one in proxies.items()} for kind, proxies in found.items()}
     return Part(figures, [Table("Under slowhttptest, 20 new attackers a second", header, rows)], targets)
+
+
+def exposition(one: ExpositionResult) -> Part:
+    """A scrape where there are many routes."""
+    name = f"exposition of {one.routes} routes, median of {one.scrapes}"
+    measured = f"{ms(one.seconds)} (worst {ms(one.worst)}; {ms(one.cpu)} of CPU; {one.lines:,} lines)"
+    return Part(
+        one._asdict(), targets=[Target(name, measured, f"< {ms(EXPOSITION_BOUND)}", one.seconds < EXPOSITION_BOUND)]
+    )
 
 
 def observed(one: ObservedResult) -> Part:

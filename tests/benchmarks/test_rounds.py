@@ -41,7 +41,9 @@ def test_a_splitter_that_does_not_split_fails_the_run() -> None:
 
 
 def test_a_durable_copy_that_is_missing_fails_the_run() -> None:
-    check(proxy(copies=True), one_round("p", 1, copied=0.9), loses=True)
+    check(proxy(copies=True), one_round("p", 1, copied=0.995), loses=True)
+    with pytest.raises(BenchmarkFailed, match="reached both backends"):
+        check(proxy(copies=True), one_round("p", 1, copied=0.98), loses=True)
     with pytest.raises(BenchmarkFailed, match="reached both backends"):
         check(proxy(copies=True), one_round("p", 1, copied=0.999), loses=False)
 
