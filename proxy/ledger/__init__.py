@@ -5,7 +5,7 @@
                            backlog, turns |                         reader
                            (marks)        +-- replayer: lanes, gates <-+--> deliver(event, attempt)
 
-protocol    what workers and ledger say to each other
+protocol    what workers and ledger say to each other; framing: its messages on a socket
 client      the workers' end: batches, resends, waits for durability
 marks       shared memory: which (bucket, side) has a backlog; backlog counts what stands behind each mark
 server      the socket; entry, book: what is known of events that somebody works on; turns: strict ordering

@@ -1,7 +1,7 @@
 """The workers' end of the ledger: records leave once per loop iteration, and are kept until durable.
 
     add(event), report(...)  -->  flush()  -->  socket  -->  ledger  --> Durable(n) --> waiters resolved
-                                     |
+    report_late(...)  - -with these  |
                                      +--> kept, oldest first, until Durable; sent again to a restarted ledger
 
 The frames are written with one plain `send`, not through a transport: when `flush` returns true the
@@ -24,19 +24,8 @@ import msgspec
 
 from proxy.core.event import Event
 from proxy.ledger.claims import ClaimBook
-from proxy.ledger.protocol import (
-    Durable,
-    Frame,
-    FromLedger,
-    Hello,
-    Report,
-    Turn,
-    Unpacker,
-    Verdicts,
-    Welcome,
-    from_ledger,
-    pack,
-)
+from proxy.ledger.framing import Unpacker, pack
+from proxy.ledger.protocol import Durable, Frame, FromLedger, Hello, Report, Turn, Verdicts, Welcome, from_ledger
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +36,10 @@ CONFIRMS_NOTHING: Final = 5.0
 """Seconds. A slow disk confirms late but takes what it gets, hence the longer bound."""
 _SIGN_OF_LIFE: Final = 1.0
 """Seconds between two empty frames while only turns or verdicts are awaited: theirs may be due much later."""
+_LATE: Final = 0.002
+"""Seconds for which what nobody waits for may stay here, so that it leaves with what comes next: each frame costs both
+processes as much as what is in it. Not longer: what misses the commit of its event is written on its own.
+"""
 _RECONNECT: Final = 0.05
 _SEND_BUFFER: Final = 4 * 2**20
 
@@ -97,6 +90,9 @@ class LedgerClient:
         self._turns: list[int] = []
         self._answers: list[tuple[int, int]] = []
         self._urgent = False
+        self._is_due = False
+        """Is there anything that must leave with the next flush?"""
+        self._late: asyncio.TimerHandle | None = None
         self._frame = 1
         self._unsent = bytearray()
         self._kept: deque[tuple[int, bytes]] = deque()
@@ -127,19 +123,34 @@ class LedgerClient:
     def add(self, event: Event) -> None:
         """Record a new event with the next flush."""
         self._events.append(event)
+        self._is_due = True
 
     def report(self, number: int, side: int, code: int, status: int) -> None:
         """Record what became of one side of an event with the next flush."""
         self._reports.append((number, side, code, status))
+        self._is_due = True
+
+    def report_late(self, number: int, side: int, code: int, status: int) -> None:
+        """The same, with the next flush that has something else to say, or in a moment: nothing depends on it."""
+        self._reports.append((number, side, code, status))
+        if self._late is None and not self._is_due:
+            self._late = self._loop.call_later(_LATE, self._no_later)
+
+    def _no_later(self) -> None:
+        self._late = None
+        if self._reports:
+            self._is_due = True
+            self.flush()
 
     def answered(self, number: int, status: int) -> None:
         """Say with the next flush what the client of an event that holds a claim was told."""
         self._answers.append((number, status))
+        self._is_due = True
         self.claims.answered(number)
 
     def wait_durable(self, waiter: Waiter) -> None:
         """Tell `waiter` when everything said so far is on disk; the ledger commits at once."""
-        self._urgent = True
+        self._urgent = self._is_due = True
         self._waiters.append((self._frame, waiter, monotonic()))
 
     def wait_turn(self, event: Event, waiter: Waiter) -> None:
@@ -190,7 +201,8 @@ class LedgerClient:
 
     def flush(self) -> bool:
         """Send what was said. False while the ledger takes no more: what depends on it must wait."""
-        if self._events or self._reports or self._urgent or self._answers:
+        if self._is_due:
+            self._is_due = False
             data = pack(Frame(self._frame, self._urgent, self._events, self._reports, self._turns, self._answers))
             self._events, self._reports, self._urgent = [], [], False
             if self._turns:
@@ -366,7 +378,8 @@ class LedgerClient:
     async def drain(self, timeout: float) -> bool:
         """Wait until everything said is durable; false when that took longer than `timeout` seconds."""
         deadline = monotonic() + timeout
-        self._urgent = not self.is_flushed
+        if not self.is_flushed:
+            self._urgent = self._is_due = True
         while not self.is_flushed:
             self.flush()
             if monotonic() > deadline:
@@ -379,4 +392,6 @@ class LedgerClient:
         self._closing = True
         if self._attempt is not None:
             self._attempt.cancel()
+        if self._late is not None:
+            self._late.cancel()
         self._lost("closing")

@@ -1,6 +1,6 @@
 """What workers and the ledger say to each other over a Unix stream socket.
 
-Each message is a 4-byte big-endian length and that many bytes of msgpack. A worker's life is a
+Each message is msgpack, framed by `proxy.ledger.framing`. A worker's life is a
 *stream* with a random name; what it says travels in numbered frames, one per loop iteration:
 
     worker                                      ledger
@@ -134,46 +134,8 @@ class Verdicts(msgspec.Struct, tag="verdicts", array_like=True):
 FromWorker = Hello | Frame | Claims
 FromLedger = Welcome | Durable | Turn | Verdicts
 
-LENGTH_BYTES: Final = 4
-MAX_MESSAGE: Final = 256 * 2**20
-"""A longer announced length is garbage, not a message."""
-
 encoder: Final = msgspec.msgpack.Encoder()
 from_worker: Final = msgspec.msgpack.Decoder(FromWorker)
 to_ledger: Final = msgspec.msgpack.Decoder(Hello | LedgerFrame | Claims)
 """As `from_worker`, with events as rows."""
 from_ledger: Final = msgspec.msgpack.Decoder(FromLedger)
-
-
-def pack(message: FromWorker | FromLedger) -> bytes:
-    """One message with its length before it."""
-    payload = encoder.encode(message)
-    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
-
-
-class Unpacker:
-    """Cuts a byte stream into messages' payloads. Raises ValueError for an impossible length."""
-
-    __slots__ = ("_buffer",)
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Add received bytes; the payloads that are complete now."""
-        buffer = self._buffer
-        buffer += data
-        payloads: list[bytes] = []
-        start, end = 0, len(buffer)
-        while end - start >= LENGTH_BYTES:
-            length = int.from_bytes(buffer[start : start + LENGTH_BYTES], "big")
-            if length > MAX_MESSAGE:
-                raise ValueError(f"announced message of {length} bytes")
-            stop = start + LENGTH_BYTES + length
-            if stop > end:
-                break
-            payloads.append(bytes(buffer[start + LENGTH_BYTES : stop]))
-            start = stop
-        if start:
-            del buffer[:start]
-        return payloads

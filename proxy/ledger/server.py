@@ -19,6 +19,7 @@ import msgspec
 
 from proxy.ledger.book import Book
 from proxy.ledger.entry import Stream
+from proxy.ledger.framing import Unpacker, pack
 from proxy.ledger.protocol import (
     ACCEPTED_NS,
     Claims,
@@ -26,11 +27,9 @@ from proxy.ledger.protocol import (
     Hello,
     LedgerFrame,
     Turn,
-    Unpacker,
     Verdict,
     Verdicts,
     Welcome,
-    pack,
     to_ledger,
 )
 from proxy.ledger.shape import as_protocol

@@ -345,19 +345,30 @@ class Link:
         session, now = self.session, monotonic()
         # While the connection may still be lost with what the backend has not processed, the ledger keeps it, too.
         code = RECEIVED if session.redeliver_window else DELIVERED
+        hurries = False
         while batch is not None:
-            self._all_received(batch, now - batch.at, code)
+            hurries = self._all_received(batch, now - batch.at, code) or hurries
             if session.redeliver_window and (cut := receipts.keep(batch, now)):
                 session.service.count("websocket_windows_cut", cut)
             batch = receipts.ponged(number)
         receipts.forget(now - session.redeliver_window)
         self.upstream.parked = 0
-        session.service.tick.schedule()
+        if hurries:
+            session.service.tick.schedule()
         session.acknowledgements.settle()
 
-    def _all_received(self, batch: Batch, latency: float, code: int) -> None:
-        """The backend has these. As a rule they are of one role, and their numbers follow each other."""
-        side, report = self.side, self.session.ledger.report
+    def _all_received(self, batch: Batch, latency: float, code: int) -> bool:
+        """The backend has these. As a rule they are of one role, and their numbers follow each other. Is the ledger to
+        hear of it at once?
+
+        Not as a rule: what is RECEIVED is delivered again when this worker dies, as what is not is.
+        """
+        side, ledger = self.side, self.session.ledger
+        hurries = code != RECEIVED
+        for exchange in batch.exchanges:
+            if exchange.parked:
+                hurries = True
+        report = ledger.report if hurries else ledger.report_late
         role, alike, size = -1, 0, 0
         first = more = 0
         for exchange in batch.exchanges:
@@ -380,6 +391,7 @@ class Link:
         if first:
             report(first, side, code, more)
         self._figure(role, latency, 2, alike, size)
+        return hurries
 
     def _figure(self, role: int, latency: float, kind: int, times: int, size: int) -> None:
         """Count receipts. kind: of what the backend said, as the class of a status; size: of what it accepted."""

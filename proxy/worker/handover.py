@@ -25,7 +25,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from proxy.ledger.protocol import LENGTH_BYTES, Unpacker
+from proxy.ledger.framing import LENGTH_BYTES, Unpacker
 
 VERSION: Final = 1
 """Of this conversation; each state has a form of its own, which is checked when it is read."""

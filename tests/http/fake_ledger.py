@@ -8,6 +8,7 @@ from typing import cast
 
 from proxy.core.dedupe import FIRST
 from proxy.core.event import Event
+from proxy.ledger.framing import Unpacker, pack
 from proxy.ledger.protocol import (
     HANDED,
     PARKED,
@@ -19,11 +20,9 @@ from proxy.ledger.protocol import (
     Hello,
     Report,
     Turn,
-    Unpacker,
     Verdicts,
     Welcome,
     from_worker,
-    pack,
 )
 
 

@@ -16,7 +16,8 @@ from proxy.core.event import Event
 from proxy.core.owed import DELIVERED
 from proxy.http.tick import End, Tick
 from proxy.ledger.client import KEPT_BYTES, LedgerClient
-from proxy.ledger.protocol import Durable, Frame, FromLedger, Hello, Turn, Unpacker, Welcome, from_worker, pack
+from proxy.ledger.framing import Unpacker, pack
+from proxy.ledger.protocol import Durable, Frame, FromLedger, Hello, Turn, Welcome, from_worker
 from tests.harness.descriptors import no_descriptors
 from tests.http.wire import until
 
@@ -130,6 +131,47 @@ async def test_what_was_said_in_one_iteration_is_one_frame(path: Path) -> None:
     assert (first.number, first.urgent, second.number, second.events) == (1, False, 2, [])
     ledger.say(Durable(2))
     await until(lambda: client.is_flushed)
+    client.close()
+    ledger.close()
+
+
+@pytest.mark.asyncio
+async def test_what_nobody_waits_for_leaves_with_what_comes_next(path: Path) -> None:
+    client, ledger = await connected(path)
+    client.report_late(1, 0, 24, 0)
+    assert client.flush()
+    assert client.frame == 1, "for that alone there is no frame"
+    assert not client.is_flushed
+    client.add(event(2))
+    assert client.flush()
+    (frame,) = await ledger.read(1)
+    assert isinstance(frame, Frame)
+    assert ([each.n for each in frame.events], frame.reports) == ([2], [(1, 0, 24, 0)])
+    client.close()
+    ledger.close()
+
+
+@pytest.mark.asyncio
+async def test_it_does_not_wait_for_long_and_keeps_its_place(path: Path) -> None:
+    client, ledger = await connected(path)
+    client.report_late(1, 0, 24, 0)
+    client.report_late(1, 1, 24, 0)
+    (frame,) = await ledger.read(1)
+    assert isinstance(frame, Frame)
+    assert frame.reports == [(1, 0, 24, 0), (1, 1, 24, 0)]
+    client.report_late(2, 0, 24, 0)
+    client.report(2, 0, 21, 1)
+    assert client.flush()
+    (frame,) = await ledger.read(1)
+    assert isinstance(frame, Frame)
+    assert frame.reports == [(2, 0, 24, 0), (2, 0, 21, 1)]
+    client.report_late(3, 0, 24, 0)
+    draining = asyncio.create_task(client.drain(5.0))
+    (frame,) = await ledger.read(1)
+    assert isinstance(frame, Frame)
+    assert (frame.number, frame.urgent, frame.reports) == (3, True, [(3, 0, 24, 0)])
+    ledger.say(Durable(3))
+    assert await draining
     client.close()
     ledger.close()
 

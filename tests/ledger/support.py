@@ -24,6 +24,7 @@ from proxy.ledger.backlog import Backlog
 from proxy.ledger.book import Book
 from proxy.ledger.disk import Disk
 from proxy.ledger.entry import Stream
+from proxy.ledger.framing import Unpacker, pack
 from proxy.ledger.keeper import Keeper
 from proxy.ledger.marks import Marks, create
 from proxy.ledger.protocol import (
@@ -34,11 +35,9 @@ from proxy.ledger.protocol import (
     LedgerFrame,
     Report,
     Turn,
-    Unpacker,
     Verdicts,
     Welcome,
     from_ledger,
-    pack,
     to_ledger,
 )
 from proxy.ledger.store import Store

@@ -30,7 +30,8 @@ from proxy.core.owed import DELIVERED, DISCARDED, REFUSED
 from proxy.ledger.arbiter import Arbiter, Policy
 from proxy.ledger.claims import ClaimBook
 from proxy.ledger.entry import Stream
-from proxy.ledger.protocol import HANDED, PARKED, Claims, Frame, LedgerFrame, Report, pack, to_ledger
+from proxy.ledger.framing import pack
+from proxy.ledger.protocol import HANDED, PARKED, Claims, Frame, LedgerFrame, Report, to_ledger
 from proxy.ledger.recall import Recall, in_flight
 from proxy.ledger.remembered import Remembered
 from tests.conftest import SOAK

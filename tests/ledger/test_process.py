@@ -18,8 +18,9 @@ from proxy.control.link import Applied, Ask, Drain, LedgerStats, Register, Reply
 from proxy.core.event import Event
 from proxy.core.owed import DELIVERED, REFUSED, STATE_NAMES
 from proxy.core.routing import Dials, Routing
+from proxy.ledger.framing import Unpacker, pack
 from proxy.ledger.marks import FAILED
-from proxy.ledger.protocol import Durable, Frame, Hello, Unpacker, Welcome, from_ledger, pack
+from proxy.ledger.protocol import Durable, Frame, Hello, Welcome, from_ledger
 from tests.ledger import support
 from tests.ledger.process import FakeSupervisor, LedgerProgram
 from tests.ledger.support import FakeWorker, rows, until

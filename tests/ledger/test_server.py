@@ -9,7 +9,7 @@ import pytest
 
 from proxy.core.event import BOTH
 from proxy.ledger import server as server_module
-from proxy.ledger.protocol import pack
+from proxy.ledger.framing import pack
 from proxy.ledger.server import LedgerServer, WorkerConnection
 from tests.ledger.support import Desk, FakeWorker, Ledgers, event, frame, rows, until
 

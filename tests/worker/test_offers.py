@@ -18,7 +18,7 @@ from proxy.fanout.moved import MovingRelay
 from proxy.fanout.relay import Relay
 from proxy.http.downstream import Client
 from proxy.http.moved import MovingClient
-from proxy.ledger.protocol import LENGTH_BYTES
+from proxy.ledger.framing import LENGTH_BYTES
 from proxy.websocket.kept import Kept
 from proxy.websocket.moved import MovingSession
 from proxy.websocket.session import Session

@@ -44,8 +44,8 @@ from proxy.core.choose import BUCKETS
 from proxy.core.drill import Fault
 from proxy.core.routing import Dials, Routing
 from proxy.ledger import marks
+from proxy.ledger.framing import Unpacker
 from proxy.ledger.marks import RESTORED, Marks
-from proxy.ledger.protocol import Unpacker
 from proxy.worker.worker import Worker
 from tests.http.backend import Backend, BackendConnection, reply
 from tests.http.fake_ledger import FakeLedger
