@@ -157,6 +157,8 @@ class WorkerStats(msgspec.Struct, tag="worker_stats"):
     """By route and side (old, new): answers and failures among them that the test of failures leaves out."""
     outstanding: dict[str, tuple[int, int]] = {}
     """By route, how many events (old, new) has been sent and has not answered at the moment."""
+    failed: dict[str, int] = {}
+    """Events, and handshakes, whose client was answered 5xx, by route."""
     sources: list[SourceStats] = []
     loop_lag: float = 0.0
     """Seconds that the loop was late by lately, at most: `proxy.core.loop_lag`."""

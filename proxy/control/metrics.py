@@ -115,13 +115,16 @@ class InstanceCollector(Collector):
                 observed.add_metric([route], round(seen.weight / 100, 4))
         for route, count in sorted(total.accepted.items()):
             accepted.add_metric([route], count)
+        failed = _counter("events_failed", "Events, and handshakes of sessions, whose client was answered 5xx", "route")
+        for route in sorted(states.keys() | total.failed.keys()):
+            failed.add_metric([route], total.failed[route])
         reverts = _counter(
             "reverts", "Weights moved to 0 and latched: by the proxy itself, a gate, an alert or a webhook", "reason"
         )
         for name, count in sorted(instance.tally.own.items()):
             if name.startswith("reverts:"):
                 reverts.add_metric([name.removeprefix("reverts:")], count)
-        yield from (target, observed, latched, frozen, drilled, verdict, accepted, reverts)
+        yield from (target, observed, latched, frozen, drilled, verdict, accepted, failed, reverts)
         availability = instance.availability
         observed = GaugeMetricFamily(f"{_P}_observed_seconds", "Time that was looked at, also between instances")
         yield _single(observed, availability.observed)

@@ -66,6 +66,7 @@ class Sums:
 
     def __init__(self, stats: Iterable[WorkerStats] = ()) -> None:
         self.accepted: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
         self.chosen: dict[str, list[int]] = {}
         self.requests: dict[Series, Answers] = {}
         self.counters: Counter[str] = Counter()
@@ -78,6 +79,8 @@ class Sums:
         """Add (1) or take away (-1) one worker's figures."""
         for route, count in stats.accepted.items():
             self.accepted[route] += sign * count
+        for route, count in stats.failed.items():
+            self.failed[route] += sign * count
         for route, (old, new) in stats.chosen.items():
             chosen = self.chosen.setdefault(route, [0, 0])
             chosen[OLD] += sign * old
@@ -107,6 +110,7 @@ class Sums:
         return WorkerStats(
             epoch=0,
             accepted=dict(self.accepted),
+            failed=dict(self.failed),
             chosen={route: (old, new) for route, (old, new) in self.chosen.items()},
             requests=[
                 Requests(*series, dict(answers.classes), dict(answers.latency), answers.body_bytes)

@@ -53,7 +53,7 @@ class Claim:
         client, plane = self._client, self._plane
         assert client is not None  # else it would not wait any more
         current = None
-        if not plane.refuses_for_room(client):
+        if not plane.refuses_for_room(client, self._arrival.route):
             self._charge = None  # the event has its own
             client.since = monotonic()  # what happens to the event counts from now
             current = plane.admit(client, self._arrival, self._n, time.time_ns())
@@ -91,5 +91,4 @@ class Claim:
 
     def _refuse(self, status: int, detail: str, counter: str, retry_after: int = 0) -> None:
         assert self._client is not None
-        self._plane.count(counter)
-        self._client.answer_problem(status, detail, retry_after)
+        self._plane.refuse(self._client, status, detail, counter, retry_after, self._arrival.route)

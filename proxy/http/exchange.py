@@ -430,6 +430,8 @@ class Exchange:
         self.is_answered = True
         if leg.kind == DELIVERED:
             self.route.accepted += 1
+        elif leg.status >= 500:
+            self.route.failed += 1
         if self.is_told:
             self._tell(leg.status)
         if self.route.dedupe_wait:
@@ -474,6 +476,8 @@ class Exchange:
         if self.is_answered:
             return
         self.is_answered = True
+        if status >= 500:
+            self.route.failed += 1
         if self.is_told:
             self._tell(status, detail)
         if self.route.dedupe_wait:

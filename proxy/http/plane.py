@@ -149,7 +149,8 @@ class DataPlane:
     def begin(self, client: Client, head: RequestHead, body: bytes) -> Exchange | Passing | Claim | Upgrading | None:
         """Serve a request; None when it was answered at once."""
         if (self.budget.is_full or len(body) > SMALL) and not self._has_memory(len(body)):
-            self.refuse(client, 503, "this instance is out of memory for requests", "refused_memory")
+            route, _ = self._matcher.find(head)
+            self.refuse(client, 503, "this instance is out of memory for requests", "refused_memory", route=route)
             return None
         route, params = self._matcher.find(head)
         if route is None:
@@ -163,7 +164,7 @@ class DataPlane:
         if route.for_load is not None and head.wanted and LOAD_HEADER in head.wanted:
             route = route.for_load
             self.count("load_events")
-        if self.refuses_for_room(client):
+        if self.refuses_for_room(client, route):
             return None
         wall = time.time_ns()
         arrival = read_arrival(self, client, route, head, params, body, wall)
@@ -179,7 +180,7 @@ class DataPlane:
         bucket = bucket_of(key, self._seed)
         choice, steered = self._choose(arrival, bucket)
         if route.sides[choice.authority].is_crowded and self._is_crowded_out(route, choice, steered):
-            self.refuse(client, 503, CROWDED, "refused_pending")
+            self.refuse(client, 503, CROWDED, "refused_pending", route=route)
             return None
         is_forced = steered is not None and steered.is_forced
         context = client.context(head)
@@ -265,7 +266,7 @@ class DataPlane:
         is_forced = steered is not None and steered.is_forced
         side = side_for_upload(route, choice.authority, is_forced=is_forced, now=monotonic())
         if side is None:
-            self.refuse(client, 503, "no backend can take this now", "refused_no_backend", retry_after=1)
+            self.refuse(client, 503, "no backend can take this now", "refused_no_backend", retry_after=1, route=route)
             return None
         self.count("streamed")
         if choice.owed != 1 << choice.authority:
@@ -284,10 +285,10 @@ class DataPlane:
         is_forced = steered is not None and steered.is_forced
         return route.sides[choice.authority].is_line_full and remedies.fails_alone(route.settings, is_forced=is_forced)
 
-    def refuses_for_room(self, client: Client) -> bool:
+    def refuses_for_room(self, client: Client, route: EventRoute) -> bool:
         """Is there no room for another event's record? Its client is told so."""
         if self.has_low_disk or self.ledger.is_full:
-            self.refuse(client, 503, "no room to record events", "refused_no_room", retry_after=1)
+            self.refuse(client, 503, "no room to record events", "refused_no_room", retry_after=1, route=route)
             return True
         return False
 
@@ -295,7 +296,7 @@ class DataPlane:
         """The client gave the id: is there a twin?"""
         now = monotonic()
         if self.ledger.away_since is not None and now - self.ledger.away_since > _AWAY:
-            self.refuse(client, 503, "the ledger is not available", "refused_ledger_away", retry_after=1)
+            self._refuse_without_ledger(client, arrival.route)
             return None
         claim = Claim(self, client, arrival, now + arrival.route.dedupe_wait)
         claim.ask()
@@ -306,7 +307,7 @@ class DataPlane:
         away = self.ledger.away_since
         settings = exchange.route.settings
         if away is not None and monotonic() - away > _AWAY:
-            self.refuse(client, 503, "the ledger is not available", "refused_ledger_away", retry_after=1)
+            self._refuse_without_ledger(client, exchange.route)
             return None
         if settings.ack == "accepted" or exchange.route.by_ledger >> exchange.authority & 1:
             exchange.launch_accepted()
@@ -320,8 +321,17 @@ class DataPlane:
             exchange.launch(False, client.since)
         return exchange
 
-    def refuse(self, client: Client, status: int, detail: str, counter: str, retry_after: int = 0) -> None:
+    def _refuse_without_ledger(self, client: Client, route: EventRoute) -> None:
+        self.refuse(client, 503, "the ledger is not available", "refused_ledger_away", retry_after=1, route=route)
+
+    def refuse(
+        self, client: Client, status: int, detail: str, counter: str, retry_after: int = 0,
+        route: EventRoute | None = None,
+    ) -> None:  # fmt: skip
+        """Answer a request that no exchange is begun for. route: that it would have been an event of."""
         self.count(counter)
+        if route is not None and status >= 500:
+            route.failed += 1
         client.answer_problem(status, detail, retry_after)
 
     def _pass(self, client: Client, head: RequestHead, body: bytes) -> Passing | None:

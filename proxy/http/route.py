@@ -93,6 +93,7 @@ class EventRoute:
         "copies_timer",
         "dedupe_wait",
         "dials",
+        "failed",
         "fault",
         "figures",
         "for_load",
@@ -171,6 +172,8 @@ class EventRoute:
         self.compared_share = 0.0
         """Of the events that both sides answer, the share whose answers are compared."""
         self.accepted = 0
+        self.failed = 0
+        """Events, and handshakes of sessions, whose client was answered 5xx, whoever was the cause."""
         self.chosen = [0, 0]
         self.chosen_before = 0
         """By new, when the spread was told last."""

@@ -285,6 +285,7 @@ class Intake:
                 chosen = Remedy.ACCEPT
         if chosen is Remedy.FAIL:
             session.service.count("authority_failures")
+            session.route.failed += 1
             session.close(TRY_AGAIN, "the backend is away")
             return False
         event.handed |= 1 << side

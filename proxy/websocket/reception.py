@@ -129,10 +129,16 @@ class Reception:
         if client is None:
             return
         if answer is not None and answer.head is not None and not answer.is_overfull:
+            self._failed(answer.status)
             client.answer_kept(answer)
         else:
             status = answer.status if answer is not None and answer.head is None else 0
+            self._failed(status or 502)
             client.answer_problem(status or 502, reason or "the backend failed")
+
+    def _failed(self, status: int) -> None:
+        if status >= 500:
+            self._session.route.failed += 1
 
     def _leave(self) -> Client | None:
         """The session is over before it began; who waits for an answer."""
@@ -180,6 +186,7 @@ class Reception:
         client = self._leave()
         if client is not None:
             client.last_call()
+            self._failed(503)
             client.answer_problem(503, reason)
 
     def stop(self) -> None:

@@ -133,7 +133,7 @@ class Sessions:
         if isinstance(opening, Refusal):
             refuse(self.plane, client, opening)
             return None
-        if self.plane.refuses_for_room(client):
+        if self.plane.refuses_for_room(client, route):
             return None
         name = self.plane.ids.make(time_ns())
         trace = None if self.plane.tracer is None else self.plane.tracer.begin(head)

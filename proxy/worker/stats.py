@@ -41,6 +41,7 @@ def worker_stats(
     return WorkerStats(
         epoch=plane.epoch,
         accepted={route.name: _accepted(route) for route in plane.routes},
+        failed={route.name: _failed(route) for route in plane.routes},
         chosen={route.name: (route.chosen[0], route.chosen[1]) for route in plane.routes},
         requests=[requests for route in plane.routes for requests in _requests(route)],
         left_out={route.name: _left_out(route, now) for route in plane.routes},
@@ -100,6 +101,10 @@ def _left_out(route: EventRoute, now: float) -> tuple[tuple[int, int], tuple[int
         _left_out(route.for_load, now)
     old, new = route.contributions
     return old.settle(now), new.settle(now)
+
+
+def _failed(route: EventRoute) -> int:
+    return route.failed + (route.for_load.failed if route.for_load is not None else 0)
 
 
 def _accepted(route: EventRoute) -> int:

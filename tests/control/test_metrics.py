@@ -49,6 +49,7 @@ crossfade_endpoint_outstanding_events{backend,endpoint}
 crossfade_endpoint_state{backend,endpoint}
 crossfade_events_accepted_total{route}
 crossfade_events_delivered_total{backend}
+crossfade_events_failed_total{route}
 crossfade_events_in_flight{worker}
 crossfade_events_owed_total{backend}
 crossfade_frozen{route}
@@ -130,6 +131,7 @@ async def fill(plane: Plane) -> None:
     plane.clock.now += 1
     plane.workers[0].say(
         accepted={"events": 100},
+        failed={"events": 6},
         chosen={"events": (75, 25)},
         requests=[requests(ok=20, error=5, latency=0.004), requests(0, "copy", ok=20, latency=0.03)],
         left_out={"events": ((2, 0), (4, 1))},
@@ -248,6 +250,7 @@ async def test_values(make_plane: MakePlane) -> None:
         'weight_observed_ratio{route="events"}': 0.25,
         'latched{route="events"}': 0,
         'events_accepted_total{route="events"}': 100,
+        'events_failed_total{route="events"}': 6,
         'events_owed_total{backend="new"}': 46,
         'events_delivered_total{backend="new"}': 40,
         'ledger_pending_events{backend="new",route="events"}': 3,

@@ -83,7 +83,7 @@ async def test_events_that_need_the_ledger_are_refused_while_it_is_away(policy: 
         answer = await rig.ask(event_bytes("e", key="k"))
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert rig.old.seen == rig.new.seen == []
-        assert rig.plane.counters["refused_ledger_away"] == 1
+        assert (rig.plane.counters["refused_ledger_away"], rig.plane.routes[0].failed) == (1, 1)
         await rig.fake.start()
         await until(lambda: rig.ledger.is_connected, "back")
         assert (await rig.ask(event_bytes("f", key="k"))).status in (200, 202)
@@ -113,6 +113,6 @@ async def test_low_disk_refuses_before_dispatch() -> None:
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert rig.old.seen == rig.new.seen == []
         assert not rig.fake.events
-        assert rig.plane.counters["refused_no_room"] == 1
+        assert (rig.plane.counters["refused_no_room"], rig.plane.routes[0].failed) == (1, 1)
         rig.marks.set_flag(LOW_DISK, False)
         assert (await rig.ask(event_bytes("f", key="k"))).status == 200

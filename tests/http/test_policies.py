@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -19,12 +20,17 @@ Words: TypeAlias = Callable[[int], list[tuple[str, str]]]
 _NOT_ENDS = str.maketrans("", "", "AO")
 
 
-async def check_event(rig: Rig, script: Script, policy: Policy, side: int, dials: Dials, words: tuple[str, str]) -> str:
-    """Send one event and compare; what is wrong, or empty. words: what the authority and the copy do."""
+async def check_event(
+    rig: Rig, script: Script, policy: Policy, side: int, dials: Dials, words: tuple[str, str], said: Counter[int]
+) -> str:
+    """Send one event and compare; what is wrong, or empty. words: what the authority and the copy do; said: gets the
+    hundreds of the answer's status.
+    """
     authority, copy = words
     event_id = f"{dials.stage}-{side}-{authority}-{copy}"
     names = ("old", "new") if side == OLD else ("new", "old")
     answer = await rig.ask(event_bytes(event_id, key=key_for(side, dials), **dict(zip(names, words, strict=True))))
+    said[answer.status // 100] += 1
     was_safe = policy.durability == "off" or not 200 <= answer.status < 300 or script.is_safe(event_id)
     await rig.settled()
     story = rig.story(event_id)
@@ -43,14 +49,18 @@ async def check_all(rig: Rig, policy: Policy, words: Words) -> None:
     """
     script = Script(rig)
     wrong = []
+    said: Counter[int] = Counter()
     batches: list[tuple[Dials, tuple[int, ...]]] = [(LIVE, (OLD, NEW))]
     if (policy.ack, policy.on_authority_down) == ("authority", "failover"):
         batches.append((DUAL, (OLD,)))  # at weight 0 nothing fails over to new
     for dials, sides in batches:
         rig.turn(dials)
         events = [(side, pair) for side in sides for pair in words(side)]
-        wrong += await asyncio.gather(*(check_event(rig, script, policy, side, dials, pair) for side, pair in events))
+        wrong += await asyncio.gather(
+            *(check_event(rig, script, policy, side, dials, pair, said) for side, pair in events)
+        )
     assert [text for text in wrong if text] == []
+    assert (rig.plane.routes[0].accepted, rig.plane.routes[0].failed) == (said[2], said[5])
     rig.check_ends()
     if policy.durability == "before-send":
         assert script.early == []
