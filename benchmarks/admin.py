@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import BenchmarkFailed
+from benchmarks.processes import BenchmarkFailed, wait_until
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -47,14 +47,25 @@ class Admin:
 
     def balance(self) -> dict[str, int]:
         """What the ledger says of all routes' sides together: owed, delivered, pending, lost, ..."""
-        routes = self._ask("GET", "/api/v1/status")["routes"]
+        routes = self._told()["routes"]
         sides = [side["ledger"] for route in routes for side in route["sides"].values()]
         words = ("owed", "delivered", "pending", "deferred", "refused", "dead", "discarded", "lost", "released")
         return {word: sum(int(side[word]) for side in sides) for word in words}
 
     def receipts(self) -> int:
         """How many events the ledger has written a receipt of since it started; up to 0.3 s old."""
-        return int(self._ask("GET", "/api/v1/status")["ledger"]["receipts"])
+        return int(self._told()["ledger"]["receipts"])
+
+    def _told(self) -> Any:
+        """The status, once the ledger has told of itself: a moment after the instance is ready."""
+        found: list[Any] = []
+
+        def is_told() -> bool:
+            found[:] = [self._ask("GET", "/api/v1/status")]
+            return found[0]["ledger"]["receipts"] is not None
+
+        wait_until(is_told, "the ledger to tell of itself", timeout=10)
+        return found[0]
 
     def metrics(self) -> str:
         """The exposition for Prometheus."""

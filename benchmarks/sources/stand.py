@@ -82,6 +82,9 @@ class Stand:
     async def sides(self) -> dict[str, Any]:
         """What status says of both sides of the route; raises BenchmarkFailed where the balance is not exact."""
         status = await self.instance.admin.ask("GET", "/api/v1/status")
+        while status["ledger"]["balanced"] is None:  # it has just begun
+            await asyncio.sleep(_LOOK_EVERY)
+            status = await self.instance.admin.ask("GET", "/api/v1/status")
         if not status["ledger"]["balanced"]:
             raise BenchmarkFailed(f"the ledger is not balanced: {status['ledger']}")
         found: dict[str, Any] = status["routes"][0]["sides"]

@@ -27,7 +27,16 @@ from consistency.live.probing import LiveProbe
 from consistency.probe import url_of
 from proxy.control.duty import Duty, relief_of
 from proxy.control.inherit import Inherited, stop_requested
-from proxy.control.link import AnsweredPairs, Applied, CheckerStats, FromSupervisor, Register, SetLogLevel, SetRouting
+from proxy.control.link import (
+    CHECKER_INTERVAL,
+    AnsweredPairs,
+    Applied,
+    CheckerStats,
+    FromSupervisor,
+    Register,
+    SetLogLevel,
+    SetRouting,
+)
 from proxy.control.link_client import LinkClient
 from proxy.control.logs import LogLevel, setup_logging
 from proxy.core.checked import CheckStats
@@ -39,7 +48,6 @@ log = logging.getLogger(__name__)
 
 NICE: Final = 10
 """Lower priority than those who serve."""
-STATS_EVERY: Final = 0.5
 """Seconds between two reports."""
 
 
@@ -114,8 +122,8 @@ class CheckerProcess:
 
     async def _report(self) -> None:
         while True:
-            self._lag.expect(time.monotonic() + STATS_EVERY)
-            await asyncio.sleep(STATS_EVERY)
+            self._lag.expect(time.monotonic() + CHECKER_INTERVAL)
+            await asyncio.sleep(CHECKER_INTERVAL)
             lag = self._lag.ran(time.monotonic())
             checks = [self._with_probe(check.stats()) for check in self._checks]
             answers = [each.stats for each in self._answers.values()]

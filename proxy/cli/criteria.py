@@ -99,7 +99,7 @@ def integrity(route: Json, status: Json, limits: Limits) -> list[Criterion]:
 
 def _record(status: Json) -> list[Criterion]:
     ledger = status["ledger"]
-    balanced = ledger["alive"] and ledger["balanced"]
+    balanced = ledger["balanced"] if ledger["alive"] else False
     gaps = ledger["gaps"]
     has_none = None if gaps is None else gaps == 0
     return [
@@ -107,7 +107,7 @@ def _record(status: Json) -> list[Criterion]:
             INTEGRITY,
             "ledger",
             balanced,
-            "balanced" if balanced else "not balanced, or not there",
+            _UNKNOWN if balanced is None else "balanced" if balanced else "not balanced, or not there",
             "every event accounted for",
         ),
         Criterion(INTEGRITY, "gaps in the record", has_none, count(gaps), "none"),

@@ -123,7 +123,7 @@ def _end(admin: Admin, args: argparse.Namespace, before: Json, clock: Clock) -> 
 
 
 def _unknown(status: Json) -> list[str]:
-    return [] if status["ledger"]["alive"] else ["the ledger has not told of itself"]
+    return ["the ledger has not told of itself"] if status["ledger"]["pending"] is None else []
 
 
 def _running(route: Json) -> list[str]:

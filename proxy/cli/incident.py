@@ -364,6 +364,12 @@ def _not_compared(each: Json) -> str:
     return f"Differences may be missing: {lacking}: {each['reason']}"
 
 
+def _balance(is_balanced: bool | None) -> str:
+    if is_balanced is None:
+        return "not known: it has not told of itself"
+    return "balanced" if is_balanced else "NOT BALANCED: keep its files and report this"
+
+
 def _now(gathered: Json) -> list[Block]:
     instance, state, ledger = gathered["instance"], gathered["state"], gathered["ledger"]
     observed = state.get("weight_observed")
@@ -377,7 +383,7 @@ def _now(gathered: Json) -> list[Block]:
         ("observed weight", percent(observed) if isinstance(observed, int | float) else "-"),
         ("copy", words(state.get("copy"))),
         ("verdict on new", words(_verdict(state))),
-        ("ledger", "balanced" if ledger.get("balanced") else "NOT BALANCED: keep its files and report this"),
+        ("ledger", _balance(ledger.get("balanced"))),
     ]
     if state.get("old_incomplete_since"):
         facts.append(("old is incomplete since", words(state["old_incomplete_since"])))

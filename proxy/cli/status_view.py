@@ -254,6 +254,8 @@ def _sessions(sessions: Json | None) -> list[str]:
 def _ledger(ledger: Json) -> list[str]:
     if not ledger.get("alive"):
         return [red("ledger DOWN: events that need it get 503 until it is back")]
+    if ledger.get("balanced") is None:
+        return ["ledger  it has not told of itself yet"]
     balance = "balanced" if ledger.get("balanced") else red("NOT BALANCED")
     disk = f"{size(ledger.get('bytes_on_disk'))} in {count(ledger.get('segments'))} segments"
     free = f"{size(ledger.get('disk_free'))} free"

@@ -77,7 +77,9 @@ def foot(status: Json) -> list[str]:
     if "away" in status:
         return []
     ledger = status.get("ledger") or {}
-    if ledger.get("alive"):
+    if ledger.get("alive") and ledger.get("balanced") is None:
+        found = ["ledger: it has not told of itself yet"]
+    elif ledger.get("alive"):
         balance = "balanced" if ledger.get("balanced") else "NOT BALANCED"
         room = f"{size(ledger.get('disk_free'))} free, commit p99 {seconds(ledger.get('commit_p99_s'))}"
         found = [f"ledger {balance}, {count(ledger.get('pending'))} pending, {count(ledger.get('dead'))} dead, {room}"]

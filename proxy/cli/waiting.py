@@ -50,6 +50,8 @@ def unsettled(status: Json) -> list[str]:
     ledger = status.get("ledger") or {}
     if not ledger.get("alive"):
         return [*words, "the ledger is down"]
+    if ledger.get("pending") is None:
+        return [*words, "the ledger has not told of itself yet"]
     for route in status.get("routes", []):
         for name, side in route.get("sides", {}).items():
             pending = (side.get("ledger") or {}).get("pending", 0)

@@ -21,7 +21,7 @@ from proxy.control.freezes import Freezes
 from proxy.control.hook_limit import HookLimits
 from proxy.control.inherit import places_of
 from proxy.control.logs import LogLevel
-from proxy.control.peers import Peers
+from proxy.control.peers import Peer, Peers
 from proxy.control.probes import Probes
 from proxy.control.source_leases import SourceLeases
 from proxy.control.splits import Splits
@@ -145,9 +145,14 @@ class Instance:
         is_switching = applied > 0 and (switch := self.switches.state) is not None and switch.runs
         if applied < wanted and not is_switching:
             reasons.append(f"{applied} of {wanted} workers have applied epoch {self.epoch}")
-        if self.peers.ledger is None and not is_switching:
+        ledger = self.peers.ledger
+        if ledger is None and not is_switching:
             reasons.append("the ledger is not connected")
-        reasons += self.hanging()
+        elif ledger is not None and self._hangs(ledger):
+            reasons.append(_hanging("the ledger", ledger))
+        hanging = self.hanging_workers()
+        if hanging and len(hanging) == applied:
+            reasons += hanging  # as of those that shed
         sheds = self.shedding()
         if sheds and len(sheds) == applied:
             # One that does not takes the clients that the others leave waiting, so all of them must.
@@ -158,20 +163,22 @@ class Instance:
             reasons.append("the ledger failed and is restarting")
         return reasons
 
-    def hanging(self) -> list[str]:
-        """Which of ledger and workers say nothing any more: a worker's clients wait, and it still gets new ones."""
-        ledger, workers = self.peers.ledger, self.peers.workers
-        named = [("the ledger", ledger)] if ledger is not None else []
-        named += [(f"worker {index}", worker) for index, worker in sorted(workers.items())]
-        return [
-            f"{name} (process {peer.pid}) hangs: it has said nothing for {SILENCE:g} s"
-            for name, peer in named
-            if self.clock() - peer.heard_at > SILENCE
-        ]
+    def hanging_workers(self) -> list[str]:
+        """Which workers say nothing any more: their clients wait. The others take those that come."""
+        found = sorted(self.peers.workers.items())
+        return [_hanging(f"worker {index}", worker) for index, worker in found if self._hangs(worker)]
+
+    def _hangs(self, peer: Peer) -> bool:
+        """Not while this process has stood still itself: what others said meanwhile may not be read yet."""
+        return self.clock() - peer.heard_at > SILENCE and self.loop_lag < SILENCE
 
     def shedding(self) -> list[str]:
         """Which workers turn requests or clients away, and why."""
         return [f"worker {index} sheds: {stats.sheds}" for index, stats in self.tally.present() if stats.sheds]
+
+
+def _hanging(name: str, peer: Peer) -> str:
+    return f"{name} (process {peer.pid}) hangs: it has said nothing for {SILENCE:g} s"
 
 
 def launcher(pid: int) -> Callable[[signal.Signals], None]:

@@ -41,6 +41,8 @@ from proxy.core.trace import Span
 
 STATS_INTERVAL: Final = 0.25
 """Seconds between two reports of a process."""
+CHECKER_INTERVAL: Final = 0.5
+"""The same, of the checker."""
 SPREAD_EVERY: Final = 40
 """Reports from one `RouteSpread` of a route to the next."""
 
@@ -157,8 +159,9 @@ class WorkerStats(msgspec.Struct, tag="worker_stats"):
     """By route and side (old, new): answers and failures among them that the test of failures leaves out."""
     outstanding: dict[str, tuple[int, int]] = {}
     """By route, how many events (old, new) has been sent and has not answered at the moment."""
+    answered: dict[str, int] = {}
     failed: dict[str, int] = {}
-    """Events, and handshakes, whose client was answered 5xx, by route."""
+    """Requests and messages whose client was answered, and those among them that were answered 5xx, by route."""
     sources: list[SourceStats] = []
     loop_lag: float = 0.0
     """Seconds that the loop was late by lately, at most: `proxy.core.loop_lag`."""
@@ -246,6 +249,8 @@ class LedgerStats(msgspec.Struct, tag="ledger_stats"):
     low_disk: bool
     gaps: int
     counters: dict[str, int]
+    last_gap: float = 0.0
+    """Where the last one ends, seconds since 1970; 0 without one."""
     rss_bytes: int = 0
     breakers: dict[str, str] = {}
     """State by backend, as the ledger's own deliveries see it."""

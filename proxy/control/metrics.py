@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from proxy.control import crew_state, source_status
 from proxy.control.instance import Instance
-from proxy.control.link import STATS_INTERVAL
+from proxy.control.link import CHECKER_INTERVAL, STATS_INTERVAL
 from proxy.control.request_metrics import request_text
 from proxy.control.status import (
     MESSAGES,
@@ -115,8 +115,10 @@ class InstanceCollector(Collector):
                 observed.add_metric([route], round(seen.weight / 100, 4))
         for route, count in sorted(total.accepted.items()):
             accepted.add_metric([route], count)
-        failed = _counter("events_failed", "Events, and handshakes of sessions, whose client was answered 5xx", "route")
-        for route in sorted(states.keys() | total.failed.keys()):
+        answered = _counter("client_answers", "Requests and messages whose client was answered", "route")
+        failed = _counter("client_answers_failed", "Those that were answered 5xx, whoever was the cause", "route")
+        for route in sorted(states.keys() | total.answered.keys()):
+            answered.add_metric([route], total.answered[route])
             failed.add_metric([route], total.failed[route])
         reverts = _counter(
             "reverts", "Weights moved to 0 and latched: by the proxy itself, a gate, an alert or a webhook", "reason"
@@ -124,7 +126,7 @@ class InstanceCollector(Collector):
         for name, count in sorted(instance.tally.own.items()):
             if name.startswith("reverts:"):
                 reverts.add_metric([name.removeprefix("reverts:")], count)
-        yield from (target, observed, latched, frozen, drilled, verdict, accepted, failed, reverts)
+        yield from (target, observed, latched, frozen, drilled, verdict, accepted, answered, failed, reverts)
         availability = instance.availability
         observed = GaugeMetricFamily(f"{_P}_observed_seconds", "Time that was looked at, also between instances")
         yield _single(observed, availability.observed)
@@ -193,6 +195,9 @@ class InstanceCollector(Collector):
         if ledger is not None:
             yield _single(GaugeMetricFamily(f"{_P}_ledger_low_disk", "1 when the disk is nearly full"), ledger.low_disk)
             yield _single(GaugeMetricFamily(f"{_P}_ledger_gaps", "Coverage gaps"), ledger.gaps)
+            if ledger.last_gap:
+                ended = GaugeMetricFamily(f"{_P}_ledger_last_gap_timestamp_seconds", "Where the last coverage gap ends")
+                yield _single(ended, ledger.last_gap)
             balanced = GaugeMetricFamily(f"{_P}_ledger_balanced", "1 while what is owed is the sum of all states")
             yield _single(balanced, is_balanced(ledger))
             yield _single(GaugeMetricFamily(f"{_P}_ledger_disk_bytes", "Size of the record"), ledger.bytes_on_disk)
@@ -326,7 +331,8 @@ class InstanceCollector(Collector):
             if stats is None:
                 continue
             # What hangs says nothing of it: its next report is late.
-            overdue = instance.clock() - peer.heard_at - STATS_INTERVAL if peer is not None else 0.0
+            interval = CHECKER_INTERVAL if name == "checker" else STATS_INTERVAL
+            overdue = instance.clock() - peer.heard_at - interval if peer is not None else 0.0
             lag.add_metric([name], max(stats.loop_lag, overdue))
             memory.add_metric([name], stats.rss_bytes)
         lag.add_metric(["supervisor"], instance.loop_lag)

@@ -455,10 +455,10 @@ def is_balanced(ledger: LedgerStats) -> bool:
 def _ledger(instance: Instance) -> LedgerView:
     ledger, peer = instance.tally.ledger, instance.peers.ledger
     pid = peer.pid if peer is not None else 0
-    if ledger is None or peer is None:
-        return LedgerView(alive=False, pid=pid)
+    if ledger is None:
+        return LedgerView(alive=peer is not None, pid=pid)
     return LedgerView(
-        alive=True,
+        alive=peer is not None,
         pid=pid,
         pending=sum(side.balance.get("pending", 0) for side in ledger.sides),
         deferred=sum(side.balance.get("deferred", 0) for side in ledger.sides),
@@ -489,7 +489,7 @@ def warnings(instance: Instance, routes: list[RouteView], workers: list[WorkerVi
     """What a person should know although it is in the figures already."""
     not_ready = instance.not_ready()
     said = [f"not ready: {reason}" for reason in not_ready]
-    said += [reason for reason in instance.shedding() if reason not in not_ready]
+    said += [reason for reason in instance.shedding() + instance.hanging_workers() if reason not in not_ready]
     said += [f"worker {worker.index} is down" for worker in workers if not worker.alive]
     said += [
         f"{each.name} keeps dying: {each.short_lives} short lives in a row, the last one {each.last_end}"

@@ -66,6 +66,7 @@ class Sums:
 
     def __init__(self, stats: Iterable[WorkerStats] = ()) -> None:
         self.accepted: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.chosen: dict[str, list[int]] = {}
         self.requests: dict[Series, Answers] = {}
@@ -79,6 +80,8 @@ class Sums:
         """Add (1) or take away (-1) one worker's figures."""
         for route, count in stats.accepted.items():
             self.accepted[route] += sign * count
+        for route, count in stats.answered.items():
+            self.answered[route] += sign * count
         for route, count in stats.failed.items():
             self.failed[route] += sign * count
         for route, (old, new) in stats.chosen.items():
@@ -110,6 +113,7 @@ class Sums:
         return WorkerStats(
             epoch=0,
             accepted=dict(self.accepted),
+            answered=dict(self.answered),
             failed=dict(self.failed),
             chosen={route: (old, new) for route, (old, new) in self.chosen.items()},
             requests=[

@@ -370,8 +370,6 @@ class Tally:
         self.ledger, self.has_heard_ledger = stats, True
         self._ledger_last = stats.counters
         for side in stats.sides:
-            if not side.backend:
-                continue  # of a route that is gone: it was counted under the name that its backend had
             for name, climbs in self._climbs.items():
                 value = side.delivered_bytes if name == "bytes" else side.balance.get(name, 0)
                 climbs.setdefault(f"{side.route}\n{side.side}\n{side.backend}", Climb()).take(value)
@@ -384,7 +382,9 @@ class Tally:
         """By backend, how many events were ever owed (`owed`) or delivered (`delivered`)."""
         by_backend: Counter[str] = Counter()
         for key, climb in self._climbs[name].items():
-            by_backend[key.split("\n")[2]] += climb.total
+            backend = key.split("\n")[2]
+            if backend:  # else of a route that is gone: it was counted under the name that its backend had
+                by_backend[backend] += climb.total
         return by_backend
 
     def ledger_bytes(self, route: str, side: int) -> int:

@@ -66,6 +66,7 @@ class Claim:
         """The first was accepted."""
         assert self._client is not None
         self._plane.count("duplicates_answered")
+        self._arrival.route.count_answer(status)
         self._client.answer_duplicate(self._arrival.event_id, status)
 
     def conflict(self) -> None:

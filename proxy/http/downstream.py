@@ -383,7 +383,7 @@ class Client(Answering):
 
     def _shed_body(self) -> None:
         """A body cannot be taken, or not any further."""
-        self._service.plane.count("refused_bodies")
+        self._service.plane.shed_body(self._head)
         self._refuse(503, "this instance is out of memory for requests")
 
     # requests

@@ -430,8 +430,8 @@ class Exchange:
         self.is_answered = True
         if leg.kind == DELIVERED:
             self.route.accepted += 1
-        elif leg.status >= 500:
-            self.route.failed += 1
+        else:
+            self.route.count_answer(leg.status)
         if self.is_told:
             self._tell(leg.status)
         if self.route.dedupe_wait:
@@ -476,8 +476,7 @@ class Exchange:
         if self.is_answered:
             return
         self.is_answered = True
-        if status >= 500:
-            self.route.failed += 1
+        self.route.count_answer(status)
         if self.is_told:
             self._tell(status, detail)
         if self.route.dedupe_wait:

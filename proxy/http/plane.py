@@ -330,9 +330,16 @@ class DataPlane:
     ) -> None:  # fmt: skip
         """Answer a request that no exchange is begun for. route: that it would have been an event of."""
         self.count(counter)
-        if route is not None and status >= 500:
-            route.failed += 1
+        if route is not None:
+            route.count_answer(status)
         client.answer_problem(status, detail, retry_after)
+
+    def shed_body(self, head: RequestHead | None) -> None:
+        """There is no memory for the body of a request, which is answered 503."""
+        self.count("refused_bodies")
+        route = None if head is None else self._matcher.find(head)[0]
+        if route is not None:
+            route.count_answer(503)
 
     def _pass(self, client: Client, head: RequestHead, body: bytes) -> Passing | None:
         backend = self._previews.get(bare_host(head.host), self._default) if self._previews else self._default

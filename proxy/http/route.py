@@ -82,6 +82,7 @@ class EventRoute:
     __slots__ = (
         "accepted",
         "answer_lines",
+        "answered_else",
         "answers",
         "bases",
         "by_ledger",
@@ -173,7 +174,9 @@ class EventRoute:
         """Of the events that both sides answer, the share whose answers are compared."""
         self.accepted = 0
         self.failed = 0
-        """Events, and handshakes of sessions, whose client was answered 5xx, whoever was the cause."""
+        """Requests and messages whose client was answered 5xx, or 1013, whoever was the cause."""
+        self.answered_else = 0
+        """Those that were neither accepted nor failed: refusals, bodies that were passed on, sessions that began."""
         self.chosen = [0, 0]
         self.chosen_before = 0
         """By new, when the spread was told last."""
@@ -196,6 +199,13 @@ class EventRoute:
             self.for_load = EventRoute(index, settings, sides, seed, is_for_load=True)
         self.dials = Dials()
         self.adopt(settings)
+
+    def count_answer(self, status: int) -> None:
+        """A client has this answer, and it is not that of an event that was accepted."""
+        if status >= 500:
+            self.failed += 1
+        else:
+            self.answered_else += 1
 
     def adopt(self, settings: Route) -> None:
         """Go by these settings from now on; they differ in live keys alone (`config.changes`).

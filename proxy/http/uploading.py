@@ -248,6 +248,7 @@ class Upload(Passing):
         if leg.head is not None or not leg.is_ours:
             is_failed = leg.head is None or leg.status >= 500
             self._route.contributions[self._side].count(self._contribution, 1, int(is_failed))
+        self._route.count_answer(leg.status or 502)
         if leg.head is None:
             figures.classes[0] += not leg.is_ours
         else:

@@ -133,7 +133,7 @@ class LedgerClient:
     def report_late(self, number: int, side: int, code: int, status: int) -> None:
         """The same, with the next flush that has something else to say, or in a moment: nothing depends on it."""
         self._reports.append((number, side, code, status))
-        if self._late is None and not self._is_due:
+        if self._late is None:
             self._late = self._loop.call_later(_LATE, self._no_later)
 
     def _no_later(self) -> None:

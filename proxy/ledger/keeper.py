@@ -74,6 +74,7 @@ class Figures(NamedTuple):
     bytes_on_disk: int
     disk_free: int
     gaps: int
+    last_gap_ns: int
 
 
 def windows_of(settings: Settings) -> dict[str, int]:
@@ -435,7 +436,7 @@ class Keeper:
         return Figures(
             balance, {name: ns for name, (_, ns) in oldest.items()}, before,
             segments[-1].last_seq - segments[0].first_seq + 1, len(segments),
-            self._store.size(), self._disk.free(), self._store.gaps,
+            self._store.size(), self._disk.free(), self._store.gaps, self._store.last_gap_ns,
         )  # fmt: skip
 
     def counters(self) -> dict[str, int]:

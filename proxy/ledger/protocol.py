@@ -1,7 +1,7 @@
 """What workers and the ledger say to each other over a Unix stream socket.
 
 Each message is msgpack, framed by `proxy.ledger.framing`. A worker's life is a
-*stream* with a random name; what it says travels in numbered frames, one per loop iteration:
+*stream* with a random name; what it says travels in numbered frames, one per loop iteration at most:
 
     worker                                      ledger
       Hello(stream)               -->

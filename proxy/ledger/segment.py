@@ -100,6 +100,8 @@ class Segment:
         self.newest_ns = 0 if newest is None else int(newest)
         self.created_ns = self.meta("created_ns")
         self.gaps = int(self.connection.execute("SELECT count(*) FROM gap").get)
+        self.last_gap_ns = int(self.connection.execute("SELECT ifnull(max(to_ns), 0) FROM gap").get)
+        """Where the last of its coverage gaps ends."""
         latest = self.connection.execute("SELECT max(at_ns) FROM received").get
         self.received_ns = 0 if latest is None else int(latest)
         """When the last of what may be taken back was written; 0 when there is nothing of it."""
@@ -229,6 +231,7 @@ class Segment:
         self._count((*name, n) for name, n in deltas.items())
         if newest:
             self.gaps += len(group.gaps)
+            self.last_gap_ns = max([self.last_gap_ns, *(to_ns for _, to_ns, _ in group.gaps)])
         if newest and group.receipts:
             self.last_seq = group.last_seq
             self.newest_ns = max(self.newest_ns, group.newest_ns)

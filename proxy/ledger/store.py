@@ -369,6 +369,11 @@ class Store:
         """How many coverage gaps the segments know of."""
         return sum(segment.gaps for segment in self.segments)
 
+    @property
+    def last_gap_ns(self) -> int:
+        """Where the last of them ends, by the wall clock; 0 without one."""
+        return max(segment.last_gap_ns for segment in self.segments)
+
     def close(self, *, clean: bool = True) -> None:
         """Close everything; clean: what was going on was ended in order."""
         try:

@@ -129,16 +129,12 @@ class Reception:
         if client is None:
             return
         if answer is not None and answer.head is not None and not answer.is_overfull:
-            self._failed(answer.status)
+            self._session.route.count_answer(answer.status)
             client.answer_kept(answer)
         else:
             status = answer.status if answer is not None and answer.head is None else 0
-            self._failed(status or 502)
+            self._session.route.count_answer(status or 502)
             client.answer_problem(status or 502, reason or "the backend failed")
-
-    def _failed(self, status: int) -> None:
-        if status >= 500:
-            self._session.route.failed += 1
 
     def _leave(self) -> Client | None:
         """The session is over before it began; who waits for an answer."""
@@ -158,12 +154,14 @@ class Reception:
         if client.has_more:
             self._leave()
             session.service.count("refused_400")
+            session.route.count_answer(400)
             client.last_call()
             client.answer_problem(400, "bytes behind a WebSocket handshake, before its answer")
             return
         agreement = asked.agreement
         session.protocols = (agreement.protocol,) if agreement.protocol else ()
         session.handshake = with_protocol(self._opening.context, agreement.protocol)
+        session.route.count_answer(101)
         session.begin(client.hand_over(), switching(self._opening, agreement))
         self._client = None
         if self._asked != session.answering:
@@ -186,7 +184,7 @@ class Reception:
         client = self._leave()
         if client is not None:
             client.last_call()
-            self._failed(503)
+            self._session.route.count_answer(503)
             client.answer_problem(503, reason)
 
     def stop(self) -> None:

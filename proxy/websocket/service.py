@@ -132,6 +132,7 @@ class Sessions:
             opening = Refusal(403, "this Origin is not let in")
         if isinstance(opening, Refusal):
             refuse(self.plane, client, opening)
+            route.count_answer(opening.status)
             return None
         if self.plane.refuses_for_room(client, route):
             return None

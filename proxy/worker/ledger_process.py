@@ -246,6 +246,7 @@ class LedgerProcess:
             disk_free=figures.disk_free,
             low_disk=keeper.is_low,
             gaps=figures.gaps,
+            last_gap=figures.last_gap_ns / 1e9,
             counters=keeper.counters() | dict(self._counters()),
             rss_bytes=resident_bytes(),
             breakers=self._breakers() | self._drilled.faults.breakers(now),

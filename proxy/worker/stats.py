@@ -41,6 +41,7 @@ def worker_stats(
     return WorkerStats(
         epoch=plane.epoch,
         accepted={route.name: _accepted(route) for route in plane.routes},
+        answered={route.name: _answered(route) for route in plane.routes},
         failed={route.name: _failed(route) for route in plane.routes},
         chosen={route.name: (route.chosen[0], route.chosen[1]) for route in plane.routes},
         requests=[requests for route in plane.routes for requests in _requests(route)],
@@ -101,6 +102,11 @@ def _left_out(route: EventRoute, now: float) -> tuple[tuple[int, int], tuple[int
         _left_out(route.for_load, now)
     old, new = route.contributions
     return old.settle(now), new.settle(now)
+
+
+def _answered(route: EventRoute) -> int:
+    load = route.for_load.answered_else if route.for_load is not None else 0
+    return _accepted(route) + _failed(route) + route.answered_else + load
 
 
 def _failed(route: EventRoute) -> int:

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from proxy.cli.status_view import render
 from proxy.cli.waiting import unsettled
 from proxy.control.link import CertificateStats, EndpointStats, SideStats
 from proxy.control.status import is_balanced
@@ -155,8 +156,9 @@ async def test_a_ledger_that_is_down_is_shown(make_plane: MakePlane) -> None:
 
 async def test_a_ledger_that_has_not_told_of_itself_owes_nobody_knows_what(plane: Plane) -> None:
     status = await plane.get("/api/v1/status")
-    assert (status["ledger"]["alive"], status["ledger"]["pending"], status["ledger"]["balanced"]) == (False, None, None)
-    assert unsettled(status) == ["the ledger is down"]
+    assert (status["ledger"]["alive"], status["ledger"]["pending"], status["ledger"]["balanced"]) == (True, None, None)
+    assert unsettled(status) == ["the ledger has not told of itself yet"]
+    assert "ledger  it has not told of itself yet" in render(status)
     assert plane.ledger is not None
     plane.ledger.tell(ledger_stats(sides=[]))
     await eventually(lambda: plane.supervisor.instance.tally.ledger)
@@ -195,15 +197,26 @@ async def test_a_process_that_hangs_is_not_ready(plane: Plane) -> None:
     plane.clock.now += 2.9
     assert plane.supervisor.instance.not_ready() == []
     plane.clock.now += 0.2
-    assert plane.supervisor.instance.not_ready() == [
+    hanging = [
         f"{name} (process {pid}) hangs: it has said nothing for 3 s"
         for name, pid in (("the ledger", ledger.pid), ("worker 0", os.getpid()), ("worker 1", os.getpid()))
     ]
+    assert plane.supervisor.instance.not_ready() == hanging
     assert plane.ledger is not None
     plane.ledger.tell(ledger_stats())
-    for worker in plane.workers:
-        worker.say()
-    await eventually(lambda: not plane.supervisor.instance.not_ready())
+    plane.workers[0].say()
+    await eventually(lambda: not plane.supervisor.instance.not_ready(), "the other worker takes the clients")
+    status = await plane.get("/api/v1/status")
+    assert hanging[2] in status["warnings"]
+    plane.workers[1].say()
+    await eventually(lambda: not plane.supervisor.instance.hanging_workers())
+
+
+async def test_a_supervisor_that_stood_still_accuses_nobody(plane: Plane) -> None:
+    instance = plane.supervisor.instance
+    plane.clock.now += 10
+    instance.loop_lag = 9.8
+    assert instance.not_ready() == instance.hanging_workers() == []
 
 
 async def test_a_backend_that_refuses_sessions_is_a_warning(plane: Plane) -> None:

@@ -135,7 +135,7 @@ async def _drained(admin: Admin) -> Status:
 def _is_settled(status: Status) -> bool:
     workers = status.workers
     return (
-        status.ledger.alive
+        status.ledger.pending is not None
         and all(route.pending == 0 for route in status.routes)
         and len(workers) > 0
         and all(worker.alive and worker.epoch == status.epoch for worker in workers)

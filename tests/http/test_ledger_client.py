@@ -165,12 +165,17 @@ async def test_it_does_not_wait_for_long_and_keeps_its_place(path: Path) -> None
     (frame,) = await ledger.read(1)
     assert isinstance(frame, Frame)
     assert frame.reports == [(2, 0, 24, 0), (2, 0, 21, 1)]
+    client.add(event(3))  # and who added it sends nothing yet
+    client.report_late(2, 1, 24, 0)
+    (frame,) = await ledger.read(1)
+    assert isinstance(frame, Frame)
+    assert ([each.n for each in frame.events], frame.reports) == ([3], [(2, 1, 24, 0)])
     client.report_late(3, 0, 24, 0)
     draining = asyncio.create_task(client.drain(5.0))
     (frame,) = await ledger.read(1)
     assert isinstance(frame, Frame)
-    assert (frame.number, frame.urgent, frame.reports) == (3, True, [(3, 0, 24, 0)])
-    ledger.say(Durable(3))
+    assert (frame.number, frame.urgent, frame.reports) == (4, True, [(3, 0, 24, 0)])
+    ledger.say(Durable(4))
     assert await draining
     client.close()
     ledger.close()

@@ -60,7 +60,8 @@ async def check_all(rig: Rig, policy: Policy, words: Words) -> None:
             *(check_event(rig, script, policy, side, dials, pair, said) for side, pair in events)
         )
     assert [text for text in wrong if text] == []
-    assert (rig.plane.routes[0].accepted, rig.plane.routes[0].failed) == (said[2], said[5])
+    route = rig.plane.routes[0]
+    assert (route.accepted, route.failed, route.answered_else) == (said[2], said[5], said[4])
     rig.check_ends()
     if policy.durability == "before-send":
         assert script.early == []

@@ -176,6 +176,7 @@ async def test_old_down_at_the_handshake_is_a_bad_gateway_where_that_is_the_poli
         with pytest.raises(Refused) as refused:
             await rig.client()
         assert refused.value.status == 502
+        assert rig.rig.plane.routes[0].failed == 1
 
 
 async def test_both_down_is_a_bad_gateway(paired: Opens) -> None:

@@ -135,6 +135,7 @@ async def test_on_authority_down_fail_closes_with_1013(paired: Opens) -> None:
             await client.recv()
         assert closed.value.code == 1013
         assert not rig.rig.fake.events
+        assert rig.rig.plane.routes[0].failed == 1
 
 
 async def test_a_backend_that_answers_no_ping_is_let_go(paired: Opens) -> None:

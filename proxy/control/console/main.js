@@ -19,10 +19,10 @@ const byId = (id) => document.getElementById(id);
 const PLACE = "#route=";
 const placeOf = (route) => PLACE + encodeURIComponent(route);
 
-/** The route that the address names; "" when it names none, or not in a way that can be read. */
+/** The route that the address names, also without the prefix, as bookmarks had it; "" when that cannot be read. */
 function named() {
   try {
-    return location.hash.startsWith(PLACE) ? decodeURIComponent(location.hash.slice(PLACE.length)) : "";
+    return decodeURIComponent(location.hash.slice(location.hash.startsWith(PLACE) ? PLACE.length : 1));
   } catch {
     return "";
   }

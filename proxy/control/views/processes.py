@@ -86,8 +86,8 @@ class SessionsView(msgspec.Struct):
 
 
 class LedgerView(msgspec.Struct):
-    """The ledger process; balanced: every side's owed is the sum of its states. alive: it is connected and has told of
-    itself; until then nothing is known, and every figure is null.
+    """The ledger process; balanced: every side's owed is the sum of its states. Until it has told of itself, and while
+    it is away, nothing is known, and every figure is null.
     """
 
     alive: bool
