@@ -90,8 +90,8 @@ async def test_both_consumers_have_everything_whoever_is_killed() -> None:
         status: dict[str, Any] = {}
         for _ in range(100):
             status = await instance.admin.ask("GET", "/api/v1/status")
-            counts = [status["routes"][0]["sides"][side]["ledger"] for side in TOKENS]
-            if all(each["delivered"] == len(told[0]) for each in counts):
+            counts = [status["routes"][0]["sides"][side]["ledger"] or {} for side in TOKENS]
+            if all(each.get("delivered") == len(told[0]) for each in counts):
                 break
             await asyncio.sleep(0.1)
         assert all(each["owed"] == each["delivered"] == len(told[0]) for each in counts), (counts, len(told[0]))
