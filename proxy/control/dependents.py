@@ -210,11 +210,12 @@ def _place(url: str) -> tuple[str, int]:
 def _record(status: Status) -> Iterator[DependentView]:
     """Without the record nobody can tell what old is owed."""
     ledger = status.ledger
-    if not ledger.balanced:
-        what = (
-            "is not balanced: keep its files and report this" if ledger.balanced is False else "has not told of itself"
-        )
-        what = what if ledger.alive else "does not answer"
+    if not ledger.alive or not ledger.balanced:
+        what = "is not balanced: keep its files and report this"
+        if ledger.balanced is None:
+            what = "has not told of itself"
+        if not ledger.alive:
+            what = "does not answer"
         yield DependentView("", "record", f"the ledger {what}; what old is owed is not known", "proxyctl ledger status")
     elif not status.ready:
         yield DependentView("", "instance", f"not ready: {'; '.join(status.not_ready)}", "proxyctl status")

@@ -30,7 +30,11 @@ def worker(epoch: int, alive: bool = True, index: int = 0) -> Json:
 
 
 def status(epoch: int = 2, *workers: Json, **values: object) -> Json:
-    return {"epoch": epoch, "workers": list(workers) or [worker(epoch)], "ledger": {"alive": True}} | values
+    return {
+        "epoch": epoch,
+        "workers": list(workers) or [worker(epoch)],
+        "ledger": {"alive": True, "pending": 0},
+    } | values
 
 
 def test_behind() -> None:
@@ -43,6 +47,7 @@ def test_behind() -> None:
 def test_unsettled() -> None:
     assert unsettled(status()) == []
     assert unsettled(status(ledger={"alive": False})) == ["the ledger is down"]
+    assert unsettled(status(ledger={"alive": True, "pending": None})) == ["the ledger has not told of itself yet"]
     assert unsettled(status(ledger={"alive": True, "pending": 7})) == ["7 events are pending"]
     routes = [{"name": "r", "sides": {"old": {"ledger": {"pending": 0}}, "new": {"ledger": {"pending": 7}}}}]
     assert unsettled(status(routes=routes, ledger={"alive": True, "pending": 7})) == [

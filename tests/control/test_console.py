@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.control.conftest import MakePlane
 from tests.control.console_api import ConsoleApi, effect, serving
+from tests.control.fakes import ledger_stats
 from tests.control.helpers import eventually
 from tests.harness.browser import Browser
 
@@ -34,6 +35,9 @@ async def api(make_plane: MakePlane) -> AsyncIterator[ConsoleApi]:
     """It begins with what a real instance of two routes tells."""
     plane = make_plane(routes=ROUTES)
     await plane.start()
+    assert plane.ledger is not None
+    plane.ledger.tell(ledger_stats())
+    await eventually(lambda: plane.supervisor.instance.tally.ledger)
     told = b""
     async with plane.session().get("http://localhost/api/v1/status/stream") as answer:
         while not told.startswith(b"event: snapshot"):

@@ -123,7 +123,7 @@ async def fill(plane: Plane) -> None:
     plane.supervisor.instance.tally.own["switches:upgrade:done"] += 2
     await plane.change("stage", stage="live", weight=25)
     assert plane.ledger is not None
-    stats = ledger_stats(new=balance(pending=3, dead=2, deferred=1, delivered=40))
+    stats = ledger_stats(last_gap=1.7e9, new=balance(pending=3, dead=2, deferred=1, delivered=40))
     stats.consumers = [ConsumerStats("old", True, 3.5, 9), ConsumerStats("new", False, 1.0, 0)]
     stats.sides[1] = SideStats("events", 1, "new", stats.sides[1].balance, 7.5, 4)
     stats.remembered = {"events": 17}
