@@ -58,6 +58,8 @@ class Slot:
         self.is_saved = False
         """An earlier supervisor knew it: whether it has ended is not known."""
         self.connected = True
+        self.is_told = False
+        """It has said its figures since it is connected: what is known of it is of the present."""
         self.latest: WorkerStats | None = None
         self.heard_at = 0.0
         """When that was said, monotonic seconds."""
@@ -65,12 +67,17 @@ class Slot:
 
     def take(self, stats: WorkerStats, now: float, *, keep: bool) -> None:
         """Remember new figures; a sample about once a second is enough, and one whenever `keep` says."""
-        self.latest, self.heard_at = stats, now
+        self.latest, self.heard_at, self.is_told = stats, now, True
         samples = self.samples
         if keep or not samples or now - samples[-1].at >= _SAMPLE_EVERY:
             samples.append(Sample(now, stats))
         while len(samples) > 1 and samples[1].at <= now - WINDOW:
             samples.popleft()
+
+    def leave(self) -> None:
+        """Its link ended."""
+        self.connected = self.is_told = False
+        self.samples.clear()
 
     def since(self, moment: float) -> Sample | None:
         """The oldest sample that is not older than a moment."""
@@ -219,11 +226,9 @@ class Tally:
         """A worker's link ended. Its figures stay; they no longer tell of the present. life: see `take`."""
         slot = self._slots.get(index)
         if slot is not None and life in (None, slot.life):
-            slot.connected = False
-            slot.samples.clear()
+            slot.leave()
         elif life is not None and life in self._parting:
-            self._parting[life].connected = False  # it may come back, so it is kept for a while
-            self._parting[life].samples.clear()
+            self._parting[life].leave()  # it may come back, so it is kept for a while
 
     def take(self, index: int, stats: WorkerStats, now: float, life: str | None = None) -> None:
         """New figures of a worker. life: which one, where two have an index; who has the place if None."""
@@ -248,9 +253,9 @@ class Tally:
         yield from self._parting.values()
 
     def present(self) -> Iterator[tuple[int, WorkerStats]]:
-        """The latest figures of each connected worker."""
+        """The latest figures of each connected worker that has said any: saved ones tell nothing of the present."""
         for index, slot in sorted(self._slots.items()):
-            if slot.connected and slot.latest is not None:
+            if slot.connected and slot.is_told and slot.latest is not None:
                 yield index, slot.latest
 
     def total(self) -> Sums:

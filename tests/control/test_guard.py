@@ -711,3 +711,19 @@ async def test_routes_are_judged_one_by_one(make_plane: MakePlane) -> None:
         ("one", False),
         ("two", True),
     ]
+
+
+async def test_what_a_worker_had_said_to_the_last_supervisor_reverts_nothing(plane: Plane) -> None:
+    """Its breaker was open when that saved what it knew, and is closed now; it has not said so to this one yet."""
+    await say(plane, 0, breakers=OPEN)
+    path = plane.supervisor._tally._path
+    plane.supervisor._tally.save()
+    saved = path.read_bytes()
+    await say(plane, 0)
+    await plane.change("stage", stage="live", weight=25)
+    await plane.restart(between=lambda: path.write_bytes(saved))
+    await plane.until_ready()
+    await say(plane, 1)
+    assert weight(plane) == 25
+    await say(plane, 0, breakers=OPEN)
+    await eventually(lambda: weight(plane) == 0, "what it says now counts")
