@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 
 NICE: Final = 10
 """Lower priority than those who serve."""
-"""Seconds between two reports."""
 
 
 class CheckerProcess:

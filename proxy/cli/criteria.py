@@ -124,8 +124,8 @@ def _owed(name: str, side: Json, limits: Limits) -> list[Criterion]:
             Criterion(INTEGRITY, given_up_at, None, _UNKNOWN, none_given_up),
             Criterion(INTEGRITY, pending_at, None, _UNKNOWN, none_old),
         ]
-    given_up = {name: ledger[name] for name in ("dead", "lost") if ledger[name]}
-    said = ", ".join(f"{count(number)} {name}" for name, number in given_up.items()) or "none"
+    given_up = {state: ledger[state] for state in ("dead", "lost") if ledger[state]}
+    said = ", ".join(f"{count(number)} {state}" for state, number in given_up.items()) or "none"
     is_fresh = not ledger["pending"] or ledger["oldest_age_s"] <= limits.pending_age
     pending = f"{count(ledger['pending'])}, the oldest {age(ledger['oldest_age_s'])}" if ledger["pending"] else "none"
     return [

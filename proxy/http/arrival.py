@@ -63,7 +63,9 @@ def read_arrival(
     event_id = given
     if given is not None and not is_safe_id(given):
         if given.encode("latin-1", "replace") in (head.wanted or {}).values():
-            plane.refuse(client, 400, "the event id must be 1-512 visible ASCII characters", "refused_bad_id")
+            plane.refuse(
+                client, 400, "the event id must be 1-512 visible ASCII characters", "refused_bad_id", route=route
+            )
             return None
         plane.count("unusable_ids")  # from the body: no header can carry it, so the event gets one of ours
         event_id = None
@@ -76,10 +78,12 @@ def _with_key(plane: DataPlane, client: Client, arrival: Arrival, key: str | Non
     if key is None:
         plane.count("key_missing")
         if arrival.route.settings.key_missing == "reject":
-            plane.refuse(client, 400, f"no key: {arrival.route.settings.key} is missing", "refused_no_key")
+            detail = f"no key: {arrival.route.settings.key} is missing"
+            plane.refuse(client, 400, detail, "refused_no_key", route=arrival.route)
             return None
     elif len(key) > MAX_VALUE:
-        plane.refuse(client, 400, f"the key is longer than {MAX_VALUE} characters", "refused_no_key")
+        detail = f"the key is longer than {MAX_VALUE} characters"
+        plane.refuse(client, 400, detail, "refused_no_key", route=arrival.route)
         return None
     else:
         arrival.key, arrival.has_key = key, True

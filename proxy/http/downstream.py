@@ -236,7 +236,7 @@ class Client(Answering):
                 self._begin_upload()
             elif waited > limits.body_timeout:
                 if is_short:
-                    self._shed_body()
+                    self._shed_body(self._head)
                 else:
                     self._refuse(408, "the request body took too long")
                 return True
@@ -381,9 +381,9 @@ class Client(Answering):
             self._service.budget.add(size - self._counted)
             self._counted = size
 
-    def _shed_body(self) -> None:
+    def _shed_body(self, head: RequestHead | None) -> None:
         """A body cannot be taken, or not any further."""
-        self._service.plane.shed_body(self._head)
+        self._service.plane.shed_body(head)
         self._refuse(503, "this instance is out of memory for requests")
 
     # requests
@@ -447,7 +447,7 @@ class Client(Answering):
         self._buffer = b""
         self._count()
         if not service.budget.has_room(min(length, service.max_event_size)):
-            self._shed_body()
+            self._shed_body(head)
             return
         self._head = head
         self._incoming = RequestBody(head)
@@ -505,7 +505,7 @@ class Client(Answering):
         else:
             self._count()
             if self._service.budget.is_full:
-                self._shed_body()
+                self._shed_body(self._head)
 
     def _refuse_length(self) -> None:
         self._refuse(413, f"the body is longer than {self._service.max_event_size} bytes")

@@ -109,6 +109,7 @@ async def test_a_duplicate_is_answered_as_the_first_was(status: int) -> None:
         assert (answer.status, answer.headers["x-crossfade-duplicate"]) == (status, str(status))
         assert orjson.loads(answer.body) == {"duplicate": "e"}
         assert rig.plane.counters == {"duplicates_answered": 1}
+        assert rig.plane.routes[0].answered_else == 1
         assert not rig.ledger.claims._rows, "nothing is left to say of it"
         assert rig.old.seen == rig.new.seen == []
         await rig.settled()

@@ -112,7 +112,7 @@ async def test_a_body_is_refused_at_its_head_when_it_cannot_fit() -> None:
         wire = await rig.wire()
         wire.send(b"POST /events HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4194305\r\n\r\n")
         check_refused(await wire.answer(), "close")  # and no 100 before it
-        assert rig.plane.counters["refused_bodies"] == 1
+        assert (rig.plane.counters["refused_bodies"], rig.plane.routes[0].failed) == (1, 1)
 
 
 async def test_who_is_in_the_middle_of_a_body_is_cut_when_more_of_it_comes() -> None:

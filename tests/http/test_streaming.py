@@ -121,9 +121,10 @@ async def test_a_long_body_reaches_the_authority_alone_and_is_no_event() -> None
         assert not rig.new.connections
         assert not rig.fake.events
         assert rig.plane.counters == {"streamed": 1, "streamed_without_copy": 1}
-        figures = rig.plane.routes[0].figures
-        assert figures[OLD][2].classes == [0, 0, 1, 0, 0, 0]
-        assert figures[OLD][0].classes == [0] * 6
+        route = rig.plane.routes[0]
+        assert route.figures[OLD][2].classes == [0, 0, 1, 0, 0, 0]
+        assert route.figures[OLD][0].classes == [0] * 6
+        assert (route.accepted, route.failed, route.answered_else) == (0, 0, 1)
         rig.old.is_sink = False
         assert (await wire.ask(event_bytes("small"))).status == 200, "its connection goes on"
         await rig.settled()
@@ -259,6 +260,7 @@ async def test_without_a_key_the_route_says_what_happens() -> None:
         wire = await rig.wire()
         answer = await wire.ask(long_head(2000))
         assert answer.status == 400
+        assert rig.plane.routes[0].answered_else == 1
         assert answer.headers["connection"] == "close"
         wire.send(b"x" * 2000)  # it has begun to send already: that must not turn the answer into a reset
         assert await wire.is_cut()
@@ -297,6 +299,7 @@ async def test_an_authority_that_is_down_is_known_before_the_first_byte(
         key = key_for(side) if dials is LIVE else "k"
         answer = await rig.ask(long_head(2000, f"X-Key: {key}") + b"x" * 2000)
         assert answer.status == (200 if goes else 503)
+        assert rig.plane.routes[0].failed == (not goes)
         assert bool(rig.backends[1 - side].connections) == goes
 
 
@@ -307,7 +310,7 @@ async def test_a_backend_that_cannot_be_reached_is_a_502() -> None:
         answer = await wire.ask(long_head(5000) + b"x" * 2000)
         assert answer.status == 502
         assert answer.headers["connection"] == "close"
-        assert rig.plane.routes[0].figures[OLD][2].classes[0] == 1
+        assert (rig.plane.routes[0].figures[OLD][2].classes[0], rig.plane.routes[0].failed) == (1, 1)
         assert rig.upstreams["old"].breaker.row == 1
 
 
