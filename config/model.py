@@ -253,7 +253,8 @@ class Backend(Frozen):
     )
     body_timeout: SomeTime = Field(
         60.0,
-        description="without a byte of an answer's body; longer: cut. Server-sent events are to have shorter pauses",
+        description="without a byte of an answer's body, or of a request's after an early answer; longer: cut. "
+        "Server-sent events are to have shorter pauses",
     )
     idle_timeout: SomeTime = Field(30.0, description="an unused connection is closed after this")
     health: Health | None = Field(

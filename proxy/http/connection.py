@@ -282,7 +282,7 @@ class Connection:
         leg = self.leg
         if leg is None:
             if self._is_draining:
-                self._check_rest(now, response_timeout)
+                self._check_rest(now, response_timeout, body_timeout)
             return
         if self._head is None:
             since = leg.sent_at if leg.outflow is None else self._waits_since(leg.outflow, now)
@@ -306,7 +306,7 @@ class Connection:
                 self._unsent, self._taken_at = unsent, now
         return max(since, self._taken_at)
 
-    def _check_rest(self, now: float, response_timeout: float) -> None:
+    def _check_rest(self, now: float, response_timeout: float, body_timeout: float) -> None:
         """Watch the rest of a request that was answered early: it goes out, or stops going out."""
         assert self.transport is not None
         unsent = self._unwritten(self.transport)
@@ -316,7 +316,9 @@ class Connection:
             self._upstream.release(self, now)
         elif unsent != self._unsent:
             self._unsent, self._progress_at = unsent, now
-        elif now - self._progress_at > response_timeout:
+        elif now - self._progress_at > (body_timeout if unsent else response_timeout):
+            if unsent:
+                self._upstream.cut_short(unsent)
             self.abort()
 
     def pause(self) -> None:

@@ -270,6 +270,25 @@ async def test_the_rest_of_a_request_that_was_answered_early_is_counted() -> Non
         await until(lambda: rig.plane.budget.held == CONNECTION, "it has read the rest")
 
 
+async def test_a_backend_that_said_yes_early_has_the_time_of_a_body_for_the_rest(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    size, timeouts = 30_000_000, {"response_timeout": "500ms", "body_timeout": "3s"}
+    async with running(dials=OFF, limits={"max_event_size": "32MiB", "memory": "256MiB"}, backend=timeouts) as rig:
+
+        def early(data: bytes, connection: BackendConnection) -> None:
+            connection.transport.pause_reading()
+            connection.write(reply(200))
+
+        rig.old.eager = early
+        assert (await rig.ask(large("early", size))).status == 200
+        await asyncio.sleep(1.5)
+        assert rig.plane.budget.held > size > SMALL
+        assert "does not take the rest" not in caplog.text
+        await until(lambda: rig.plane.budget.held <= CONNECTION, "what it never took is let go of")
+        assert "does not take the rest" in caplog.text
+
+
 async def test_what_waits_for_the_ledgers_word_will_be_held_as_often_as_any_other() -> None:
     async with running(make_route(dedupe="5m"), dials=DUAL, limits=LIMITS) as rig:
         rig.fake.judges = False
