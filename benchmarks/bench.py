@@ -24,7 +24,8 @@ class Amounts(NamedTuple):
     """How much of everything.
 
     seconds: of a round; stall: seconds that a copy's backend is away; outage: events that it is owed; sparse: seconds
-    of 17 events a minute; rows: of each side that the checker compares.
+    of 17 events a minute; rows: of each side that the checker compares; pairs: how often a healthy load and one in
+    trouble are measured beside each other, and how often what a fresh instance takes.
     """
 
     rounds: int
@@ -39,13 +40,14 @@ class Amounts(NamedTuple):
     sparse: int
     starts: int
     rows: int
+    pairs: int
 
 
 FULL: Final = Amounts(
     rounds=5, seconds=6, stall=10, outage=1_000_000, clients=10_000, sessions=5_000, connections=(1, 64, 1_000, 10_000),
-    sizes=(290, 4_096, 65_536), changes=50, sparse=60, starts=5, rows=5_000_000,
+    sizes=(290, 4_096, 65_536), changes=50, sparse=60, starts=5, rows=5_000_000, pairs=5,
 )  # fmt: skip
-QUICK: Final = FULL._replace(rounds=3, seconds=1, stall=3, outage=50_000, changes=20, starts=3, sparse=8)
+QUICK: Final = FULL._replace(rounds=3, seconds=1, stall=3, outage=50_000, changes=20, starts=3, sparse=8, pairs=1)
 SMOKE: Final = QUICK._replace(
     rounds=1, seconds=2, stall=2, outage=2_000, clients=500, sessions=200, connections=(1, 500), sizes=(290, 65_536),
     changes=5, sparse=4, starts=1, rows=20_000,

@@ -27,7 +27,7 @@ from benchmarks.bench import Bench
 from benchmarks.consistency.__main__ import Run as CheckerRun
 from benchmarks.costs import Group
 from benchmarks.measure_wrk import Load
-from benchmarks.peers import DUAL, DUAL_204, SPLIT_CARRIED, Certificate, Proxy, tracing_section
+from benchmarks.peers import DUAL, DUAL_204, KEPT, SPLIT_CARRIED, Certificate, tracing_section
 from benchmarks.processes import free_ports
 from benchmarks.report import Part, Target
 from benchmarks.rounds import Round
@@ -35,6 +35,8 @@ from benchmarks.websocket import cost, idle, unread
 from benchmarks.websocket.cost import Window
 
 WINDOWS: Final = (Window(32), Window(1), Window(32, is_batch=True))
+LATE_MESSAGES: Final = 4_000.0
+"""Per second: half of what the slowest of them takes, which is the dual writer made of the library."""
 WORKERS_BOUND: Final = 1.8
 """Throughput of two workers over that of one."""
 
@@ -59,6 +61,8 @@ def dual(bench: Bench) -> Part:
             proxies.append(peers.dual("crossfade dual write, before-send", durability="before-send"))
             proxies.append(peers.dual("crossfade dual write, durability off", durability="off"))
             proxies.append(peers.dual(DUAL_204, empty=True))
+            proxies.append(peers.dual(f"{DUAL_204}, before-send", durability="before-send", empty=True))
+            proxies.append(peers.dual(f"{DUAL_204}, durability off", durability="off", empty=True))
         group = Group("Dual write", bench.alternate(proxies, old, new), "dual")
     return costs.part({"dual": group}, is_plain=bench.is_plain, plots=["dual"])
 
@@ -77,13 +81,29 @@ def traced(bench: Bench) -> Part:
 
 def late(bench: Bench) -> Part:
     """Latency at a constant rate: half of what the slowest of them takes."""
+    return latency.part([_late_events(bench, "Dual write"), _late_events(bench, "Split"), _late_messages(bench)])
+
+
+def _late_events(bench: Bench, work: str) -> latency.Group:
+    amounts, is_dual = bench.amounts, work == "Dual write"
     with bench.peers() as (peers, old, new):
-        proxies = [peers.nginx_mirror(), peers.envoy_mirror()]
-        if bench.with_ours:
-            proxies.append(peers.dual())
+        if is_dual:
+            proxies = [peers.nginx_mirror(), peers.envoy_mirror(), *([peers.dual()] if bench.with_ours else [])]
+        else:
+            proxies = [peers.nginx_split(), peers.envoy_split(), *([peers.split()] if bench.with_ours else [])]
         rate = min(bench.full_rate(proxy, old, new) for proxy in proxies) / 2
-        found = latency.measure(proxies, rate=rate, seconds=bench.amounts.seconds, rounds=bench.amounts.rounds)
-    return latency.part(found, rate=rate)
+        load = latency.events(rate, amounts.seconds)
+        found = latency.measure(proxies, load, rounds=amounts.rounds)
+    return latency.Group(f"{work} at {rate:.0f} events/s in an open loop", found, "latency" if is_dual else "")
+
+
+def _late_messages(bench: Bench) -> latency.Group:
+    amounts = bench.amounts
+    with bench.session_peers() as (peers, _, _, directory):
+        proxies = [peers.nginx_tunnel(), peers.dual_websockets(), *([peers.crossfade(DUAL)] if bench.with_ours else [])]
+        load = latency.messages(LATE_MESSAGES, amounts.seconds, core=bench.load_core, directory=directory)
+        found = latency.measure(proxies, load, rounds=amounts.rounds)
+    return latency.Group(f"WebSocket at {LATE_MESSAGES:.0f} messages/s in an open loop", found)
 
 
 def copy_stalled(bench: Bench) -> Part:
@@ -100,8 +120,9 @@ def _away(bench: Bench, name: str, how: stalled.Harm) -> Part:
     with bench.peers() as (peers, old, new):
         proxy = peers.dual()
         rate = bench.full_rate(proxy, old, new) / 2
-        result = stalled.run(proxy, old, new, rate=rate, seconds=bench.amounts.stall, harm=how)
-    return verdicts.stalled(name, "client", "events", result)
+        amounts = bench.amounts
+        pairs = [stalled.run(proxy, old, new, rate=rate, seconds=amounts.stall, harm=how) for _ in range(amounts.pairs)]
+    return verdicts.stalled(name, "client", "events", pairs)
 
 
 def bodies(bench: Bench) -> Part:
@@ -120,7 +141,8 @@ def _by_load(bench: Bench, loads: dict[str, Load]) -> Part:
     groups = {}
     for name, load in loads.items():
         with bench.peers() as (peers, old, new):
-            proxies = [peers.nginx_mirror(), peers.envoy_mirror(), *([peers.dual()] if bench.with_ours else [])]
+            mirror = peers.nginx_mirror(kept=max(KEPT, load.connections))
+            proxies = [mirror, peers.envoy_mirror(), *([peers.dual()] if bench.with_ours else [])]
             groups[name] = Group(f"Dual write, {name}", bench.alternate(proxies, old, new, load))
     return costs.part(groups)
 
@@ -207,8 +229,11 @@ def start(bench: Bench) -> Part:
 
 def clients(bench: Bench) -> Part:
     """Many that are connected."""
-    with bench.peers() as (peers, _, _):
-        return verdicts.clients(opened.run(peers.dual(), clients=bench.amounts.clients, seconds=bench.amounts.seconds))
+    found, amounts = [], bench.amounts
+    for _ in range(amounts.pairs):  # a fresh one each time: memory that was had once is had
+        with bench.peers() as (peers, _, _):
+            found.append(opened.run(peers.dual(), clients=amounts.clients, seconds=amounts.seconds))
+    return verdicts.clients(found)
 
 
 def figures(bench: Bench) -> Part:
@@ -230,12 +255,7 @@ def websocket(bench: Bench) -> Part:
         if bench.with_ours:
             proxies.append(peers.crossfade(DUAL))
         for window in WINDOWS:
-
-            def measure(proxy: Proxy, seconds: float, window: Window = window) -> Round:
-                return cost.measure(
-                    proxy, old, new, window=window, seconds=seconds, core=bench.load_core, directory=directory
-                )
-
+            measure = cost.measuring(old, new, window, core=bench.load_core, directory=directory)
             summaries = bench.in_turn(proxies, measure)
             groups[window.name] = Group(f"WebSocket, {window.name}", summaries, window.name, "message")
     found = costs.part(groups, is_plain=bench.is_plain, plots=["window 32"])
@@ -259,9 +279,12 @@ def idle_sessions(bench: Bench) -> Part:
 def copy_unread(bench: Bench) -> Part:
     """A backend of sessions that stops reading."""
     with bench.session_peers(writes_ids=True) as (peers, old, new, directory):
-        proxy = peers.crossfade(DUAL)
-        result = unread.run(proxy, old, new, seconds=bench.amounts.stall, core=bench.load_core, directory=directory)
-    return verdicts.stalled("copy that stops reading", "acknowledgement", "messages", result)
+        proxy, amounts = peers.crossfade(DUAL), bench.amounts
+        pairs = [
+            unread.run(proxy, old, new, seconds=amounts.stall, core=bench.load_core, directory=directory)
+            for _ in range(amounts.pairs)
+        ]
+    return verdicts.stalled("copy that stops reading", "acknowledgement", "messages", pairs)
 
 
 def under_attack(bench: Bench) -> Part:
@@ -297,11 +320,35 @@ def limits(bench: Bench) -> Part:
         found = costs.part({"limit": group}, plots=["limit"])
         ours = {"split": proxies[-1], "dual": peers.dual()} if bench.with_ours else {}
         traced = dict.fromkeys([*proxies, *ours.values()])
-        calls = [limit.calls(proxy, folder, seconds=seconds, core=core) for proxy in traced]
+        calls = [limit.calls(proxy, folder, limit.events(proxy, seconds, core=core)) for proxy in traced]
         for name, proxy in ours.items():
-            found.pictures[f"flame-{name}"] = limit.flame(proxy, folder, seconds=seconds, core=core)
+            load = limit.events(proxy, seconds + limit.AROUND, core=core)
+            found.pictures[f"flame-{name}"] = limit.flame(proxy, folder, load, seconds=seconds)
     found.tables.append(limit.table(calls))
     found.figures["calls"] = [one._asdict() for one in calls]
+    return found
+
+
+def session_limits(bench: Bench) -> Part:
+    """The same of sessions."""
+    core, seconds = bench.load_core, bench.amounts.seconds
+    groups, counted, pictures = {}, {}, {}
+    with bench.session_peers() as (peers, old, new, directory):
+        proxies = [peers.relay(), peers.nginx_tunnel(), *([peers.crossfade(DUAL)] if bench.with_ours else [])]
+        for window in WINDOWS:
+            name, measure = window.name, cost.measuring(old, new, window, core=core, directory=directory)
+            title = f"The limit: bytes of sessions relayed to one backend, {name}"
+            groups[name] = Group(title, bench.in_turn(proxies, measure), "", "message")
+            loads = {proxy: cost.loading(proxy, window, seconds, core=core, directory=directory) for proxy in proxies}
+            counted[name] = [limit.calls(proxy, directory, load) for proxy, load in loads.items()]
+            if bench.with_ours:
+                load = cost.loading(proxies[-1], window, seconds + limit.AROUND, core=core, directory=directory)
+                picture = limit.flame(proxies[-1], directory, load, seconds=seconds)
+                pictures[f"flame-{name.replace(' ', '-')}"] = picture
+    found = costs.part(groups)
+    found.tables += [limit.table(calls, f"message, {name}") for name, calls in counted.items()]
+    found.figures["calls"] = {name: [one._asdict() for one in calls] for name, calls in counted.items()}
+    found.pictures = pictures
     return found
 
 
@@ -328,11 +375,12 @@ CASES: Final[dict[str, Case]] = {
     "unread": copy_unread,
     "checker": checker,
     "limit": limits,
+    "limit-sessions": session_limits,
     "attacked": under_attack,
     "observed": looked_at,
     "exposition": scraped,
 }
-WITH_PEERS: Final = ("split", "dual", "latency", "bodies", "connections", "tls", "websocket", "limit")
+WITH_PEERS: Final = ("split", "dual", "latency", "bodies", "connections", "tls", "websocket", "limit", "limit-sessions")
 """Those in which somebody else takes part."""
 QUICK: Final = ("split", "dual", "latency", "stalled", "start", "documents")
 """Those that --quick has the time for."""

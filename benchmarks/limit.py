@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,6 +25,11 @@ SHOWN: Final = 6
 _SAMPLES: Final = 500
 """Per second."""
 _ATTACH: Final = 0.5
+AROUND: Final = 2.0
+"""Seconds of a load in which nobody looks yet, or any more."""
+
+Load = Callable[[], int]
+"""Loads a proxy once and returns how many events were answered, or messages acknowledged."""
 
 
 class Calls(NamedTuple):
@@ -50,8 +56,13 @@ def parse_strace(text: str) -> dict[str, int]:
     return found
 
 
-def calls(proxy: Proxy, directory: Path, *, seconds: float, core: int) -> Calls:
-    """Count while wrk loads it."""
+def events(proxy: Proxy, seconds: float, *, core: int) -> Load:
+    """wrk's."""
+    return lambda: measure_wrk.run(proxy.port, seconds=seconds, core=core).requests
+
+
+def calls(proxy: Proxy, directory: Path, load: Load) -> Calls:
+    """Count under this load."""
     out = directory / f"strace-{proxy.port}"
     words = [word for pid in sorted(proxy.started.pids()) for word in ("-p", str(pid))]
     tracer = subprocess.Popen(
@@ -62,22 +73,23 @@ def calls(proxy: Proxy, directory: Path, *, seconds: float, core: int) -> Calls:
         if tracer.poll() is not None:
             assert tracer.stderr is not None
             raise BenchmarkFailed(f"strace: {tracer.stderr.read().decode(errors='replace')}")
-        result = measure_wrk.run(proxy.port, seconds=seconds, core=core)
+        done = load()
     finally:
         tracer.send_signal(signal.SIGINT)
         tracer.communicate(timeout=30)
-    if not result.requests:
+    if not done:
         raise BenchmarkFailed(f"{proxy.name} answered nothing while strace looked")
-    return Calls(proxy.name, {name: count / result.requests for name, count in parse_strace(out.read_text()).items()})
+    return Calls(proxy.name, {name: count / done for name, count in parse_strace(out.read_text()).items()})
 
 
-def flame(proxy: Proxy, directory: Path, *, seconds: float, core: int) -> bytes:
-    """An SVG of where the worker of ours spends its time under load, compiled functions included."""
+def flame(proxy: Proxy, directory: Path, load: Load, *, seconds: float) -> bytes:
+    """An SVG of where the worker of ours spends its time under this load, compiled functions included.
+
+    seconds: to look for; the load is to last `AROUND` longer
+    """
     path = directory / f"flame-{proxy.port}.svg"
     (worker,) = [pid for pid in proxy.started.pids() if role(pid) == "worker"]
-    loading = threading.Thread(
-        target=measure_wrk.run, args=(proxy.port,), kwargs={"seconds": seconds + 2, "core": core}, daemon=True
-    )
+    loading = threading.Thread(target=load, daemon=True)
     loading.start()
     command = [str(PY_SPY), "record", "--native", "--rate", str(_SAMPLES), "--duration", str(round(seconds))]
     command += ["--pid", str(worker), "--output", str(path)]
@@ -88,12 +100,12 @@ def flame(proxy: Proxy, directory: Path, *, seconds: float, core: int) -> bytes:
     return path.read_bytes()
 
 
-def table(found: list[Calls]) -> Table:
-    """Each proxy's most frequent calls."""
+def table(found: list[Calls], event: str = "event") -> Table:
+    """Each proxy's most frequent calls. event: what they are counted by."""
     rows = []
     for one in found:
         ordered = sorted(one.by_name.items(), key=lambda item: -item[1])
         shown = [f"{name} {count:.2f}" for name, count in ordered[:SHOWN]]
         rest = sum(count for _, count in ordered[SHOWN:])
         rows.append([one.proxy, f"{one.total:.2f}", ", ".join([*shown, f"others {rest:.2f}"])])
-    return Table("System calls per event, of all processes", ["proxy", "calls", "of which"], rows)
+    return Table(f"System calls per {event}, of all processes", ["proxy", "calls", "of which"], rows)

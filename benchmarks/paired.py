@@ -62,11 +62,7 @@ def measure(bench: Bench, work: str, codes: dict[str, Path]) -> dict[str, list[R
 def _measure_messages(bench: Bench, window: Window, codes: dict[str, Path]) -> dict[str, list[Round]]:
     with bench.session_peers() as (peers, old, new, directory):
         proxies = [peers.crossfade(name, code=code) for name, code in codes.items()]
-
-        def one(proxy: Proxy, seconds: float) -> Round:
-            core = bench.load_core
-            return cost.measure(proxy, old, new, window=window, seconds=seconds, core=core, directory=directory)
-
+        one = cost.measuring(old, new, window, core=bench.load_core, directory=directory)
         return rounds.in_turn(proxies, one, rounds=bench.amounts.rounds, seconds=bench.amounts.seconds)
 
 

@@ -27,6 +27,8 @@ PROXYCTL: Final = Path(sys.executable).parent / "proxyctl"
 ENVOY: Final = Path(__file__).parents[1] / "build" / "benchmarks" / "envoy" / "_bin" / "envoy"
 """Of the wheel that `make bench` unpacks there."""
 
+KEPT: Final = 128
+"""Connections to a backend that nginx keeps: twice those of the usual load."""
 NO_TRIGGER: Final = (
     "{on_breaker: false, on_health: false, downtime: 0s, silence: 0s, error_rate: 100%, slower: 0%, lag_age: 0s,"
     " lost: 0, probe_failures: 0}"
@@ -281,10 +283,12 @@ class Peers:
         started, port = self._nginx(name, "split.conf", **values, **self._ports())
         return self._splits(name, started, port, tls=certificate is not None)
 
-    def nginx_mirror(self, *, empty: bool = False) -> Proxy:
-        """nginx with mirror; `empty`: backends answer 204, which is when nginx can keep the copy's connection."""
+    def nginx_mirror(self, *, empty: bool = False, kept: int = KEPT) -> Proxy:
+        """nginx with mirror. empty: backends answer 204, which is when nginx can keep the copy's connection; kept: to
+        each backend, while nothing is asked on them.
+        """
         name = NGINX_MIRROR_204 if empty else NGINX_MIRROR
-        return self._copies(name, *self._nginx(name, "mirror.conf", **self._ports(empty=empty)))
+        return self._copies(name, *self._nginx(name, "mirror.conf", KEPT=kept, **self._ports(empty=empty)))
 
     def _nginx(self, name: str, template: str, **values: object) -> tuple[Started, int]:
         (port,) = free_ports(1)

@@ -21,6 +21,11 @@ class Access(Frozen):
         "redact", description="values in the query of a target, which may be secrets; their names are shown"
     )
 
+    path: Literal["redact", "show"] = Field(
+        "redact",
+        description="segments of a target's path that look like keys, of which the first four characters are shown",
+    )
+
     @model_validator(mode="after")
     def _says_which(self) -> Self:
         if not self.sample and self.slow is None:

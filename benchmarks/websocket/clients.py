@@ -236,6 +236,7 @@ async def work(options: argparse.Namespace) -> None:
         "seconds": took,
         "p50": quantile(latencies, 0.5),
         "p99": quantile(latencies, 0.99),
+        "p999": quantile(latencies, 0.999),
     }
     print(json.dumps(result), flush=True)
     await asyncio.get_running_loop().create_future()

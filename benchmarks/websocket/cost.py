@@ -8,6 +8,7 @@ well.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -38,6 +39,33 @@ class Window(NamedTuple):
         return f"batches of {self.size}" if self.is_batch else f"window {self.size}"
 
 
+def _words(window: Window, seconds: float) -> list[object]:
+    words: list[object] = ["--connections", CONNECTIONS, "--window", window.size, "--seconds", seconds]
+    return [*words, "--batch"] if window.is_batch else words
+
+
+def measuring(
+    old: SessionBackend, new: SessionBackend, window: Window, *, core: int, directory: Path
+) -> Callable[[Proxy, float], Round]:
+    """`measure` of everything but a proxy and the seconds."""
+
+    def run(proxy: Proxy, seconds: float) -> Round:
+        return measure(proxy, old, new, window=window, seconds=seconds, core=core, directory=directory)
+
+    return run
+
+
+def loading(proxy: Proxy, window: Window, seconds: float, *, core: int, directory: Path) -> Callable[[], int]:
+    """Loads it without measuring; returns how many messages were acknowledged."""
+
+    def run() -> int:
+        log = directory / f"load-{proxy.port}.log"
+        with clients(proxy.port, *_words(window, seconds), core=core, log=log) as load:
+            return load.wait(seconds + START_AND_END).messages
+
+    return run
+
+
 def measure(
     proxy: Proxy,
     old: SessionBackend,
@@ -55,9 +83,7 @@ def measure(
     pids = proxy.started.pids()
     receipts, handed = (proxy.admin.receipts(), proxy.admin.handed()) if proxy.admin else (0, 0)
     seen_old, seen_new, cpu = old.messages(), new.messages(), Cpu(pids)
-    load = ["--connections", CONNECTIONS, "--window", window.size, "--seconds", seconds]
-    load += ["--batch"] if window.is_batch else []
-    with clients(proxy.port, *load, core=core, log=directory / "clients.log") as loading:
+    with clients(proxy.port, *_words(window, seconds), core=core, log=directory / "clients.log") as loading:
         time.sleep(seconds)  # looking after them takes time from their core
         done = loading.wait(START_AND_END)
         # Nothing is asked of ours meanwhile: the answers would be charged to it.

@@ -8,13 +8,14 @@ from __future__ import annotations
 import http.client
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.peers import (
     FILES,
+    RELAY,
     Proxy,
     admin_of,
     start_crossfade,
@@ -64,13 +65,14 @@ class SessionBackend:
 
 
 class Done(NamedTuple):
-    """What the clients did. messages: acknowledged, which is all that were sent; p50, p99: seconds until that."""
+    """What the clients did. messages: acknowledged, which is all that were sent; p50, p99, p999: seconds until that."""
 
     sessions: int
     messages: int
     seconds: float
     p50: float
     p99: float
+    p999: float
 
     @property
     def rate(self) -> float:
@@ -127,12 +129,19 @@ class SessionPeers:
 
     def dual_websockets(self) -> Proxy:
         """A dual writer made of the `websockets` library."""
+        return self._script(WEBSOCKETS, "dual_websockets.py", self._ports.values(), copies=True)
+
+    def relay(self) -> Proxy:
+        """Bytes to old on uvloop."""
+        return self._script(RELAY, "relay.py", [self._ports["OLD"]], copies=False)
+
+    def _script(self, name: str, script: str, backends: Iterable[object], *, copies: bool) -> Proxy:
         (port,) = free_ports(1)
         directory = self._folder()
         directory.mkdir(parents=True)
-        command = [sys.executable, str(FILES / "dual_websockets.py"), str(port), *map(str, self._ports.values())]
-        started = Started("dual_websockets", command, core=self._core, log=directory / "log")
-        return self._keep(Proxy(WEBSOCKETS, started, port, share_new=0.0, copies=True))
+        command = [sys.executable, str(FILES / script), str(port), *map(str, backends)]
+        started = Started(name, command, core=self._core, log=directory / "log")
+        return self._keep(Proxy(name, started, port, share_new=0.0, copies=copies))
 
     def _keep(self, proxy: Proxy) -> Proxy:
         self.started.append(proxy)

@@ -1,6 +1,7 @@
 """The access log: a line for an event that is answered, for some of them or for those that took long.
 
-Off unless it is configured. Neither bodies nor headers are in it, and of a query the names alone unless more is wanted.
+Off unless it is configured. Neither bodies nor headers are in it. Unless more is wanted, so are of a query the names
+alone, and of what looks like a key in a path its first characters.
 """
 
 from __future__ import annotations
@@ -20,15 +21,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VALUES: Final = re.compile(r"=[^&;]*")
+_KEY: Final = re.compile(
+    r"(?=.*\d)(?:(?=.*[A-Z])(?=.*[a-z]).{20,}|[0-9a-fA-F-]{20,}|(?=.*[A-Za-z])[0-9A-Za-z]{20,})", re.DOTALL
+)
+"""A segment that nobody made up to be read: with digits and letters of both cases, hexadecimal, or without any gap."""
+_BEGIN: Final = 4
 
 
-def shown_target(target: str, *, with_values: bool) -> str:
-    """A request's target as it may be logged: of a query the names of its values, and what has no name not at all."""
-    path, mark, query = target.partition("?")
-    if with_values or not mark:
-        return target
+def shown_path(path: str) -> str:
+    """A path as it may be logged: of segments that look like keys the first characters."""
+    return "/".join([f"{one[:_BEGIN]}..." if _KEY.fullmatch(one) else one for one in path.split("/")])
+
+
+def shown_query(query: str) -> str:
+    """A query as it may be logged: the names of its values, and what has no name not at all."""
     parts = [_VALUES.sub("=...", part, count=1) if "=" in part else "..." for part in re.split("[&;]", query)]
-    return f"{path}?{'&'.join(parts)}"
+    return "&".join(parts)
 
 
 class AccessLog:
@@ -37,8 +45,14 @@ class AccessLog:
     def __init__(self, settings: Access) -> None:
         self._share = settings.sample
         self._slow_ns = settings.slow * 1e9 if settings.slow is not None else float("inf")
-        self._with_values = settings.query == "show"
+        self._shows_path, self._shows_query = settings.path == "show", settings.query == "show"
         log.setLevel(logging.INFO)  # whatever the level of the others is: who wants it has said so
+
+    def shown(self, target: str) -> str:
+        """A request's target as it may be logged."""
+        path, mark, query = target.partition("?")
+        path = path if self._shows_path else shown_path(path)
+        return path + mark + (query if self._shows_query or not mark else shown_query(query))
 
     def answered(self, exchange: Exchange, status: int) -> None:
         """An event's client is answered with this status."""
@@ -52,7 +66,7 @@ class AccessLog:
             extra={
                 "route": event.route,
                 "method": method.decode("latin-1"),
-                "target": shown_target(target.decode("latin-1"), with_values=self._with_values),
+                "target": self.shown(target.decode("latin-1")),
                 "status": status,
                 "ms": round(took / 1e6, 3),
                 "id": event.id,

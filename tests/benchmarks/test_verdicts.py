@@ -8,7 +8,7 @@ from benchmarks import latency, replay, verdicts
 from benchmarks.attacked import Measured
 from benchmarks.attacked import Round as AttackedRound
 from benchmarks.commands import StartResult, WeightResult
-from benchmarks.latency import Late, Range
+from benchmarks.latency import Group, Late, Range
 from benchmarks.opened import ClientsResult
 from benchmarks.peers import DUAL, NGINX_MIRROR
 from benchmarks.replay import ReplayResult
@@ -39,7 +39,7 @@ def stalled(**changes: object) -> StalledResult:
     ],
 )
 def test_a_copy_that_is_away(result: StalledResult, expected: list[bool]) -> None:
-    assert met(verdicts.stalled("copy stalled", "client", "events", result)) == expected
+    assert met(verdicts.stalled("copy stalled", "client", "events", [result])) == expected
 
 
 def idle(**changes: object) -> IdleResult:
@@ -77,7 +77,7 @@ def clients(**changes: object) -> ClientsResult:
     ],
 )
 def test_connected_clients(result: ClientsResult, expected: list[bool]) -> None:
-    assert met(verdicts.clients(result)) == expected
+    assert met(verdicts.clients([result])) == expected
 
 
 @pytest.mark.parametrize(("worst", "errors", "is_met"), [(0.049, 0, True), (0.05, 0, False), (0.01, 1, False)])
@@ -104,10 +104,11 @@ def late(proxy: str, p99: float, *, failed: int = 0) -> Late:
     [(late(DUAL, 0.004), [True]), (late(DUAL, 0.0041), [False]), (late(DUAL, 0.001, failed=1), [False])],
 )
 def test_latency_beside_nginx(ours: Late, expected: list[bool]) -> None:
-    found = latency.part([late(NGINX_MIRROR, 0.004), ours], rate=5000.0)
+    found = latency.part([Group("Dual write", [late(NGINX_MIRROR, 0.004), ours], "latency")])
     assert met(found) == expected
     assert [bar.name for bar in found.plots[0].bars] == [NGINX_MIRROR, DUAL]
-    assert met(latency.part([late(NGINX_MIRROR, 0.004)], rate=5000.0)) == []
+    alone = latency.part([Group("Dual write", [late(NGINX_MIRROR, 0.004)])])
+    assert (met(alone), alone.plots) == ([], [])
 
 
 def of_attacked(ours: float, nginx: float) -> dict[str, dict[str, Measured]]:

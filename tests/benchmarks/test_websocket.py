@@ -214,7 +214,7 @@ def around(tmp_path: Path) -> Iterator[list[stand.SessionBackend]]:
 def test_processes_of_clients_and_backends(around: list[stand.SessionBackend], tmp_path: Path) -> None:
     old = around[0]
     with stand.clients(old.port, "--connections", 3, core=0, log=tmp_path / "idle") as waiting:
-        assert waiting.wait(20.0) == stand.Done(3, 0, 0.0, 0.0, 0.0)
+        assert waiting.wait(20.0) == stand.Done(3, 0, 0.0, 0.0, 0.0, 0.0)
         assert old.sessions() == 3
     ids = tmp_path / "ids"
     arguments = ("--rate", 100, "--seconds", 0.2, "--ids", ids)

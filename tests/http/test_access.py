@@ -9,7 +9,7 @@ import pytest
 
 from config.log import Access
 from proxy.core.routing import Dials
-from proxy.http.access import AccessLog, shown_target
+from proxy.http.access import AccessLog
 from tests.http.backend import always, reply
 from tests.http.rig import DUAL, event_bytes, running
 
@@ -24,8 +24,26 @@ from tests.http.rig import DUAL, event_bytes, running
     ],
 )
 def test_a_query_without_its_values(target: str, shown: str) -> None:
-    assert shown_target(target, with_values=False) == shown
-    assert shown_target(target, with_values=True) == target
+    assert AccessLog(Access.model_validate({"slow": "0s"})).shown(target) == shown
+    assert AccessLog(Access.model_validate({"slow": "0s", "query": "show"})).shown(target) == target
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/api/webhook/5b1e0f6a94c2d77e81f0", "/api/webhook/5b1e..."),
+        ("/api/webhook/-9kLmQ_zT4bVxR7wYp2Hs/x?a=SECRET", "/api/webhook/-9kL.../x?a=..."),
+        ("/0e84b1d2-77aa-4c1b-9a30-1f2e3d4c5b6a", "/0e84..."),
+        ("/t/abcdefghij0123456789", "/t/abcd..."),
+        ("/t/abcdefghij012345678", "/t/abcdefghij012345678"),
+        ("/api/states/sensor.living_room_temperature_2", "/api/states/sensor.living_room_temperature_2"),
+        ("/2025-11-20T08:00:00+00:00/report-of-the-day-1", "/2025-11-20T08:00:00+00:00/report-of-the-day-1"),
+        ("*", "*"),
+    ],
+)
+def test_a_path_without_what_looks_like_a_key(path: str, shown: str) -> None:
+    assert AccessLog(Access.model_validate({"slow": "0s"})).shown(path) == shown
+    assert AccessLog(Access.model_validate({"slow": "0s", "path": "show", "query": "show"})).shown(path) == path
 
 
 async def lines(
