@@ -31,14 +31,14 @@ async def reload(stand: Stand, number: int) -> int:
     document = _document(stand)
     document["routes"][0]["trigger"] = document["routes"][0]["trigger"] | {"mismatch_samples": 1000 + number}
     _write(stand, document)
-    await _switched(stand, "reload")
+    await _reloaded(stand)
     return 0
 
 
 async def upgrade(stand: Stand, number: int) -> int:
     """The same code again: whatever it is, all processes are replaced."""
     del number
-    await _switched(stand, "upgrade")
+    await _upgraded(stand)
     return 0
 
 
@@ -48,7 +48,7 @@ async def count(stand: Stand, number: int) -> int:
     before = len((await stand.admin.status()).workers)
     document["workers"] = before + _MORE if number % 2 == 0 else before - _MORE
     _write(stand, document)
-    await _switched(stand, "reload")
+    await _reloaded(stand)
     await stand.admin.until(lambda status: _serving(status) == document["workers"], _SECONDS, "the new workers")
     return 0
 
@@ -89,16 +89,44 @@ async def timed(switch: Switch, stand: Stand, number: int) -> tuple[Span, int]:
     return Span(began, time.perf_counter()), excused
 
 
-async def _switched(stand: Stand, what: str) -> None:
-    """Ask for it, and wait until it is done; raises BenchmarkFailed when it was refused or put back."""
-    answer: dict[str, Any] = await stand.admin.ask("POST", f"/api/v1/{what}", {"reason": "a benchmark"})
+async def _reloaded(stand: Stand) -> None:
+    """Have the file applied, and wait until every worker goes by it; raises BenchmarkFailed when that does not come."""
+    before = _last_switch(await stand.admin.ask("GET", "/api/v1/config"))
+    asked = await stand.admin.ask("POST", "/api/v1/reload", {"reason": "a benchmark"})
+    if not asked["begun"]:
+        raise BenchmarkFailed(f"reload: {asked}")
+
+    def is_over(served: dict[str, Any]) -> bool:
+        return _last_switch(served) > before and served["switch"]["phase"] == "ended"
+
+    served = await _when(stand, "config", is_over)
+    if served["digest"] != asked["digest"] or served["workers"] < served["of"]:
+        raise BenchmarkFailed(f"reload: {served}")
+
+
+def _last_switch(served: dict[str, Any]) -> int:
+    return int((served["switch"] or {}).get("number", 0))
+
+
+async def _upgraded(stand: Stand) -> None:
+    """Have the code taken over, and wait for the end of that; raises BenchmarkFailed when it was put back."""
+    await stand.admin.ask("POST", "/api/v1/upgrade", {"reason": "a benchmark"})
+    answer = await _when(stand, "switch", lambda switch: switch.get("result") != "")
+    if answer.get("result") != "done":
+        raise BenchmarkFailed(f"upgrade: {answer}")
+
+
+async def _when(stand: Stand, what: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """What the admin API says of it once it is so. Its supervisor is replaced meanwhile, and does not answer."""
+    found: dict[str, Any] = {}
     deadline = time.monotonic() + _SECONDS
-    while answer.get("result") == "" and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        with suppress(AdminDownError):
+            found = await stand.admin.ask("GET", f"/api/v1/{what}")
+            if is_so(found):
+                return found
         await asyncio.sleep(_LOOK)
-        with suppress(AdminDownError):  # its supervisor is replaced as well
-            answer = await stand.admin.ask("GET", "/api/v1/switch")
-    if answer.get("result") not in ("done", "unchanged"):
-        raise BenchmarkFailed(f"{what}: {answer}")
+    raise BenchmarkFailed(f"{what}, after {_SECONDS:g} s: {found}")
 
 
 async def _connections(stand: Stand, worker: WorkerStatus) -> int:
