@@ -25,7 +25,8 @@ class Amounts(NamedTuple):
 
     seconds: of a round; stall: seconds that a copy's backend is away; outage: events that it is owed; sparse: seconds
     of 17 events a minute; rows: of each side that the checker compares; pairs: how often a healthy load and one in
-    trouble are measured beside each other, and how often what a fresh instance takes.
+    trouble are measured beside each other, and how often what a fresh instance takes; is_quick: the main groups of a
+    case alone.
     """
 
     rounds: int
@@ -41,16 +42,20 @@ class Amounts(NamedTuple):
     starts: int
     rows: int
     pairs: int
+    is_quick: bool
 
 
 FULL: Final = Amounts(
     rounds=5, seconds=6, stall=10, outage=1_000_000, clients=10_000, sessions=5_000, connections=(1, 64, 1_000, 10_000),
     sizes=(290, 4_096, 65_536), changes=50, sparse=60, starts=5, rows=5_000_000, pairs=5,
+    is_quick=False,
 )  # fmt: skip
-QUICK: Final = FULL._replace(rounds=3, seconds=1, stall=3, outage=50_000, changes=20, starts=3, sparse=8, pairs=1)
+QUICK: Final = FULL._replace(
+    rounds=3, seconds=1, stall=3, outage=50_000, changes=20, starts=3, sparse=8, pairs=1, is_quick=True,
+)  # fmt: skip
 SMOKE: Final = QUICK._replace(
     rounds=1, seconds=2, stall=2, outage=2_000, clients=500, sessions=200, connections=(1, 500), sizes=(290, 65_536),
-    changes=5, sparse=4, starts=1, rows=20_000,
+    changes=5, sparse=4, starts=1, rows=20_000, is_quick=False,
 )  # fmt: skip
 
 
@@ -64,6 +69,11 @@ class Bench:
         self.proxy_core, self.load_core = cores()
         self._directory = directory
         self._made = 0
+
+    @property
+    def has_time(self) -> bool:
+        """May a case measure more than its main group?"""
+        return not self.amounts.is_quick
 
     def folder(self) -> Path:
         """A new directory."""

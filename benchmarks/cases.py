@@ -35,8 +35,6 @@ from benchmarks.websocket import cost, idle, unread
 from benchmarks.websocket.cost import Window
 
 WINDOWS: Final = (Window(32), Window(1), Window(32, is_batch=True))
-LATE_MESSAGES: Final = 4_000.0
-"""Per second: half of what the slowest of them takes, which is the dual writer made of the library."""
 WORKERS_BOUND: Final = 1.8
 """Throughput of two workers over that of one."""
 
@@ -81,7 +79,10 @@ def traced(bench: Bench) -> Part:
 
 def late(bench: Bench) -> Part:
     """Latency at a constant rate: half of what the slowest of them takes."""
-    return latency.part([_late_events(bench, "Dual write"), _late_events(bench, "Split"), _late_messages(bench)])
+    groups = [_late_events(bench, "Dual write")]
+    if bench.has_time:
+        groups += [_late_events(bench, "Split"), _late_messages(bench)]
+    return latency.part(groups)
 
 
 def _late_events(bench: Bench, work: str) -> latency.Group:
@@ -99,11 +100,13 @@ def _late_events(bench: Bench, work: str) -> latency.Group:
 
 def _late_messages(bench: Bench) -> latency.Group:
     amounts = bench.amounts
-    with bench.session_peers() as (peers, _, _, directory):
+    with bench.session_peers() as (peers, old, new, directory):
         proxies = [peers.nginx_tunnel(), peers.dual_websockets(), *([peers.crossfade(DUAL)] if bench.with_ours else [])]
-        load = latency.messages(LATE_MESSAGES, amounts.seconds, core=bench.load_core, directory=directory)
+        alone = cost.measuring(old, new, Window(1), core=bench.load_core, directory=directory)
+        rate = min(alone(proxy, amounts.seconds).rate for proxy in proxies) / 2
+        load = latency.messages(rate, amounts.seconds, core=bench.load_core, directory=directory)
         found = latency.measure(proxies, load, rounds=amounts.rounds)
-    return latency.Group(f"WebSocket at {LATE_MESSAGES:.0f} messages/s in an open loop", found)
+    return latency.Group(f"WebSocket at {rate:.0f} messages/s in an open loop", found)
 
 
 def copy_stalled(bench: Bench) -> Part:
@@ -336,15 +339,16 @@ def session_limits(bench: Bench) -> Part:
     with bench.session_peers() as (peers, old, new, directory):
         proxies = [peers.relay(), peers.nginx_tunnel(), *([peers.crossfade(DUAL)] if bench.with_ours else [])]
         for window in WINDOWS:
-            name, measure = window.name, cost.measuring(old, new, window, core=core, directory=directory)
-            title = f"The limit: bytes of sessions relayed to one backend, {name}"
-            groups[name] = Group(title, bench.in_turn(proxies, measure), "", "message")
+            measure = cost.measuring(old, new, window, core=core, directory=directory)
+            title = f"The limit: bytes of sessions relayed to one backend, {window.name}"
+            groups[window.name] = Group(title, bench.in_turn(proxies, measure), "", "message")
+        for window in WINDOWS:  # behind all of that: who is traced is slow
             loads = {proxy: cost.loading(proxy, window, seconds, core=core, directory=directory) for proxy in proxies}
-            counted[name] = [limit.calls(proxy, directory, load) for proxy, load in loads.items()]
+            counted[window.name] = [limit.calls(proxy, directory, load) for proxy, load in loads.items()]
             if bench.with_ours:
                 load = cost.loading(proxies[-1], window, seconds + limit.AROUND, core=core, directory=directory)
                 picture = limit.flame(proxies[-1], directory, load, seconds=seconds)
-                pictures[f"flame-{name.replace(' ', '-')}"] = picture
+                pictures[f"flame-{window.name.replace(' ', '-')}"] = picture
     found = costs.part(groups)
     found.tables += [limit.table(calls, f"message, {name}") for name, calls in counted.items()]
     found.figures["calls"] = {name: [one._asdict() for one in calls] for name, calls in counted.items()}

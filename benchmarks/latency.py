@@ -6,6 +6,7 @@ A closed loop as wrk's asks less of a proxy that answers late, and so leaves out
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,7 +17,7 @@ from benchmarks.peers import DUAL, NGINX_MIRROR, Proxy
 from benchmarks.plots import Bar
 from benchmarks.report import Part, Plot, Table, Target, ms
 from benchmarks.rounds import settle
-from benchmarks.websocket.cost import CONNECTIONS, START_AND_END
+from benchmarks.websocket.cost import CONNECTIONS, START_AND_END, rest
 from benchmarks.websocket.stand import clients
 
 P99_BOUND: Final = 1.0
@@ -84,8 +85,9 @@ def messages(rate: float, seconds: float, *, core: int, directory: Path) -> Load
 
     def run(proxy: Proxy) -> Sample:
         with clients(proxy.port, *words, core=core, log=directory / "late.log") as loading:
-            done = loading.wait(seconds + START_AND_END)
-        settle(proxy, 0)
+            time.sleep(seconds)  # looking after them takes time from their core
+            done = loading.wait(START_AND_END)
+            rest(proxy)
         return Sample((done.p50, done.p99, done.p999), 0)
 
     return run

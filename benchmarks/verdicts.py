@@ -37,7 +37,7 @@ OBSERVED_BOUND: Final = 1.03
 def stalled(name: str, latency: str, events: str, pairs: Sequence[StalledResult]) -> Part:
     """A copy's backend that was away, so many times. latency: of what; events: what came meanwhile."""
     added = Range.of([one.stalled_p99 - one.healthy_p99 for one in pairs])
-    growth = max(one.rss_stalled - one.rss_healthy for one in pairs)
+    growth = max(one.rss_stalled for one in pairs) - pairs[0].rss_healthy
     lost, failed = sum(one.lost for one in pairs), sum(one.failed for one in pairs)
     targets = [
         Target(
@@ -47,7 +47,7 @@ def stalled(name: str, latency: str, events: str, pairs: Sequence[StalledResult]
             added.median <= STALLED_BOUND,
         ),
         Target(f"{name}: {events}", f"{lost} lost, {failed} failed", "0, 0", not lost and not failed),
-        Target(f"{name}: memory gained, the most", mib(growth), f"≤ {mib(RSS_BOUND)}", growth <= RSS_BOUND),
+        Target(f"{name}: memory gained in all", mib(growth), f"≤ {mib(RSS_BOUND)}", growth <= RSS_BOUND),
     ]
     rows = []
     for number, one in enumerate(pairs, 1):

@@ -253,7 +253,8 @@ class Backend(Frozen):
     )
     body_timeout: SomeTime = Field(
         60.0,
-        description="without a byte of an answer's body, or of a request's after an early answer; longer: cut. "
+        description="without a byte of an answer's body; longer: cut. For the rest of a request that was answered "
+        "before its end at most a minute, or response_timeout if that is longer. "
         "Server-sent events are to have shorter pauses",
     )
     idle_timeout: SomeTime = Field(30.0, description="an unused connection is closed after this")

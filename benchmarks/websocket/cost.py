@@ -61,9 +61,18 @@ def loading(proxy: Proxy, window: Window, seconds: float, *, core: int, director
     def run() -> int:
         log = directory / f"load-{proxy.port}.log"
         with clients(proxy.port, *_words(window, seconds), core=core, log=log) as load:
-            return load.wait(seconds + START_AND_END).messages
+            time.sleep(seconds)
+            done = load.wait(START_AND_END)
+            rest(proxy)
+            return done.messages
 
     return run
+
+
+def rest(proxy: Proxy) -> None:
+    """Wait until nothing can be taken back any more, and all is delivered: what comes later is of the same messages."""
+    time.sleep(SETTLE if proxy.admin is None else REDELIVER_WINDOW + SETTLE)
+    settle(proxy, 0)
 
 
 def measure(

@@ -11,6 +11,7 @@ import re
 import time
 from random import random
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from config.log import Access
 from proxy.core.event import SIDES
@@ -20,17 +21,39 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_HEXADECIMAL: Final = frozenset("0123456789abcdefABCDEF-")
 _VALUES: Final = re.compile(r"=[^&;]*")
-_KEY: Final = re.compile(
-    r"(?=.*\d)(?:(?=.*[A-Z])(?=.*[a-z]).{20,}|[0-9a-fA-F-]{20,}|(?=.*[A-Za-z])[0-9A-Za-z]{20,})", re.DOTALL
-)
-"""A segment that nobody made up to be read: with digits and letters of both cases, hexadecimal, or without any gap."""
-_BEGIN: Final = 4
+_LEAST: Final = 20
+_LONG: Final = re.compile(f"[0-9A-Za-z_-]{{{_LEAST},}}")
+_GAP: Final = re.compile("[_-]")
+_KEPT: Final = 4
+
+
+def _looks_like_key(text: str) -> bool:
+    """Did nobody make this up to be read? text: 20 characters or more of letters, digits, `_` and `-`.
+
+    It is hexadecimal, or has a piece of digits and letters that is as long by itself or is of both cases.
+    """
+    if set(text) <= _HEXADECIMAL:
+        return _has_both(text)
+    return any(_has_both(piece) and (len(piece) >= _LEAST or _has_cases(piece)) for piece in _GAP.split(text))
+
+
+def _has_both(piece: str) -> bool:
+    return any(map(str.isdigit, piece)) and any(map(str.isalpha, piece))
+
+
+def _has_cases(piece: str) -> bool:
+    return piece.lower() != piece != piece.upper()
 
 
 def shown_path(path: str) -> str:
-    """A path as it may be logged: of segments that look like keys the first characters."""
-    return "/".join([f"{one[:_BEGIN]}..." if _KEY.fullmatch(one) else one for one in path.split("/")])
+    """A path as it may be logged: of segments in which something looks like a key the first characters."""
+    return "/".join([f"{one[:_KEPT]}..." if _has_key(unquote(one)) else one for one in path.split("/")])
+
+
+def _has_key(segment: str) -> bool:
+    return any(_looks_like_key(found[0]) for found in _LONG.finditer(segment))
 
 
 def shown_query(query: str) -> str:

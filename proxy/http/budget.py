@@ -112,6 +112,10 @@ class Charge:
     def __del__(self) -> None:
         self._budget.add(-self._size)
 
+    def another(self, size: int) -> Charge:
+        """One of so many bytes, in the same budget."""
+        return Charge(self._budget, size)
+
 
 def charge(budget: Budget, size: int) -> Charge | None:
     """A charge for something of so many bytes; None when it is small."""

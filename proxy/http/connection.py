@@ -25,6 +25,8 @@ _MAX_RESPONSE_HEAD: Final = 64 * 1024
 _LARGE_REQUEST: Final = 64 * 1024
 _LASTING: Final = 1.0
 """Seconds of an answer's body after which its connection is not of the pool any more."""
+_LONGEST_REST: Final = 60.0
+"""Seconds without a byte of a request that was answered before its end. It holds memory; body_timeout may be hours."""
 _INTERIM: Final = 8
 """Answers before the answer that are passed on; more are dropped."""
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"})
@@ -77,7 +79,7 @@ class Connection:
         self._wrote_in = -1
         """The tick's run that writes, or wrote, the last piece of an outflow."""
         self._is_unwritten = False
-        # After an early answer: the rest of the request goes out, and so many bytes are still here.
+        # After an early answer: the rest of the request goes out, and so many bytes are still on their way.
         self._is_draining = False
         self._is_reusable = False
         self._unsent = 0
@@ -248,8 +250,9 @@ class Connection:
         elif leg.status < 300 and (self._wrote_in == upstream.tick.runs or self._unwritten(transport)):
             # It said yes before it has read the body: it still gets the rest, and no end of ours before it read it.
             self._is_draining, self._is_reusable = True, reusable and not self.is_lasting
-            self._unsent, self._progress_at = self._unwritten(transport), now
-            self._charge = leg.request_charge
+            self._unsent, self._progress_at = self._untaken(transport), now
+            charge = leg.request_charge
+            self._charge = None if charge is None else charge.another(self._unwritten(transport))
         else:
             self.abort()
         leg.owner.leg_done(leg)
@@ -258,6 +261,10 @@ class Connection:
         """Bytes of the request that are still here. Below TLS there is a buffer that its transport does not count."""
         size = transport.get_write_buffer_size()
         return size + unacknowledged(transport) if self._is_tls else size
+
+    def _untaken(self, transport: asyncio.Transport) -> int:
+        """Bytes that the backend's kernel has not got. A slow one empties our buffers for a while."""
+        return transport.get_write_buffer_size() + unacknowledged(transport)
 
     def _truncate(self, leg: Leg) -> None:
         leg.truncated = True
@@ -298,28 +305,33 @@ class Connection:
             self._upstream.lend(self)
 
     def _waits_since(self, outflow: Outflow, now: float) -> float:
-        """Since when the backend neither answers nor takes anything: a slow one empties our buffers for a while."""
+        """Since when the backend neither answers nor takes anything."""
         since = outflow.waits_since(now)
         if self.transport is not None and now - since > 0:
-            unsent = self.transport.get_write_buffer_size() + unacknowledged(self.transport)
+            unsent = self._untaken(self.transport)
             if unsent != self._unsent:
                 self._unsent, self._taken_at = unsent, now
         return max(since, self._taken_at)
 
     def _check_rest(self, now: float, response_timeout: float, body_timeout: float) -> None:
         """Watch the rest of a request that was answered early: it goes out, or stops going out."""
-        assert self.transport is not None
-        unsent = self._unwritten(self.transport)
-        if unsent == 0 and self._is_reusable:
-            self._is_draining = False
+        transport = self.transport
+        assert transport is not None
+        is_out, untaken = self._unwritten(transport) == 0, self._untaken(transport)
+        if is_out:
             self._charge = None
+        if is_out and self._is_reusable:
+            self._is_draining = False
             self._upstream.release(self, now)
-        elif unsent != self._unsent:
-            self._unsent, self._progress_at = unsent, now
-        elif now - self._progress_at > (body_timeout if unsent else response_timeout):
-            if unsent:
-                self._upstream.cut_short(unsent)
+            return
+        if untaken != self._unsent:
+            self._unsent, self._progress_at = untaken, now
+        waited = now - self._progress_at
+        if waited > (max(response_timeout, min(body_timeout, _LONGEST_REST)) if untaken else response_timeout):
             self.abort()
+        elif waited > _LASTING and not self.is_lasting:
+            self._is_reusable = False
+            self._upstream.lend(self)  # events need not wait for it
 
     def pause(self) -> None:
         """Stop reading."""
@@ -346,6 +358,8 @@ class Connection:
 
     def eof_received(self) -> bool:
         self._is_ended = True
+        if self._is_draining and self.transport is not None:
+            self._unsent = self._untaken(self.transport)  # it may have taken all of it just now
         self._upstream.retire(self)
         return False
 
@@ -362,6 +376,8 @@ class Connection:
     def connection_lost(self, exc: Exception | None) -> None:
         transport, self.transport = self.transport, None
         self._charge = None
+        if self._is_draining and self._unsent:
+            self._upstream.cut_short()
         unsent = (transport is not None and self._upstream.tick.drop_writes(transport)) or self._is_unwritten
         leg = self.leg
         if leg is not None and self._may_repeat(leg, unsent):

@@ -322,10 +322,9 @@ class Upstream:
             connection.idle_since = now
             self._idle.append(connection)
 
-    def cut_short(self, unsent: int) -> None:
-        """Its yes came before it had the whole request, of which it takes no more. unsent: bytes that it never gets."""
-        told = {"backend": self.name, "bytes": unsent}
-        log.warning("it said yes, but does not take the rest of the request", extra=told)
+    def cut_short(self) -> None:
+        """Its yes came before it had the whole request, and the connection ended before it had the rest."""
+        log.warning("it said yes to a request and did not take the rest of it", extra={"backend": self.name})
 
     def retire(self, connection: Connection) -> None:
         """A connection is about to go: what is sent on it until it is gone would be lost unseen."""

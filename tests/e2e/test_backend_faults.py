@@ -57,6 +57,7 @@ async def test_no_fault_of_a_backend_costs_an_event_or_a_client_error(name: str)
         await opened.verify(await load.stop())
 
 
+@pytest.mark.timeout(300)
 async def test_a_backend_that_answers_before_it_has_read_the_body() -> None:
     # Larger than what the kernel's buffers take, so that the answer comes while most of the body is still to be sent.
     def large(config: dict[str, Any]) -> None:
