@@ -69,10 +69,13 @@ def loading(proxy: Proxy, window: Window, seconds: float, *, core: int, director
     return run
 
 
-def rest(proxy: Proxy) -> None:
-    """Wait until nothing can be taken back any more, and all is delivered: what comes later is of the same messages."""
+def rest(proxy: Proxy, receipts: int = 0) -> None:
+    """Wait until nothing can be taken back any more, and all is delivered: what comes later is of the same messages.
+
+    receipts: that the ledger is to have then. Nothing is asked of ours before: the answers would be charged to it.
+    """
     time.sleep(SETTLE if proxy.admin is None else REDELIVER_WINDOW + SETTLE)
-    settle(proxy, 0)
+    settle(proxy, receipts)
 
 
 def measure(
@@ -95,9 +98,7 @@ def measure(
     with clients(proxy.port, *_words(window, seconds), core=core, log=directory / "clients.log") as loading:
         time.sleep(seconds)  # looking after them takes time from their core
         done = loading.wait(START_AND_END)
-        # Nothing is asked of ours meanwhile: the answers would be charged to it.
-        time.sleep(SETTLE if proxy.admin is None else REDELIVER_WINDOW + SETTLE)
-        settle(proxy, receipts + done.messages)
+        rest(proxy, receipts + done.messages)
         spent, rss = cpu.per_event(max(done.messages, 1)), rss_bytes(pids)
     if proxy.started.pids() != pids:
         raise BenchmarkFailed(f"{proxy.name} lost or gained a process under load:\n{proxy.started.tail()}")
