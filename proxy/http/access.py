@@ -1,7 +1,7 @@
 """The access log: a line for an event that is answered, for some of them or for those that took long.
 
-Off unless it is configured. Neither bodies nor headers are in it. Unless more is wanted, so are of a query the names
-alone, and of what looks like a key in a path its first characters.
+Off unless it is configured. Neither bodies nor headers are in it. Unless more is wanted, a query is shown by its names
+alone, and what looks like a key in a path by its first characters.
 """
 
 from __future__ import annotations

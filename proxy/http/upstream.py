@@ -123,6 +123,8 @@ class Upstream:
         self._short_until = 0.0
         """No connection is opened before that: there were no descriptors."""
         self.shortages = 0
+        self.cut_rests = 0
+        """Requests that it said yes to and never took the rest of."""
         """Connections that were not opened for that."""
 
     def is_ready(self, now: float, is_for_load: bool) -> bool:
@@ -324,6 +326,7 @@ class Upstream:
 
     def cut_short(self) -> None:
         """Its yes came before it had the whole request, and the connection ended before it had the rest."""
+        self.cut_rests += 1
         log.warning("it said yes to a request and did not take the rest of it", extra={"backend": self.name})
 
     def retire(self, connection: Connection) -> None:

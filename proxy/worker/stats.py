@@ -54,7 +54,7 @@ def worker_stats(
         clients=len(service.clients) + service.others,
         sessions=service.others,
         in_flight=busy,
-        counters=plane.counters | _files_and_names(plane, listeners),
+        counters=plane.counters | _files_and_backends(plane, listeners),
         rss_bytes=resident_bytes(),
         held_bytes=plane.budget.used,
         budget_bytes=plane.budget.limit,
@@ -118,8 +118,8 @@ def _accepted(route: EventRoute) -> int:
     return route.accepted + (route.for_load.accepted if route.for_load is not None else 0)
 
 
-def _files_and_names(plane: DataPlane, listeners: Sequence[ServerTls]) -> dict[str, int]:
-    """What happened to certificates, ours towards backends too, and to names."""
+def _files_and_backends(plane: DataPlane, listeners: Sequence[ServerTls]) -> dict[str, int]:
+    """What happened to certificates, ours towards backends too, to names, and to connections to backends."""
     live = [tls.live for tls in listeners]
     live += [upstream.tls.live for upstream in plane.upstreams.values() if upstream.tls is not None]
     counted = {
@@ -127,6 +127,7 @@ def _files_and_names(plane: DataPlane, listeners: Sequence[ServerTls]) -> dict[s
         "tls_reload_failures": sum(each.failures for each in live),
         "lookup_failures": sum(upstream.lookup_failures for upstream in plane.upstreams.values()),
         "connect_shortages": sum(upstream.shortages for upstream in plane.upstreams.values()),
+        "requests_cut_after_yes": sum(upstream.cut_rests for upstream in plane.upstreams.values()),
     }
     return {name: count for name, count in counted.items() if count}
 

@@ -292,6 +292,7 @@ async def test_a_backend_that_said_yes_early_has_the_time_of_a_body_for_the_rest
         old.check_times(answered + 62)
         await until(lambda: rig.plane.budget.held <= CONNECTION, "what it never took is let go of")
         assert "did not take the rest" in caplog.text
+        assert old.cut_rests == 1
 
 
 async def test_what_waits_for_the_ledgers_word_will_be_held_as_often_as_any_other() -> None:
