@@ -52,6 +52,7 @@ from proxy.ledger.protocol import (
 )
 from proxy.ledger.recall import InFlight
 from proxy.ledger.turns import Place, Turns
+from proxy.ledger.young import Young
 
 _KEEPS_BODY: Final = tuple(state in OPEN or state == DEAD for state in range(16))
 _MARGIN: Final = 1_000_000_000
@@ -84,6 +85,9 @@ class Observer(Protocol):
 
     def answered(self, route: str, side: int, n: int) -> None:
         """So many live events were delivered to this side, or refused by it, by their workers."""
+
+    def is_reading(self) -> bool:
+        """Is anything being read from disk? Else nobody needs to hear who has left."""
 
     def left(self, route: str, side: int, seq: int) -> None:
         """This side is settled on disk; the book forgets it now. What was read of it before is stale."""
@@ -123,6 +127,9 @@ class Book:
         self._retain_bodies = retain_bodies
         self._next_stream = 1
         self._new: list[Entry] = []
+        self._young = Young()
+        self._is_reading = False
+        """Of the observer, when it was last asked."""
         self._halves = 0
         self._dirty: list[Entry] = []
         self._sides: tuple[dict[int, list[Any]], dict[int, list[Any]]] = ({}, {})
@@ -317,6 +324,7 @@ class Book:
         stream.received = frame.number
         self._streams_changed.add(stream.id)
         if frame.events:
+            self._young.said(len(self._new), stream, frame.number)
             self._take_events(stream, frame.events)
             if self.arbiter is not None:
                 self._recorded(self.arbiter, stream, frame.events)
@@ -334,12 +342,17 @@ class Book:
         stream_id = stream.id
         size = 0
         new, windows = self._new, self._windows
+        context = b""
         for row in events:
             entry = Entry(row, seq, stream_id)
             seq += 1
+            if entry.context:
+                context = entry.context
+            else:
+                entry.context = context
             live[entry.n] = entry
             new.append(entry)
-            size += len(entry.body) + len(entry.context)
+            size += _bytes_of(entry)
             owed = entry.owed
             entry.held = owed
             if owed & 1:
@@ -351,7 +364,7 @@ class Book:
             if entry.handed or entry.deferred or entry.after_authority:
                 self._begin_special(entry)
         self.next_seq = seq
-        self.uncommitted_bytes += size + 1000 * len(events)
+        self.uncommitted_bytes += size
 
     def _begin_special(self, entry: Entry) -> None:
         entry.special = True
@@ -728,16 +741,23 @@ class Book:
             or self._promises
         )  # fmt: skip
 
-    def take(self, now_ns: int) -> Group:
-        """Everything said since the last group, packed to be written."""
+    def take(self, now_ns: int, young_ns: int = 0) -> Group:
+        """Everything said since the last group, packed to be written.
+
+        young_ns: what is not settled and younger than that, and all that was said after it, may wait for the next one.
+        """
         self.group_number += 1
         self._now_ns = now_ns
+        self._is_reading = self.observer.is_reading()
         group = Group(self.group_number, retain_bodies=self._retain_bodies, now_ns=now_ns)
         group.received_until_ns = now_ns - self.longest_window - 2 * _MARGIN
         if self._recent_count:
             self._end_windows(now_ns)
+        may_wait = young_ns and not self._halves and not self._promises
+        young = self._young.split(self._new, now_ns - young_ns) if may_wait else self._young.all()
         if self._new:
             self._pack_new(group)
+        self._new = young
         if self._dirty:
             self._pack_dirty(group)
         for side in (0, 1):
@@ -747,12 +767,13 @@ class Book:
         for id in self._streams_changed:
             stream = self.by_id[id]
             stream.last_ns = now_ns
-            group.streams.append((id, stream.name, stream.worker, stream.received, now_ns, int(stream.closed)))
-        self._streams_changed.clear()
+            number = self._young.durable(stream)
+            group.streams.append((id, stream.name, stream.worker, number, now_ns, int(stream.closed)))
+        self._streams_changed = set(self._young.streams)
         group.gaps, self._gaps = self._gaps, []
         group.promises, self._promises = self._promises, []
         group.halves, self._halves = self._halves, 0
-        self.uncommitted_bytes = 0
+        self.uncommitted_bytes = sum([_bytes_of(entry) for entry in young])
         return group
 
     def _pack_new(self, group: Group) -> None:
@@ -789,7 +810,7 @@ class Book:
             e.on_disk = old * 16 + new
         states[alike] += run
         del states["", 0, 0]
-        group.entries, self._new = self._new, []
+        group.entries = self._new
         group.last_seq = group.entries[-1].seq
         group.newest_ns = group.entries[-1].accepted_ns
 
@@ -828,6 +849,7 @@ class Book:
     def committed(self, group: Group) -> list[Stream]:
         """The group is durable: forget what is settled; the streams whose durable number went up."""
         self.committed_number = group.number
+        self._is_reading = self.observer.is_reading()
         by_id, on_disk, arbiter = self.by_id, self.on_disk, self.arbiter
         for e in group.entries:
             if e.stage == IN_FLIGHT:
@@ -845,10 +867,8 @@ class Book:
             if e.backlog and stream is not None and not stream.is_connected:
                 # Its worker may come back and say that it delivered it after all.
                 continue
-            if on_disk.pop(e.seq, None) is not None:
-                for side in (0, 1):
-                    if e.state(side) != PENDING:
-                        self.observer.left(e.route, side, e.seq)
+            if on_disk.pop(e.seq, None) is not None and self._is_reading:
+                self._tell_left(e)
             if stream is not None:
                 stream.live.pop(e.n, None)
             if arbiter is not None and e.client_id and arbiter.has_event((e.stream, e.n)):
@@ -902,13 +922,16 @@ class Book:
             entry.body = entry.context = b""
         if entry.held or entry.dirty or entry.stage != ON_DISK:
             return
-        if self.on_disk.pop(entry.seq, None) is not None:
-            for side in (0, 1):
-                if entry.state(side) != PENDING:
-                    self.observer.left(entry.route, side, entry.seq)
+        if self.on_disk.pop(entry.seq, None) is not None and self._is_reading:
+            self._tell_left(entry)
         stream = self.by_id.get(entry.stream)
         if stream is not None:
             stream.live.pop(entry.n, None)
+
+    def _tell_left(self, entry: Entry) -> None:
+        for side in (0, 1):
+            if entry.state(side) != PENDING:
+                self.observer.left(entry.route, side, entry.seq)
 
     def _tell_answers(self, group: Group) -> None:
         """New events that were settled when they were written, and older ones settled since the last time."""
@@ -937,3 +960,8 @@ class Book:
                 stream.durable = number
                 risen.append(stream)
         return risen
+
+
+def _bytes_of(entry: Entry) -> int:
+    """What it stands for in memory until it is on disk, roughly."""
+    return len(entry.body) + len(entry.context) + 1000

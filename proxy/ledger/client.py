@@ -86,6 +86,8 @@ class LedgerClient:
         self._socket: socket.socket | None = None
         self._unpacker = Unpacker()
         self._events: list[Event] = []
+        self._context = b""
+        """Of the last one of these."""
         self._reports: list[Report] = []
         self._turns: list[int] = []
         self._answers: list[tuple[int, int]] = []
@@ -122,6 +124,16 @@ class LedgerClient:
 
     def add(self, event: Event) -> None:
         """Record a new event with the next flush."""
+        self._context = event.context
+        self._events.append(event)
+        self._is_due = True
+
+    def add_message(self, event: Event) -> None:
+        """The same of a session's message. `event` is the record's alone: it may lose its context, see `Frame`."""
+        if event.context is self._context:
+            event.context = b""
+        else:
+            self._context = event.context
         self._events.append(event)
         self._is_due = True
 
@@ -205,6 +217,7 @@ class LedgerClient:
             self._is_due = False
             data = pack(Frame(self._frame, self._urgent, self._events, self._reports, self._turns, self._answers))
             self._events, self._reports, self._urgent = [], [], False
+            self._context = b""
             if self._turns:
                 self._turns = []
             if self._answers:

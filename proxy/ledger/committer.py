@@ -1,7 +1,7 @@
 """Group commit: what came while one commit was written goes out with the next.
 
     need(urgent)  --> at once, when no commit is under way (but see `GATHER`)
-    need()        --> within `commit_interval`
+    need()        --> within `commit_interval`, less what is `YOUNG`
 
 All writing is done by one thread; the loop goes on collecting while it waits for the disk. A full disk
 is not a failed one: the reserve is released and the same transaction is tried again. After any other
@@ -42,6 +42,8 @@ GATHER: Final = 0.002
 Written before its authority has answered, such an event is written again afterwards; without this the ledger spent
 31 us on an event with a stalled copy, with it 21. Where nothing is in the ledger's hands nothing waits for this.
 """
+YOUNG: Final = 0.25
+"""Of `commit_interval`: so long an event whose answers are still to come may be left for the next commit."""
 _ALMOST_NOTHING: Final = 2**20
 _SHARED_MEMORY: Final = frozenset({apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMMAP, apsw.SQLITE_IOERR_SHMOPEN})
 """Errors of growing the log's index file; nothing of the record was written before them."""
@@ -69,13 +71,15 @@ class Committer:
         self._book = book
         self._store = store
         self._disk = disk
-        self._interval = interval
+        self._interval = interval * (1 - YOUNG)
+        self._young_ns = int(interval * YOUNG * 1e9)
         self._now_ns = now_ns
         self._durable = durable
         self._low = low
         self._die = die
         self._thread = ThreadPoolExecutor(1, "ledger-store")
         self._now = asyncio.Event()
+        self._is_urgent = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._timer: asyncio.TimerHandle | None = None
@@ -97,6 +101,7 @@ class Committer:
     def need(self, *, urgent: bool = False) -> None:
         """There is something to write; urgent: somebody waits for it."""
         if urgent:
+            self._is_urgent = True
             self._now.set()
         elif self._timer is None and not self._now.is_set():
             self._timer = asyncio.get_running_loop().call_later(self._interval, self._now.set)
@@ -151,7 +156,8 @@ class Committer:
             self._idle.clear()
             if (left := earliest - monotonic()) > 0:
                 await asyncio.sleep(left)
-            group = self._book.take(self._now_ns())
+            group = self._book.take(self._now_ns(), 0 if self._is_urgent else self._young_ns)
+            self._is_urgent = False
             began = monotonic()
             earliest = began + GATHER if group.halves >= MANY else 0.0
             await self.write(self._store.commit, group)

@@ -65,6 +65,7 @@ class Hello(msgspec.Struct, tag="hello", array_like=True):
 class Frame(msgspec.Struct, tag="frame", array_like=True):
     """New events first, then reports, in the order in which they happened.
 
+    events: one without a context has that of the event before it, as most of a session's messages do
     urgent: somebody waits for this frame to be durable, commit at once.
     turns: numbers of events (in `events`) that wait for their turn under `ordering: strict`.
     answers: (number, status) of events that hold a claim: what their clients were told.

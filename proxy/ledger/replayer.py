@@ -136,6 +136,10 @@ class Replayer:
             lane.released(seq, key)
             self._kick(lane)
 
+    def is_reading(self) -> bool:
+        """Is anything being read from disk?"""
+        return any(lane.is_loading for lane in self._lanes.values())
+
     def left(self, route: str, side: int, seq: int) -> None:
         """A settled row leaves the book."""
         lane = self._lanes.get((route, side))

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import apsw
-import msgspec
 
 from proxy.core.errors import CrossfadeError
 from proxy.core.event import SIDES
 from proxy.core.owed import DEAD, EVER_OWED, OPEN, STATE_NAMES
+from proxy.ledger import received
 from proxy.ledger.bulk import Bulk
 from proxy.ledger.group import Group, HeldRow, ReceivedRow, SideRow, StreamRow
 from proxy.ledger.schema import (
@@ -32,9 +32,6 @@ from proxy.ledger.schema import (
     complete,
     connect,
 )
-
-pack_received = msgspec.msgpack.Encoder().encode
-unpack_received = msgspec.msgpack.Decoder(list[ReceivedRow]).decode
 
 BalanceTable: TypeAlias = dict[tuple[str, int], list[int]]
 """Counts by state for each (route, side); in the place of EVER_OWED how many were ever owed."""
@@ -263,7 +260,7 @@ class Segment:
         """What may be taken back of the events whose receipts are here; what is too old for it goes."""
         rows = [row for row in group.received if self.first_seq <= row[0] <= last]
         if rows:
-            self.connection.execute("INSERT INTO received VALUES (?, ?)", (group.now_ns, pack_received(rows)))
+            self.connection.execute("INSERT INTO received VALUES (?, ?)", (group.now_ns, received.pack(rows)))
             self.received_ns = group.now_ns
         until_ns = group.received_until_ns
         if not 0 <= until_ns - self._forgotten_ns < _FORGET_EVERY or until_ns > self.received_ns:
@@ -279,7 +276,7 @@ class Segment:
     def received(self, since_ns: int) -> list[ReceivedRow]:
         """What may be taken back of what was written since then, the latest last."""
         rows = self.connection.execute("SELECT events FROM received WHERE at_ns >= ? ORDER BY rowid", (since_ns,))
-        return [row for (events,) in rows for row in unpack_received(events)]
+        return [row for (events,) in rows for row in received.unpack(events)]
 
     def _update_side(
         self, side: int, rows: list[SideRow], needed: set[int], deltas: Counter[tuple[str, int, int]]

@@ -244,7 +244,7 @@ class Intake:
             route.figures[NEW][COPY].classes[0] += 1
         if event.handed and route.settings.durability == "off":
             lost, event.handed = event.handed & ~(1 << authority), event.handed & 1 << authority
-        ledger.add(event)
+        ledger.add_message(event)
         session.took(exchange, message)
         for side in (OLD, NEW):
             bit = 1 << side

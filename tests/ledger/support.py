@@ -118,6 +118,9 @@ class FakeObserver:
     def answered(self, route: str, side: int, n: int) -> None:
         self.told.append(("answered", side, n))
 
+    def is_reading(self) -> bool:
+        return True
+
     def left(self, route: str, side: int, seq: int) -> None:
         self.told.append(("left", side, seq))
 
@@ -163,9 +166,9 @@ class Desk:
         # At `complete` all that is deferred stays so.
         self.book.turn(Routing(1, {ROUTE: Dials(100.0)}))
 
-    def commit(self) -> list[Stream]:
-        """Commit everything; streams with a new durable frame."""
-        group = self.book.take(self.clock())
+    def commit(self, young_ns: int = 0) -> list[Stream]:
+        """Commit everything, but for what may wait; streams with a new durable frame."""
+        group = self.book.take(self.clock(), young_ns)
         self.store.commit(group)
         return self.book.committed(group)
 

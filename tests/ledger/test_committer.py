@@ -77,6 +77,27 @@ async def test_an_urgent_frame_does_not_wait_for_the_interval(bench: Bench) -> N
     assert 0 < bench.committer.p99() < 30
 
 
+@pytest.mark.plain
+async def test_only_what_nobody_waits_for_may_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    take = bench.desk.book.take
+
+    def note(now_ns: int, young_ns: int = 0) -> Any:
+        asked.append(young_ns)
+        return take(now_ns, young_ns)
+
+    monkeypatch.setattr(bench.desk.book, "take", note)
+    monkeypatch.setattr(bench.committer, "_interval", 0.001)
+    bench.say(urgent=True)
+    await until(lambda: bench.durable == [1], "written")
+    bench.say(urgent=False)
+    await until(lambda: bench.durable == [1, 2], "written")
+    bench.say(urgent=False)
+    bench.say(urgent=True)
+    await until(lambda: bench.durable == [1, 2, 4], "written")
+    assert asked == [0, int(30.0 * committer.YOUNG * 1e9), 0]
+
+
 async def test_what_comes_during_a_commit_goes_out_with_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, real = threading.Event(), bench.desk.store.commit
 

@@ -43,6 +43,8 @@ from tests.ledger.support import ROUTE, Clock, FakeMarks, bucket, counted, event
 KEYS = ("a", "b")
 LEGAL = {(before, after) for (before, _), after in TRANSITIONS.items()}
 SETTINGS = Ledger.model_validate({"dead_after": 3, "retry_initial": "10ms", "retry_max": "20ms"})
+ANY_AGE = 10**18
+"""Nanoseconds: however old it is, an event may be left for the next group."""
 IN_FLIGHT, SETTLED, WAITING, GIVEN = "in flight", "settled", "parked", "given"
 
 
@@ -263,6 +265,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin_commit(self) -> None:
         if self.book.has_changes():
             self.group, self.is_written = self.book.take(self.clock()), False
+
+    @precondition(lambda self: self.group is None)
+    @rule()
+    def begin_commit_without_the_young(self) -> None:
+        if self.book.has_changes():
+            self.group, self.is_written = self.book.take(self.clock(), young_ns=ANY_AGE), False
 
     @precondition(lambda self: self.group is not None and not self.is_written)
     @rule()
