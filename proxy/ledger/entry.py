@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from proxy.ledger.protocol import EventRow
 
 NEW_ENTRY: Final = 0
@@ -11,6 +13,7 @@ IN_FLIGHT: Final = 1
 ON_DISK: Final = 2
 
 
+@mypyc_attr(acyclic=True)
 class Entry:
     """An event and what is known of its sides. row: the fields of `proxy.core.event.Event`, in their order.
 

@@ -16,6 +16,8 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from mypy_extensions import mypyc_attr
+
 from proxy.websocket.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ _MOST_PINGS: Final = 1_000
 """Pings of a client that wait for their answer."""
 
 
+@mypyc_attr(acyclic=True)
 class Waiting:
     """A frame for the client. messages: it is due when so many of the first are safe; at: since when it waits."""
 
@@ -87,7 +90,8 @@ class Acknowledgements:
         if len(self._pings) >= _MOST_PINGS and not is_last:
             return False
         self._pings.append(Waiting(self._taken, data, monotonic()))
-        self._begin_to_wait(self._session.route.settings.copy_wait)
+        if self._timer is None:
+            self._begin_to_wait(self._session.route.settings.copy_wait)
         return True
 
     def reply(self, exchange: Exchange) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from proxy.http.route import AUTHORITY, COPY
 
 if TYPE_CHECKING:
     from proxy.http.tracing import Trace
 
 
+@mypyc_attr(acyclic=True)
 class Exchange:
     """One message. n: its event's number in this worker's stream; authority: the side whose word counts for the client.
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 from secrets import token_bytes
 from typing import Final, NamedTuple, TypeAlias
 
+from mypy_extensions import mypyc_attr
 from websockets.speedups import apply_mask
 
 TEXT: Final = 1
@@ -58,6 +59,7 @@ FIRST_OF_APPLICATIONS: Final = 3000
 _SENT_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 
 
+@mypyc_attr(acyclic=True)
 class Message:
     """A whole message. kind: TEXT or BINARY; raw: its frames as they came; payload: unmasked."""
 
@@ -69,6 +71,7 @@ class Message:
         self.payload = payload
 
 
+@mypyc_attr(acyclic=True)
 class Run:
     """Messages to be passed on without a look into them. raw: their frames; messages: how many end in it."""
 
@@ -79,6 +82,7 @@ class Run:
         self.messages = messages
 
 
+@mypyc_attr(acyclic=True)
 class Ping:
     """A Ping. payload: up to 125 bytes."""
 
@@ -88,6 +92,7 @@ class Ping:
         self.payload = payload
 
 
+@mypyc_attr(acyclic=True)
 class Pong:
     """A Pong. payload: up to 125 bytes."""
 

@@ -228,7 +228,7 @@ class Intake:
             link = links[side]
             if failed & bit:
                 event.handed |= bit
-            elif link.can_take(bucket) and not link.is_full:
+            elif (can_take and side == authority) or (link.can_take(bucket) and not link.is_full):
                 sent |= bit
             else:
                 link.open()

@@ -13,12 +13,15 @@ from collections import deque
 from itertools import chain
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from proxy.websocket.exchange import Exchange
 
 MOST_KEPT: Final = 50_000
 """Messages of one connection that are kept because they may have to be sent again, some 200 bytes each."""
 
 
+@mypyc_attr(acyclic=True)
 class Batch:
     """Messages before one Ping. number: the Ping's; exchanges: those messages; at: when it was sent, then ponged."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from proxy.core.event import Event
 from proxy.ledger import received
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.group import ReceivedRow
-from proxy.ledger.protocol import RECEIVED, to_ledger
+from proxy.ledger.protocol import RECEIVED, LedgerFrame, to_ledger
 from tests.ledger.support import SECOND, Desk, event, frame
 
 CONTEXTS = st.sampled_from([b"GET /a HTTP/1.1\r\n", b"GET /b HTTP/1.1\r\n", b"GET /c HTTP/1.1\r\n" * 20])
@@ -67,7 +69,7 @@ def test_the_ledger_gives_each_its_own(tmp_path: Path) -> None:
 
 def _client(tmp_path: Path) -> LedgerClient:
     """One without a ledger: what it says is kept."""
-    return LedgerClient(tmp_path / "l.sock", "stream", 0, None)  # type: ignore[arg-type] - nothing is waited for
+    return LedgerClient(tmp_path / "l.sock", "stream", 0, cast(asyncio.AbstractEventLoop, None))
 
 
 def _said(client: LedgerClient) -> list[Event]:
@@ -75,5 +77,6 @@ def _said(client: LedgerClient) -> list[Event]:
     found = []
     for _, data in client._kept:
         message = to_ledger.decode(data[4:])
-        found += [Event(*row) for row in message.events]  # type: ignore[union-attr]
+        assert isinstance(message, LedgerFrame)
+        found += [Event(*row) for row in message.events]
     return found
