@@ -754,10 +754,14 @@ class Book:
         if self._recent_count:
             self._end_windows(now_ns)
         may_wait = young_ns and not self._halves and not self._promises
-        young = self._young.split(self._new, now_ns - young_ns) if may_wait else self._young.all()
+        left: list[Entry] = []
+        if may_wait:
+            left = self._young.cut_off(self._new, now_ns - young_ns)
+        else:
+            self._young.leave_nothing()
         if self._new:
             self._pack_new(group)
-        self._new = young
+        self._new = left
         if self._dirty:
             self._pack_dirty(group)
         for side in (0, 1):
@@ -766,14 +770,13 @@ class Book:
                 self._sides[side].clear()
         for id in self._streams_changed:
             stream = self.by_id[id]
-            stream.last_ns = now_ns
-            number = self._young.durable(stream)
-            group.streams.append((id, stream.name, stream.worker, number, now_ns, int(stream.closed)))
+            number, stream.last_ns = self._young.durable(stream, now_ns)
+            group.streams.append((id, stream.name, stream.worker, number, stream.last_ns, int(stream.closed)))
         self._streams_changed = set(self._young.streams)
         group.gaps, self._gaps = self._gaps, []
         group.promises, self._promises = self._promises, []
         group.halves, self._halves = self._halves, 0
-        self.uncommitted_bytes = sum([_bytes_of(entry) for entry in young])
+        self.uncommitted_bytes = sum([_bytes_of(entry) for entry in left])
         return group
 
     def _pack_new(self, group: Group) -> None:

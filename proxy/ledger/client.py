@@ -16,6 +16,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from typing import Final, Protocol
@@ -24,8 +25,19 @@ import msgspec
 
 from proxy.core.event import Event
 from proxy.ledger.claims import ClaimBook
-from proxy.ledger.framing import Unpacker, pack
-from proxy.ledger.protocol import Durable, Frame, FromLedger, Hello, Report, Turn, Verdicts, Welcome, from_ledger
+from proxy.ledger.framing import LENGTH_BYTES, Unpacker, pack
+from proxy.ledger.protocol import (
+    Durable,
+    Frame,
+    FromLedger,
+    Hello,
+    Report,
+    Turn,
+    Verdicts,
+    Welcome,
+    from_ledger,
+    with_contexts,
+)
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +100,8 @@ class LedgerClient:
         self._events: list[Event] = []
         self._context = b""
         """Of the last one of these."""
+        self._shares_context = False
+        """The ledger understands events without a context."""
         self._reports: list[Report] = []
         self._turns: list[int] = []
         self._answers: list[tuple[int, int]] = []
@@ -130,10 +144,10 @@ class LedgerClient:
 
     def add_message(self, event: Event) -> None:
         """The same of a session's message. `event` is the record's alone: it may lose its context, see `Frame`."""
-        if event.context is self._context:
-            event.context = b""
-        else:
+        if event.context is not self._context:
             self._context = event.context
+        elif self._shares_context:
+            event.context = b""
         self._events.append(event)
         self._is_due = True
 
@@ -360,15 +374,18 @@ class LedgerClient:
         elif type(message) is Verdicts:
             self.claims.hear(message.verdicts)
         elif type(message) is Welcome:
-            self._welcomed(message.durable)
+            self._welcomed(message.durable, message.shares_context)
 
-    def _welcomed(self, durable: int) -> None:
+    def _welcomed(self, durable: int, shares_context: bool) -> None:
         """Send again, in order, every frame that the ledger does not have."""
         if durable < self._durable:
             log.error("the ledger has forgotten this stream", extra={"durable": self._durable, "known": durable})
             self.forgotten()
             return
         self._made_durable(durable)
+        if self._shares_context and not shares_context:
+            self._give_contexts()
+        self._shares_context = shares_context
         self.is_connected = True
         self._connected_at = monotonic()
         self.away_since = None
@@ -378,6 +395,14 @@ class LedgerClient:
             again += pack(self.claims.all())
         if again:
             self._send(again)
+
+    def _give_contexts(self) -> None:
+        """This ledger is of the version before: each event that was not made durable gets its own context again."""
+        for index, (number, data) in enumerate(self._kept):
+            self._kept[index] = (number, pack(with_contexts(data[LENGTH_BYTES:])))
+        self._kept_bytes = sum([len(data) for _, data in self._kept])
+        for before, event in pairwise(self._events):
+            event.context = event.context or before.context
 
     def _made_durable(self, number: int) -> None:
         self._durable = max(self._durable, number)

@@ -43,7 +43,7 @@ Written before its authority has answered, such an event is written again afterw
 31 us on an event with a stalled copy, with it 21. Where nothing is in the ledger's hands nothing waits for this.
 """
 YOUNG: Final = 0.25
-"""Of `commit_interval`: so long an event whose answers are still to come may be left for the next commit."""
+"""Of `commit_interval`: an event whose answers are to come is left for the next commit when it is younger than that."""
 _ALMOST_NOTHING: Final = 2**20
 _SHARED_MEMORY: Final = frozenset({apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMMAP, apsw.SQLITE_IOERR_SHMOPEN})
 """Errors of growing the log's index file; nothing of the record was written before them."""
@@ -158,6 +158,8 @@ class Committer:
                 await asyncio.sleep(left)
             group = self._book.take(self._now_ns(), 0 if self._is_urgent else self._young_ns)
             self._is_urgent = False
+            if self._book.has_changes():
+                self.need()  # what was left: its time runs while the others are written
             began = monotonic()
             earliest = began + GATHER if group.halves >= MANY else 0.0
             await self.write(self._store.commit, group)

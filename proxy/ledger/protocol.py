@@ -21,6 +21,7 @@ Claims are not kept: a worker says again which ones it has when it comes back.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 import msgspec
@@ -65,7 +66,7 @@ class Hello(msgspec.Struct, tag="hello", array_like=True):
 class Frame(msgspec.Struct, tag="frame", array_like=True):
     """New events first, then reports, in the order in which they happened.
 
-    events: one without a context has that of the event before it, as most of a session's messages do
+    events: one without a context has that of the event before it, if the `Welcome` says that this is understood
     urgent: somebody waits for this frame to be durable, commit at once.
     turns: numbers of events (in `events`) that wait for their turn under `ordering: strict`.
     answers: (number, status) of events that hold a claim: what their clients were told.
@@ -109,9 +110,13 @@ class LedgerFrame(msgspec.Struct, tag="frame", array_like=True):
 
 
 class Welcome(msgspec.Struct, tag="welcome", array_like=True):
-    """The last frame of this stream that is durable; 0 for a new stream."""
+    """The last frame of this stream that is durable; 0 for a new stream.
+
+    shares_context: events without a context are understood, see `Frame`; a ledger of the version before does not say so
+    """
 
     durable: int
+    shares_context: bool = False
 
 
 class Durable(msgspec.Struct, tag="durable", array_like=True):
@@ -140,3 +145,12 @@ from_worker: Final = msgspec.msgpack.Decoder(FromWorker)
 to_ledger: Final = msgspec.msgpack.Decoder(Hello | LedgerFrame | Claims)
 """As `from_worker`, with events as rows."""
 from_ledger: Final = msgspec.msgpack.Decoder(FromLedger)
+
+
+def with_contexts(payload: bytes) -> Frame:
+    """A frame that was packed, each of its events with a context of its own."""
+    frame = from_worker.decode(payload)
+    assert isinstance(frame, Frame)
+    for before, event in pairwise(frame.events):
+        event.context = event.context or before.context
+    return frame

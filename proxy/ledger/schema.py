@@ -30,10 +30,12 @@ from proxy.core.owed import DEAD, DEFERRED, PENDING
 from proxy.core.versions import can_read
 
 APPLICATION_ID: Final = 0x43465F4C  # "CF_L"
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 OLDEST_SCHEMA: Final = 1
 """Schema 1 has no table `received`."""
-READABLE_FROM: Final = 2
+SHARES_CONTEXT: Final = 3
+"""From this schema on a row of `received` has a context that its events share once."""
+READABLE_FROM: Final = 3
 """The oldest schema whose readers may go on with what this version makes."""
 USER_VERSION: Final = SCHEMA_VERSION | (READABLE_FROM << 16 if READABLE_FROM < SCHEMA_VERSION else 0)
 PAGE_SIZE: Final = 4096

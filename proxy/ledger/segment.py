@@ -19,7 +19,7 @@ import apsw
 from proxy.core.errors import CrossfadeError
 from proxy.core.event import SIDES
 from proxy.core.owed import DEAD, EVER_OWED, OPEN, STATE_NAMES
-from proxy.ledger import received
+from proxy.ledger import received_rows
 from proxy.ledger.bulk import Bulk
 from proxy.ledger.group import Group, HeldRow, ReceivedRow, SideRow, StreamRow
 from proxy.ledger.schema import (
@@ -27,6 +27,7 @@ from proxy.ledger.schema import (
     PAGE_SIZE,
     RECEIPT_COLUMNS,
     SCHEMA,
+    SHARES_CONTEXT,
     check_file,
     check_tables,
     complete,
@@ -89,6 +90,8 @@ class Segment:
         self.log_generation = 0
         """How often its log began anew."""
         self._connection: apsw.Connection | None = None
+        self._shares_context = int(self.connection.execute("PRAGMA user_version").get) & 0xFFFF >= SHARES_CONTEXT
+        """What may be taken back is written so that no version before can read it."""
         self.first_seq = self.meta("first_seq")
         (last, newest), *_ = self.connection.execute(
             "SELECT seq, accepted_ns FROM receipt ORDER BY seq DESC LIMIT 1"
@@ -260,7 +263,8 @@ class Segment:
         """What may be taken back of the events whose receipts are here; what is too old for it goes."""
         rows = [row for row in group.received if self.first_seq <= row[0] <= last]
         if rows:
-            self.connection.execute("INSERT INTO received VALUES (?, ?)", (group.now_ns, received.pack(rows)))
+            packed = received_rows.pack(rows, shares_context=self._shares_context)
+            self.connection.execute("INSERT INTO received VALUES (?, ?)", (group.now_ns, packed))
             self.received_ns = group.now_ns
         until_ns = group.received_until_ns
         if not 0 <= until_ns - self._forgotten_ns < _FORGET_EVERY or until_ns > self.received_ns:
@@ -276,7 +280,7 @@ class Segment:
     def received(self, since_ns: int) -> list[ReceivedRow]:
         """What may be taken back of what was written since then, the latest last."""
         rows = self.connection.execute("SELECT events FROM received WHERE at_ns >= ? ORDER BY rowid", (since_ns,))
-        return [row for (events,) in rows for row in received.unpack(events)]
+        return [row for (events,) in rows for row in received_rows.unpack(events)]
 
     def _update_side(
         self, side: int, rows: list[SideRow], needed: set[int], deltas: Counter[tuple[str, int, int]]

@@ -155,7 +155,7 @@ class LedgerServer:
         if before is not None and before.transport is not None:
             before.transport.abort()
         log.info("worker %d is connected", hello.worker, extra={"stream": hello.stream, "durable": stream.durable})
-        connection.send(Welcome(stream.durable))
+        connection.send(Welcome(stream.durable, shares_context=True))
         for _, n in self._book.turns.holders(stream.id):
             connection.send(Turn(n))
         self._took(False)

@@ -19,22 +19,25 @@ from proxy.ledger.entry import Entry, Stream
 class Young:
     """What is known of the new events' frames."""
 
-    __slots__ = ("_frames", "_held_back", "_missed")
+    __slots__ = ("_frames", "_left", "_missed")
 
     def __init__(self) -> None:
         self._frames: list[tuple[int, Stream, int]] = []
         """Where the events of each begin among the new ones, its stream, its number."""
         self._missed = 0
         """So many of the new events have missed a group."""
-        self._held_back: dict[int, int] = {}
-        """By stream, the first frame that was left for the next group."""
+        self._left: dict[int, tuple[int, int]] = {}
+        """By stream, the first frame that is left for the next group, and when its first event was accepted."""
 
     def said(self, at: int, stream: Stream, number: int) -> None:
         """A frame has events, which begin at this place among the new ones."""
         self._frames.append((at, stream, number))
 
-    def split(self, new: list[Entry], since_ns: int) -> list[Entry]:
-        """Take out of the new events, and return, what may be left. since_ns: older ones may not, wall clock."""
+    def cut_off(self, new: list[Entry], since_ns: int) -> list[Entry]:
+        """Remove from the end of the new events what the next group is to leave, and return it.
+
+        That begins with the frame of the first event that is unsettled and was accepted after `since_ns`, wall clock.
+        """
         frames = self._frames
         first = place = len(new)
         while place > self._missed and new[place - 1].accepted_ns > since_ns:
@@ -42,31 +45,29 @@ class Young:
             if new[place].held:
                 first = place
         frame = bisect_right([at for at, _, _ in frames], first) - 1 if first < len(new) else len(frames)
-        if any(not stream.is_connected for _, stream, _ in frames[frame:]):
-            frame = len(frames)  # nobody would say again what is not on disk when its stream is closed
-        if frame == len(frames):
-            return self.all()
-        cut = frames[frame][0]
-        self._frames = [(at - cut, stream, number) for at, stream, number in frames[frame:]]
-        self._held_back = {stream.id: number for _, stream, number in reversed(self._frames)}
+        cut = frames[frame][0] if frame < len(frames) else len(new)
+        is_alive = all(stream.is_connected for _, stream, _ in frames[frame:])  # a closed one is written once
+        if not is_alive or any(entry.backlog & ~entry.held for entry in new[cut:]):  # the ledger is to deliver those
+            frame, cut = len(frames), len(new)
         left = new[cut:]
         del new[cut:]
         self._missed = len(left)
+        self._frames = [(at - cut, stream, number) for at, stream, number in frames[frame:]]
+        self._left = {stream.id: (number, left[at].accepted_ns) for at, stream, number in reversed(self._frames)}
         return left
 
-    def all(self) -> list[Entry]:
-        """Leave nothing."""
+    def leave_nothing(self) -> None:
+        """The next group has everything."""
         self._frames = []
-        self._held_back = {}
+        self._left = {}
         self._missed = 0
-        return []
 
     @property
     def streams(self) -> list[int]:
         """Ids of those of which something was left."""
-        return list(self._held_back)
+        return list(self._left)
 
-    def durable(self, stream: Stream) -> int:
-        """The last of a stream's frames that is on disk with the group that was taken."""
-        number = self._held_back.get(stream.id)
-        return stream.received if number is None else number - 1
+    def durable(self, stream: Stream, now_ns: int) -> tuple[int, int]:
+        """The last of a stream's frames that is on disk with the group, and until when all that it said is."""
+        left = self._left.get(stream.id)
+        return (stream.received, now_ns) if left is None else (left[0] - 1, min(left[1], now_ns))

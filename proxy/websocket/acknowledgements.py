@@ -90,7 +90,7 @@ class Acknowledgements:
         if len(self._pings) >= _MOST_PINGS and not is_last:
             return False
         self._pings.append(Waiting(self._taken, data, monotonic()))
-        if self._timer is None:
+        if self._timer is None:  # looked at here as well, for most Pings come while another waits
             self._begin_to_wait(self._session.route.settings.copy_wait)
         return True
 

@@ -135,6 +135,46 @@ async def test_what_was_said_in_one_iteration_is_one_frame(path: Path) -> None:
     ledger.close()
 
 
+def contexts(*frames: Hello | Frame) -> list[list[bytes]]:
+    """Of each frame's events."""
+    return [[each.context for each in frame.events] for frame in frames if isinstance(frame, Frame)]
+
+
+@pytest.mark.asyncio
+async def test_a_context_is_left_out_for_who_understands_that_and_given_to_who_does_not(path: Path) -> None:
+    """An upgrade that is put back: what the new ledger has not confirmed goes to the one that was there before."""
+    client, ledger = await connected(path)
+    one = b"GET /a HTTP/1.1\r\n\r\n"
+
+    def message(number: int) -> Event:
+        return Event(number, f"e{number}", "r", "k", 0, 1, 0, 3, 0, 0, False, 0, "websocket", one, b"")
+
+    for number in (1, 2):
+        client.add_message(message(number))
+    client.flush()
+    assert contexts(*await ledger.read(1)) == [[one, one]], "it has not said that it understands"
+    ledger.say(Welcome(1, shares_context=True), Durable(1))
+    await until(lambda: client.is_flushed)
+    for number in (3, 4, 5):
+        client.add_message(message(number))
+    client.flush()
+    assert contexts(*await ledger.read(1)) == [[one, b"", b""]]
+    for number in (6, 7):
+        client.add_message(message(number))
+    ledger.drop()
+    await until(lambda: not client.is_connected)
+    await ledger.accept()
+    await ledger.read(1)
+    ledger.say(Welcome(1))
+    await until(lambda: client.is_connected)
+    client.add_message(message(8))
+    client.flush()
+    assert contexts(*await ledger.read(2)) == [[one] * 3, [one] * 3]
+    assert client.kept_bytes == sum(len(data) for _, data in client._kept)
+    client.close()
+    ledger.close()
+
+
 @pytest.mark.asyncio
 async def test_what_nobody_waits_for_leaves_with_what_comes_next(path: Path) -> None:
     client, ledger = await connected(path)

@@ -95,9 +95,10 @@ class FakeMarks:
 
 
 class FakeObserver:
-    """A replayer that only remembers what it was told."""
+    """A replayer that only remembers what it was told. reads: it says that it reads something."""
 
     def __init__(self) -> None:
+        self.reads = True
         self.told: list[tuple[Any, ...]] = []
 
     def has_more(self, route: str, side: int) -> None:
@@ -119,7 +120,7 @@ class FakeObserver:
         self.told.append(("answered", side, n))
 
     def is_reading(self) -> bool:
-        return True
+        return self.reads
 
     def left(self, route: str, side: int, seq: int) -> None:
         self.told.append(("left", side, seq))

@@ -32,6 +32,7 @@ class Bench:
         self.low: list[bool] = []
         self.deaths: list[str] = []
         self.frames = 0
+        self.accepted_ns = 0
         self.committer = Committer(
             self.desk.book, self.desk.store, Disk(directory / "ledger", 0, 0), interval=30.0, now_ns=self.desk.clock,
             durable=self.tell, low=self.low.append, die=self.deaths.append,
@@ -42,8 +43,13 @@ class Bench:
 
     def say(self, *, urgent: bool) -> None:
         self.frames += 1
-        self.desk.book.take_frame(self.stream, frame(self.frames, [event(self.frames)]))
+        said = event(self.frames, accepted_ns=self.accepted_ns)
+        self.desk.book.take_frame(self.stream, frame(self.frames, [said]))
         self.committer.need(urgent=urgent)
+
+    def leave_the_next(self) -> None:
+        """What is said next has just been accepted."""
+        self.accepted_ns = self.desk.clock()
 
     def fail(self, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> Callable[[], int]:
         """Let the next commits raise; how many are left to be raised."""
@@ -96,6 +102,33 @@ async def test_only_what_nobody_waits_for_may_wait(bench: Bench, monkeypatch: py
     bench.say(urgent=True)
     await until(lambda: bench.durable == [1, 2, 4], "written")
     assert asked == [0, int(30.0 * committer.YOUNG * 1e9), 0]
+
+
+@pytest.mark.plain
+async def test_what_was_left_is_written_without_further_news(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.committer, "_interval", 0.01)
+    bench.leave_the_next()
+    bench.say(urgent=False)
+    await until(lambda: bench.durable == [1], "written with the second commit")
+    assert bench.committer.counters["commits"] == 2
+
+
+async def test_who_asks_during_a_commit_waits_for_what_it_left(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, real = threading.Event(), bench.desk.store.commit
+
+    def slow(group: Any) -> None:
+        assert gate.wait(20)
+        real(group)
+
+    monkeypatch.setattr(bench.desk.store, "commit", slow)
+    monkeypatch.setattr(bench.committer, "_interval", 0.01)
+    bench.leave_the_next()
+    bench.say(urgent=False)
+    await until(lambda: bench.desk.book.group_number == 1, "it was left, and the group is being written")
+    asked = asyncio.create_task(bench.committer.written())
+    gate.set()
+    await asked
+    assert bench.durable == [1]
 
 
 async def test_what_comes_during_a_commit_goes_out_with_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

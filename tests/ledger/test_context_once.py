@@ -6,29 +6,33 @@ import asyncio
 from pathlib import Path
 from typing import cast
 
+import apsw
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.event import Event
-from proxy.ledger import received
+from proxy.ledger import received_rows
 from proxy.ledger.client import LedgerClient
 from proxy.ledger.group import ReceivedRow
 from proxy.ledger.protocol import RECEIVED, LedgerFrame, to_ledger
-from tests.ledger.support import SECOND, Desk, event, frame
+from tests.ledger.support import SECOND, Desk, event, frame, rows
 
-CONTEXTS = st.sampled_from([b"GET /a HTTP/1.1\r\n", b"GET /b HTTP/1.1\r\n", b"GET /c HTTP/1.1\r\n" * 20])
+CONTEXTS = st.sampled_from([b"", b"GET /a HTTP/1.1\r\n", b"GET /b HTTP/1.1\r\n", b"GET /c HTTP/1.1\r\n" * 20])
 ROWS = st.lists(st.tuples(st.integers(1, 2**40), st.integers(0, 3), CONTEXTS, st.binary(max_size=40)), max_size=30)
 
 
 @given(rows=ROWS)
 def test_rows_come_back_as_they_were(rows: list[ReceivedRow]) -> None:
-    assert received.unpack(received.pack(rows)) == rows
+    assert received_rows.unpack(received_rows.pack(rows, shares_context=True)) == rows
+    assert received_rows.unpack(received_rows.pack(rows, shares_context=False)) == rows
 
 
 def test_a_context_in_common_is_packed_once() -> None:
     context = b"x" * 500
     rows: list[ReceivedRow] = [(n, 3, context, b"body") for n in range(100)]
-    assert len(received.pack(rows)) < 100 * 20 + 600
+    assert len(received_rows.pack(rows, shares_context=True)) < 100 * 20 + 600
+    assert len(received_rows.pack(rows, shares_context=False)) > 100 * 500
 
 
 def test_a_message_is_told_without_the_context_of_the_one_before(tmp_path: Path) -> None:
@@ -67,9 +71,29 @@ def test_the_ledger_gives_each_its_own(tmp_path: Path) -> None:
     desk.store.close()
 
 
+def test_a_file_of_the_schema_before_has_each_context(tmp_path: Path) -> None:
+    """Which made it, and may have it back."""
+    desk = Desk(tmp_path / "ledger", window=5.0)
+    desk.store.close()
+    connection = apsw.Connection(str(tmp_path / "ledger" / "segment-00000001.db"))
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    desk.open()
+    stream = desk.book.hello("s1", 0)
+    context = b"GET /a HTTP/1.1\r\n"
+    events = [event(1, context=context), event(2, context=b"")]
+    desk.book.take_frame(stream, frame(1, events, [(1, 0, RECEIVED, 1), (1, 1, RECEIVED, 1)]))
+    desk.commit()
+    ((packed,),) = rows(desk.store.newest.path, "SELECT events FROM received")
+    assert [row[2] for row in msgspec.msgpack.decode(packed)] == [context, context]
+    desk.store.close()
+
+
 def _client(tmp_path: Path) -> LedgerClient:
-    """One without a ledger: what it says is kept."""
-    return LedgerClient(tmp_path / "l.sock", "stream", 0, cast(asyncio.AbstractEventLoop, None))
+    """One whose ledger is away, so that what it says is kept; it has said that it understands."""
+    client = LedgerClient(tmp_path / "l.sock", "stream", 0, cast(asyncio.AbstractEventLoop, None))
+    client._shares_context = True
+    return client
 
 
 def _said(client: LedgerClient) -> list[Event]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from proxy.core.event import BOTH, Event
-from proxy.core.owed import DELIVERED
-from proxy.ledger.protocol import Report
+from proxy.core.owed import DELIVERED, REFUSED
+from proxy.ledger.protocol import ANSWERED, HANDED, PARKED, RECEIVED, Report
 from tests.ledger.support import SECOND, Desk, counted, event, frame
 
 AGE = SECOND // 80
@@ -96,25 +96,83 @@ def test_another_stream_waits_from_where_it_is_behind(desk: Desk) -> None:
     assert on_disk(desk) == ["other-1", "id-1", "other-2"]
 
 
-def test_a_crash_in_between_loses_and_doubles_nothing(desk: Desk) -> None:
+SAID_LATER: list[list[Report]] = [
+    [(1, 1, DELIVERED, 200)],
+    [(1, 1, REFUSED, 422)],
+    [(1, 1, PARKED, 0)],
+    [(1, 1, PARKED, 0), (1, 1, DELIVERED, 200)],
+    [(1, 1, HANDED, 503)],
+    [(1, 1, RECEIVED, 0)],
+    [(1, 1, RECEIVED, 0), (1, 1, HANDED, 1)],
+    [(1, 1, RECEIVED, 0), (1, 1, DELIVERED, 0)],
+    [(1, 0, ANSWERED, 0), (1, 1, HANDED, 0)],
+]
+
+
+@pytest.mark.parametrize("said", SAID_LATER)
+def test_what_is_written_before_its_frame_is_durable_may_be_said_again(tmp_path: Path, said: list[Report]) -> None:
+    """Of an event that is on disk, behind one that is left: with a crash in between all is as without."""
+    found = []
+    for crashes in (False, True):
+        desk = Desk(tmp_path / f"ledger-{crashes}", window=5.0)
+        stream = desk.book.hello("s1", 0)
+        desk.book.take_frame(stream, frame(1, [accepted(desk, 1)], [(1, 0, DELIVERED, 200)]))
+        desk.commit()
+        frames = [frame(2, [accepted(desk, 2)]), frame(3, [accepted(desk, 3)], [*answered(3), *said])]
+        for each in frames:
+            desk.book.take_frame(stream, each)
+        assert commit(desk) == {}
+        assert on_disk(desk) == ["id-1"]
+        if crashes:
+            desk.crash()
+            desk.open()
+            stream = desk.book.hello("s1", 0)
+            assert stream.durable == 1
+            for each in frames:
+                desk.book.take_frame(stream, each)
+        desk.book.take_frame(stream, frame(4, [], answered(2)))
+        desk.commit()
+        desk.book.lost(stream)
+        desk.book.hand_over(stream)
+        desk.commit()
+        found.append((desk.states(), desk.bodies(), desk.store.balance()))
+        desk.store.close()
+    assert found[0] == found[1]
+    assert list(found[0][0]) == ["id-1", "id-2", "id-3"]
+
+
+def test_a_worker_that_comes_back_in_between_says_again_what_was_left(desk: Desk) -> None:
     stream = desk.book.hello("s1", 0)
-    frames = [
-        frame(1, [accepted(desk, 1)], answered(1)),
-        frame(2, [accepted(desk, 2)]),
-        frame(3, [accepted(desk, 3)], [*answered(3), (1, 0, DELIVERED, 200)]),
-    ]
+    frames = [frame(1, [accepted(desk, 1)], answered(1)), frame(2, [accepted(desk, 2)])]
     for each in frames:
         desk.book.take_frame(stream, each)
     assert commit(desk) == {"s1": 1}
-    desk.crash()
-    desk.open()
-    stream = desk.book.hello("s1", 0)
-    assert stream.durable == 1
-    for each in frames[1:]:
-        desk.book.take_frame(stream, each)
-    desk.book.take_frame(stream, frame(4, [], answered(2)))
+    assert desk.book.hello("s1", 0).durable == 1
+    desk.book.take_frame(stream, frames[1])
     desk.commit()
-    assert desk.states() == {f"id-{n}": ("delivered", "delivered") for n in (1, 2, 3)}
+    assert on_disk(desk) == ["id-1", "id-2"]
+    assert desk.book.counters["duplicate_frames"] == 1
+
+
+def test_a_new_segment_in_between_has_what_was_left(desk: Desk) -> None:
+    stream = desk.book.hello("s1", 0)
+    desk.book.take_frame(stream, frame(1, [accepted(desk, 1)], answered(1)))
+    desk.book.take_frame(stream, frame(2, [accepted(desk, 2)]))
+    commit(desk)
+    desk.store.roll()
+    assert commit(desk) == {"s1": 2}
+    assert [(each.first_seq, each.last_seq) for each in desk.store.segments] == [(1, 1), (2, 2)]
+
+
+def test_a_gap_would_begin_before_what_was_left(desk: Desk) -> None:
+    stream = desk.book.hello("s1", 0)
+    left = accepted(desk, 2)
+    desk.book.take_frame(stream, frame(1, [accepted(desk, 1)], answered(1)))
+    desk.book.take_frame(stream, frame(2, [left]))
+    commit(desk)
+    assert desk.store.streams()[0][4] == left.accepted_ns < desk.clock()
+    desk.commit()
+    assert desk.store.streams()[0][4] == desk.clock()
 
 
 def test_a_worker_that_is_gone_is_written_as_it_is(desk: Desk) -> None:
@@ -125,11 +183,17 @@ def test_a_worker_that_is_gone_is_written_as_it_is(desk: Desk) -> None:
     assert on_disk(desk) == ["id-1"]
 
 
-def test_what_the_ledger_is_to_deliver_is_written_at_once(desk: Desk) -> None:
+@pytest.mark.parametrize("first", [{"owed": BOTH, "handed": 2}, {"owed": BOTH, "handed": 3}, {}])
+def test_what_the_ledger_is_to_deliver_is_written_at_once(desk: Desk, first: dict[str, Any]) -> None:
+    """Also behind one that might wait, and when its worker gives it up a moment later."""
     stream = desk.book.hello("s1", 0)
-    desk.book.take_frame(stream, frame(1, [accepted(desk, 1, owed=BOTH, handed=2)]))
-    assert commit(desk) == {"s1": 1}
-    assert desk.states() == {"id-1": ("pending", "pending")}
+    desk.book.take_frame(stream, frame(1, [accepted(desk, 1)]))
+    desk.book.take_frame(stream, frame(2, [accepted(desk, 2, **first)]))
+    if not first:
+        desk.book.take_frame(stream, frame(3, [], [(2, 1, HANDED, 0)]))
+    durable = 2 if first else 3
+    assert commit(desk) == {"s1": durable}
+    assert on_disk(desk) == ["id-1", "id-2"]
 
 
 def test_what_waits_is_counted_as_memory(desk: Desk) -> None:
