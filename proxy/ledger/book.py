@@ -14,29 +14,30 @@ flight, whatever the backlog.
 
 This is the hot path of the ledger: an event that two healthy sides got costs about 3 us in here (of 7 us
 for the whole process), and its two reports take the short branch of `_take_reports`. Whatever is special
-goes through `_report`. It is one long file because it is one owner of one state: entries, streams and
+goes through `_report`. It is a long file because it is one owner of one state: entries, streams and
 what the next group writes change together, and handing them around was the larger part of the cost.
+What the next group leaves out is in `young`, how the rest becomes rows in `packing`, and what is kept
+because it may be taken back in `windows`.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
-from typing import Any, Final, Protocol
-
-import orjson
+from typing import Any, Final
 
 from proxy.core.choose import BUCKETS
 from proxy.core.dedupe import is_accepted
 from proxy.core.event import NEW, OLD
-from proxy.core.owed import DEAD, DEFERRED, DELIVERED, DISCARDED, LOST, NOT_OWED, OPEN, PENDING, REFUSED, lets_follow
+from proxy.core.owed import DEFERRED, DELIVERED, DISCARDED, LOST, NOT_OWED, OPEN, PENDING, REFUSED, lets_follow
 from proxy.core.routing import Routing
 from proxy.ledger.arbiter import Arbiter
 from proxy.ledger.backlog import Backlog
 from proxy.ledger.carry import Carry, Due
 from proxy.ledger.entry import IN_FLIGHT, NEW_ENTRY, ON_DISK, Entry, Stream
 from proxy.ledger.group import Group, StreamRow
+from proxy.ledger.observer import Observer
+from proxy.ledger.packing import pack_changed, pack_new
 from proxy.ledger.protocol import (
     ANSWERED,
     CLIENT_ID,
@@ -52,45 +53,10 @@ from proxy.ledger.protocol import (
 )
 from proxy.ledger.recall import InFlight
 from proxy.ledger.turns import Place, Turns
+from proxy.ledger.windows import MARGIN, Windows
 from proxy.ledger.young import Young
 
-_KEEPS_BODY: Final = tuple(state in OPEN or state == DEAD for state in range(16))
-_MARGIN: Final = 1_000_000_000
-"""Nanoseconds for which what may be taken back is kept on disk beyond its window."""
-MOST_RECENT: Final = 200_000
-MOST_BYTES: Final = 128 * 2**20
-"""Entries kept because they may be taken back, some 1 KB each, and bytes of their contexts and bodies. More shorten
-windows.
-"""
 _SETTLING: Final = frozenset({DELIVERED, REFUSED, DISCARDED, LOST})
-
-
-class Observer(Protocol):
-    """Who delivers what the ledger holds: the replayer."""
-
-    def has_more(self, route: str, side: int) -> None:
-        """Rows after all earlier ones are on disk to be delivered."""
-
-    def handed(self, route: str, side: int, seq: int, key: str) -> None:
-        """This row, on disk already, is to be delivered now."""
-
-    def parked(self, route: str, side: int, seq: int, key: str) -> None:
-        """This row is its worker's, but what comes after it waits for it."""
-
-    def settled(self, route: str, side: int, seq: int, key: str) -> None:
-        """This side is settled, by whomever: do not deliver it."""
-
-    def released(self, route: str, side: int, seq: int, key: str) -> None:
-        """This side waited for its authority's 2xx, which came."""
-
-    def answered(self, route: str, side: int, n: int) -> None:
-        """So many live events were delivered to this side, or refused by it, by their workers."""
-
-    def is_reading(self) -> bool:
-        """Is anything being read from disk? Else nobody needs to hear who has left."""
-
-    def left(self, route: str, side: int, seq: int) -> None:
-        """This side is settled on disk; the book forgets it now. What was read of it before is stale."""
 
 
 class Book:
@@ -104,11 +70,7 @@ class Book:
         self, backlog: Backlog, observer: Observer, *, next_seq: int, retain_bodies: bool = False,
         arbiter: Arbiter | None = None, windows: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
-        self._windows = windows or {}
-        self.longest_window = max(self._windows.values(), default=0)
-        self._recent: dict[str, deque[Entry]] = {route: deque() for route in self._windows}
-        """Entries on disk that may be taken back, by route, in the order in which their windows end."""
-        self._recent_count = self._recent_bytes = 0
+        self.windows = Windows(windows or {})
         self._now_ns = 0
         self.backlog = backlog
         self.observer = observer
@@ -167,7 +129,7 @@ class Book:
         """
         self._now_ns = now_ns
         for row in rows:
-            stream, window = self.by_id.get(row["stream"]), self._windows.get(row["route"], 0)
+            stream, window = self.by_id.get(row["stream"]), self.windows.lengths.get(row["route"], 0)
             if stream is None or stream.closed or not window:
                 continue
             entry = self.on_disk.get(row["seq"]) or self._restore_entry(row)
@@ -182,7 +144,7 @@ class Book:
                 self._begin_window(entry)
 
     def _restore_entry(self, row: Mapping[str, Any]) -> Entry:
-        window = self._windows.get(row["route"], 0)
+        window = self.windows.lengths.get(row["route"], 0)
         context, body = (row["context"], row["body"]) if window else (b"", b"")
         entry = Entry(
             (
@@ -341,7 +303,7 @@ class Book:
         live = stream.live
         stream_id = stream.id
         size = 0
-        new, windows = self._new, self._windows
+        new, windows = self._new, self.windows.lengths
         context = b""
         for row in events:
             entry = Entry(row, seq, stream_id)
@@ -750,9 +712,9 @@ class Book:
         self._now_ns = now_ns
         self._is_reading = self.observer.is_reading()
         group = Group(self.group_number, retain_bodies=self._retain_bodies, now_ns=now_ns)
-        group.received_until_ns = now_ns - self.longest_window - 2 * _MARGIN
-        if self._recent_count:
-            self._end_windows(now_ns)
+        group.received_until_ns = now_ns - self.windows.longest - 2 * MARGIN
+        for entry in self.windows.ended(now_ns):
+            self._end_window(entry)
         may_wait = young_ns and not self._halves and not self._promises
         left: list[Entry] = []
         if may_wait:
@@ -760,10 +722,11 @@ class Book:
         else:
             self._young.leave_nothing()
         if self._new:
-            self._pack_new(group)
+            pack_new(group, self._new, self.on_disk)
         self._new = left
         if self._dirty:
-            self._pack_dirty(group)
+            pack_changed(group, self._dirty, self.on_disk)
+            self._dirty = []
         for side in (0, 1):
             if self._sides[side]:
                 group.sides[side].extend((seq, *row, None, None, None) for seq, row in self._sides[side].items())
@@ -778,76 +741,6 @@ class Book:
         group.halves, self._halves = self._halves, 0
         self.uncommitted_bytes = sum([_bytes_of(entry) for entry in left])
         return group
-
-    def _pack_new(self, group: Group) -> None:
-        receipts, bodies, states = group.receipts, group.bodies, group.states
-        retain = self._retain_bodies
-        on_disk = self.on_disk
-        alike: tuple[str, int, int] = ("", 0, 0)  # most follow one of their kind, so these are counted together
-        run = 0
-        for e in self._new:
-            old, new, body, context = e.old_state, e.new_state, e.body, e.context
-            # SHA-256, cut to 128 bits: whoever compares digests later must not be fooled by a client that
-            # makes collisions, and for a body of 290 bytes it costs 0.3 us more than XXH3.
-            receipts += (
-                e.seq, e.stream, e.n, e.id, e.route, e.key, e.bucket, e.epoch, e.authority, e.after_authority,
-                e.transport, e.accepted_ns, e.event_time,
-                orjson.dumps(e.identities).decode() if e.identities else "",
-                context[: context.find(b"\r\n")].decode("latin-1"), sha256(body).digest()[:16], len(body), e.client_id,
-                e.owed, e.held, old, e.old_status, e.old_attempts, new, e.new_status, e.new_attempts,
-            )  # fmt: skip
-            if old == alike[1] and new == alike[2] and e.route == alike[0]:
-                run += 1
-            else:
-                states[alike] += run
-                alike, run = (e.route, old, new), 1
-            e.stage = IN_FLIGHT
-            e.special = True
-            if retain or _KEEPS_BODY[old] or _KEEPS_BODY[new]:
-                bodies += (e.seq, context, body)
-                e.has_body = True
-                e.changed = 0
-                on_disk[e.seq] = e
-            if e.received:
-                group.received.append((e.seq, e.received, context, body))
-            e.on_disk = old * 16 + new
-        states[alike] += run
-        del states["", 0, 0]
-        group.entries = self._new
-        group.last_seq = group.entries[-1].seq
-        group.newest_ns = group.entries[-1].accepted_ns
-
-    def _pack_dirty(self, group: Group) -> None:
-        for e in self._dirty:
-            e.dirty = False
-            if _KEEPS_BODY[e.old_state] or _KEEPS_BODY[e.new_state]:
-                group.needed.add(e.seq)
-                if not e.has_body:
-                    # Settled when it was written, and owed to another side while that was under way, or taken back.
-                    group.bodies_again.append((e.seq, e.context, e.body))
-                    e.has_body = True
-                    self.on_disk[e.seq] = e
-            elif e.window and not self._retain_bodies:
-                e.has_body = False  # it goes with this
-            if e.received:
-                group.received.append((e.seq, e.received, e.context, e.body))
-            held = (e.held, e.authority, e.owed)
-            if not e.changed:
-                group.held.append((e.seq, *held))
-            if e.changed & 1:
-                before = e.on_disk >> 4
-                if before != e.old_state == PENDING:
-                    group.opened.append((e, OLD))
-                group.sides[0].append((e.seq, e.route, before, e.old_state, e.old_status, e.old_attempts, *held))
-            if e.changed & 2:
-                before = e.on_disk & 15
-                if before != e.new_state == PENDING:
-                    group.opened.append((e, NEW))
-                group.sides[1].append((e.seq, e.route, before, e.new_state, e.new_status, e.new_attempts, *held))
-            e.changed = 0
-            e.on_disk = e.old_state * 16 + e.new_state
-        group.entries = group.entries + self._dirty
-        self._dirty = []
 
     def committed(self, group: Group) -> list[Stream]:
         """The group is durable: forget what is settled; the streams whose durable number went up."""
@@ -891,29 +784,12 @@ class Book:
     def _begin_window(self, entry: Entry) -> None:
         """It is settled on disk; until its window is over a side may be taken back."""
         self.on_disk[entry.seq] = entry
-        if entry.until:
-            return
-        # A worker that sees a connection lost at the very end has a moment to say so.
-        entry.until = self._now_ns + entry.window + _MARGIN
-        recent = self._recent[entry.route]
-        recent.append(entry)
-        self._recent_count += 1
-        entry.kept_bytes = len(entry.body) + len(entry.context)
-        self._recent_bytes += entry.kept_bytes
-        while self._recent_count > MOST_RECENT or self._recent_bytes > MOST_BYTES:
-            self.counters["windows_cut"] += 1
-            self._end_first(recent if recent else next(each for each in self._recent.values() if each))
-
-    def _end_windows(self, now_ns: int) -> None:
-        for recent in self._recent.values():
-            while recent and recent[0].until <= now_ns:
-                self._end_first(recent)
-
-    def _end_first(self, recent: deque[Entry]) -> None:
-        entry = recent.popleft()
-        self._recent_count -= 1
-        self._recent_bytes -= entry.kept_bytes
-        self._end_window(entry)
+        windows = self.windows
+        windows.begin(entry, self._now_ns)
+        if windows.is_full:
+            for other in windows.cut(entry.route):
+                self.counters["windows_cut"] += 1
+                self._end_window(other)
 
     def _end_window(self, entry: Entry) -> None:
         """Nothing of it will be taken back any more."""

@@ -156,8 +156,8 @@ class Keeper:
             log.error("events are owed to a route that is not configured any more", extra={"route": route, "events": n})
         self.book.turns.hold()
         self.book.restore(self._store.streams(), self._store.last_stream_id, self._store.held_rows())
-        if self.book.longest_window:
-            self.book.restore_received(self._store.received_rows(self.book.longest_window), self._now_ns())
+        if self.book.windows.longest:
+            self.book.restore_received(self._store.received_rows(self.book.windows.longest), self._now_ns())
         if self._arbiter is not None:
             self.book.restore_claims(self._arbiter, in_flight(self._store.segments, self._arbiter.routes))
         for route, side, bucket, _ in self._store.deferred_by_bucket():

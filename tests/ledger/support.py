@@ -163,7 +163,7 @@ class Desk:
             self.backlog.enter(route, side, at, n)
         self.book.restore(self.store.streams(), self.store.last_stream_id, self.store.held_rows())
         if self._windows:
-            self.book.restore_received(self.store.received_rows(self.book.longest_window), self.clock())
+            self.book.restore_received(self.store.received_rows(self.book.windows.longest), self.clock())
         # At `complete` all that is deferred stays so.
         self.book.turn(Routing(1, {ROUTE: Dials(100.0)}))
 

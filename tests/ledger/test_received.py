@@ -229,7 +229,7 @@ def test_without_a_window_received_is_delivered(tmp_path: Path) -> None:
 
 @pytest.mark.plain
 def test_the_number_of_entries_that_are_kept_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.ledger.book.MOST_RECENT", 3)
+    monkeypatch.setattr("proxy.ledger.windows.MOST", 3)
     stream = desk.book.hello("s1", 0)
     reports: list[Report] = [(n, side, RECEIVED, 0) for n in range(1, 6) for side in (0, 1)]
     desk.book.take_frame(stream, frame(1, [event(n) for n in range(1, 6)], reports))
@@ -241,7 +241,7 @@ def test_the_number_of_entries_that_are_kept_is_bounded(desk: Desk, monkeypatch:
 @pytest.mark.plain
 def test_the_bytes_that_are_kept_are_bounded_with_their_contexts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A session's context has its prologue, and may be much longer than its messages."""
-    monkeypatch.setattr("proxy.ledger.book.MOST_BYTES", 4 * 60_000)
+    monkeypatch.setattr("proxy.ledger.windows.MOST_BYTES", 4 * 60_000)
     stream = desk.book.hello("s1", 0)
     reports: list[Report] = [(n, side, RECEIVED, 0) for n in range(1, 6) for side in (0, 1)]
     events = [event(n, context=b"x" * 60_000) for n in range(1, 6)]
