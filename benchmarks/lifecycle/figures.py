@@ -28,10 +28,10 @@ class Seen(NamedTuple):
     """A run of switches of one kind under load.
 
     events: accepted; asked, answered: events per second; errors: by kind, for a person; refused: connections that were
-    not taken; broken: requests that were not answered with 2xx for another reason; closed: sessions that ended before
-    their client ended them; excused: connections of processes that were killed, which may end; lost, misordered: of
-    events, over both stores; normal, switching: p99 (seconds) of answers outside of switches and meanwhile; told_to_go:
-    those of `closed` that were closed with 1001; exits: seconds that each drain took to its end.
+    not taken, and answers that were not 2xx; broken: requests and handshakes without an answer; closed: sessions that
+    ended before their client ended them; excused: connections of processes that were killed, which may end; lost,
+    misordered: of events, over both stores; normal, switching: p99 (seconds) of answers outside of switches and
+    meanwhile; told_to_go: those of `closed` that were closed with 1001; exits: seconds that each drain took to its end.
     """
 
     spans: list[Span]

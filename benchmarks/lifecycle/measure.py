@@ -48,14 +48,15 @@ async def measure(
         await opened.drained(record.accepted)
         found = [compare(record, backend.stored()) for backend in (opened.old, opened.new)]
         outside, inside = split(record.promises, spans)
+        refused = record.failures[REFUSED] + record.refusals
         return Seen(
             spans=spans,
             events=record.accepted,
             asked=traffic.requests + traffic.messages,
             answered=_rate(record, began),
             errors=record.errors_text(),
-            refused=record.failures[REFUSED],
-            broken=record.client_errors - record.failures[REFUSED] - record.closed,
+            refused=refused,
+            broken=record.client_errors - refused - record.closed,
             closed=record.closed,
             excused=excused,
             lost=sum(len(each.lost) + len(each.different) + len(each.unknown) for each in found),

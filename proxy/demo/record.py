@@ -34,10 +34,10 @@ class Record:
     """What a client knows.
 
     promises: in the order in which they were made; digests: XXH64 of the body by id, of everything
-    sent; statuses: answers by status; failures: missing answers by kind (`proxy.load.wire.FAILURES`), and
-    sessions that were not opened or were closed; retry_after: how many 503 said when to come back; reopened:
-    requests that met a connection which the peer had just closed for idleness, and went out again at once;
-    closed: sessions that ended before their client ended them.
+    sent; statuses: answers by status, also to handshakes that opened no session; failures: missing
+    answers by kind (`proxy.load.wire.FAILURES`), and sessions that were closed; retry_after: how
+    many 503 said when to come back; reopened: requests that met a connection which the peer had just
+    closed for idleness, and went out again at once; closed: sessions that ended before their client ended them.
     """
 
     promises: list[Promise] = field(default_factory=list)
@@ -56,7 +56,12 @@ class Record:
     @property
     def client_errors(self) -> int:
         """Answers that were not 2xx, requests without an answer, sessions that were not opened or were closed."""
-        return sum(self.failures.values()) + sum(n for status, n in self.statuses.items() if not 200 <= status < 300)
+        return sum(self.failures.values()) + self.refusals
+
+    @property
+    def refusals(self) -> int:
+        """Answers that were not 2xx, of requests and of handshakes."""
+        return sum(n for status, n in self.statuses.items() if not 200 <= status < 300)
 
     def accepted_ids(self) -> set[str]:
         """Every id that was promised."""

@@ -15,7 +15,7 @@ from collections import deque
 from typing import NamedTuple
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from config.units import Address
 from proxy.demo.backends import STREAM_PATH
@@ -23,7 +23,7 @@ from proxy.demo.record import Promise, Record
 from proxy.demo.store import digest_of
 from proxy.load.requests import LOAD_HEADER, Messages
 from proxy.load.target import plain
-from proxy.load.wire import REFUSED, TIMEOUT
+from proxy.load.wire import ENDED, GARBLED, REFUSED, RESET, TIMEOUT
 
 _LATE = 1.0  # as of the load over HTTP
 _OPEN_AGAIN = 0.1
@@ -104,8 +104,10 @@ class Sessions:
                     close_timeout=self._timeout,
                     proxy=None,
                 )
-            except (OSError, InvalidHandshake):  # TimeoutError is an OSError
-                self.record.failures[REFUSED] += 1
+            except InvalidStatus as answer:
+                self.record.statuses[answer.response.status_code] += 1
+            except (OSError, InvalidHandshake) as error:
+                self.record.failures[_kind_of(error)] += 1
             else:
                 await self._use(client, session)
             if not self._is_stopping:
@@ -155,6 +157,17 @@ class Sessions:
         while waiting and waiting[0].at <= last.at:
             id, key, at = waiting.popleft()
             self.record.promises.append(Promise(id, key, "", 0, at, now, is_message=True))
+
+
+def _kind_of(error: OSError | InvalidHandshake) -> str:
+    """Why there is no session: as `proxy.load.wire.FAILURES` has it."""
+    if isinstance(error, TimeoutError):
+        return TIMEOUT
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return RESET
+    if isinstance(error, OSError):
+        return REFUSED
+    return ENDED if isinstance(error.__cause__, EOFError) else GARBLED
 
 
 async def _hear(client: ClientConnection) -> None:

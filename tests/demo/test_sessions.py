@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
+from config.units import Address
 from proxy.demo.comparison import compare
 from proxy.demo.load import wait_until
 from proxy.demo.record import Record
@@ -67,6 +69,36 @@ async def test_sessions_that_cannot_be_opened_are_counted(toy: ToyBackend) -> No
     record = await sessions.stop()
     assert record.client_errors == record.failures["refused"]
     assert record.closed == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "kind"),
+    [
+        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", 503, ""),
+        (b"", 0, "ended"),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", 0, "garbled"),
+    ],
+)
+async def test_a_session_that_is_not_opened_is_told_from_one_that_is_refused(
+    answer: bytes, status: int, kind: str
+) -> None:
+    """What takes no connections is another thing than what ends while it answers, as a worker that is killed does."""
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(meet, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    sessions = Sessions(Address(host, port), rate=400, sessions=1)
+    sessions.start()
+    await wait_until(lambda: sessions.record.client_errors >= 2, 20, "two attempts")
+    record = await sessions.stop()
+    assert record.refusals == (record.client_errors if status else 0)
+    assert set(record.statuses) == ({status} if status else set())
+    assert set(record.failures) == ({kind} if kind else set())
+    server.close()
 
 
 async def test_a_missing_pong_is_no_promise(toy: ToyBackend) -> None:
