@@ -123,9 +123,9 @@ class Upstream:
         self._short_until = 0.0
         """No connection is opened before that: there were no descriptors."""
         self.shortages = 0
+        """Connections that were not opened for that."""
         self.cut_rests = 0
         """Requests that it said yes to and never took the rest of."""
-        """Connections that were not opened for that."""
 
     def is_ready(self, now: float, is_for_load: bool) -> bool:
         """May a live event be sent? While the breaker is open, one trial per reset time.

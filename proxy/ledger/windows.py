@@ -52,7 +52,7 @@ class Windows:
     def cut(self, route: str) -> list[Entry]:
         """Those that there is no room for, taken out: this route's own, first."""
         found: list[Entry] = []
-        while self._count > MOST or self._bytes > MOST_BYTES:
+        while self.is_full:
             kept = self._kept[route] or next(each for each in self._kept.values() if each)
             found.append(self._take_out(kept))
         return found

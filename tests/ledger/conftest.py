@@ -1,4 +1,4 @@
-"""Fixtures: a directory that is short enough for sockets, and ledgers in it."""
+"""Fixtures: a book on a store; a directory that is short enough for sockets, and ledgers in it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.ledger.support import Ledgers, settings_for, short_directory
+from tests.ledger.support import Desk, Ledgers, counted, settings_for, short_directory
 
 
 @pytest.fixture
 def short(request: pytest.FixtureRequest) -> Iterator[Path]:
     with short_directory() as directory:
         yield directory
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path / "ledger")
+    yield desk
+    assert desk.store.balance() == counted(desk.store), "the balance is not what the rows say"
+    desk.store.close()
 
 
 @pytest_asyncio.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,18 +11,10 @@ from proxy.core.event import UNFIT_STATUS
 from proxy.core.owed import DEAD, DELIVERED, DISCARDED, LOST, PENDING, REFUSED
 from proxy.ledger.protocol import ANSWERED, HANDED, OWED, PARKED, UNANSWERED
 from proxy.ledger.reader import Reader
-from tests.ledger.support import ROUTE, Desk, bucket, counted, event, frame, rows
+from tests.ledger.support import ROUTE, Desk, bucket, event, frame, rows
 
 OLD_K = (0, 0, bucket("k"))
 NEW_K = (0, 1, bucket("k"))
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path / "ledger")
-    yield desk
-    assert desk.store.balance() == counted(desk.store), "the balance is not what the rows say"
-    desk.store.close()
 
 
 def test_a_healthy_event_is_written_once_and_settled_without_its_body(desk: Desk) -> None:

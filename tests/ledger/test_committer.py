@@ -51,6 +51,17 @@ class Bench:
         """What is said next has just been accepted."""
         self.accepted_ns = self.desk.clock()
 
+    def hold_commits(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+        """Each of them waits for this."""
+        gate, real = threading.Event(), self.desk.store.commit
+
+        def slow(group: Any) -> None:
+            assert gate.wait(20)
+            real(group)
+
+        monkeypatch.setattr(self.desk.store, "commit", slow)
+        return gate
+
     def fail(self, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> Callable[[], int]:
         """Let the next commits raise; how many are left to be raised."""
         left, real = list(errors), self.desk.store.commit
@@ -114,13 +125,7 @@ async def test_what_was_left_is_written_without_further_news(bench: Bench, monke
 
 
 async def test_who_asks_during_a_commit_waits_for_what_it_left(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, real = threading.Event(), bench.desk.store.commit
-
-    def slow(group: Any) -> None:
-        assert gate.wait(20)
-        real(group)
-
-    monkeypatch.setattr(bench.desk.store, "commit", slow)
+    gate = bench.hold_commits(monkeypatch)
     monkeypatch.setattr(bench.committer, "_interval", 0.01)
     bench.leave_the_next()
     bench.say(urgent=False)
@@ -132,13 +137,7 @@ async def test_who_asks_during_a_commit_waits_for_what_it_left(bench: Bench, mon
 
 
 async def test_what_comes_during_a_commit_goes_out_with_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, real = threading.Event(), bench.desk.store.commit
-
-    def slow(group: Any) -> None:
-        assert gate.wait(20)
-        real(group)
-
-    monkeypatch.setattr(bench.desk.store, "commit", slow)
+    gate = bench.hold_commits(monkeypatch)
     bench.say(urgent=True)
     await asyncio.sleep(0)
     await until(lambda: not bench.desk.book.has_changes(), "the first is being written")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,9 @@ import pytest
 from proxy.core.event import BOTH, Event
 from proxy.core.owed import DELIVERED, REFUSED
 from proxy.ledger.protocol import ANSWERED, HANDED, PARKED, RECEIVED, Report
-from tests.ledger.support import SECOND, Desk, counted, event, frame
+from tests.ledger.support import SECOND, Desk, event, frame
 
 AGE = SECOND // 80
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path / "ledger")
-    yield desk
-    assert desk.store.balance() == counted(desk.store), "the balance is not what the rows say"
-    desk.store.close()
 
 
 def accepted(desk: Desk, n: int, *, ago: float = 0.001, **changes: Any) -> Event:
