@@ -83,22 +83,23 @@ def start(one: StartResult) -> Part:
 def idle(one: IdleResult) -> Part:
     """Sessions in which nothing happens."""
     name = f"{one.sessions} idle sessions"
-    per_session, bound = one.bytes_per_session, one.p99_without + IDLE_LATENCY_BOUND
+    per_session, bound = one.bytes_per_session, one.others.p99 + IDLE_LATENCY_BOUND
     targets = [
         _memory(f"{name}: memory of each", per_session, IDLE_BOUND),
         Target(
             f"{name}: p99 of requests beside them",
-            f"{ms(one.p99_with)}, {one.failed} failed",
+            f"{ms(one.beside.p99)}, {one.failed} failed",
             f"≤ {ms(bound)}, 0",
-            one.p99_with <= bound and not one.failed,
+            one.beside.p99 <= bound and not one.failed,
         ),
     ]
     rows = [
-        ["0", ms(one.p50_without), ms(one.p99_without), mib(one.rss_without)],
-        [str(one.sessions), ms(one.p50_with), ms(one.p99_with), mib(one.rss_with)],
+        ["nothing", ms(one.alone.p50), ms(one.alone.p99), mib(one.rss_without)],
+        ["as many connections that are not the proxy's", ms(one.others.p50), ms(one.others.p99), ""],
+        [f"{one.sessions} sessions", ms(one.beside.p50), ms(one.beside.p99), mib(one.rss_with)],
     ]
-    title = f"{name}, {one.rate:.0f} requests/s beside them, {one.rounds} rounds"
-    return Part(one._asdict(), [Table(title, ["sessions", "p50", "p99", "memory"], rows)], targets)
+    title = f"{one.rate:.0f} requests/s and {name}, {one.rounds} rounds"
+    return Part(one._asdict(), [Table(title, ["beside them", "p50", "p99", "memory"], rows)], targets)
 
 
 def clients(found: Sequence[ClientsResult]) -> Part:

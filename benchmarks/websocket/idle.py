@@ -1,7 +1,10 @@
 """Many sessions in which nothing happens: what memory do they take, and do requests beside them feel it?
 
-requests at a fixed rate   ->   the sessions are opened      ->   the same rate   ->   they end; and again
-    p99, memory                                                   p99, memory
+requests at a fixed rate:   alone   ->   beside as many connections   ->   beside the sessions   ->   and again
+                                         that are not the proxy's
+
+Connections cost the kernel, and whatever looks over all of a machine's sockets now and then (an exporter, an agent), no
+matter whose they are. So what the proxy's own do to requests shows beside the same number of others.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,33 +22,106 @@ import uvloop
 from benchmarks import load
 from benchmarks.peers import Proxy
 from benchmarks.processes import BenchmarkFailed, rss_bytes, wait_until
-from benchmarks.websocket.stand import SessionBackend, clients
+from benchmarks.websocket.stand import Clients, SessionBackend, clients
 
 RATE: Final = 2_000.0
 """Requests per second beside them: a tenth of what a core can do, so that p99 is not about queues."""
+_PER_SESSION: Final = 3
+"""Connections: the client's, and one to each backend."""
 _OPEN_TIMEOUT: Final = 120.0
 _REST: Final = 2.0
-"""Seconds after the sessions were opened, or have ended, in which nothing is measured."""
+"""Seconds after connections were opened, or have ended, in which nothing is measured."""
+
+
+class Latency(NamedTuple):
+    """Latencies of requests in seconds, medians of the rounds; failed: requests, of all rounds."""
+
+    p50: float
+    p99: float
+    failed: int
+
+    @classmethod
+    def of(cls, parts: list[load.LoadResult]) -> Latency:
+        """Of one load per round."""
+        p50, p99 = (statistics.median(part.quantile(share) for part in parts) for share in (0.5, 0.99))
+        return cls(p50, p99, sum(len(part.failed) for part in parts))
 
 
 class IdleResult(NamedTuple):
-    """Latencies of requests in seconds, medians of the rounds; rss: bytes of all processes, in the first round."""
+    """What was seen. rss: bytes of all processes, in the first round; others: beside connections of others."""
 
     sessions: int
     rate: float
     rounds: int
-    p50_without: float
-    p99_without: float
-    p50_with: float
-    p99_with: float
+    alone: Latency
+    others: Latency
+    beside: Latency
     rss_without: int
     rss_with: int
-    failed: int
 
     @property
     def bytes_per_session(self) -> float:
         """Resident memory of all processes that a session takes."""
         return (self.rss_with - self.rss_without) / self.sessions
+
+    @property
+    def failed(self) -> int:
+        """Requests."""
+        return self.alone.failed + self.others.failed + self.beside.failed
+
+
+class _Stand(NamedTuple):
+    """What stands around the proxy; each clients' process is on `core` and has its log in `directory`."""
+
+    proxy: Proxy
+    backends: tuple[SessionBackend, SessionBackend]
+    core: int
+    directory: Path
+
+    @contextmanager
+    def sessions(self, count: int, number: int) -> Iterator[None]:
+        """So many through the proxy, as long as this lasts; number: of the round."""
+        with self._open({self.proxy.port: count}, f"sessions{number}"):
+            self._wait_for((count, count))
+            time.sleep(_REST)
+            yield
+            if min(backend.sessions() for backend in self.backends) < count:
+                raise BenchmarkFailed(f"{self.proxy.name} did not keep {count} sessions open")
+        self._rest()
+
+    @contextmanager
+    def others(self, count: int, number: int) -> Iterator[None]:
+        """So many connections past the proxy, half of them to each backend."""
+        halves = (count // 2, count - count // 2)
+        ports = (backend.port for backend in self.backends)
+        with self._open(dict(zip(ports, halves, strict=True)), f"others{number}"):
+            self._wait_for(halves)
+            time.sleep(_REST)
+            yield
+        self._rest()
+
+    @contextmanager
+    def _open(self, counts: dict[int, int], name: str) -> Iterator[None]:
+        with ExitStack() as stack:
+            waiting: list[Clients] = []
+            for port, count in counts.items():
+                log = self.directory / f"{name}-{port}.log"
+                waiting.append(stack.enter_context(clients(port, "--connections", count, core=self.core, log=log)))
+            for one in waiting:
+                one.wait(_OPEN_TIMEOUT)
+            yield
+            if not all(one.is_done() for one in waiting):
+                raise BenchmarkFailed(f"the clients of {name} did not stay")
+
+    def _rest(self) -> None:
+        self._wait_for((0, 0))
+        time.sleep(_REST)
+
+    def _wait_for(self, counts: tuple[int, int]) -> None:
+        def are_there() -> bool:
+            return tuple(backend.sessions() for backend in self.backends) == counts
+
+        wait_until(are_there, f"{counts} sessions at the backends", timeout=60)
 
 
 def run(
@@ -58,46 +136,20 @@ def run(
     directory: Path,
 ) -> IdleResult:
     """Play the story above so many times, with `seconds` of load in each part."""
-    pids = proxy.started.pids()
+    stand, pids = _Stand(proxy, (old, new), core, directory), proxy.started.pids()
     _load(proxy, seconds)  # for warmth
-    without, beside, rss = [], [], []
+    alone, others, beside, rss = [], [], [], []
     for number in range(rounds):
         rss.append(rss_bytes(pids))
-        without.append(_load(proxy, seconds))
-        log = directory / f"clients{number}.log"
-        with clients(proxy.port, "--connections", sessions, core=core, log=log) as waiting:
-            done = waiting.wait(_OPEN_TIMEOUT)
-            _wait_for_sessions((old, new), done.sessions)
-            time.sleep(_REST)
+        alone.append(_load(proxy, seconds))
+        with stand.others(_PER_SESSION * sessions, number):
+            others.append(_load(proxy, seconds))
+        with stand.sessions(sessions, number):
             rss.append(rss_bytes(pids))
             beside.append(_load(proxy, seconds))
-            if not waiting.is_done() or min(old.sessions(), new.sessions()) < sessions:
-                raise BenchmarkFailed(f"{proxy.name} did not keep {sessions} sessions open")
-        _wait_for_sessions((old, new), 0)
-        time.sleep(_REST)
-
-    def median(parts: list[load.LoadResult], share: float) -> float:
-        return statistics.median(part.quantile(share) for part in parts)
-
     return IdleResult(
-        sessions,
-        RATE,
-        rounds,
-        median(without, 0.5),
-        median(without, 0.99),
-        median(beside, 0.5),
-        median(beside, 0.99),
-        rss[0],
-        rss[1],
-        failed=sum(len(part.failed) for part in without + beside),
-    )
-
-
-def _wait_for_sessions(backends: tuple[SessionBackend, SessionBackend], count: int) -> None:
-    def are_there() -> bool:
-        return all(backend.sessions() == count for backend in backends)
-
-    wait_until(are_there, f"{count} sessions at both backends", timeout=60)
+        sessions, RATE, rounds, Latency.of(alone), Latency.of(others), Latency.of(beside), rss_without=rss[0], rss_with=rss[1]
+    )  # fmt: skip
 
 
 def _load(proxy: Proxy, seconds: float) -> load.LoadResult:

@@ -14,7 +14,7 @@ from benchmarks.peers import DUAL, NGINX_MIRROR
 from benchmarks.replay import ReplayResult
 from benchmarks.report import KIB, MIB, Part
 from benchmarks.stalled import StalledResult
-from benchmarks.websocket.idle import IdleResult
+from benchmarks.websocket.idle import IdleResult, Latency
 
 
 def met(part: Part) -> list[bool]:
@@ -44,7 +44,8 @@ def test_a_copy_that_is_away(result: StalledResult, expected: list[bool]) -> Non
 
 def idle(**changes: object) -> IdleResult:
     memory = (200 * MIB, 200 * MIB + 12 * KIB * 5000)
-    good = IdleResult(5000, 2000.0, 5, 0.001, 0.003, 0.001, 0.004, *memory, failed=0)
+    alone, others, beside = (Latency(0.001, p99, failed=0) for p99 in (0.002, 0.003, 0.004))
+    good = IdleResult(5000, 2000.0, 5, alone, others, beside, *memory)
     return good._replace(**changes)  # type: ignore[arg-type]
 
 
@@ -53,8 +54,9 @@ def idle(**changes: object) -> IdleResult:
     [
         (idle(), [True, True]),
         (idle(rss_with=200 * MIB + 12 * KIB * 5000 + 1), [False, True]),
-        (idle(p99_with=0.0041), [True, False]),
-        (idle(failed=1), [True, False]),
+        (idle(beside=Latency(0.001, 0.0041, failed=0)), [True, False]),
+        (idle(others=Latency(0.001, 0.0029, failed=0)), [True, False]),
+        (idle(alone=Latency(0.001, 0.003, failed=1)), [True, False]),
     ],
 )
 def test_idle_sessions(result: IdleResult, expected: list[bool]) -> None:
