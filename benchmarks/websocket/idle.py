@@ -147,9 +147,8 @@ def run(
         with stand.sessions(sessions, number):
             rss.append(rss_bytes(pids))
             beside.append(_load(proxy, seconds))
-    return IdleResult(
-        sessions, RATE, rounds, Latency.of(alone), Latency.of(others), Latency.of(beside), rss_without=rss[0], rss_with=rss[1]
-    )  # fmt: skip
+    latencies = Latency.of(alone), Latency.of(others), Latency.of(beside)
+    return IdleResult(sessions, RATE, rounds, *latencies, rss_without=rss[0], rss_with=rss[1])
 
 
 def _load(proxy: Proxy, seconds: float) -> load.LoadResult:
