@@ -131,12 +131,14 @@ def quantile(values: Sequence[float], share: float) -> float:
 def split(promises: Iterable[Promise], spans: Sequence[Span]) -> tuple[list[float], list[float]]:
     """Seconds until the answer, of events outside of all spans and of those that were on their way during one.
 
-    spans: in order, none within another.
+    spans: in order, none within another. What a client had to send twice is no answer's time, but an error, and counted.
     """
     begins, ends = [span.began for span in spans], [span.ended for span in spans]
     outside: list[float] = []
     inside: list[float] = []
     for promise in promises:
+        if promise.is_retried:
+            continue
         # Spans that had ended when it was sent, and those that had begun when it was answered.
         is_inside = bisect_left(ends, promise.sent) < bisect_right(begins, promise.answered)
         (inside if is_inside else outside).append(promise.answered - promise.sent)

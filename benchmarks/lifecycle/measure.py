@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from benchmarks.lifecycle.figures import Seen, Span, quantile, split
 from benchmarks.lifecycle.held import HeldInstance
 from benchmarks.lifecycle.switches import Switch, timed
+from benchmarks.live.backend import Backend
 from benchmarks.live.client import MESSAGES, REQUESTS, Client
 from benchmarks.live.stand import NEVER_REVERT, Stand, stand
 from benchmarks.processes import BenchmarkFailed
@@ -42,7 +43,7 @@ async def measure(
 ) -> Seen:
     """Raises BenchmarkFailed, or what else made it impossible to measure."""
     both = {"stage": "dualwrite", "trigger": NEVER_REVERT}
-    async with stand(has_sessions=True, instance=instance, **both) as opened:
+    async with stand(Backend, has_sessions=True, instance=instance, **both) as opened:
         spans: list[Span] = []
         began, excused, record = await _load(opened, traffic, switch, times, spans)
         await opened.drained(record.accepted)
@@ -69,7 +70,7 @@ async def measure(
 
 
 async def _load(
-    opened: Stand, traffic: Traffic, switch: Switch, times: int, spans: list[Span]
+    opened: Stand[Backend], traffic: Traffic, switch: Switch, times: int, spans: list[Span]
 ) -> tuple[float, int, Record]:
     """When everything was open, the connections that may have ended, and what both clients know."""
     address, directory = opened.instance.address, opened.directory

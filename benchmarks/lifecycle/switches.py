@@ -13,11 +13,12 @@ from typing import Any, Final
 import yaml
 
 from benchmarks.lifecycle.figures import Span
+from benchmarks.live.backend import Backend
 from benchmarks.live.stand import Stand
 from benchmarks.processes import BenchmarkFailed
 from proxy.demo.admin import AdminDownError, Status, WorkerStatus
 
-Switch = Callable[[Stand, int], Awaitable[int]]
+Switch = Callable[[Stand[Backend], int], Awaitable[int]]
 """Does it for the n-th time; how many connections it may end."""
 
 _SECONDS: Final = 60.0
@@ -26,7 +27,7 @@ _MORE: Final = 1
 """Workers that come and go."""
 
 
-async def reload(stand: Stand, number: int) -> int:
+async def reload(stand: Stand[Backend], number: int) -> int:
     """Another value of a live setting in the file, and the command."""
     document = _document(stand)
     document["routes"][0]["trigger"] = document["routes"][0]["trigger"] | {"mismatch_samples": 1000 + number}
@@ -35,14 +36,14 @@ async def reload(stand: Stand, number: int) -> int:
     return 0
 
 
-async def upgrade(stand: Stand, number: int) -> int:
+async def upgrade(stand: Stand[Backend], number: int) -> int:
     """The same code again: whatever it is, all processes are replaced."""
     del number
     await _upgraded(stand)
     return 0
 
 
-async def count(stand: Stand, number: int) -> int:
+async def count(stand: Stand[Backend], number: int) -> int:
     """One worker more, or one less."""
     document = _document(stand)
     before = len((await stand.admin.status()).workers)
@@ -53,7 +54,7 @@ async def count(stand: Stand, number: int) -> int:
     return 0
 
 
-async def kill(stand: Stand, number: int) -> int:
+async def kill(stand: Stand[Backend], number: int) -> int:
     """kill -9 of a worker, by turns; its connections end with it."""
     status = await stand.admin.until(lambda status: _serving(status) == len(status.workers), _SECONDS, "all workers")
     worker = status.workers[number % len(status.workers)]
@@ -63,7 +64,7 @@ async def kill(stand: Stand, number: int) -> int:
     return excused
 
 
-async def drain(stand: Stand, number: int) -> int:
+async def drain(stand: Stand[Backend], number: int) -> int:
     """SIGTERM; the next instance begins once this one has ended. Its sessions are told to go, its requests are not."""
     del number
     code = await stand.instance.stop()
@@ -82,14 +83,14 @@ SWITCHES: Final[dict[str, Switch]] = {
 }
 
 
-async def timed(switch: Switch, stand: Stand, number: int) -> tuple[Span, int]:
+async def timed(switch: Switch, stand: Stand[Backend], number: int) -> tuple[Span, int]:
     """When it was, and how many connections it may end."""
     began = time.perf_counter()
     excused = await switch(stand, number)
     return Span(began, time.perf_counter()), excused
 
 
-async def _reloaded(stand: Stand) -> None:
+async def _reloaded(stand: Stand[Backend]) -> None:
     """Have the file applied, and wait until every worker goes by it; raises BenchmarkFailed when that does not come."""
     before = _last_switch(await stand.admin.ask("GET", "/api/v1/config"))
     asked = await stand.admin.ask("POST", "/api/v1/reload", {"reason": "a benchmark"})
@@ -108,7 +109,7 @@ def _last_switch(served: dict[str, Any]) -> int:
     return int((served["switch"] or {}).get("number", 0))
 
 
-async def _upgraded(stand: Stand) -> None:
+async def _upgraded(stand: Stand[Backend]) -> None:
     """Have the code taken over, and wait for the end of that; raises BenchmarkFailed when it was put back."""
     await stand.admin.ask("POST", "/api/v1/upgrade", {"reason": "a benchmark"})
     answer = await _when(stand, "switch", lambda switch: switch.get("result") != "")
@@ -116,7 +117,7 @@ async def _upgraded(stand: Stand) -> None:
         raise BenchmarkFailed(f"upgrade: {answer}")
 
 
-async def _when(stand: Stand, what: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+async def _when(stand: Stand[Backend], what: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """What the admin API says of it once it is so. Its supervisor is replaced meanwhile, and does not answer."""
     found: dict[str, Any] = {}
     deadline = time.monotonic() + _SECONDS
@@ -129,7 +130,7 @@ async def _when(stand: Stand, what: str, is_so: Callable[[dict[str, Any]], bool]
     raise BenchmarkFailed(f"{what}, after {_SECONDS:g} s: {found}")
 
 
-async def _connections(stand: Stand, worker: WorkerStatus) -> int:
+async def _connections(stand: Stand[Backend], worker: WorkerStatus) -> int:
     """How many clients a worker has at most: some come while it is asked."""
     found = await stand.admin.ask("GET", "/api/v1/status")
     return sum(int(each["clients"]) for each in found["workers"] if each["pid"] == worker.pid)
@@ -144,12 +145,12 @@ def _has_another(status: Status, worker: WorkerStatus) -> bool:
     return another.pid != worker.pid and another.alive and another.epoch == status.epoch
 
 
-def _document(stand: Stand) -> dict[str, Any]:
+def _document(stand: Stand[Backend]) -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load(stand.instance.config_path.read_text())
     return document
 
 
-def _write(stand: Stand, document: dict[str, Any]) -> None:
+def _write(stand: Stand[Backend], document: dict[str, Any]) -> None:
     """As an editor does: a new file in the place of the old one."""
     path = stand.instance.config_path
     fresh = path.with_suffix(".new")

@@ -8,11 +8,12 @@ from typing import Final
 
 from benchmarks.live.client import REQUESTS, Client
 from benchmarks.live.figures import Carried
-from benchmarks.live.stand import LOOK_EVERY, NEVER_REVERT, Stand, stand
+from benchmarks.live.stand import LOOK_EVERY, NEVER_REVERT, ToyStand, stand
 from benchmarks.processes import BenchmarkFailed
 from proxy.demo.comparison import Comparison, compare
 from proxy.demo.load import Load
 from proxy.demo.record import Record, joined
+from proxy.demo.toy import ToyBackend
 
 WEIGHT: Final = 99.0
 """The most that is still split: nearly every event is one to carry over."""
@@ -26,7 +27,7 @@ _SECONDS_OF_ONE: Final = 0.02
 
 async def measure(events: int) -> Carried:
     """At least so many."""
-    async with stand(stage="split", weight=WEIGHT, trigger=NEVER_REVERT) as opened:
+    async with stand(ToyBackend, stage="split", weight=WEIGHT, trigger=NEVER_REVERT) as opened:
         filled = await _fill(opened, events)
         deferred = await _deferred(opened, filled.accepted)
         live = Load(opened.instance.address, rate=_LIVE_RATE, seed=2)
@@ -51,7 +52,7 @@ async def measure(events: int) -> Carried:
         )
 
 
-async def _fill(opened: Stand, events: int) -> Record:
+async def _fill(opened: ToyStand, events: int) -> Record:
     """Clients send until new has answered so many."""
     client = Client(REQUESTS, opened.instance.address, _FILL_RATE, opened.directory, 1)
     try:
@@ -66,14 +67,14 @@ async def _fill(opened: Stand, events: int) -> Record:
         await client.cancel()
 
 
-async def _deferred(opened: Stand, accepted: int) -> int:
+async def _deferred(opened: ToyStand, accepted: int) -> int:
     """How many the ledger keeps for old, once it knows of all."""
 
     status = await opened.admin.until(lambda status: status.owed("old") >= accepted, 60.0, "the record")
     return status.routes[0].sides["old"].ledger.deferred
 
 
-async def _carried(opened: Stand, began: float, events: int) -> float:
+async def _carried(opened: ToyStand, began: float, events: int) -> float:
     """Seconds until old is owed nothing from before."""
     deadline = began + 30.0 + events * _SECONDS_OF_ONE
     while True:

@@ -15,11 +15,11 @@ from typing import Final
 
 import uvloop
 
+from benchmarks.live.sessions import Sessions
 from config.units import Address, parse_address
 from proxy.demo.children import Child, ChildError, python
 from proxy.demo.load import Load
 from proxy.demo.record import Record
-from proxy.demo.sessions import Sessions
 
 REQUESTS: Final = "requests"
 MESSAGES: Final = "messages"

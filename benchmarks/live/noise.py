@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from benchmarks.live.figures import Revert
 from benchmarks.live.reverts import BUSY, WEIGHT
-from benchmarks.live.stand import Stand, stand
+from benchmarks.live.stand import ToyStand, stand
 from proxy.demo.load import Load, until_accepted
 from proxy.demo.record import Record, joined
 from proxy.demo.toy import ToyBackend
@@ -46,7 +46,7 @@ class Healthy(NamedTuple):
 
 async def measure(seconds: float) -> Healthy:
     """So long. Raises BenchmarkFailed when a store lacks an event in the end."""
-    async with stand(stage="dualwrite") as opened:
+    async with stand(ToyBackend, stage="dualwrite") as opened:
         steady = Load(opened.instance.address, rate=BUSY.rate)
         noise = Noise(opened)
         steady.start()
@@ -64,7 +64,7 @@ async def measure(seconds: float) -> Healthy:
         return Healthy(took, noise.made, record.accepted, record.client_errors, revert)
 
 
-async def _watch(opened: Stand, noise: Noise, began: float, seconds: float) -> Revert | None:
+async def _watch(opened: ToyStand, noise: Noise, began: float, seconds: float) -> Revert | None:
     making = asyncio.create_task(noise.make())
     watching = asyncio.create_task(opened.reverted(began, seconds))
     try:
@@ -82,7 +82,7 @@ async def _watch(opened: Stand, noise: Noise, began: float, seconds: float) -> R
 class Noise:
     """Disturbs both backends, each by itself, and sends bursts. made: how often, by kind; records: of the bursts."""
 
-    def __init__(self, opened: Stand) -> None:
+    def __init__(self, opened: ToyStand) -> None:
         self._opened = opened
         self._chance = random.Random(_SEED)
         self.made: Counter[str] = Counter()

@@ -6,9 +6,10 @@ from typing import Final, NamedTuple
 
 from benchmarks.live.breaks import Break
 from benchmarks.live.figures import Revert, Reverts
-from benchmarks.live.stand import Stand, stand
+from benchmarks.live.stand import ToyStand, stand
 from benchmarks.processes import BenchmarkFailed
 from proxy.demo.load import Load, until_accepted
+from proxy.demo.toy import ToyBackend
 
 WEIGHT: Final = 50.0
 _LONGER: Final = 2.0
@@ -30,7 +31,7 @@ SPARSE: Final = Traffic(17 / 60, 2, connections=2)
 
 async def measure(broken: Break, traffic: Traffic, bound: float, rounds: int) -> Reverts:
     """So many times: a weight, a failure, a revert. Raises BenchmarkFailed when a store lacks an event in the end."""
-    async with stand(stage="dualwrite") as opened:
+    async with stand(ToyBackend, stage="dualwrite") as opened:
         load = Load(opened.instance.address, rate=traffic.rate, connections=traffic.connections)
         load.start()
         try:
@@ -43,7 +44,7 @@ async def measure(broken: Break, traffic: Traffic, bound: float, rounds: int) ->
         return Reverts(found, record.accepted, record.client_errors)
 
 
-async def _round(opened: Stand, load: Load, broken: Break, traffic: Traffic, bound: float) -> Revert | None:
+async def _round(opened: ToyStand, load: Load, broken: Break, traffic: Traffic, bound: float) -> Revert | None:
     await opened.live(WEIGHT)
     await until_accepted(load, traffic.warm, seconds=30.0 + 3 * traffic.warm / traffic.rate)
     if (await opened.admin.status()).routes[0].latched:
@@ -58,5 +59,5 @@ async def _round(opened: Stand, load: Load, broken: Break, traffic: Traffic, bou
     return revert
 
 
-async def _why(opened: Stand) -> str:
+async def _why(opened: ToyStand) -> str:
     return str((await opened.admin.ask("GET", "/api/v1/why"))["text"])

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from benchmarks.live.client import MESSAGES, REQUESTS, Client
 from benchmarks.live.figures import ENOUGH, RATE_BOUND, Turned
-from benchmarks.live.stand import NEVER_REVERT, WORKERS, Stand, is_everywhere, stand
+from benchmarks.live.stand import NEVER_REVERT, WORKERS, ToyStand, is_everywhere, stand
 from benchmarks.processes import BenchmarkFailed
 from proxy.demo.comparison import compare
 from proxy.demo.record import Record, joined
+from proxy.demo.toy import ToyBackend
 
 WEIGHT: Final = 50.0
 _SHARES: Final = {REQUESTS: 0.2, MESSAGES: 0.8}
@@ -33,7 +34,7 @@ async def measure(rollbacks: int) -> Turned:
     Client errors are of the last load alone: where more is asked than done, the last Pongs of a session come too late.
     Both stores are held against all of them.
     """
-    async with stand(has_sessions=True, stage="live", weight=WEIGHT, trigger=NEVER_REVERT) as opened:
+    async with stand(ToyBackend, has_sessions=True, stage="live", weight=WEIGHT, trigger=NEVER_REVERT) as opened:
         whole, asked, reached, number = Record(), RATE_BOUND, 0.0, 0
         while True:
             number += 1
@@ -59,7 +60,7 @@ async def measure(rollbacks: int) -> Turned:
         )
 
 
-async def _load(opened: Stand, rate: float, number: int, meanwhile: Coroutine[Any, Any, None]) -> Record:
+async def _load(opened: ToyStand, rate: float, number: int, meanwhile: Coroutine[Any, Any, None]) -> Record:
     """The record of both clients, who send (events/s, together) while something is done."""
     address, directory = opened.instance.address, opened.directory
     clients = [Client(kind, address, rate * share, directory, number) for kind, share in _SHARES.items()]
@@ -73,7 +74,7 @@ async def _load(opened: Stand, rate: float, number: int, meanwhile: Coroutine[An
             await client.cancel()
 
 
-async def _turn(opened: Stand, rollbacks: int, applied: list[float]) -> None:
+async def _turn(opened: ToyStand, rollbacks: int, applied: list[float]) -> None:
     """Back, and forth again. applied: gets the seconds from the first request until both routes' workers are there."""
     routes = [route.name for route in (await opened.admin.status()).routes]
     for _ in range(rollbacks):

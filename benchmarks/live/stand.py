@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from benchmarks.live.figures import Revert
 from benchmarks.processes import BenchmarkFailed
@@ -18,6 +18,7 @@ from proxy.demo.admin import Admin, AdminDownError, RouteStatus, Status
 from proxy.demo.comparison import compare
 from proxy.demo.instance import Instance, add_sessions, basic_config
 from proxy.demo.record import Record
+from proxy.demo.store import Stored
 from proxy.demo.toy import ToyBackend
 
 WORKERS: Final = 2
@@ -51,10 +52,30 @@ def settings(old: str, new: str, *, has_sessions: bool = False, **route: Any) ->
     return config
 
 
-class Stand:
+class Storing(Protocol):
+    """A backend, seen from outside."""
+
+    name: str
+    url: str
+
+    async def ready(self) -> None:
+        """Wait until it serves; raises ChildError."""
+
+    async def stop(self) -> None:
+        """End the process."""
+
+    def stored(self) -> list[Stored]:
+        """Every row, in order of arrival."""
+
+
+BackendT = TypeVar("BackendT", bound=Storing)
+ToyStand: TypeAlias = "Stand[ToyBackend]"
+
+
+class Stand(Generic[BackendT]):
     """Everything that runs but the load."""
 
-    def __init__(self, directory: Path, old: ToyBackend, new: ToyBackend, instance: Instance) -> None:
+    def __init__(self, directory: Path, old: BackendT, new: BackendT, instance: Instance) -> None:
         self.directory = directory
         self.old = old
         self.new = new
@@ -147,14 +168,17 @@ def _owed(status: Status) -> int:
 
 @asynccontextmanager
 async def stand(
+    backend: Callable[[str, Path], BackendT],
     *,
     has_sessions: bool = False,
     instance: Callable[[Path, dict[str, Any]], Instance] = Instance,
     **route: Any,
-) -> AsyncIterator[Stand]:
-    """A running one. instance: makes it of a directory and its configuration; route: keys of its route, or of both."""
+) -> AsyncIterator[Stand[BackendT]]:
+    """A running one. backend: makes one of its name and a directory; instance: of a directory and its configuration;
+    route: keys of its route, or of both.
+    """
     directory = Path(tempfile.mkdtemp(prefix="cf-live-"))
-    old, new = ToyBackend("old", directory), ToyBackend("new", directory)
+    old, new = backend("old", directory), backend("new", directory)
     config = settings(old.url, new.url, has_sessions=has_sessions, **route)
     opened = Stand(directory, old, new, instance(directory, config))
     try:

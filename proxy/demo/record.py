@@ -12,7 +12,7 @@ class Promise(NamedTuple):
     """An event that was answered 2xx, or a message that stood before a Ping whose Pong is here.
 
     by: the backend that says it answered, empty when it was the proxy itself, and for a message; status: the answer's,
-    0 for a message; sent, answered: perf_counter seconds, sent being the first attempt's.
+    0 for a message; sent, answered: perf_counter seconds, sent being the first attempt's; is_retried: that one failed.
     """
 
     id: str
@@ -22,6 +22,7 @@ class Promise(NamedTuple):
     sent: float
     answered: float
     is_message: bool = False
+    is_retried: bool = False
 
     @property
     def binds_from(self) -> float:

@@ -1,8 +1,10 @@
-"""A listening socket that several workers share: each takes one connection per wake-up.
+"""A listening socket that several workers share: each takes one connection per wake-up, and more while they queue.
 
 libuv's own server accepts until the queue is empty, so a burst of connections goes to whichever worker
 woke first: 64 of 64 keep-alive connections of a load generator stayed on one of two workers. Taking one
-and going back to the loop lets the others have theirs, and a busy worker takes fewer.
+and going back to the loop lets the others have theirs, and a busy worker takes fewer. While the queue does not
+get empty it is twice as many each time, up to `_MOST`: when a worker dies, all of its clients come to the others at
+once, and one per turn of a busy loop let the last of them wait for most of a second.
 
 A worker that can take no client, because it has as many as it may, its memory budget is used up or it has no
 descriptor, leaves the queue to the others for a moment. Who is still there then gets a 503 (`proxy.http.rejection`).
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _GIVE_WAY: Final = 0.02
 """Seconds that clients are left to other workers before they are rejected, and from one round of that to the next."""
+_MOST: Final = 8
+"""Clients that are taken per wake-up at most: what they send first is work for the next turn of the loop."""
 _AT_A_TIME: Final = 16
 """Clients that are rejected in a row."""
 _TELL_EVERY: Final = 10.0
@@ -82,6 +86,8 @@ class Listener:
         self._tls = tls
         self._opening: set[asyncio.Task[object]] = set()
         self._resume: asyncio.TimerHandle | None = None
+        self._share = 1
+        """Clients to be taken at the next wake-up."""
         listening.setblocking(False)
 
     def start(self) -> None:
@@ -90,20 +96,23 @@ class Listener:
         self._loop.add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
-        if not self._has_room():
-            self._give_way()
-            return
-        try:
-            connection, peer = self._socket.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return  # another worker was faster, or the client left again
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # the launcher, which stops, has shut the socket: nothing more comes
-                self._loop.remove_reader(self._socket)
+        for _ in range(self._share):
+            if not self._has_room():
+                self._give_way()
                 return
-            self._failed(error)
-            return
-        self._take(connection, peer)
+            try:
+                connection, peer = self._socket.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                self._share = 1
+                return  # another worker was faster, or the client left again
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # the launcher, which stops, has shut the socket: nothing more comes
+                    self._loop.remove_reader(self._socket)
+                    return
+                self._failed(error)
+                return
+            self._take(connection, peer)
+        self._share = min(2 * self._share, _MOST)
 
     def _has_room(self) -> bool:
         """May one more client be taken? Over TLS those that are coming have a limit of their own."""

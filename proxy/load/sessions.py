@@ -12,14 +12,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from proxy.http.response_head import parse_response_head
 from proxy.load.generator import Lane
 from proxy.load.requests import Messages
 from proxy.load.target import Target
-from proxy.load.wire import CLOSED, GARBLED
+from proxy.load.wire import CLOSED, ENDED, GARBLED, REFUSED, RESET
 from proxy.websocket.frames import (
+    NO_CLOSE,
     NO_CODE,
     NORMAL,
     PING,
@@ -43,11 +44,29 @@ _MAX_FRAGMENTS: Final = 65_536
 
 
 class HandshakeError(OSError):
-    """The target opened no session."""
+    """The target opened no session. kind: of `proxy.load.wire.FAILURES`; status: of its answer, or 0."""
+
+    def __init__(self, kind: str, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.status = status
+
+
+class Awaiting(Protocol):
+    """Who sent a message, and waits for its Pong."""
+
+    def confirmed(self) -> None:
+        """Its Pong is here."""
+
+    def broke(self, kind: str, *, is_untouched: bool) -> None:
+        """It was not confirmed, and will not be: see `Lane.broke`."""
 
 
 class Session(asyncio.Protocol):
-    """One TCP or TLS connection. request: the handshake's head; closed: told when the target ends an open session."""
+    """One TCP or TLS connection. request: the handshake's head; closed: told when the target ends an open session.
+
+    close_code: what the target closed it with, `NO_CLOSE` when it did so without a word.
+    """
 
     def __init__(self, request: bytes, closed: Callable[[], None]) -> None:
         self._context = request
@@ -57,23 +76,29 @@ class Session(asyncio.Protocol):
         self._reader: FrameReader | None = None
         self._head = b""
         self._number = 0
-        self._awaited: deque[tuple[int, Lane]] = deque()
+        self._awaited: deque[tuple[int, Awaiting]] = deque()
         self._lanes: list[Lane] = []
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_over = False
+        self.close_code = NO_CLOSE
+
+    @property
+    def outstanding(self) -> int:
+        """Messages that are not confirmed."""
+        return len(self._awaited)
 
     def place(self, lane: Lane) -> Place:
         """A place for a lane's messages."""
         self._lanes.append(lane)
         return Place(self, lane)
 
-    def send(self, lane: Lane, payload: bytes) -> None:
+    def send(self, sender: Awaiting, payload: bytes) -> None:
         """Send a message, and a Ping behind it."""
         if self.is_over or self._transport is None:
-            lane.broke(CLOSED, is_untouched=False)
+            sender.broke(CLOSED, is_untouched=False)
             return
         self._number += 1
-        self._awaited.append((self._number, lane))
+        self._awaited.append((self._number, sender))
         ping = frame(PING, b"%d" % self._number, is_client=True)
         self._transport.write(frame(TEXT, payload, is_client=True) + ping)
 
@@ -99,24 +124,26 @@ class Session(asyncio.Protocol):
             self._read(self._reader, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.is_over:
-            self._end(CLOSED, f"the connection was closed{f': {exc}' if exc else ''}")
+        if not self.is_over and self._reader is None:
+            self._refuse(RESET if exc else ENDED, f"the connection was closed{f': {exc}' if exc else ''}")
+        elif not self.is_over:
+            self._end(CLOSED)
 
     def _read_head(self, data: bytes) -> None:
         stop = data.find(b"\r\n\r\n")
         if stop < 0:
             self._head = data
             if len(data) > _MAX_HEAD:
-                self._end(GARBLED, "the answer to the handshake has no end")
+                self._refuse(GARBLED, "the answer to the handshake has no end")
             return
         raw = data[:stop]
         head = parse_response_head(raw)
         if head is None:
-            self._end(GARBLED, "the answer to the handshake is no HTTP")
+            self._refuse(GARBLED, "the answer to the handshake is no HTTP")
         elif head.status != 101:
-            self._end(GARBLED, f"the handshake was answered with {head.status}")
+            self._refuse(REFUSED, f"the handshake was answered with {head.status}", head.status)
         elif isinstance(agreed := read_backend_answer(raw, head, self._key, offered_in(self._context)), Disagreed):
-            self._end(GARBLED, agreed.reason)
+            self._refuse(GARBLED, agreed.reason)
         else:
             self._reader = FrameReader(
                 is_client=False, max_message=_MAX_MESSAGE, max_fragments=_MAX_FRAGMENTS, runs=True
@@ -135,9 +162,10 @@ class Session(asyncio.Protocol):
             elif type(item) is Closing and self._transport is not None:
                 code = NORMAL if item.code == NO_CODE else item.code
                 self._transport.write(close_frame(code, is_client=True))
-                self._end(CLOSED, f"it closed with {item.code}")
+                self.close_code = item.code
+                self._end(CLOSED)
             elif type(item) is Broken:
-                self._end(GARBLED, item.reason)
+                self._end(GARBLED)
 
     def _confirm(self, payload: bytes) -> None:
         """The target has everything before this Ping."""
@@ -146,17 +174,19 @@ class Session(asyncio.Protocol):
         while awaited and awaited[0][0] <= number:
             awaited.popleft()[1].confirmed()
 
-    def _end(self, kind: str, reason: str) -> None:
+    def _refuse(self, kind: str, reason: str, status: int = 0) -> None:
+        """There will be no session."""
+        self._leave()
+        if not self.opened.done():
+            self.opened.set_exception(HandshakeError(kind, reason, status))
+
+    def _end(self, kind: str) -> None:
         """It is over before we wanted: what was not confirmed has failed."""
-        was_open = self._reader is not None
         awaited, self._awaited = self._awaited, deque()
         self._leave()
-        if not was_open:
-            self.opened.set_exception(HandshakeError(reason))
-            return
         self._closed()
-        for _, lane in awaited:
-            lane.broke(kind, is_untouched=False)
+        for _, sender in awaited:
+            sender.broke(kind, is_untouched=False)
 
     def _leave(self) -> None:
         """No lane sends here again."""

@@ -1,0 +1,211 @@
+"""`python -m benchmarks.live.backend`: a backend that keeps what it is sent, and has little else to do.
+
+    POST /api/v1/events    X-Event-Id names the event
+    GET  /api/v1/stream    WebSocket: each message is an event, named by the `id` in it
+    GET                    200, whatever it is
+
+What came in one turn of the loop is one transaction; answers, and the Pongs behind messages, leave after it. The demo's
+toy backend does the same and knows faults, at several times the price: where two cores carry the proxy, backends and
+all clients, what the backends take is not there for the proxy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import http.client
+from pathlib import Path
+from typing import Final, NamedTuple, cast
+
+import msgspec
+import uvloop
+
+from benchmarks.websocket.messages import switching
+from config.units import Address
+from proxy.demo.children import Child, free_port, python
+from proxy.demo.store import Arrival, Store, Stored, read_store
+from proxy.websocket.frames import PONG as PONG_FRAME
+from proxy.websocket.frames import TEXT, Closing, FrameReader, Message, Ping, close_frame, frame
+
+_MAX_MESSAGE: Final = 2**20
+_START_SECONDS: Final = 60.0
+_BACKLOG: Final = 4096
+
+
+class Backend:
+    """Such a process, seen from outside; its file and its log lie in `directory`."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name = name
+        self.address = Address("127.0.0.1", free_port())
+        self.url = f"http://{self.address.host}:{self.address.port}"
+        self._db = directory / f"{name}.db"
+        options = ["--name", name, "--db", str(self._db), "--port", str(self.address.port)]
+        self.child = Child(f"backend {name}", python("benchmarks.live.backend", *options), directory / f"{name}.log")
+
+    async def ready(self) -> None:
+        """Wait until it serves; raises ChildError."""
+        await self.child.until(self._answers, _START_SECONDS)
+
+    async def _answers(self) -> bool:
+        return await asyncio.to_thread(self._asked)
+
+    def _asked(self) -> bool:
+        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=10)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    async def stop(self) -> None:
+        """End the process."""
+        await self.child.stop()
+
+    def stored(self) -> list[Stored]:
+        """Every row, in order of arrival, read from the file itself."""
+        return read_store(self._db)
+
+
+# --- inside ---------------------------------------------------------------------------------------------------
+
+
+class _Named(msgspec.Struct):
+    id: str
+
+
+_decode = msgspec.json.Decoder(_Named).decode
+
+
+class _Request(NamedTuple):
+    """fields: by name in lower case; head: with its request line."""
+
+    head: bytes
+    fields: dict[bytes, bytes]
+    body: bytes
+
+
+def _first_request(buffer: bytes) -> tuple[_Request, bytes] | None:
+    """The first request in there and what comes behind it; None when more is to come."""
+    head, end, rest = buffer.partition(b"\r\n\r\n")
+    if not end:
+        return None
+    lines = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+    fields = {name.lower(): value.strip() for name, _, value in lines}
+    size = int(fields.get(b"content-length", 0))
+    return (_Request(head, fields, rest[:size]), rest[size:]) if len(rest) >= size else None
+
+
+class _Turn:
+    """What came in one turn of the loop, and what is to leave once it is stored."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._arrivals: list[Arrival] = []
+        self._answers: list[tuple[asyncio.Transport, bytes, bool]] = []
+
+    def add(
+        self, transport: asyncio.Transport, arrivals: list[Arrival], answer: bytes, *, is_last: bool = False
+    ) -> None:
+        """Store these, then send that; is_last: and close."""
+        if not self._answers:
+            asyncio.get_running_loop().call_soon(self._end)
+        self._arrivals += arrivals
+        self._answers.append((transport, answer, is_last))
+
+    def _end(self) -> None:
+        arrivals, answers = self._arrivals, self._answers
+        self._arrivals, self._answers = [], []
+        if arrivals:
+            self._store.add(arrivals)
+        for transport, answer, is_last in answers:
+            if not transport.is_closing():
+                transport.write(answer)
+            if is_last:
+                transport.close()
+
+
+class _Connection(asyncio.Protocol):
+    """Requests, or a session once it is upgraded."""
+
+    def __init__(self, name: str, turn: _Turn) -> None:
+        self._name = name
+        self._turn = turn
+        self._buffer = b""
+        self._reader: FrameReader | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._reader is None:
+            self._take_requests(data)
+        else:
+            self._take_frames(self._reader, data)
+
+    def _take_requests(self, data: bytes) -> None:
+        self._buffer += data
+        while self._reader is None and (found := _first_request(self._buffer)) is not None:
+            request, self._buffer = found
+            if request.head.startswith(b"POST "):
+                fields = request.fields
+                id = fields[b"x-event-id"].decode()
+                role, attempt = (fields.get(b"x-crossfade-" + name, b"").decode() for name in (b"role", b"attempt"))
+                self._turn.add(
+                    self._transport, [Arrival(id, role, attempt, request.body)], _answer(b"201 Created", self._told(id))
+                )
+            elif b"upgrade" in request.fields:
+                self._reader = FrameReader(is_client=True, max_message=_MAX_MESSAGE, max_fragments=16, runs=False)
+                self._transport.write(switching(request.head))
+                self._take_frames(self._reader, self._buffer)
+            else:
+                self._turn.add(self._transport, [], _answer(b"200 OK", b'{"status":"ok"}'))
+
+    def _take_frames(self, reader: FrameReader, data: bytes) -> None:
+        arrivals, answers, is_last = [], [], False
+        for item in reader.feed(data):
+            if type(item) is Message:
+                arrivals.append(Arrival(_decode(item.payload).id, "", "", item.payload))
+                answers.append(frame(TEXT, self._told(arrivals[-1].id), is_client=False))
+            elif type(item) is Ping:
+                answers.append(frame(PONG_FRAME, item.payload, is_client=False))
+            elif type(item) is Closing:
+                answers.append(close_frame(item.code, is_client=False))
+                is_last = True
+        if answers:
+            self._turn.add(self._transport, arrivals, b"".join(answers), is_last=is_last)
+
+    def _told(self, id: str) -> bytes:
+        return f'{{"stored":"{id}","by":"{self._name}"}}'.encode()
+
+
+def _answer(status: bytes, body: bytes) -> bytes:
+    head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
+    return head + body
+
+
+async def serve(name: str, db: Path, port: int) -> None:
+    """Listen until the process is ended."""
+    turn = _Turn(Store(db))
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Connection(name, turn), "127.0.0.1", port, backlog=_BACKLOG)
+    async with server:
+        await server.serve_forever()
+
+
+def main() -> None:
+    """Entry of the process."""
+    parser = argparse.ArgumentParser(description="A backend that keeps what it is sent.")
+    parser.add_argument("--name", required=True, help="what it calls itself in its answers")
+    parser.add_argument("--db", type=Path, required=True, help="SQLite file for what it is sent")
+    parser.add_argument("--port", type=int, required=True)
+    options = parser.parse_args()
+    gc.disable()
+    uvloop.run(serve(options.name, options.db, options.port))
+
+
+if __name__ == "__main__":
+    main()
