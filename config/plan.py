@@ -21,7 +21,7 @@ KEEP_OLD: Final = 3600.0
 class LatencyLimits(BaseModel):
     """Of new's latency at each step."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     p50: SomeShortTime | None = Field(None, description="half of the answers are as fast", examples=["100ms"])
     p95: SomeShortTime | None = Field(None, description="95 of 100 answers are", examples=["500ms"])
@@ -30,7 +30,7 @@ class LatencyLimits(BaseModel):
 class Improvement(BaseModel):
     """Of new's latency at each step on the baseline that was recorded of old."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     p50: Ratio | None = Field(None, description="by how much new's is below it", examples=["10%"])
     p95: Ratio | None = Field(None, description="by how much new's is below it", examples=["0%"])
@@ -39,7 +39,7 @@ class Improvement(BaseModel):
 class PlanStep(BaseModel):
     """One stop."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     weight: Percent = Field(description="percent of keys that new answers", examples=["25"])
     hold: SomeTime | None = Field(
@@ -68,7 +68,7 @@ class PlanStep(BaseModel):
 class Plan(BaseModel):
     """A plan: steps of rising weight. Each is left when it has held, has its samples, and the verdict is `pass`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     strategy: Literal["canary", "blue-green"] = Field(
         "canary", description="by steps, or all at once after an analysis of copies, with old fed on for a while"

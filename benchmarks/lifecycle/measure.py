@@ -50,11 +50,13 @@ async def measure(
         found = [compare(record, backend.stored()) for backend in (opened.old, opened.new)]
         outside, inside = split(record.promises, spans)
         refused = record.failures[REFUSED] + record.refusals
+        answered, unsent = _rates(record, began)
         return Seen(
             spans=spans,
             events=record.accepted,
             asked=traffic.requests + traffic.messages,
-            answered=_rate(record, began),
+            answered=answered,
+            unsent=unsent,
             errors=record.errors_text(),
             refused=refused,
             broken=record.client_errors - refused - record.closed,
@@ -97,9 +99,10 @@ async def _load(
             await client.cancel()
 
 
-def _rate(record: Record, began: float) -> float:
-    """Events per second that were promised, from when everything was open until the last was sent."""
+def _rates(record: Record, began: float) -> tuple[float, float]:
+    """Events per second that were promised, from when everything was open until the last was sent; and unsent ones."""
     if not record.promises:
         raise BenchmarkFailed(f"not one event was accepted: {record.errors_text()}")
     until = max(promise.sent for promise in record.promises)
-    return sum(began < promise.answered <= until for promise in record.promises) / (until - began)
+    promised = sum(began < promise.answered <= until for promise in record.promises)
+    return promised / (until - began), record.unsent / (until - began)

@@ -4,9 +4,9 @@
     GET  /api/v1/stream    WebSocket: each message is an event, named by the `id` in it
     GET                    200, whatever it is
 
-What came in one turn of the loop is one transaction; answers, and the Pongs behind messages, leave after it. The demo's
-toy backend does the same and knows faults, at several times the price: where two cores carry the proxy, backends and
-all clients, what the backends take is not there for the proxy.
+What came in one turn of the loop is one write to a file; answers, and the Pongs behind messages, leave after it. The
+demo's toy backend does the same with a database and knows faults, at several times the price: where two cores carry the
+proxy, backends and all clients, what the backends take is not there for the proxy.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import gc
 import http.client
+import io
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
@@ -24,7 +25,7 @@ import uvloop
 from benchmarks.websocket.messages import switching
 from config.units import Address
 from proxy.demo.children import Child, free_port, python
-from proxy.demo.store import Arrival, Store, Stored, read_store
+from proxy.demo.store import Stored, digest_of
 from proxy.websocket.frames import PONG as PONG_FRAME
 from proxy.websocket.frames import TEXT, Closing, FrameReader, Message, Ping, close_frame, frame
 
@@ -40,8 +41,8 @@ class Backend:
         self.name = name
         self.address = Address("127.0.0.1", free_port())
         self.url = f"http://{self.address.host}:{self.address.port}"
-        self._db = directory / f"{name}.db"
-        options = ["--name", name, "--db", str(self._db), "--port", str(self.address.port)]
+        self._file = directory / f"{name}.jsonl"
+        options = ["--name", name, "--file", str(self._file), "--port", str(self.address.port)]
         self.child = Child(f"backend {name}", python("benchmarks.live.backend", *options), directory / f"{name}.log")
 
     async def ready(self) -> None:
@@ -66,18 +67,30 @@ class Backend:
         await self.child.stop()
 
     def stored(self) -> list[Stored]:
-        """Every row, in order of arrival, read from the file itself."""
-        return read_store(self._db)
+        """All that it was sent, in order of arrival, read from the file itself."""
+        lines = self._file.read_bytes().splitlines()
+        return [Stored(position, *_decode_kept(line)) for position, line in enumerate(lines, 1)]
 
 
 # --- inside ---------------------------------------------------------------------------------------------------
+
+
+class _Kept(NamedTuple):
+    """A line of the file. role, attempt: the proxy's headers, or empty; digest: see `Stored`."""
+
+    id: str
+    role: str
+    attempt: str
+    digest: int
 
 
 class _Named(msgspec.Struct):
     id: str
 
 
-_decode = msgspec.json.Decoder(_Named).decode
+_decode_message = msgspec.json.Decoder(_Named).decode
+_decode_kept = msgspec.json.Decoder(_Kept).decode
+_encode = msgspec.json.Encoder().encode_lines
 
 
 class _Request(NamedTuple):
@@ -102,25 +115,23 @@ def _first_request(buffer: bytes) -> tuple[_Request, bytes] | None:
 class _Turn:
     """What came in one turn of the loop, and what is to leave once it is stored."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._arrivals: list[Arrival] = []
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        self._kept: list[_Kept] = []
         self._answers: list[tuple[asyncio.Transport, bytes, bool]] = []
 
-    def add(
-        self, transport: asyncio.Transport, arrivals: list[Arrival], answer: bytes, *, is_last: bool = False
-    ) -> None:
-        """Store these, then send that; is_last: and close."""
+    def add(self, transport: asyncio.Transport, kept: list[_Kept], answer: bytes, *, is_last: bool = False) -> None:
+        """Keep these, then send that; is_last: and close."""
         if not self._answers:
             asyncio.get_running_loop().call_soon(self._end)
-        self._arrivals += arrivals
+        self._kept += kept
         self._answers.append((transport, answer, is_last))
 
     def _end(self) -> None:
-        arrivals, answers = self._arrivals, self._answers
-        self._arrivals, self._answers = [], []
-        if arrivals:
-            self._store.add(arrivals)
+        kept, answers = self._kept, self._answers
+        self._kept, self._answers = [], []
+        if kept:
+            self._file.write(_encode(kept))
         for transport, answer, is_last in answers:
             if not transport.is_closing():
                 transport.write(answer)
@@ -151,12 +162,8 @@ class _Connection(asyncio.Protocol):
         while self._reader is None and (found := _first_request(self._buffer)) is not None:
             request, self._buffer = found
             if request.head.startswith(b"POST "):
-                fields = request.fields
-                id = fields[b"x-event-id"].decode()
-                role, attempt = (fields.get(b"x-crossfade-" + name, b"").decode() for name in (b"role", b"attempt"))
-                self._turn.add(
-                    self._transport, [Arrival(id, role, attempt, request.body)], _answer(b"201 Created", self._told(id))
-                )
+                kept = _kept_of(request)
+                self._turn.add(self._transport, [kept], _answer(b"201 Created", self._told(kept.id)))
             elif b"upgrade" in request.fields:
                 self._reader = FrameReader(is_client=True, max_message=_MAX_MESSAGE, max_fragments=16, runs=False)
                 self._transport.write(switching(request.head))
@@ -165,21 +172,27 @@ class _Connection(asyncio.Protocol):
                 self._turn.add(self._transport, [], _answer(b"200 OK", b'{"status":"ok"}'))
 
     def _take_frames(self, reader: FrameReader, data: bytes) -> None:
-        arrivals, answers, is_last = [], [], False
+        kept, answers, is_last = [], [], False
         for item in reader.feed(data):
             if type(item) is Message:
-                arrivals.append(Arrival(_decode(item.payload).id, "", "", item.payload))
-                answers.append(frame(TEXT, self._told(arrivals[-1].id), is_client=False))
+                kept.append(_Kept(_decode_message(item.payload).id, "", "", digest_of(item.payload)))
+                answers.append(frame(TEXT, self._told(kept[-1].id), is_client=False))
             elif type(item) is Ping:
                 answers.append(frame(PONG_FRAME, item.payload, is_client=False))
             elif type(item) is Closing:
                 answers.append(close_frame(item.code, is_client=False))
                 is_last = True
         if answers:
-            self._turn.add(self._transport, arrivals, b"".join(answers), is_last=is_last)
+            self._turn.add(self._transport, kept, b"".join(answers), is_last=is_last)
 
     def _told(self, id: str) -> bytes:
         return f'{{"stored":"{id}","by":"{self._name}"}}'.encode()
+
+
+def _kept_of(request: _Request) -> _Kept:
+    fields = request.fields
+    role, attempt = fields.get(b"x-crossfade-role", b""), fields.get(b"x-crossfade-attempt", b"")
+    return _Kept(fields[b"x-event-id"].decode(), role.decode(), attempt.decode(), digest_of(request.body))
 
 
 def _answer(status: bytes, body: bytes) -> bytes:
@@ -187,9 +200,9 @@ def _answer(status: bytes, body: bytes) -> bytes:
     return head + body
 
 
-async def serve(name: str, db: Path, port: int) -> None:
+async def serve(name: str, file: io.FileIO, port: int) -> None:
     """Listen until the process is ended."""
-    turn = _Turn(Store(db))
+    turn = _Turn(file)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(name, turn), "127.0.0.1", port, backlog=_BACKLOG)
     async with server:
@@ -200,11 +213,12 @@ def main() -> None:
     """Entry of the process."""
     parser = argparse.ArgumentParser(description="A backend that keeps what it is sent.")
     parser.add_argument("--name", required=True, help="what it calls itself in its answers")
-    parser.add_argument("--db", type=Path, required=True, help="SQLite file for what it is sent")
+    parser.add_argument("--file", type=Path, required=True, help="for what it is sent, a line of JSON each")
     parser.add_argument("--port", type=int, required=True)
     options = parser.parse_args()
     gc.disable()
-    uvloop.run(serve(options.name, options.db, options.port))
+    with options.file.open("ab", buffering=0) as file:
+        uvloop.run(serve(options.name, file, options.port))
 
 
 if __name__ == "__main__":

@@ -98,10 +98,14 @@ class Sessions:
             until = int((time.perf_counter() - start) * self._rate)
             for due in range(number, until):
                 session = self._open[due % count]
-                if session is not None and not session.is_over:
+                if session is None:
+                    continue
+                if not session.is_over:
                     event = self._messages.make(due, due % count)
                     self.record.digests[event.id] = digest_of(event.body)
                     session.send(_Sent(event, self.record), event.body)
+                else:
+                    self.record.unsent += 1
             number = until
             await asyncio.sleep(_TICK)
 

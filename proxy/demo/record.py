@@ -38,7 +38,8 @@ class Record:
     sent; statuses: answers by status, also to handshakes that opened no session; failures: missing
     answers by kind (`proxy.load.wire.FAILURES`), and sessions that were closed; retry_after: how
     many 503 said when to come back; reopened: requests that met a connection which the peer had just
-    closed for idleness, and went out again at once; closed: sessions that ended before their client ended them.
+    closed for idleness, and went out again at once; closed: sessions that ended before their client ended them;
+    unsent: messages that were due while their session was not open.
     """
 
     promises: list[Promise] = field(default_factory=list)
@@ -48,6 +49,7 @@ class Record:
     retry_after: int = 0
     reopened: int = 0
     closed: int = 0
+    unsent: int = 0
 
     @property
     def accepted(self) -> int:
@@ -85,4 +87,5 @@ def joined(records: Iterable[Record]) -> Record:
         whole.retry_after += record.retry_after
         whole.reopened += record.reopened
         whole.closed += record.closed
+        whole.unsent += record.unsent
     return whole

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,36 @@ async def test_a_burst_is_shared() -> None:
     for client in clients:
         client.close()
     shared.close()
+
+
+async def test_clients_who_queue_are_taken_in_fewer_turns_than_they_are() -> None:
+    loop = asyncio.get_running_loop()
+    shared, (always, other) = listening(), socket.socketpair()
+    clients = [socket.create_connection(shared.getsockname()) for _ in range(100)]
+    other.send(b"x")
+    taken: list[int] = []
+    turns = 0
+
+    def turn() -> None:  # once in each turn of the loop, for nobody reads
+        nonlocal turns
+        turns += 1
+
+    def make() -> asyncio.Protocol:
+        taken.append(turns)
+        return Greeter(b"a")
+
+    listener = Listener(loop, shared, make, lambda: None)
+    loop.add_reader(always, turn)
+    listener.start()
+    heard = [await loop.run_in_executor(None, client.recv, 1) for client in clients]
+    loop.remove_reader(always)
+    assert heard == [b"a"] * 100
+    per_turn = Counter(taken)
+    assert max(per_turn.values()) <= 8  # who is connected already is not held up for longer
+    assert len(per_turn) <= 30
+    listener.close()
+    for each in (*clients, always, other):
+        each.close()
 
 
 class Short(socket.socket):
