@@ -5,6 +5,9 @@
       predecessor is relieved, stands by     ... for a moment that shows whether it lives
       successor goes, serves                 predecessor is relieved: hands over, drains, stands by
 
+A worker's successor is loaded while the one before it is watched: loading takes a core for a while, which connections
+that are being handed over would have to wait for.
+
 What was relieved stays, with its code in memory, until all successors have served for a while: only then it is
 dismissed. So whatever fails before, the predecessors go on, even where their code is gone from the disk.
 """
@@ -32,6 +35,8 @@ WATCH: Final = 2.0
 must have lived for before their predecessors are dismissed."""
 TRIAL: Final = 0.2
 """The same of the workers after the first."""
+_HANDOVER: Final = 1.0
+"""Seconds at most for which the next worker keeps its connections while the last one hands over its own."""
 MARGIN: Final = 5.0
 """Seconds beyond a process's own times until it is killed."""
 _LOOK: Final = 0.05
@@ -89,6 +94,8 @@ class Switch:
         self._drain_timeout = max(terms.drain_timeout, plan.terms.drain_timeout)
         self._stop_grace = max(terms.stop_grace, plan.terms.stop_grace)
         self._tried = False
+        self._ahead: dict[str, Life] = {}
+        """Successors that are loaded before it is their turn, by name."""
 
     async def run(self) -> bool:
         """Replace everything; true when that is done, false when it was put back."""
@@ -97,9 +104,9 @@ class Switch:
             self._state.of(child.name)
         self._phase("replacing")
         try:
-            for child in wanted:
+            for child, following in zip(wanted, [*wanted[1:], None], strict=True):
                 self._check_placed()
-                await self._replace(child)
+                await self._replace(child, following)
             for child in surplus:
                 await self._retire(child)
             self._phase("watching")
@@ -143,11 +150,11 @@ class Switch:
 
     # --- one by one ----------------------------------------------------------------------------------------
 
-    async def _replace(self, child: Child) -> None:
+    async def _replace(self, child: Child, following: Child | None) -> None:
         self._process(child, "starts")
         try:
             if child.kind == "worker":
-                await self._beside(child)
+                await self._beside(child, following)
             else:
                 await self._in_turn(child)
         except SwitchFailed as failure:
@@ -155,15 +162,20 @@ class Switch:
             raise
         self._process(child, "done")
 
-    async def _beside(self, child: Child) -> None:
-        """A worker: the successor serves before the predecessor is relieved."""
+    async def _beside(self, child: Child, following: Child | None) -> None:
+        """A worker: the successor serves before the predecessor is relieved. following: whose turn is next."""
         is_held = self._predecessor(child) is not None
         after = None
         try:
-            after = self._launch(child, after=is_held)
+            after = self._ahead.pop(child.name, None) or self._launch(child, after=is_held)
+            self._shows(child, after)
             after.go(after=is_held)
             await self._until(after, after.serving, "serve", beside=self._placed())
+            if following is not None:
+                self._launch_ahead(following)
             await self._watch(TRIAL if self._tried else WATCH, [after, *self._placed()])
+            await self._all_loaded()
+            await self._handed_over()
             self._tried = True
         except SwitchFailed:
             if after is not None:
@@ -175,9 +187,26 @@ class Switch:
         if before is not None:
             before.relieve()
 
+    def _launch_ahead(self, child: Child) -> None:
+        """Load a worker's successor. What is wrong with it is found when it is its turn."""
+        with suppress(SwitchFailed):
+            self._ahead[child.name] = self._launch(child, after=child.is_running)
+
+    async def _all_loaded(self) -> None:
+        """Wait until those that were launched ahead stand by, or will not."""
+        for life in self._ahead.values():
+            await self._any_of(life.standby, life.gone, seconds=self._timeout)
+
+    async def _handed_over(self) -> None:
+        """Wait, though not for long, until the worker that was relieved last has no connections left."""
+        last = self._steps[-1] if self._steps else None
+        if last is not None and last.child.kind == "worker" and last.before is not None:
+            await self._any_of(last.before.standby, last.before.gone, seconds=_HANDOVER)
+
     async def _in_turn(self, child: Child) -> None:
         """One of which there is only one: the successor is ready when the predecessor makes room."""
         after = self._launch(child)
+        self._shows(child, after)
         try:
             await self._until(after, after.standby, "start", beside=self._placed())
         except SwitchFailed:
@@ -195,10 +224,7 @@ class Switch:
 
     async def _relieved(self, before: Life) -> None:
         """Wait until it has made room; one that does not is killed, for nobody else can begin before."""
-        waiting = [asyncio.ensure_future(each.wait()) for each in (before.standby, before.gone)]
-        await asyncio.wait(waiting, timeout=self._stop_grace + MARGIN, return_when=asyncio.FIRST_COMPLETED)
-        for each in waiting:
-            each.cancel()
+        await self._any_of(before.standby, before.gone, seconds=self._stop_grace + MARGIN)
         if before.runs and not before.standby.is_set():
             log.warning("%s did not make room in time: killing it", before.name)
             self._kill(before)
@@ -222,8 +248,6 @@ class Switch:
             raise SwitchFailed(f"{child.name} could not be started: {error}") from None
         life.on_trial = True
         self._crew.leaving.add(life)
-        self._state.of(child.name).pid = life.pid
-        self._told()
         return life
 
     def _predecessor(self, child: Child) -> Life | None:
@@ -279,12 +303,7 @@ class Switch:
         """Wait for what a process is to do; raises SwitchFailed when it dies or takes too long, or one of those beside
         it dies. more: seconds more.
         """
-        waiting = [asyncio.ensure_future(each.wait()) for each in (event, life.gone, *(x.gone for x in beside))]
-        try:
-            await asyncio.wait(waiting, timeout=self._timeout + more, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waiting:
-                each.cancel()
+        await self._any_of(event, life.gone, *(other.gone for other in beside), seconds=self._timeout + more)
         if not life.runs:
             raise SwitchFailed(f"{life.name} (process {life.pid}) {life.how}")
         for other in beside:
@@ -292,6 +311,15 @@ class Switch:
                 raise _ended_early(other)
         if not event.is_set():
             raise SwitchFailed(f"{life.name} (process {life.pid}) did not {what} within {self._timeout + more:g} s")
+
+    async def _any_of(self, *events: asyncio.Event, seconds: float) -> None:
+        """Wait for the first of these, or for so long."""
+        waiting = [asyncio.ensure_future(each.wait()) for each in events]
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
 
     async def _lives(self, life: Life, seconds: float) -> None:
         try:
@@ -317,6 +345,9 @@ class Switch:
     async def _put_back(self) -> None:
         """Predecessors serve again: first where nobody does, then the last one that was relieved first."""
         self._phase("putting-back")
+        for life in self._ahead.values():
+            self._kill(life)
+        self._ahead.clear()
         for each in self._state.processes:
             if each.state == "waits":
                 each.state = "kept"
@@ -396,6 +427,11 @@ class Switch:
 
     def _phase(self, phase: Phase) -> None:
         self._state.phase = phase
+        self._told()
+
+    def _shows(self, child: Child, after: Life) -> None:
+        """A successor's turn has come."""
+        self._state.of(child.name).pid = after.pid
         self._told()
 
     def _process(self, child: Child, state: Place, reason: str = "") -> None:

@@ -128,5 +128,5 @@ async def test_a_place_that_could_not_be_filled_is_tried_again(stage: Stage) -> 
     child.restart = asyncio.get_running_loop().call_later(60, lambda: None)
     stage.crew.children.append(child)
     with pytest.raises(SwitchFailed, match=r"worker 0 could not be started: .*Resource temporarily unavailable"):
-        await stage.switch._beside(child)
+        await stage.switch._beside(child, None)
     assert stage.started == ["worker 0"]
