@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import signal
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from proxy.control.code_place import NAMED
@@ -130,3 +132,93 @@ async def test_a_place_that_could_not_be_filled_is_tried_again(stage: Stage) -> 
     with pytest.raises(SwitchFailed, match=r"worker 0 could not be started: .*Resource temporarily unavailable"):
         await stage.switch._beside(child, None)
     assert stage.started == ["worker 0"]
+
+
+class Running(Stage):
+    """Two workers serve; their successors are loaded, begin and hand over at once. story: what happened, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(monkeypatch)
+        monkeypatch.setattr("proxy.control.switch.WATCH", 0.05)
+        monkeypatch.setattr("proxy.control.switch.TRIAL", 0.01)
+        monkeypatch.setattr(Life, "go", lambda life, *, after=False: self._does(life, "begins", life.serving))
+        monkeypatch.setattr(Life, "relieve", lambda life: self._does(life, "hands over", life.standby))
+        self.story: list[str] = []
+        self.dies: set[int] = set()
+        self._pid = 10
+        for kind, index in (("supervisor", 0), ("ledger", 0), ("worker", 0), ("worker", 1)):
+            child = Child(kind, index, "nothing", OUTFIT)
+            child.life = Life(child.name, kind, index, -1)
+            child.life.serving.set()
+            self.crew.children.append(child)
+        terms = msgspec.structs.replace(TERMS, workers=2)
+        plan = Plan("reload", terms, replaces=("worker",))
+        self.switch = Switch(self.crew, OUTFIT, plan, terms, {}, self.state, lambda: None)
+
+    def _does(self, life: Life, what: str, event: asyncio.Event) -> None:
+        self.story.append(f"{life.pid} {what}")
+        event.set()
+
+    def _launch(self, child: Child, outfit: Outfit, *, after: bool = False) -> Life:
+        life = Life(child.name, child.kind, self._pid + child.index, -1)
+        self.story.append(f"{life.pid} is loaded")
+        life.standby.set()
+        if child.index in self.dies:
+            life.code = 1
+            life.gone.set()
+        return life
+
+
+async def test_a_worker_is_loaded_before_the_connections_of_the_one_before_it_move(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Running(monkeypatch)
+    assert await asyncio.wait_for(stage.switch.run(), 5)
+    assert stage.story == [
+        "10 is loaded", "10 begins", "11 is loaded", "0 hands over", "11 begins", "1 hands over",
+    ]  # fmt: skip
+    assert [child.life.pid for child in stage.crew.of("worker") if child.life is not None] == [10, 11]
+    assert [(each.name, each.state, each.pid) for each in stage.state.processes] == [
+        ("worker 0", "done", 10), ("worker 1", "done", 11),
+    ]  # fmt: skip
+
+
+async def test_a_worker_waits_for_a_moment_until_the_one_before_it_has_handed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Running(monkeypatch)
+    stands_by = asyncio.Event()
+    monkeypatch.setattr(Life, "relieve", lambda life: stage._does(life, "hands over", stands_by))
+    monkeypatch.setattr("proxy.control.switch._HANDOVER", 60.0)
+    running = asyncio.create_task(stage.switch.run())
+    await asyncio.sleep(0.3)
+    assert stage.story[-2:] == ["0 hands over", "11 begins"]
+    first = stage.switch._steps[0].before
+    assert first is not None
+    first.standby.set()
+    assert await asyncio.wait_for(running, 5)
+    assert stage.story[-1] == "1 hands over"
+
+
+async def test_one_that_was_loaded_ahead_ends_where_the_switch_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Running(monkeypatch)
+    running = asyncio.create_task(stage.switch.run())
+    async with asyncio.timeout(5):
+        while "11 is loaded" not in stage.story:
+            await asyncio.sleep(0.001)
+    first = next(life for life in stage.crew.leaving if life.pid == 10)
+    first.code = 1
+    first.gone.set()
+    assert not await asyncio.wait_for(running, 5)
+    killed = [life.pid for life, number in stage.signals if number == signal.SIGKILL]
+    assert sorted(killed) == [10, 11]
+    assert [(each.name, each.state) for each in stage.state.processes] == [("worker 0", "failed"), ("worker 1", "kept")]
+    assert [child.life.pid for child in stage.crew.of("worker") if child.life is not None] == [0, 1]
+
+
+async def test_one_that_dies_as_it_is_loaded_ahead_is_found_when_it_is_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Running(monkeypatch)
+    stage.dies.add(1)
+    assert not await asyncio.wait_for(stage.switch.run(), 5)
+    assert stage.state.reason == "worker 1 (process 11) exited with 1"
+    assert [child.life.pid for child in stage.crew.of("worker") if child.life is not None] == [0, 1]
