@@ -216,7 +216,7 @@ async def test_one_that_was_loaded_ahead_ends_where_the_switch_is_put_back(monke
     assert [child.life.pid for child in stage.crew.of("worker") if child.life is not None] == [0, 1]
 
 
-async def test_one_that_dies_as_it_is_loaded_ahead_is_found_when_it_is_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_dies_as_it_is_loaded_ahead_is_found_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Running(monkeypatch)
     stage.dies.add(1)
     assert not await asyncio.wait_for(stage.switch.run(), 5)
