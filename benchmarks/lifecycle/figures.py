@@ -15,6 +15,8 @@ SLOWER_BOUND: Final = 3.0
 """p99 during switches over that of the rest of the same run."""
 ENOUGH: Final = 0.97
 """Of the rate that is asked for."""
+BACK_BOUND: Final = 2.0
+"""Seconds until a session of a killed worker is open again, at most, for 99 of 100: its client waits 0.1 s of them."""
 
 
 class Span(NamedTuple):
@@ -28,11 +30,12 @@ class Seen(NamedTuple):
     """A run of switches of one kind under load.
 
     events: accepted; asked, answered: events per second; unsent: of those asked for, what was due on sessions that were
-    closed just then; errors: by kind, for a person; refused: connections that were
-    not taken, and answers that were not 2xx; broken: requests and handshakes without an answer; closed: sessions that
-    ended before their client ended them; excused: connections of processes that were killed, which may end; lost,
+    closed just then; errors: by kind, for a person; refused: connections that were not taken, answers that were not
+    2xx, and what was no answer at all; broken: requests and handshakes without an answer; closed: sessions that ended
+    before their client ended them; excused: connections of processes that were killed, which may end; lost,
     misordered: of events, over both stores; normal, switching: p99 (seconds) of answers outside of switches and
-    meanwhile; told_to_go: those of `closed` that were closed with 1001; exits: seconds that each drain took to its end.
+    meanwhile; again: of those that were sent twice; away: of sessions from their end until they are open again;
+    told_to_go: those of `closed` that were closed with 1001; exits: seconds that each drain took to its end.
     """
 
     spans: list[Span]
@@ -49,6 +52,8 @@ class Seen(NamedTuple):
     normal: float
     switching: float
     unsent: float = 0.0
+    again: float = 0.0
+    away: float = 0.0
     told_to_go: int = 0
     exits: Sequence[float] = ()
 
@@ -87,6 +92,10 @@ def targets(name: str, seen: Seen) -> list[Target]:
     took = f"median {seconds[len(seconds) // 2]:.2f} s, worst {seconds[-1]:.2f} s"
     what = f"{len(seconds)} {name} ({took})"
     slower = f"{1000 * seen.switching:.1f} ms, {1000 * seen.normal:.1f} ms else: {seen.ratio:.2f}"
+    if seen.again:
+        slower += f"; {1000 * seen.again:.1f} ms of what had to be sent again"
+    is_back = seen.away <= BACK_BOUND
+    back = [Target(f"{name}: sessions open again, p99", f"{seen.away:.2f} s", f"<= {BACK_BOUND:g} s", is_back)]
     is_enough = seen.answered + seen.unsent >= ENOUGH * seen.asked
     rate = f"{seen.answered:,.0f}/s"
     if seen.unsent:
@@ -95,6 +104,7 @@ def targets(name: str, seen: Seen) -> list[Target]:
         Target(f"{what}: refused, broken, lost, out of order", text, limit, is_well),
         Target(f"{name}: p99 meanwhile", slower, f"< {SLOWER_BOUND:g} x", seen.ratio < SLOWER_BOUND),
         Target(f"{name}: events answered", rate, f"{seen.asked:,.0f}/s", is_enough),
+        *(back if seen.away else []),
     ]
 
 
@@ -133,18 +143,21 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-def split(promises: Iterable[Promise], spans: Sequence[Span]) -> tuple[list[float], list[float]]:
-    """Seconds until the answer, of events outside of all spans and of those that were on their way during one.
+def split(promises: Iterable[Promise], spans: Sequence[Span]) -> tuple[list[float], list[float], list[float]]:
+    """Seconds until the answer, of events outside of all spans, of those that were on their way during one, and of
+    those that had to be sent again, from then on: their first attempts are errors, which are counted.
 
-    spans: in order, none within another. What a client had to send twice is an error, which is counted, and no time.
+    spans: in order, none within another.
     """
     begins, ends = [span.began for span in spans], [span.ended for span in spans]
     outside: list[float] = []
     inside: list[float] = []
+    again: list[float] = []
     for promise in promises:
-        if promise.is_retried:
+        if promise.tried:
+            again.append(promise.answered - promise.tried)
             continue
         # Spans that had ended when it was sent, and those that had begun when it was answered.
         is_inside = bisect_left(ends, promise.sent) < bisect_right(begins, promise.answered)
         (inside if is_inside else outside).append(promise.answered - promise.sent)
-    return outside, inside
+    return outside, inside, again

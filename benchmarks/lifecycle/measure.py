@@ -18,7 +18,7 @@ from benchmarks.processes import BenchmarkFailed
 from proxy.demo.comparison import compare
 from proxy.demo.instance import Instance
 from proxy.demo.record import Record, joined
-from proxy.load.wire import REFUSED
+from proxy.load.wire import GARBLED, REFUSED
 
 _PAUSE: Final = 0.5
 """Seconds between two switches, in which answers are as usual."""
@@ -48,8 +48,8 @@ async def measure(
         began, excused, record = await _load(opened, traffic, switch, times, spans)
         await opened.drained(record.accepted)
         found = [compare(record, backend.stored()) for backend in (opened.old, opened.new)]
-        outside, inside = split(record.promises, spans)
-        refused = record.failures[REFUSED] + record.refusals
+        outside, inside, again = split(record.promises, spans)
+        refused = record.failures[REFUSED] + record.failures[GARBLED] + record.refusals
         answered, unsent = _rates(record, began)
         return Seen(
             spans=spans,
@@ -57,6 +57,8 @@ async def measure(
             asked=traffic.requests + traffic.messages,
             answered=answered,
             unsent=unsent,
+            again=quantile(again, 0.99),
+            away=quantile(record.away, 0.99),
             errors=record.errors_text(),
             refused=refused,
             broken=record.client_errors - refused - record.closed,

@@ -16,6 +16,7 @@ import asyncio
 import gc
 import http.client
 import io
+import sys
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
@@ -27,7 +28,7 @@ from config.units import Address
 from proxy.demo.children import Child, free_port, python
 from proxy.demo.store import Stored, digest_of
 from proxy.websocket.frames import PONG as PONG_FRAME
-from proxy.websocket.frames import TEXT, Closing, FrameReader, Message, Ping, close_frame, frame
+from proxy.websocket.frames import TEXT, Closing, FrameReader, Message, Ping, Pong, close_frame, frame
 
 _MAX_MESSAGE: Final = 2**20
 _START_SECONDS: Final = 60.0
@@ -42,8 +43,17 @@ class Backend:
         self.address = Address("127.0.0.1", free_port())
         self.url = f"http://{self.address.host}:{self.address.port}"
         self._file = directory / f"{name}.jsonl"
-        options = ["--name", name, "--file", str(self._file), "--port", str(self.address.port)]
-        self.child = Child(f"backend {name}", python("benchmarks.live.backend", *options), directory / f"{name}.log")
+        self._log = directory / f"{name}.log"
+        self.child = self._start()
+
+    def _start(self) -> Child:
+        options = ["--name", self.name, "--file", str(self._file), "--port", str(self.address.port)]
+        return Child(f"backend {self.name}", python("benchmarks.live.backend", *options), self._log)
+
+    async def restart(self) -> None:
+        """Start it again, after its end, with the same file and port."""
+        self.child = self._start()
+        await self.ready()
 
     async def ready(self) -> None:
         """Wait until it serves; raises ChildError."""
@@ -182,6 +192,8 @@ class _Connection(asyncio.Protocol):
             elif type(item) is Closing:
                 answers.append(close_frame(item.code, is_client=False))
                 is_last = True
+            elif type(item) is not Pong:
+                sys.exit(f"not what a proxy may send: {item}")
         if answers:
             self._turn.add(self._transport, kept, b"".join(answers), is_last=is_last)
 

@@ -19,7 +19,7 @@ from proxy.demo.store import digest_of
 from proxy.load.requests import LOAD_HEADER, Event, Messages
 from proxy.load.sessions import HandshakeError, Session
 from proxy.load.target import plain
-from proxy.load.wire import REFUSED, TIMEOUT
+from proxy.load.wire import GARBLED, REFUSED, TIMEOUT
 
 _TICK: Final = 0.002
 _OPEN_AGAIN: Final = 0.1
@@ -111,9 +111,10 @@ class Sessions:
 
     async def _stay(self, number: int) -> None:
         """Keep one session open."""
+        ended = 0.0
         while not self._is_stopping:
             try:
-                await self._once(number)
+                ended = await self._once(number, ended)
             except HandshakeError as error:
                 if error.status:
                     self.record.statuses[error.status] += 1
@@ -126,8 +127,11 @@ class Sessions:
             if not self._is_stopping:
                 await asyncio.sleep(_OPEN_AGAIN)
 
-    async def _once(self, number: int) -> None:
-        """One session, to its end. Raises OSError when there is none, a TimeoutError included."""
+    async def _once(self, number: int, ended: float) -> float:
+        """One session, to its end; when its target has ended it, or 0. ended: when the one before did, or 0.
+
+        Raises OSError when there is none, a TimeoutError included.
+        """
         over = self._over[number]
         async with asyncio.timeout(self._timeout):
             _, session = await asyncio.get_running_loop().create_connection(
@@ -139,13 +143,23 @@ class Sessions:
                 session.close()
                 raise
         self._open[number] = session
+        if ended:
+            self.record.away.append(time.perf_counter() - ended)
         await over.wait()
         if session.is_over:
             over.clear()
+            self._ended(session)
+            return time.perf_counter()
+        await self._finish(session)
+        return 0.0
+
+    def _ended(self, session: Session) -> None:
+        """Its target has ended it: in order or not, or it has said what it may not."""
+        if session.why == GARBLED:
+            self.record.failures[GARBLED] += 1
+        else:
             self.record.closed += 1
             self.record.failures[f"session closed ({session.close_code})"] += 1
-        else:
-            await self._finish(session)
 
     async def _finish(self, session: Session) -> None:
         """Wait for its last Pongs and close it."""

@@ -235,11 +235,8 @@ class Crew:
             log.info("%s has lived for %g s: it does not keep dying any more", child.name, BACKOFF_RESET)
             self._listener.crew_changed()
 
-    def launch(self, child: Child, outfit: Outfit, *, after: bool = False) -> Life:
-        """A new process that stands by, for a place that it has not got yet; raises OSError.
-
-        after: it is to take the connections of one that serves still.
-        """
+    def launch(self, child: Child, outfit: Outfit) -> Life:
+        """A new process that stands by, for a place that it has not got yet; raises OSError."""
         reading, writing = os.pipe()
         environment = dict(outfit.environment) | {"CROSSFADE_DUTY_FD": str(reading)}
         arguments = ("--index", str(child.index)) if child.kind == "worker" else ()

@@ -20,6 +20,7 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Final
 
 from proxy.control.crew import Child, Crew, Life
@@ -49,6 +50,13 @@ class SwitchFailed(CrossfadeError):
 
 def _ended_early(life: Life) -> SwitchFailed:
     return SwitchFailed(f"{life.name} (process {life.pid}) {life.how} after it had begun to serve")
+
+
+def _check(lives: Sequence[Life]) -> None:
+    """Raises SwitchFailed unless all of them live."""
+    for life in lives:
+        if not life.runs:
+            raise _ended_early(life)
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ class Switch:
             self._state.of(child.name)
         self._phase("replacing")
         try:
-            for child, following in zip(wanted, [*wanted[1:], None], strict=True):
+            for child, following in zip_longest(wanted, wanted[1:]):
                 self._check_placed()
                 await self._replace(child, following)
             for child in surplus:
@@ -163,19 +171,25 @@ class Switch:
         self._process(child, "done")
 
     async def _beside(self, child: Child, following: Child | None) -> None:
-        """A worker: the successor serves before the predecessor is relieved. following: whose turn is next."""
+        """A worker: the successor serves before the predecessor is relieved. following: whose turn is next.
+
+        The one before it has handed over by then, and the next one is loaded: nothing has moved yet where that fails.
+        """
         is_held = self._predecessor(child) is not None
         after = None
         try:
-            after = self._ahead.pop(child.name, None) or self._launch(child, after=is_held)
+            after = self._ahead.pop(child.name, None) or self._launch(child)
             self._shows(child, after)
             after.go(after=is_held)
             await self._until(after, after.serving, "serve", beside=self._placed())
-            if following is not None:
-                self._launch_ahead(following)
-            await self._watch(TRIAL if self._tried else WATCH, [after, *self._placed()])
-            await self._all_loaded()
-            await self._handed_over()
+            serving = [after, *self._placed()]
+            await self._handed_over(serving)
+            loading = None
+            if following is not None and following.kind == "worker":
+                loading = self._ahead[following.name] = self._launch(following)
+            await self._watch(TRIAL if self._tried else WATCH, serving)
+            if loading is not None:
+                await self._until(loading, loading.standby, "start", beside=serving)
             self._tried = True
         except SwitchFailed:
             if after is not None:
@@ -187,21 +201,15 @@ class Switch:
         if before is not None:
             before.relieve()
 
-    def _launch_ahead(self, child: Child) -> None:
-        """Load a worker's successor. What is wrong with it is found when it is its turn."""
-        with suppress(SwitchFailed):
-            self._ahead[child.name] = self._launch(child, after=child.is_running)
-
-    async def _all_loaded(self) -> None:
-        """Wait until those that were launched ahead stand by, or will not."""
-        for life in self._ahead.values():
-            await self._any_of(life.standby, life.gone, seconds=self._timeout)
-
-    async def _handed_over(self) -> None:
-        """Wait, though not for long, until the worker that was relieved last has no connections left."""
+    async def _handed_over(self, serving: Sequence[Life]) -> None:
+        """Wait, though not for long, until the worker that was relieved last has no connections left; raises
+        SwitchFailed when one of those that serve dies.
+        """
         last = self._steps[-1] if self._steps else None
         if last is not None and last.child.kind == "worker" and last.before is not None:
-            await self._any_of(last.before.standby, last.before.gone, seconds=_HANDOVER)
+            gone = (life.gone for life in serving)
+            await self._any_of(last.before.standby, last.before.gone, *gone, seconds=_HANDOVER)
+            _check(serving)
 
     async def _in_turn(self, child: Child) -> None:
         """One of which there is only one: the successor is ready when the predecessor makes room."""
@@ -241,9 +249,9 @@ class Switch:
             before.relieve()
         self._process(child, "done", "not needed any more")
 
-    def _launch(self, child: Child, *, after: bool = False) -> Life:
+    def _launch(self, child: Child) -> Life:
         try:
-            life = self._crew.launch(child, self._outfit, after=after)
+            life = self._crew.launch(child, self._outfit)
         except OSError as error:
             raise SwitchFailed(f"{child.name} could not be started: {error}") from None
         life.on_trial = True
@@ -293,9 +301,7 @@ class Switch:
 
     def _check_placed(self) -> None:
         """All of them live, or nothing further is replaced: raises SwitchFailed."""
-        for life in self._placed():
-            if not life.runs:
-                raise _ended_early(life)
+        _check(self._placed())
 
     async def _until(
         self, life: Life, event: asyncio.Event, what: str, *, more: float = 0.0, beside: Sequence[Life] = ()
@@ -306,9 +312,7 @@ class Switch:
         await self._any_of(event, life.gone, *(other.gone for other in beside), seconds=self._timeout + more)
         if not life.runs:
             raise SwitchFailed(f"{life.name} (process {life.pid}) {life.how}")
-        for other in beside:
-            if not other.runs:
-                raise _ended_early(other)
+        _check(beside)
         if not event.is_set():
             raise SwitchFailed(f"{life.name} (process {life.pid}) did not {what} within {self._timeout + more:g} s")
 

@@ -57,8 +57,8 @@ class Load:
         every = range(keys)
         self._keys = [every if shared else every[lane::connections] for lane in range(connections)]
         self._chosen = [random.Random(seed * 1_000 + lane) for lane in range(connections)]
-        self._failed: set[str] = set()
-        """Ids of events that are tried again."""
+        self._again: dict[str, float] = {}
+        """When events that failed are tried again, by id."""
         target = plain(address)
         self._requests = Requests(
             target, default_body(pad), keys=keys, headers=_HEADERS, key_of=lambda _n, lane: self._choose(lane)
@@ -120,14 +120,12 @@ class Load:
             record.statuses[lane.status] += 1
             record.retry_after += lane.status == 503 and lane.has_header(b"retry-after")
         if (lane.failure or lane.status >= 500) and now <= lane.sent_at + self._patience:
-            self._failed.add(event.id)
+            self._again[event.id] = now + _RETRY_WAIT
             return _RETRY_WAIT
+        tried = self._again.pop(event.id, 0.0)
         if 200 <= lane.status < 300:
-            by, is_retried = _answerer(lane.body), event.id in self._failed
-            record.promises.append(
-                Promise(event.id, event.key, by, lane.status, lane.sent_at, now, is_retried=is_retried)
-            )
-        self._failed.discard(event.id)
+            by = _answerer(lane.body)
+            record.promises.append(Promise(event.id, event.key, by, lane.status, lane.sent_at, now, tried=tried))
         return DONE
 
     def dropped(self, due: float) -> None:

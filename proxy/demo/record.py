@@ -12,7 +12,8 @@ class Promise(NamedTuple):
     """An event that was answered 2xx, or a message that stood before a Ping whose Pong is here.
 
     by: the backend that says it answered, empty when it was the proxy itself, and for a message; status: the answer's,
-    0 for a message; sent, answered: perf_counter seconds, sent being the first attempt's; is_retried: that one failed.
+    0 for a message; sent, answered: perf_counter seconds, sent being the first attempt's; tried: the last attempt's,
+    where the first one failed, else 0.
     """
 
     id: str
@@ -22,7 +23,7 @@ class Promise(NamedTuple):
     sent: float
     answered: float
     is_message: bool = False
-    is_retried: bool = False
+    tried: float = 0.0
 
     @property
     def binds_from(self) -> float:
@@ -39,7 +40,8 @@ class Record:
     answers by kind (`proxy.load.wire.FAILURES`), and sessions that were closed; retry_after: how
     many 503 said when to come back; reopened: requests that met a connection which the peer had just
     closed for idleness, and went out again at once; closed: sessions that ended before their client ended them;
-    unsent: messages that were due while their session was not open.
+    unsent: messages that were due while their session was closed; away: seconds from a session's end until it was
+    open again.
     """
 
     promises: list[Promise] = field(default_factory=list)
@@ -50,6 +52,7 @@ class Record:
     reopened: int = 0
     closed: int = 0
     unsent: int = 0
+    away: list[float] = field(default_factory=list)
 
     @property
     def accepted(self) -> int:
@@ -88,4 +91,5 @@ def joined(records: Iterable[Record]) -> Record:
         whole.reopened += record.reopened
         whole.closed += record.closed
         whole.unsent += record.unsent
+        whole.away += record.away
     return whole

@@ -2,9 +2,9 @@
 
 libuv's own server accepts until the queue is empty, so a burst of connections goes to whichever worker
 woke first: 64 of 64 keep-alive connections of a load generator stayed on one of two workers. Taking one
-and going back to the loop lets the others have theirs, and a busy worker takes fewer. While the queue does not
-get empty it is twice as many each time, up to `_MOST`: when a worker dies, all of its clients come to the others at
-once, and one per turn of a busy loop let the last of them wait for most of a second.
+and going back to the loop lets the others have theirs, and a busy worker takes fewer. While one wake-up follows
+the other, and each finds as many as it takes, it is twice as many each time, up to `_MOST`: when a worker dies, all
+of its clients come to the others at once, and one per turn of a busy loop let the last wait for most of a second.
 
 A worker that can take no client, because it has as many as it may, its memory budget is used up or it has no
 descriptor, leaves the queue to the others for a moment. Who is still there then gets a 503 (`proxy.http.rejection`).
@@ -30,6 +30,10 @@ _GIVE_WAY: Final = 0.02
 """Seconds that clients are left to other workers before they are rejected, and from one round of that to the next."""
 _MOST: Final = 8
 """Clients that are taken per wake-up at most: what they send first is work for the next turn of the loop."""
+_MOST_TLS: Final = 2
+"""The same over TLS, where the first that they send takes about a millisecond each."""
+_REST: Final = 0.05
+"""Seconds without a wake-up that found as many as it took, after which it is one client again."""
 _AT_A_TIME: Final = 16
 """Clients that are rejected in a row."""
 _TELL_EVERY: Final = 10.0
@@ -86,8 +90,10 @@ class Listener:
         self._tls = tls
         self._opening: set[asyncio.Task[object]] = set()
         self._resume: asyncio.TimerHandle | None = None
+        self._most = _MOST if tls is None else _MOST_TLS
         self._share = 1
-        """Clients to be taken at the next wake-up."""
+        """Clients to be taken at the next wake-up, if it is not long after"""
+        self._filled_at = -_REST
         listening.setblocking(False)
 
     def start(self) -> None:
@@ -96,6 +102,8 @@ class Listener:
         self._loop.add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
+        if self._loop.time() - self._filled_at > _REST:
+            self._share = 1
         for _ in range(self._share):
             if not self._has_room():
                 self._give_way()
@@ -112,7 +120,8 @@ class Listener:
                 self._failed(error)
                 return
             self._take(connection, peer)
-        self._share = min(2 * self._share, _MOST)
+        self._share = min(2 * self._share, self._most)
+        self._filled_at = self._loop.time()
 
     def _has_room(self) -> bool:
         """May one more client be taken? Over TLS those that are coming have a limit of their own."""

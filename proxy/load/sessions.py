@@ -65,7 +65,8 @@ class Awaiting(Protocol):
 class Session(asyncio.Protocol):
     """One TCP or TLS connection. request: the handshake's head; closed: told when the target ends an open session.
 
-    close_code: what the target closed it with, `NO_CLOSE` when it did so without a word.
+    close_code: what the target closed it with, `NO_CLOSE` when it did so without a word; why: of
+    `proxy.load.wire.FAILURES`, once it is over before we wanted.
     """
 
     def __init__(self, request: bytes, closed: Callable[[], None]) -> None:
@@ -81,6 +82,7 @@ class Session(asyncio.Protocol):
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_over = False
         self.close_code = NO_CLOSE
+        self.why = ""
 
     @property
     def outstanding(self) -> int:
@@ -182,6 +184,7 @@ class Session(asyncio.Protocol):
 
     def _end(self, kind: str) -> None:
         """It is over before we wanted: what was not confirmed has failed."""
+        self.why = kind
         awaited, self._awaited = self._awaited, deque()
         self._leave()
         self._closed()

@@ -38,8 +38,13 @@ def test_events_are_of_a_switch_when_they_were_on_their_way_during_it() -> None:
     inside = [promise(9.9, 10.1), promise(10.2, 10.3), promise(10.9, 11.4), promise(9.0, 30.0), promise(21.0, 21.5)]
     outside = [promise(1.0, 2.0), promise(9.8, 9.9), promise(11.1, 11.2), promise(12.0, 19.9), promise(22.5, 23.0)]
     found = split([*outside, *inside], spans)
-    assert found == tuple([each.answered - each.sent for each in part] for part in (outside, inside))
-    assert split(outside, []) == ([each.answered - each.sent for each in outside], [])
+    assert found == (*([each.answered - each.sent for each in part] for part in (outside, inside)), [])
+    assert split(outside, []) == ([each.answered - each.sent for each in outside], [], [])
+
+
+def test_what_was_sent_twice_is_neither_usual_nor_of_a_switch() -> None:
+    twice = promise(10.5, 10.75)._replace(tried=10.5 + 0.125)
+    assert split([promise(1.0, 1.5), twice], [Span(10.0, 11.0)]) == ([0.5], [], [0.125])
 
 
 def test_quantile_is_of_values_in_any_order() -> None:
@@ -67,6 +72,7 @@ def test_all_is_well_when_nobody_noticed() -> None:
         ({"excused": 3, "refused": 1}, 0),
         ({"switching": 0.012}, 1),
         ({"answered": 3_800.0}, 2),
+        ({"answered": 3_700.0, "unsent": 179.0}, 2),
     ],
     ids=str,
 )
@@ -76,8 +82,17 @@ def test_each_thing_that_clients_noticed_is_a_missed_target(change: dict[str, An
 
 
 def test_connections_of_the_killed_may_end() -> None:
-    seen = SEEN._replace(excused=3, broken=1, closed=2)
-    assert all(target.met for target in targets("kills", seen))
+    seen = SEEN._replace(excused=3, broken=1, closed=2, away=2.0, again=0.25, answered=3_700.0, unsent=180.0)
+    found = targets("kills", seen)
+    assert [target.met for target in found] == [True] * 4
+    assert found[1].measured == "8.0 ms, 4.0 ms else: 2.00; 250.0 ms of what had to be sent again"
+    assert found[2].measured == "3,700/s, and 180/s were due on sessions that were closed"
+
+
+def test_sessions_of_the_killed_come_back_soon() -> None:
+    found = targets("kills", SEEN._replace(excused=3, closed=2, away=2.1))
+    assert [target.met for target in found] == [True, True, True, False]
+    assert found[3].measured == "2.10 s"
 
 
 DRAINED = SEEN._replace(closed=50, told_to_go=50, exits=[3.5, 3.1])

@@ -14,11 +14,12 @@ import pytest_asyncio
 
 from benchmarks.live.backend import Backend
 from benchmarks.live.sessions import Sessions
+from benchmarks.websocket.messages import switching
 from config.units import Address
 from proxy.demo.comparison import compare
 from proxy.demo.record import Record
 from proxy.demo.store import digest_of
-from proxy.load.wire import ENDED, REFUSED
+from proxy.load.wire import ENDED, GARBLED, REFUSED
 
 pytestmark = pytest.mark.asyncio
 
@@ -63,17 +64,36 @@ async def test_a_request_is_kept_with_what_the_proxy_says_of_it(backend: Backend
     assert backend.stored()[0].digest == digest_of(b"x" * 100_000)
 
 
-async def test_a_session_that_ends_is_counted_and_comes_back(backend: Backend, tmp_path: Path) -> None:
+async def test_a_session_that_ends_is_counted_and_comes_back(backend: Backend) -> None:
     clients = sessions_at(backend.address)
     await until(lambda: clients.record.accepted > 20)
     backend.child.signal(signal.SIGKILL)
     await backend.child.ended(5.0)
     await until(lambda: clients.record.failures[REFUSED] > 0)
     assert clients.record.closed == clients.record.failures["session closed (1006)"] == 4
-    assert clients.record.unsent > 0
+    accepted, unsent = clients.record.accepted, clients.record.unsent
+    assert unsent > 0
+    await backend.restart()
+    await until(lambda: len(clients.record.away) == 4 and clients.record.accepted > accepted + 20)
     clients.check()
     record = await clients.stop()
+    assert min(record.away) > 0.1
+    assert record.closed == 4
     assert not compare(record, backend.stored()).lost
+
+
+async def test_what_is_no_frame_is_not_a_session_that_was_closed() -> None:
+    async def garbles(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(switching(await reader.readuntil(b"\r\n\r\n")) + b"\xff\xff\xff\xff")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(garbles, "127.0.0.1", 0)
+    async with server:
+        clients = sessions_at(Address(*server.sockets[0].getsockname()), count=1)
+        await until(lambda: clients.record.failures[GARBLED] > 0)
+        record = await clients.stop()
+    assert record.closed == 0
 
 
 @pytest.mark.parametrize(
@@ -81,7 +101,7 @@ async def test_a_session_that_ends_is_counted_and_comes_back(backend: Backend, t
     [
         (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", lambda record: record.statuses == {503: 2}),
         (b"", lambda record: record.failures == {ENDED: 2}),
-        (b"SSH-2.0-x\r\n\r\n", lambda record: record.failures == {"garbled": 2}),
+        (b"SSH-2.0-x\r\n\r\n", lambda record: record.failures == {GARBLED: 2}),
     ],
 )
 async def test_why_there_is_no_session_is_told_apart(answer: bytes, counted: Callable[[Record], bool]) -> None:

@@ -45,7 +45,7 @@ class Stage:
         plan = Plan("upgrade", TERMS)
         self.switch = Switch(self.crew, OUTFIT, plan, TERMS, {}, self.state, lambda: None)
 
-    def _launch(self, child: Child, outfit: Outfit, *, after: bool = False) -> Life:
+    def _launch(self, child: Child, outfit: Outfit) -> Life:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     def place(self, kind: str, index: int = 0, *, serves: bool = True, runs: bool = True) -> Step:
@@ -135,38 +135,64 @@ async def test_a_place_that_could_not_be_filled_is_tried_again(stage: Stage) -> 
 
 
 class Running(Stage):
-    """Two workers serve; their successors are loaded, begin and hand over at once. story: what happened, in order."""
+    """Processes serve; their successors are loaded, begin and hand over at once. story: what happened, in order.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs: those that are never loaded, by name.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 2, **plan: Any) -> None:
         super().__init__(monkeypatch)
         monkeypatch.setattr("proxy.control.switch.WATCH", 0.05)
         monkeypatch.setattr("proxy.control.switch.TRIAL", 0.01)
         monkeypatch.setattr(Life, "go", lambda life, *, after=False: self._does(life, "begins", life.serving))
         monkeypatch.setattr(Life, "relieve", lambda life: self._does(life, "hands over", life.standby))
         self.story: list[str] = []
-        self.dies: set[int] = set()
-        self._pid = 10
-        for kind, index in (("supervisor", 0), ("ledger", 0), ("worker", 0), ("worker", 1)):
-            child = Child(kind, index, "nothing", OUTFIT)
-            child.life = Life(child.name, kind, index, -1)
+        self.dies: set[str] = set()
+        self.hangs: set[str] = set()
+        for kind in ("supervisor", "ledger", *["worker"] * workers, "checker"):
+            child = Child(kind, len(self.crew.of(kind)), "nothing", OUTFIT)
+            child.life = Life(child.name, kind, 0, -1)
             child.life.serving.set()
             self.crew.children.append(child)
-        terms = msgspec.structs.replace(TERMS, workers=2)
-        plan = Plan("reload", terms, replaces=("worker",))
-        self.switch = Switch(self.crew, OUTFIT, plan, terms, {}, self.state, lambda: None)
+        terms = msgspec.structs.replace(TERMS, workers=workers, needs_checker=True)
+        wanted = Plan("reload", terms, **({"replaces": ("worker", "checker")} | plan))
+        self.switch = Switch(self.crew, OUTFIT, wanted, terms, {}, self.state, lambda: None)
 
     def _does(self, life: Life, what: str, event: asyncio.Event) -> None:
-        self.story.append(f"{life.pid} {what}")
+        self.story.append(f"{life.name}{'' if life.pid else ' before'} {what}")
         event.set()
 
-    def _launch(self, child: Child, outfit: Outfit, *, after: bool = False) -> Life:
-        life = Life(child.name, child.kind, self._pid + child.index, -1)
-        self.story.append(f"{life.pid} is loaded")
-        life.standby.set()
-        if child.index in self.dies:
-            life.code = 1
-            life.gone.set()
+    def _launch(self, child: Child, outfit: Outfit) -> Life:
+        life = Life(child.name, child.kind, 10 + child.index, -1)
+        self.story.append(f"{life.name} is loaded")
+        if child.name in self.dies:
+            self.end(life)
+        elif child.name not in self.hangs:
+            life.standby.set()
         return life
+
+    @staticmethod
+    def end(life: Life) -> None:
+        life.code = 1
+        life.gone.set()
+
+    async def until(self, told: str) -> None:
+        async with asyncio.timeout(5):
+            while told not in self.story:
+                await asyncio.sleep(0.001)
+
+    def young(self, name: str) -> Life:
+        return next(life for life in self.crew.leaving if life.name == name)
+
+    def pids(self, kind: str = "worker") -> list[int]:
+        return [child.life.pid for child in self.crew.of(kind) if child.life is not None]
+
+
+async def test_a_switch_in_which_nothing_is_replaced_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a reload of a file that has not changed, or whose certificates alone have."""
+    stage = Running(monkeypatch, replaces=())
+    assert await asyncio.wait_for(stage.switch.run(), 5)
+    assert stage.story == []
 
 
 async def test_a_worker_is_loaded_before_the_connections_of_the_one_before_it_move(
@@ -175,50 +201,86 @@ async def test_a_worker_is_loaded_before_the_connections_of_the_one_before_it_mo
     stage = Running(monkeypatch)
     assert await asyncio.wait_for(stage.switch.run(), 5)
     assert stage.story == [
-        "10 is loaded", "10 begins", "11 is loaded", "0 hands over", "11 begins", "1 hands over",
+        "worker 0 is loaded", "worker 0 begins", "worker 1 is loaded", "worker 0 before hands over",
+        "worker 1 begins", "worker 1 before hands over",
+        "checker is loaded", "checker before hands over", "checker begins",
     ]  # fmt: skip
-    assert [child.life.pid for child in stage.crew.of("worker") if child.life is not None] == [10, 11]
+    assert (stage.pids(), stage.pids("checker")) == ([10, 11], [10])
     assert [(each.name, each.state, each.pid) for each in stage.state.processes] == [
-        ("worker 0", "done", 10), ("worker 1", "done", 11),
+        ("worker 0", "done", 10), ("worker 1", "done", 11), ("checker", "done", 10),
     ]  # fmt: skip
 
 
-async def test_a_worker_waits_for_a_moment_until_the_one_before_it_has_handed_over(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    stage = Running(monkeypatch)
-    stands_by = asyncio.Event()
-    monkeypatch.setattr(Life, "relieve", lambda life: stage._does(life, "hands over", stands_by))
+async def test_nothing_is_loaded_beside_a_handover(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Running(monkeypatch, workers=3)
+    hands_over = asyncio.Event()
+    monkeypatch.setattr(Life, "relieve", lambda life: stage._does(life, "hands over", hands_over))
     monkeypatch.setattr("proxy.control.switch._HANDOVER", 60.0)
     running = asyncio.create_task(stage.switch.run())
+    await stage.until("worker 1 begins")
     await asyncio.sleep(0.3)
-    assert stage.story[-2:] == ["0 hands over", "11 begins"]
+    assert stage.story[-2:] == ["worker 0 before hands over", "worker 1 begins"]
     first = stage.switch._steps[0].before
     assert first is not None
     first.standby.set()
-    assert await asyncio.wait_for(running, 5)
-    assert stage.story[-1] == "1 hands over"
+    await stage.until("worker 2 is loaded")
+    running.cancel()
 
 
-async def test_one_that_was_loaded_ahead_ends_where_the_switch_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_handover_that_takes_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Running(monkeypatch)
+    relieved = asyncio.Event()
+    monkeypatch.setattr(Life, "relieve", lambda life: stage._does(life, "hands over", relieved))
+    monkeypatch.setattr("proxy.control.switch._HANDOVER", 0.05)
     running = asyncio.create_task(stage.switch.run())
-    async with asyncio.timeout(5):
-        while "11 is loaded" not in stage.story:
-            await asyncio.sleep(0.001)
-    first = next(life for life in stage.crew.leaving if life.pid == 10)
-    first.code = 1
-    first.gone.set()
-    assert not await asyncio.wait_for(running, 5)
-    killed = [life.pid for life, number in stage.signals if number == signal.SIGKILL]
-    assert sorted(killed) == [10, 11]
-    assert [(each.name, each.state) for each in stage.state.processes] == [("worker 0", "failed"), ("worker 1", "kept")]
-    assert [child.life.pid for child in stage.crew.of("worker") if child.life is not None] == [0, 1]
+    await stage.until("worker 1 before hands over")
+    running.cancel()
 
 
-async def test_one_that_dies_as_it_is_loaded_ahead_is_found_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("last", ["worker 0", "ledger"])
+async def test_what_serves_is_watched_while_the_next_one_is_loaded(monkeypatch: pytest.MonkeyPatch, last: str) -> None:
     stage = Running(monkeypatch)
-    stage.dies.add(1)
+    stage.hangs.add("worker 1")
+    dying = stage.place("ledger").after if last == "ledger" else None
+    running = asyncio.create_task(stage.switch.run())
+    await stage.until("worker 1 is loaded")
+    await asyncio.sleep(0.1)  # the watch is over
+    stage.end(dying or stage.young("worker 0"))
+    monkeypatch.setattr(stage.switch, "_put_back", lambda: asyncio.sleep(0))
+    assert not await asyncio.wait_for(running, 5)
+    assert stage.state.reason.startswith(f"{last} (process ")
+    assert "worker 0 before hands over" not in stage.story
+
+
+async def test_what_serves_is_watched_while_another_one_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Running(monkeypatch)
+    relieved = asyncio.Event()
+    monkeypatch.setattr(Life, "relieve", lambda life: stage._does(life, "hands over", relieved))
+    monkeypatch.setattr("proxy.control.switch._HANDOVER", 60.0)
+    running = asyncio.create_task(stage.switch.run())
+    await stage.until("worker 1 begins")
+    stage.end(stage.young("worker 1"))
+    monkeypatch.setattr(stage.switch, "_put_back", lambda: asyncio.sleep(0))
+    assert not await asyncio.wait_for(running, 5)
+    assert "worker 1 before hands over" not in stage.story
+
+
+@pytest.mark.parametrize("how", ["dies", "hangs"])
+async def test_nothing_moves_for_a_worker_whose_neighbour_cannot_be_loaded(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    stage = Running(monkeypatch)
+    getattr(stage, how).add("worker 1")
+    stage.switch._timeout = 0.2
     assert not await asyncio.wait_for(stage.switch.run(), 5)
-    assert stage.state.reason == "worker 1 (process 11) exited with 1"
-    assert [child.life.pid for child in stage.crew.of("worker") if child.life is not None] == [0, 1]
+    assert stage.state.reason in (
+        "worker 1 (process 11) exited with 1",
+        "worker 1 (process 11) did not start within 0.2 s",
+    )
+    assert stage.story == ["worker 0 is loaded", "worker 0 begins", "worker 1 is loaded"]
+    killed = {life.name for life, number in stage.signals if number == signal.SIGKILL}
+    assert killed == {"worker 0", "worker 1"}
+    assert stage.pids() == [0, 0]
+    assert [(each.name, each.state) for each in stage.state.processes] == [
+        ("worker 0", "failed"), ("worker 1", "kept"), ("checker", "kept"),
+    ]  # fmt: skip

@@ -66,34 +66,61 @@ async def test_a_burst_is_shared() -> None:
     shared.close()
 
 
-async def test_clients_who_queue_are_taken_in_fewer_turns_than_they_are() -> None:
-    loop = asyncio.get_running_loop()
-    shared, (always, other) = listening(), socket.socketpair()
-    clients = [socket.create_connection(shared.getsockname()) for _ in range(100)]
-    other.send(b"x")
-    taken: list[int] = []
-    turns = 0
+class Turns:
+    """Counts how many clients a listener takes in each turn of the loop."""
 
-    def turn() -> None:  # once in each turn of the loop, for nobody reads
-        nonlocal turns
-        turns += 1
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.taken: list[int] = []
+        self._turn = 0
+        self._ends = socket.socketpair()
+        self._ends[1].send(b"x")
+        self.loop.add_reader(self._ends[0], self._begins)  # in each turn, for nobody reads
 
-    def make() -> asyncio.Protocol:
-        taken.append(turns)
+    def _begins(self) -> None:
+        self._turn += 1
+
+    def make(self) -> asyncio.Protocol:
+        self.taken.append(self._turn)
         return Greeter(b"a")
 
-    listener = Listener(loop, shared, make, lambda: None)
-    loop.add_reader(always, turn)
+    async def serve(self, address: tuple[str, int], count: int) -> list[int]:
+        """So many clients at once; how many of them were taken in one turn after the other."""
+        self.taken.clear()
+        clients = [socket.create_connection(address) for _ in range(count)]
+        heard = [await self.loop.run_in_executor(None, client.recv, 1) for client in clients]
+        assert heard == [b"a"] * count
+        for client in clients:
+            client.close()
+        return list(Counter(self.taken).values())
+
+    def close(self) -> None:
+        self.loop.remove_reader(self._ends[0])
+        for end in self._ends:
+            end.close()
+
+
+async def test_clients_who_queue_are_taken_in_fewer_turns_than_they_are() -> None:
+    shared, turns = listening(), Turns()
+    listener = Listener(turns.loop, shared, turns.make, lambda: None)
     listener.start()
-    heard = [await loop.run_in_executor(None, client.recv, 1) for client in clients]
-    loop.remove_reader(always)
-    assert heard == [b"a"] * 100
-    per_turn = Counter(taken)
-    assert max(per_turn.values()) <= 8  # who is connected already is not held up for longer
-    assert len(per_turn) <= 30
+    found = await turns.serve(shared.getsockname(), 100)
+    assert max(found) <= 8  # who is connected already is not held up for longer
+    assert len(found) <= 30
     listener.close()
-    for each in (*clients, always, other):
-        each.close()
+    turns.close()
+
+
+async def test_after_a_rest_it_is_one_at_a_time_again() -> None:
+    """Else the next few clients would all come to whoever has met a burst before."""
+    shared, turns = listening(), Turns()
+    listener = Listener(turns.loop, shared, turns.make, lambda: None)
+    listener.start()
+    assert await turns.serve(shared.getsockname(), 15) == [1, 2, 4, 8]  # each wake-up has found as many as it took
+    await asyncio.sleep(0.2)
+    assert await turns.serve(shared.getsockname(), 7) == [1, 2, 4]
+    listener.close()
+    turns.close()
 
 
 class Short(socket.socket):
