@@ -27,7 +27,9 @@ ATTACKED_BOUND: Final = 1.2
 IDLE_BOUND: Final = 12 * KIB
 CLIENT_BOUND: Final = 4 * KIB
 IDLE_LATENCY_BOUND: Final = 0.001
-"""Seconds that p99 of requests may differ with idle sessions beside them; rounds of the same differ as well."""
+"""Seconds that p99 of requests may be later with idle sessions beside them; rounds of the same differ as well."""
+IDLE_CPU_BOUND: Final = 1.1
+"""CPU time of a request with idle sessions beside it over that of one alone: Pings that keep them open are in it."""
 EXPOSITION_BOUND: Final = 0.020
 ERRORS_BOUND: Final = 0.001
 OBSERVED_BOUND: Final = 1.03
@@ -83,23 +85,35 @@ def start(one: StartResult) -> Part:
 def idle(one: IdleResult) -> Part:
     """Sessions in which nothing happens."""
     name = f"{one.sessions} idle sessions"
-    per_session, bound = one.bytes_per_session, one.others.p99 + IDLE_LATENCY_BOUND
     targets = [
-        _memory(f"{name}: memory of each", per_session, IDLE_BOUND),
+        _memory(f"{name}: memory of each", one.bytes_per_session, IDLE_BOUND),
         Target(
-            f"{name}: p99 of requests beside them",
-            f"{ms(one.beside.p99)}, {one.failed} failed",
-            f"≤ {ms(bound)}, 0",
-            one.beside.p99 <= bound and not one.failed,
+            f"{name}: CPU time of a request beside them, and alone",
+            f"{one.dearer:.3f}, {one.failed} failed",
+            f"≤ {IDLE_CPU_BOUND:.2f}, 0",
+            one.dearer <= IDLE_CPU_BOUND and not one.failed,
+        ),
+        Target(
+            f"{name}: p99 beside them, less that beside as many connections of others",
+            ms(one.later),
+            f"≤ {ms(IDLE_LATENCY_BOUND)}",
+            one.later <= IDLE_LATENCY_BOUND,
         ),
     ]
-    rows = [
-        ["nothing", ms(one.alone.p50), ms(one.alone.p99), mib(one.rss_without)],
-        ["as many connections that are not the proxy's", ms(one.others.p50), ms(one.others.p99), ""],
-        [f"{one.sessions} sessions", ms(one.beside.p50), ms(one.beside.p99), mib(one.rss_with)],
-    ]
-    title = f"{one.rate:.0f} requests/s and {name}, {one.rounds} rounds"
-    return Part(one._asdict(), [Table(title, ["beside them", "p50", "p99", "memory"], rows)], targets)
+    parts = {
+        "nothing": (one.alone, mib(one.rss_without)),
+        "as many connections that are not the proxy's": (one.others, ""),
+        f"{one.sessions} sessions": (one.beside, mib(one.rss_with)),
+    }
+    rows = []
+    for what, (rounds, memory) in parts.items():
+        p50, p99, cpu, _ = (median(values) for values in zip(*rounds, strict=True))
+        rows.append([what, ms(p50), ms(p99), f"{cpu * 1e6:.1f} µs", memory])
+    title = f"{one.rate:.0f} requests/s and {name}, medians of {len(one.alone)} rounds"
+    kept = one._asdict()
+    for part in ("alone", "others", "beside"):
+        kept[part] = [requests._asdict() for requests in kept[part]]
+    return Part(kept, [Table(title, ["beside them", "p50", "p99", "CPU", "memory"], rows)], targets)
 
 
 def clients(found: Sequence[ClientsResult]) -> Part:

@@ -1,10 +1,11 @@
 """Many sessions in which nothing happens: what memory do they take, and do requests beside them feel it?
 
-requests at a fixed rate:   alone   ->   beside as many connections   ->   beside the sessions   ->   and again
-                                         that are not the proxy's
+requests at a fixed rate:  alone  ->  beside as many connections  ->  beside the sessions  ->  and again, the last
+                                      that are not the proxy's                                 two in another order
 
 Connections cost the kernel, and whatever looks over all of a machine's sockets now and then (an exporter, an agent), no
-matter whose they are. So what the proxy's own do to requests shows beside the same number of others.
+matter whose they are. So what the proxy's own do to requests shows beside the same number of others, and in the CPU
+time that a request takes with them and without.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import uvloop
 
 from benchmarks import load
 from benchmarks.peers import Proxy
-from benchmarks.processes import BenchmarkFailed, rss_bytes, wait_until
+from benchmarks.processes import BenchmarkFailed, cpu_seconds, rss_bytes, wait_until
 from benchmarks.websocket.stand import Clients, SessionBackend, clients
 
 RATE: Final = 2_000.0
@@ -33,29 +34,23 @@ _REST: Final = 2.0
 """Seconds after connections were opened, or have ended, in which nothing is measured."""
 
 
-class Latency(NamedTuple):
-    """Latencies of requests in seconds, medians of the rounds; failed: requests, of all rounds."""
+class Requests(NamedTuple):
+    """Those of one part of a round. p50, p99: seconds; cpu: seconds of all of the proxy's processes, of each."""
 
     p50: float
     p99: float
+    cpu: float
     failed: int
-
-    @classmethod
-    def of(cls, parts: list[load.LoadResult]) -> Latency:
-        """Of one load per round."""
-        p50, p99 = (statistics.median(part.quantile(share) for part in parts) for share in (0.5, 0.99))
-        return cls(p50, p99, sum(len(part.failed) for part in parts))
 
 
 class IdleResult(NamedTuple):
-    """What was seen. rss: bytes of all processes, in the first round; others: beside connections of others."""
+    """What was seen, by round. rss: bytes of all processes, in the first one; others: beside connections of others."""
 
     sessions: int
     rate: float
-    rounds: int
-    alone: Latency
-    others: Latency
-    beside: Latency
+    alone: list[Requests]
+    others: list[Requests]
+    beside: list[Requests]
     rss_without: int
     rss_with: int
 
@@ -65,9 +60,21 @@ class IdleResult(NamedTuple):
         return (self.rss_with - self.rss_without) / self.sessions
 
     @property
+    def later(self) -> float:
+        """Seconds by which p99 is later beside the sessions than beside connections of others: median of the rounds."""
+        return statistics.median(
+            beside.p99 - others.p99 for beside, others in zip(self.beside, self.others, strict=True)
+        )
+
+    @property
+    def dearer(self) -> float:
+        """CPU time of a request beside the sessions, over that of one alone: median of the rounds."""
+        return statistics.median(beside.cpu / alone.cpu for beside, alone in zip(self.beside, self.alone, strict=True))
+
+    @property
     def failed(self) -> int:
         """Requests."""
-        return self.alone.failed + self.others.failed + self.beside.failed
+        return sum(part.failed for part in (*self.alone, *self.others, *self.beside))
 
 
 class _Stand(NamedTuple):
@@ -137,22 +144,34 @@ def run(
 ) -> IdleResult:
     """Play the story above so many times, with `seconds` of load in each part."""
     stand, pids = _Stand(proxy, (old, new), core, directory), proxy.started.pids()
-    _load(proxy, seconds)  # for warmth
-    alone, others, beside, rss = [], [], [], []
-    for number in range(rounds):
-        rss.append(rss_bytes(pids))
-        alone.append(_load(proxy, seconds))
+    _load(proxy, pids, seconds)  # for warmth
+    alone: list[Requests] = []
+    others: list[Requests] = []
+    beside: list[Requests] = []
+    rss: list[int] = []
+
+    def with_others(number: int) -> None:
         with stand.others(_PER_SESSION * sessions, number):
-            others.append(_load(proxy, seconds))
+            others.append(_load(proxy, pids, seconds))
+
+    def with_sessions(number: int) -> None:
         with stand.sessions(sessions, number):
             rss.append(rss_bytes(pids))
-            beside.append(_load(proxy, seconds))
-    latencies = Latency.of(alone), Latency.of(others), Latency.of(beside)
-    return IdleResult(sessions, RATE, rounds, *latencies, rss_without=rss[0], rss_with=rss[1])
+            beside.append(_load(proxy, pids, seconds))
+
+    for number in range(rounds):
+        rss.append(rss_bytes(pids))
+        alone.append(_load(proxy, pids, seconds))
+        parts = (with_sessions, with_others) if number % 2 == 0 else (with_others, with_sessions)
+        for part in parts:
+            part(number)
+    return IdleResult(sessions, RATE, alone, others, beside, rss_without=rss[0], rss_with=rss[1])
 
 
-def _load(proxy: Proxy, seconds: float) -> load.LoadResult:
+def _load(proxy: Proxy, pids: frozenset[int], seconds: float) -> Requests:
     work: Any = load.run(proxy.port, rate=RATE, seconds=seconds)
+    before = cpu_seconds(pids)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        result: load.LoadResult = runner.run(work)
-    return result
+        found: load.LoadResult = runner.run(work)
+    cpu = (cpu_seconds(pids) - before) / max(1, found.answers)
+    return Requests(found.quantile(0.5), found.quantile(0.99), cpu, len(found.failed))

@@ -14,7 +14,7 @@ from benchmarks.peers import DUAL, NGINX_MIRROR
 from benchmarks.replay import ReplayResult
 from benchmarks.report import KIB, MIB, Part
 from benchmarks.stalled import StalledResult
-from benchmarks.websocket.idle import IdleResult, Latency
+from benchmarks.websocket.idle import IdleResult, Requests
 
 
 def met(part: Part) -> list[bool]:
@@ -42,21 +42,26 @@ def test_a_copy_that_is_away(result: StalledResult, expected: list[bool]) -> Non
     assert met(verdicts.stalled("copy stalled", "client", "events", [result])) == expected
 
 
+def idle_part(p99: float = 0.003, cpu: float = 50e-6, failed: int = 0) -> Requests:
+    return Requests(0.001, p99, cpu, failed)
+
+
 def idle(**changes: object) -> IdleResult:
     memory = (200 * MIB, 200 * MIB + 12 * KIB * 5000)
-    alone, others, beside = (Latency(0.001, p99, failed=0) for p99 in (0.002, 0.003, 0.004))
-    good = IdleResult(5000, 2000.0, 5, alone, others, beside, *memory)
+    alone, others, beside = ([idle_part(p99)] * 3 for p99 in (0.002, 0.003, 0.004))
+    good = IdleResult(5000, 2000.0, alone, others, beside, *memory)
     return good._replace(**changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("result", "expected"),
     [
-        (idle(), [True, True]),
-        (idle(rss_with=200 * MIB + 12 * KIB * 5000 + 1), [False, True]),
-        (idle(beside=Latency(0.001, 0.0041, failed=0)), [True, False]),
-        (idle(others=Latency(0.001, 0.0029, failed=0)), [True, False]),
-        (idle(alone=Latency(0.001, 0.003, failed=1)), [True, False]),
+        (idle(), [True, True, True]),
+        (idle(rss_with=200 * MIB + 12 * KIB * 5000 + 1), [False, True, True]),
+        (idle(beside=[idle_part(0.0039), *[idle_part(0.0041)] * 2]), [True, True, False]),
+        (idle(others=[idle_part(0.0031), *[idle_part(0.0029)] * 2]), [True, True, False]),
+        (idle(beside=[idle_part(cpu=56e-6)] * 3), [True, False, True]),
+        (idle(alone=[idle_part(failed=1), *[idle_part()] * 2]), [True, False, True]),
     ],
 )
 def test_idle_sessions(result: IdleResult, expected: list[bool]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from proxy.demo.admin import AdminDownError, AdminError
 from proxy.demo.backends import STREAM_PATH
 from proxy.demo.instance import add_sessions
 from proxy.demo.load import until_accepted, wait_until
+from proxy.demo.verify import consistency_of
 from tests.harness.scene import NEVER_REVERT, Scene, paced, scene
 
 pytestmark = pytest.mark.asyncio
@@ -226,3 +228,30 @@ async def test_a_drain_takes_clients_for_a_while_and_tells_sessions_to_go() -> N
         assert set(record.failures) <= {"refused"}, record.errors_text()
         await opened.instance.start()
         await opened.verify(record)
+
+
+def with_stores(config: dict[str, Any]) -> None:
+    config["consistency"] = [consistency_of(Path()) | {"routes": ["events"]}]
+
+
+@pytest.mark.timeout(120)
+async def test_a_file_without_changes_is_done_at_once_and_nobody_is_left_over() -> None:
+    """A hangup is also how renewed certificates are taken up. The checker is one of those that are replaced."""
+    async with scene(with_stores, stage="dualwrite") as opened:
+        before = opened.instance.processes()
+        assert sorted(before.values()) == ["checker", "ledger", "supervisor", "worker", "worker"]
+        launcher = opened.instance.launcher
+        assert launcher is not None
+        launcher.signal(signal.SIGHUP)
+        await switched(opened, 1)
+        assert opened.instance.processes() == before, "nobody was replaced"
+        open_before = len(os.listdir(f"/proc/{launcher.pid}/fd"))
+        file = File(opened)
+        for number in range(2):
+            file.content["limits"] = {"max_event_size": f"{number + 2}MiB"}
+            file.write()
+            await reload(opened)
+        await wait_until(lambda: len(opened.instance.processes()) == len(before), 60, "the end of predecessors")
+        assert sorted(opened.instance.processes().values()) == sorted(before.values())
+        assert not set(opened.instance.processes()) & set(before), "all were replaced"
+        assert len(os.listdir(f"/proc/{launcher.pid}/fd")) <= open_before
