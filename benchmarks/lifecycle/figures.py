@@ -104,7 +104,7 @@ def targets(name: str, seen: Seen) -> list[Target]:
         Target(f"{what}: refused, broken, lost, out of order", text, limit, is_well),
         Target(f"{name}: p99 meanwhile", slower, f"< {SLOWER_BOUND:g} x", seen.ratio < SLOWER_BOUND),
         Target(f"{name}: events answered", rate, f"{seen.asked:,.0f}/s", is_enough),
-        *(back if seen.away else []),
+        *(back if seen.excused else []),
     ]
 
 

@@ -92,8 +92,8 @@ async def _load(
             spans.append(span)
             excused += ended
             await asyncio.sleep(_PAUSE)
-            for client in clients:
-                client.child.check()
+            for child in (*(client.child for client in clients), opened.old.child, opened.new.child):
+                child.check()
         await asyncio.sleep(_BEFORE)
         return began, excused, joined(await asyncio.gather(*(client.stop() for client in clients)))
     finally:

@@ -126,6 +126,8 @@ class Sessions:
                 self.record.failures[REFUSED] += 1
             if not self._is_stopping:
                 await asyncio.sleep(_OPEN_AGAIN)
+        if ended:
+            self.record.away.append(time.perf_counter() - ended)  # and it is not back
 
     async def _once(self, number: int, ended: float) -> float:
         """One session, to its end; when its target has ended it, or 0. ended: when the one before did, or 0.

@@ -1,7 +1,7 @@
 """Many sessions in which nothing happens: what memory do they take, and do requests beside them feel it?
 
-requests at a fixed rate:  alone  ->  beside as many connections  ->  beside the sessions  ->  and again, the last
-                                      that are not the proxy's                                 two in another order
+requests at a fixed rate:  alone  ->  beside the sessions  ->  beside as many connections  ->  and again, the last
+                                                               that are not the proxy's        two in another order
 
 Connections cost the kernel, and whatever looks over all of a machine's sockets now and then (an exporter, an agent), no
 matter whose they are. So what the proxy's own do to requests shows beside the same number of others, and in the CPU

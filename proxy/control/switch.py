@@ -45,7 +45,12 @@ _LOOK: Final = 0.05
 
 
 class SwitchFailed(CrossfadeError):
-    """A process did not take its place; the message says which one, and why."""
+    """A process did not take its place; the message says which one, and why.
+
+    child: the place, where its turn was still to come.
+    """
+
+    child: Child | None = None
 
 
 def _ended_early(life: Life) -> SwitchFailed:
@@ -166,7 +171,7 @@ class Switch:
             else:
                 await self._in_turn(child)
         except SwitchFailed as failure:
-            self._process(child, "failed", str(failure))
+            self._process(failure.child or child, "failed", str(failure))
             raise
         self._process(child, "done")
 
@@ -188,8 +193,8 @@ class Switch:
             if following is not None and following.kind == "worker":
                 loading = self._ahead[following.name] = self._launch(following)
             await self._watch(TRIAL if self._tried else WATCH, serving)
-            if loading is not None:
-                await self._until(loading, loading.standby, "start", beside=serving)
+            if following is not None and loading is not None:
+                await self._loaded(following, loading, serving)
             self._tried = True
         except SwitchFailed:
             if after is not None:
@@ -200,6 +205,14 @@ class Switch:
         self._place(child, before, after)
         if before is not None:
             before.relieve()
+
+    async def _loaded(self, child: Child, loading: Life, serving: Sequence[Life]) -> None:
+        """Wait until a successor stands by before its turn."""
+        try:
+            await self._until(loading, loading.standby, "start", beside=serving)
+        except SwitchFailed as failure:
+            failure.child = child if all(life.runs for life in serving) else None
+            raise
 
     async def _handed_over(self, serving: Sequence[Life]) -> None:
         """Wait, though not for long, until the worker that was relieved last has no connections left; raises
@@ -213,6 +226,7 @@ class Switch:
 
     async def _in_turn(self, child: Child) -> None:
         """One of which there is only one: the successor is ready when the predecessor makes room."""
+        await self._handed_over(self._placed())
         after = self._launch(child)
         self._shows(child, after)
         try:
@@ -225,14 +239,21 @@ class Switch:
         if before is not None:
             before.on_trial = True  # if it dies of this, nobody is started in its place but the successor
             before.relieve()
-            await self._relieved(before)
-        self._place(child, before, after)
+        placed = self._placed()
+        self._place(child, before, after)  # before anything can fail: else its predecessor would not come back
+        if before is not None:
+            await self._relieved(before, placed)
         after.go()
-        await self._until(after, after.serving, "serve")
+        await self._until(after, after.serving, "serve", beside=placed)
 
-    async def _relieved(self, before: Life) -> None:
-        """Wait until it has made room; one that does not is killed, for nobody else can begin before."""
-        await self._any_of(before.standby, before.gone, seconds=self._stop_grace + MARGIN)
+    async def _relieved(self, before: Life, beside: Sequence[Life]) -> None:
+        """Wait until it has made room; one that does not is killed, for nobody else can begin before.
+
+        Raises SwitchFailed when one of those beside it dies.
+        """
+        gone = (life.gone for life in beside)
+        await self._any_of(before.standby, before.gone, *gone, seconds=self._stop_grace + MARGIN)
+        _check(beside)
         if before.runs and not before.standby.is_set():
             log.warning("%s did not make room in time: killing it", before.name)
             self._kill(before)
@@ -353,7 +374,7 @@ class Switch:
             self._kill(life)
         self._ahead.clear()
         for each in self._state.processes:
-            if each.state == "waits":
+            if each.state in ("waits", "starts"):
                 each.state = "kept"
         failed = []
         steps = self._steps[::-1]

@@ -12,8 +12,8 @@ class Promise(NamedTuple):
     """An event that was answered 2xx, or a message that stood before a Ping whose Pong is here.
 
     by: the backend that says it answered, empty when it was the proxy itself, and for a message; status: the answer's,
-    0 for a message; sent, answered: perf_counter seconds, sent being the first attempt's; tried: the last attempt's,
-    where the first one failed, else 0.
+    0 for a message; sent, answered: perf_counter seconds, sent being the first attempt's; tried: when the last one
+    was due, where the first one failed, else 0.
     """
 
     id: str

@@ -282,5 +282,45 @@ async def test_nothing_moves_for_a_worker_whose_neighbour_cannot_be_loaded(
     assert killed == {"worker 0", "worker 1"}
     assert stage.pids() == [0, 0]
     assert [(each.name, each.state) for each in stage.state.processes] == [
-        ("worker 0", "failed"), ("worker 1", "kept"), ("checker", "kept"),
+        ("worker 0", "kept"), ("worker 1", "failed"), ("checker", "kept"),
     ]  # fmt: skip
+
+
+async def test_a_checker_is_not_loaded_beside_a_handover(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Running(monkeypatch, workers=1)
+    hands_over = asyncio.Event()
+    monkeypatch.setattr(Life, "relieve", lambda life: stage._does(life, "hands over", hands_over))
+    monkeypatch.setattr("proxy.control.switch._HANDOVER", 60.0)
+    running = asyncio.create_task(stage.switch.run())
+    await stage.until("worker 0 before hands over")
+    await asyncio.sleep(0.1)
+    assert "checker is loaded" not in stage.story
+    relieved = stage.switch._steps[0].before
+    assert relieved is not None
+    relieved.standby.set()
+    await stage.until("checker is loaded")
+    running.cancel()
+
+
+async def test_what_serves_is_watched_while_a_predecessor_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Running(monkeypatch, workers=1)
+    slow = asyncio.Event()
+
+    def relieve(life: Life) -> None:
+        stage._does(life, "makes room", slow if life.kind == "checker" else life.standby)
+
+    monkeypatch.setattr(Life, "relieve", relieve)
+    running = asyncio.create_task(stage.switch.run())
+    await stage.until("checker before makes room")
+    young = stage.crew.of("worker")[0].life
+    assert young is not None
+    stage.end(young)
+    undone: list[str] = []
+
+    async def undo(step: Step) -> None:
+        undone.append(step.child.name)
+
+    monkeypatch.setattr(stage.switch, "_undo", undo)
+    assert not await asyncio.wait_for(running, 5)
+    assert stage.state.reason.startswith("worker 0 (process 10) exited with 1")
+    assert undone == ["worker 0", "checker"]

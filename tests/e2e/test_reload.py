@@ -254,4 +254,8 @@ async def test_a_file_without_changes_is_done_at_once_and_nobody_is_left_over() 
         await wait_until(lambda: len(opened.instance.processes()) == len(before), 60, "the end of predecessors")
         assert sorted(opened.instance.processes().values()) == sorted(before.values())
         assert not set(opened.instance.processes()) & set(before), "all were replaced"
-        assert len(os.listdir(f"/proc/{launcher.pid}/fd")) <= open_before
+
+        def are_closed() -> bool:
+            return len(os.listdir(f"/proc/{launcher.pid}/fd")) <= open_before
+
+        await wait_until(are_closed, 10, "the end of what is known of them")

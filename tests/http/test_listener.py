@@ -100,7 +100,8 @@ class Turns:
             end.close()
 
 
-async def test_clients_who_queue_are_taken_in_fewer_turns_than_they_are() -> None:
+async def test_clients_who_queue_are_taken_in_fewer_turns_than_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.http.listener._REST", 60.0)
     shared, turns = listening(), Turns()
     listener = Listener(turns.loop, shared, turns.make, lambda: None)
     listener.start()
@@ -111,13 +112,15 @@ async def test_clients_who_queue_are_taken_in_fewer_turns_than_they_are() -> Non
     turns.close()
 
 
-async def test_after_a_rest_it_is_one_at_a_time_again() -> None:
+async def test_after_a_rest_it_is_one_at_a_time_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the next few clients would all come to whoever has met a burst before."""
+    monkeypatch.setattr("proxy.http.listener._REST", 60.0)
     shared, turns = listening(), Turns()
     listener = Listener(turns.loop, shared, turns.make, lambda: None)
     listener.start()
     assert await turns.serve(shared.getsockname(), 15) == [1, 2, 4, 8]  # each wake-up has found as many as it took
-    await asyncio.sleep(0.2)
+    assert await turns.serve(shared.getsockname(), 8) == [8], "they come right after"
+    listener._filled_at -= 61.0
     assert await turns.serve(shared.getsockname(), 7) == [1, 2, 4]
     listener.close()
     turns.close()
