@@ -92,8 +92,9 @@ class Listener:
         self._resume: asyncio.TimerHandle | None = None
         self._most = _MOST if tls is None else _MOST_TLS
         self._share = 1
-        """Clients to be taken at the next wake-up, if it is not long after"""
+        """Clients to be taken at the next wake-up, if that follows soon."""
         self._filled_at = -_REST
+        """When one last found as many as it took."""
         listening.setblocking(False)
 
     def start(self) -> None:

@@ -15,8 +15,8 @@ from proxy.core.checked import MISMATCHES
 from proxy.demo.admin import Status
 from proxy.demo.load import until_accepted, wait_until
 from proxy.demo.toy import ToyBackend
-from proxy.demo.verify import ask, consistency_of, verify
-from tests.harness.scene import ANSWERS_NEVER_REVERT, NEVER_REVERT, Scene, paced, scene
+from proxy.demo.verify import ask, verify
+from tests.harness.scene import ANSWERS_NEVER_REVERT, NEVER_REVERT, Scene, paced, scene, with_stores
 
 JUDGED = 120.0
 """Seconds within which a window is judged on a busy machine, from its end."""
@@ -26,10 +26,6 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(600)]
 
 IN_FLIGHT = 16
 """Events that were under way when something was killed, at most, which is what the load has connections for."""
-
-
-def with_stores(config: dict[str, Any]) -> None:
-    config["consistency"] = [consistency_of(Path()) | {"routes": ["events"]}]
 
 
 async def checked(opened: Scene, begun: int) -> dict[str, Any]:

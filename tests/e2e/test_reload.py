@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +15,7 @@ from proxy.demo.admin import AdminDownError, AdminError
 from proxy.demo.backends import STREAM_PATH
 from proxy.demo.instance import add_sessions
 from proxy.demo.load import until_accepted, wait_until
-from proxy.demo.verify import consistency_of
-from tests.harness.scene import NEVER_REVERT, Scene, paced, scene
+from tests.harness.scene import NEVER_REVERT, Scene, paced, scene, with_stores
 
 pytestmark = pytest.mark.asyncio
 
@@ -228,10 +226,6 @@ async def test_a_drain_takes_clients_for_a_while_and_tells_sessions_to_go() -> N
         assert set(record.failures) <= {"refused"}, record.errors_text()
         await opened.instance.start()
         await opened.verify(record)
-
-
-def with_stores(config: dict[str, Any]) -> None:
-    config["consistency"] = [consistency_of(Path()) | {"routes": ["events"]}]
 
 
 @pytest.mark.timeout(120)

@@ -18,6 +18,7 @@ from proxy.demo.instance import Instance, basic_config
 from proxy.demo.load import Load
 from proxy.demo.record import Record
 from proxy.demo.toy import ToyBackend
+from proxy.demo.verify import consistency_of
 from tests.conftest import SOAK
 from tests.harness.ledger import Receipt, all_receipts, count_states
 
@@ -197,6 +198,11 @@ async def scene(
     finally:
         await opened.close()
         shutil.rmtree(directory)
+
+
+def with_stores(config: dict[str, Any]) -> None:
+    """Where both sides keep the events of `events`, for a scene's `configure`: so there is a live checker."""
+    config["consistency"] = [consistency_of(Path()) | {"routes": ["events"]}]
 
 
 ANSWERS_NEVER_REVERT = {"on_breaker": False, "on_health": False, "silence": "0s", "error_rate": "100%", "slower": "0%"}
